@@ -1,0 +1,86 @@
+"""Conversations: their canonical bytes, ids, split, and what makes one well-formed.
+
+A leaf module. Text is never altered here: the same messages give the same id in every dataset.
+"""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+Message = tuple[str, str]
+"""`(role, content)`."""
+
+Conversation = tuple[Message, ...]
+"""All turns; the last one is the response, the others are the prompt."""
+
+Split = Literal["train", "validation", "test", "evaluation"]
+"""Where a row may be used: fitting, choosing settings, held-out figures, or a benchmark."""
+
+
+class MalformedConversation(ValueError):
+    """A conversation that no chat template renders as meant; `reason` is a stable code."""
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(f"{reason}: {detail}")
+        self.reason = reason
+        self.detail = detail
+
+
+def canonical_bytes(messages: Sequence[Message]) -> bytes:
+    """A JSON array of `[role, content]` in UTF-8 without added spaces: what ids are hashes of."""
+    return json.dumps([list(m) for m in messages], ensure_ascii=False, separators=(",", ":")).encode()
+
+
+def conversation_id(messages: Sequence[Message]) -> str:
+    """32 hex digits: the first 16 bytes of the SHA-256 of the canonical bytes."""
+    return hashlib.sha256(canonical_bytes(messages)).hexdigest()[:32]
+
+
+def prompt_id(messages: Sequence[Message]) -> str:
+    """The id of all messages but the last."""
+    return conversation_id(messages[:-1])
+
+
+def single_turn(prompt: str, response: str) -> Conversation:
+    """One user turn and its answer."""
+    return (("user", prompt), ("assistant", response))
+
+
+def check_conversation(messages: Sequence[Message]) -> None:
+    """Accepts an optional system turn, then user and assistant in turn, the last one an answer.
+
+    Raises:
+        MalformedConversation: with reason `roles_out_of_order`, `empty_turn` or `invalid_unicode`.
+    """
+    roles = [role for role, _ in messages]
+    turns = roles[1:] if roles[:1] == ["system"] else roles
+    if not turns or len(turns) % 2 or any(r != ("user", "assistant")[i % 2] for i, r in enumerate(turns)):
+        raise MalformedConversation(
+            "roles_out_of_order",
+            f"got {', '.join(roles) or 'no turns'}; expected [system,] user, assistant, .. ending with assistant",
+        )
+    for position, (role, content) in enumerate(messages):
+        if not content.strip():
+            raise MalformedConversation("empty_turn", f"turn {position} ({role}) has no text")
+        try:
+            content.encode()
+        except UnicodeEncodeError as error:
+            raise MalformedConversation("invalid_unicode", f"turn {position} ({role}): {error.reason}") from error
+
+
+@dataclass(frozen=True, slots=True)
+class SplitFractions:
+    """Shares of prompts that are held out for choosing settings and for the reported figures."""
+
+    validation: float = 0.1
+    test: float = 0.1
+
+    def of(self, prompt_id: str) -> Split:
+        """The split of a prompt: a function of its id alone, so that it is stable as data grows."""
+        digest = hashlib.sha256(b"split:" + prompt_id.encode()).digest()
+        position = int.from_bytes(digest[:8]) / 2**64
+        if position < self.test:
+            return "test"
+        return "validation" if position < self.test + self.validation else "train"

@@ -1,0 +1,79 @@
+"""Everything that can go wrong in the feature store, as one small tree.
+
+A leaf module: it imports nothing of the project. Every message has the form
+"got <value>; expected <allowed>; <what to do>", and every error keeps its facts as attributes.
+
+    FeatureStoreError
+    ├── InputError            what the user gave cannot be used
+    │   ├── NativeFileError   a dataset's file is missing, unreadable or broken
+    │   ├── DatasetError      a dataset is unknown, or none of its rows is usable
+    │   └── BackboneError     a backbone cannot be loaded or does not fit
+    ├── StoreError            what the store holds, or lacks
+    │   ├── CorruptObject     an object's bytes are not what its name says
+    │   ├── StoreBusy         another process is writing
+    │   └── NotInStore        nothing of that name or id
+    └── QueryError            an SQL query that is refused or fails
+"""
+
+from pathlib import Path
+
+
+class FeatureStoreError(Exception):
+    """Base of all errors of `features`; its text is one line for the user."""
+
+
+class InputError(FeatureStoreError):
+    """What the user gave cannot be used."""
+
+
+class NativeFileError(InputError):
+    """A dataset's native file is missing, unreadable or broken beyond one row."""
+
+    def __init__(self, path: Path, message: str) -> None:
+        super().__init__(f"{path}: {message}")
+        self.path = path
+
+
+class DatasetError(InputError):
+    """A dataset is not known, or nothing in it can be used."""
+
+    def __init__(self, dataset: str, message: str) -> None:
+        super().__init__(f"dataset {dataset}: {message}")
+        self.dataset = dataset
+
+
+class BackboneError(InputError):
+    """A backbone cannot be loaded, or does not fit what is asked of it."""
+
+    def __init__(self, backbone: str, message: str) -> None:
+        super().__init__(f"backbone {backbone}: {message}")
+        self.backbone = backbone
+
+
+class StoreError(FeatureStoreError):
+    """The store does not hold what is needed, or cannot take what is given."""
+
+
+class CorruptObject(StoreError):
+    """An object's bytes do not have the SHA-256 that its name says."""
+
+    def __init__(self, path: Path, expected_sha256: str, actual_sha256: str) -> None:
+        super().__init__(
+            f"{path}: got content with SHA-256 {actual_sha256[:16]}..; expected {expected_sha256[:16]}..; "
+            "the file was damaged after it was written: restore it from a copy, or delete it and run again"
+        )
+        self.path = path
+        self.expected_sha256 = expected_sha256
+        self.actual_sha256 = actual_sha256
+
+
+class StoreBusy(StoreError):
+    """Another process holds the store's writer lock."""
+
+
+class NotInStore(StoreError):
+    """Nothing of that name or id is in the store."""
+
+
+class QueryError(FeatureStoreError):
+    """A query that is refused (it would write) or that DuckDB cannot answer."""

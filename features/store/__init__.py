@@ -1,0 +1,18 @@
+"""The content-addressed store: objects, recipes, artifacts, snapshots."""
+
+from features.store.artifacts import Artifact, ObjectRef, Recipe, Run, Snapshot, canonical_json, content_id
+from features.store.store import Done, Made, Store, Writer
+
+__all__ = [
+    "Artifact",
+    "Done",
+    "Made",
+    "ObjectRef",
+    "Recipe",
+    "Run",
+    "Snapshot",
+    "Store",
+    "Writer",
+    "canonical_json",
+    "content_id",
+]

@@ -1,0 +1,133 @@
+"""What the store keeps: objects, the recipes they were made by, and artifacts that tie both together.
+
+Pure values and functions; nothing here touches a disk.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectRef:
+    """An immutable file, named by the SHA-256 of its bytes."""
+
+    sha256: str
+    size_bytes: int
+    format: str
+    """`parquet`, `arrow`, `json` or `safetensors`; the file's suffix."""
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """All that decides an artifact's content. Equal keys mean: nothing to do."""
+
+    slot: str
+    """Where the artifact stands in a snapshot, e.g. `ingest/helpsteer`; one artifact a slot."""
+    stage: str
+    version: int
+    """The stage's own version: raised when its code gives another result for the same input."""
+    parameters: Mapping[str, Any]
+    """The settings that matter to the result, as JSON values."""
+    inputs: Mapping[str, str]
+    """Name to content id of everything that is read."""
+
+    @property
+    def key(self) -> str:
+        """32 hex digits over stage, version, parameters and inputs."""
+        return content_id([self.stage, self.version, dict(self.parameters), dict(self.inputs)])
+
+
+@dataclass(frozen=True, slots=True)
+class Artifact:
+    """What a stage made, with what it was made from, by which run."""
+
+    recipe: Recipe
+    objects: Mapping[str, ObjectRef]
+    run_id: str
+    created_at: str
+    """UTC, ISO 8601."""
+    summary: Mapping[str, Any] = field(default_factory=dict)
+    """Counts and figures, so that listing needs no object."""
+    provenance: Mapping[str, ObjectRef] = field(default_factory=dict)
+    """Objects that say where the content came from (files and lines) and are no part of its identity."""
+
+    @property
+    def artifact_id(self) -> str:
+        """32 hex digits over the content alone: the same content made twice has one id."""
+        return content_id([self.recipe.stage, {name: ref.sha256 for name, ref in self.objects.items()}])
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One call of a command that writes."""
+
+    run_id: str
+    command: str
+    started_at: str
+    code_version: str
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """One state of the whole store: which artifact stands in which slot."""
+
+    number: int
+    parent_sha256: str | None
+    created_at: str
+    run: Run | None
+    artifacts: Mapping[str, Artifact]
+
+    @property
+    def snapshot_id(self) -> str:
+        """32 hex digits over slots and content: neither time nor run nor history enters it."""
+        return content_id({slot: artifact.artifact_id for slot, artifact in self.artifacts.items()})
+
+    def within(self, prefix: str) -> dict[str, Artifact]:
+        """The artifacts whose slot is below `prefix`, by the rest of their slot's name, in order."""
+        start = f"{prefix}/"
+        return {s.removeprefix(start): self.artifacts[s] for s in sorted(self.artifacts) if s.startswith(start)}
+
+    def ids_within(self, prefix: str) -> dict[str, str]:
+        """Slot to artifact id below `prefix`: what a stage that reads them names as its inputs."""
+        return {f"{prefix}/{name}": artifact.artifact_id for name, artifact in self.within(prefix).items()}
+
+
+def content_id(value: Any) -> str:
+    """32 hex digits of the SHA-256 of a JSON value, whatever the order of its keys."""
+    return hashlib.sha256(canonical_json(value)).hexdigest()[:32]
+
+
+def canonical_json(value: Any) -> bytes:
+    """JSON with sorted keys and no added spaces: equal values give equal bytes."""
+    return json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":")).encode()
+
+
+def why_stale(recipe: Recipe, existing: Artifact | None) -> str | None:
+    """Says in words why a recipe has to be made again, or gives None when it stands as it is."""
+    if existing is None:
+        return "first time"
+    if existing.recipe.key == recipe.key:
+        return None
+    before = existing.recipe
+    reasons = [
+        *([f"stage version {before.version} -> {recipe.version}"] if before.version != recipe.version else []),
+        *_differences("setting", before.parameters, recipe.parameters),
+        *_differences("input", before.inputs, recipe.inputs),
+    ]
+    shown = reasons[:3]
+    return "; ".join(shown) + (f" and {len(reasons) - 3} more" if len(reasons) > 3 else "")
+
+
+def _differences(kind: str, before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
+    def describe(name: str) -> str:
+        if name not in before:
+            return f"{kind} {name} is new"
+        if name not in after:
+            return f"{kind} {name} is gone"
+        changed = f" {before[name]} -> {after[name]}" if kind == "setting" else " changed"
+        return f"{kind} {name}{changed}"
+
+    return [describe(name) for name in sorted({*before, *after}) if before.get(name) != after.get(name)]

@@ -1,0 +1,97 @@
+"""The canonical tables: their columns and types, and how they become Parquet."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+MESSAGES: Final = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
+
+SCHEMAS: Final[Mapping[str, pa.Schema]] = {
+    "conversations": pa.schema(
+        [
+            ("conversation_id", pa.string()),
+            ("prompt_id", pa.string()),
+            ("messages", MESSAGES),
+            ("n_turns", pa.int32()),
+            ("n_chars", pa.int64()),
+        ]
+    ),
+    "ratings": pa.schema(
+        [
+            ("dataset", pa.string()),
+            ("source_row", pa.string()),
+            ("conversation_id", pa.string()),
+            ("prompt_id", pa.string()),
+            ("objective", pa.string()),
+            ("raw", pa.float64()),
+            ("value", pa.float64()),
+            ("split", pa.string()),
+        ]
+    ),
+    "preferences": pa.schema(
+        [
+            ("dataset", pa.string()),
+            ("source_row", pa.string()),
+            ("pair_id", pa.string()),
+            ("prompt_id", pa.string()),
+            ("chosen_id", pa.string()),
+            ("rejected_id", pa.string()),
+            ("margin", pa.float64()),
+            ("subset", pa.string()),
+            ("split", pa.string()),
+        ]
+    ),
+    "rejects": pa.schema(
+        [
+            ("dataset", pa.string()),
+            ("source_row", pa.string()),
+            ("scope", pa.string()),
+            ("reason", pa.string()),
+            ("detail", pa.string()),
+            ("raw", pa.string()),
+        ]
+    ),
+    "native_rows": pa.schema(
+        [
+            ("dataset", pa.string()),
+            ("source_row", pa.string()),
+            ("file", pa.string()),
+            ("line", pa.int64()),
+            ("outcome", pa.string()),
+            ("reason", pa.string()),
+        ]
+    ),
+    "predictions": pa.schema(
+        [
+            ("model", pa.string()),
+            ("conversation_id", pa.string()),
+            ("objective", pa.string()),
+            ("predicted", pa.float64()),
+        ]
+    ),
+    "pair_scores": pa.schema(
+        [
+            ("model", pa.string()),
+            ("pair_id", pa.string()),
+            ("score_chosen", pa.float64()),
+            ("score_rejected", pa.float64()),
+            ("correct", pa.bool_()),
+        ]
+    ),
+}
+"""Table name to schema; grain and key of each stand at the head of its view in `sql/views/`."""
+
+
+def make_table(name: str, rows: Sequence[Mapping[str, Any]]) -> pa.Table:
+    """Rows as a table of that schema, in the order of its columns: the order of rows given changes nothing."""
+    table = pa.Table.from_pylist(list(rows), schema=SCHEMAS[name])
+    keys = [(column, "ascending") for column in table.column_names if column != "messages"]
+    return table.sort_by(keys)
+
+
+def write_parquet(path: Path, table: pa.Table) -> None:
+    """Parquet with page checksums; equal tables give equal bytes."""
+    pq.write_table(table, path, compression="zstd", write_page_checksum=True)

@@ -1,0 +1,35 @@
+"""The 19 objectives and the map of ratings into 0..1."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from features.objectives import BOOLEAN, OBJECTIVES, VERBOSITY, Scale
+from features.sources import SOURCES
+
+
+def test_there_are_19_in_the_published_order() -> None:
+    assert len(OBJECTIVES) == len(set(OBJECTIVES)) == 19
+    assert OBJECTIVES.index(VERBOSITY) == 4
+    assert OBJECTIVES[10] == "beavertails-is_safe"
+    assert OBJECTIVES[-1] == "code-readability"
+
+
+def test_bin_centres_as_the_authors_state_them() -> None:
+    assert [Scale(0, 4).to_value(raw) for raw in range(5)] == pytest.approx([0.1, 0.3, 0.5, 0.7, 0.9])
+    assert Scale(1, 10).to_value(10) == pytest.approx(0.95)
+    assert Scale(1, 10).to_value(1) == pytest.approx(0.05)
+    assert (BOOLEAN.to_value(0), BOOLEAN.to_value(1)) == (0, 1)
+
+
+@given(st.sampled_from([Scale(0, 4), Scale(1, 5), Scale(1, 10), BOOLEAN]), st.data())
+def test_the_map_is_invertible(scale: Scale, data: st.DataObject) -> None:
+    raw = data.draw(st.sampled_from([0.0, 1.0]) if scale.boolean else st.floats(scale.lo, scale.hi))
+    assert raw in scale
+    assert 0 <= scale.to_value(raw) <= 1
+    assert scale.to_raw(scale.to_value(raw)) == pytest.approx(raw, abs=1e-12)
+
+
+def test_every_source_rates_known_objectives() -> None:
+    for source in SOURCES.values():
+        assert source.scales.keys() <= set(OBJECTIVES)

@@ -1,0 +1,120 @@
+"""The rules of the house: who may import whom, no circles, light imports, complete `__all__`."""
+
+import ast
+import importlib
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PACKAGES = ("armorm", "features", "flows")
+
+OVER_THE_STORE = ("armorm.bridge", "armorm.scoring", "armorm.stages")
+"""The parts of `armorm` that know `features`; all else there is mathematics."""
+
+HEAVY = ("torch", "transformers", "duckdb", "prefect")
+
+
+def modules() -> dict[str, Path]:
+    """Module name to file, of the three packages."""
+    found = {}
+    for package in PACKAGES:
+        for path in sorted((ROOT / package).rglob("*.py")):
+            parts = path.relative_to(ROOT).with_suffix("").parts
+            found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    return found
+
+
+MODULES = modules()
+
+
+def imports(name: str) -> set[str]:
+    """Everything that a module imports, at its top or inside a function; own modules by their full name."""
+    found = set()
+    for node in ast.walk(ast.parse(MODULES[name].read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{name} imports relatively"
+            assert node.module is not None
+            within = {f"{node.module}.{alias.name}" for alias in node.names}
+            found |= (within & MODULES.keys()) or {node.module}
+    return found
+
+
+def own_imports(name: str) -> set[str]:
+    return {imported for imported in imports(name) if imported in MODULES and imported != name}
+
+
+def below(name: str, *packages: str) -> bool:
+    return any(name == package or name.startswith(f"{package}.") for package in packages)
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_each_room_knows_only_what_it_may(name: str) -> None:
+    for imported in imports(name):
+        if below(name, "features"):
+            assert not below(imported, "armorm", "flows", "prefect")
+        if below(name, "armorm"):
+            assert not below(imported, "flows", "prefect")
+            if not below(name, *OVER_THE_STORE):
+                assert not below(imported, "features"), f"{name} is mathematics and imports {imported}"
+        if below(name, "flows"):
+            assert not below(imported, "numpy", "torch", "pyarrow", "duckdb", "polars", "scipy")
+
+
+def test_there_are_no_circles() -> None:
+    graph = {name: own_imports(name) for name in MODULES}
+
+    def circle_from(name: str, path: tuple[str, ...]) -> tuple[str, ...] | None:
+        if name in path:
+            return (*path[path.index(name) :], name)
+        if name in done:
+            return None
+        for imported in sorted(graph[name]):
+            if found := circle_from(imported, (*path, name)):
+                return found
+        done.add(name)
+        return None
+
+    done: set[str] = set()
+    for name in graph:
+        assert circle_from(name, ()) is None
+
+
+@pytest.mark.parametrize("package", ["features", "armorm", "flows.settings"])
+def test_importing_is_light(package: str) -> None:
+    heavy = [name for name in HEAVY if not (package == "flows.settings" and name == "duckdb")]
+    code = f"import sys, json, {package}; print(json.dumps([m for m in {heavy} if m in sys.modules]))"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert json.loads(loaded.stdout) == []
+
+
+def test_importing_has_no_effects(tmp_path: Path) -> None:
+    code = "import features, armorm, features.ingest, flows.settings, flows.cli"
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=tmp_path, env={"HOME": str(tmp_path), "PATH": ""})
+    assert list(tmp_path.iterdir()) == []
+
+
+WITH_ALL = [n for n, path in MODULES.items() if path.name == "__init__.py" and "__all__" in path.read_text()]
+
+
+@pytest.mark.parametrize("name", WITH_ALL)
+def test_all_is_sorted_and_complete(name: str) -> None:
+    module = importlib.import_module(name)
+    assert sorted(module.__all__) == list(module.__all__)
+    for exported in module.__all__:
+        assert getattr(module, exported) is not None
+    public = {n for n, v in vars(module).items() if not n.startswith("_") and getattr(v, "__module__", name) == name}
+    assert {n for n in public if callable(getattr(module, n))} <= set(module.__all__)
+
+
+def test_every_sql_file_states_grain_and_key() -> None:
+    for path in (ROOT / "sql").rglob("*.sql"):
+        lines = path.read_text().splitlines()
+        assert lines[0].startswith(f"-- {path.stem}: "), path
+        assert any(line.startswith("-- grain: ") for line in lines), path
+        assert any(line.startswith("-- key: ") for line in lines), path
