@@ -1,0 +1,87 @@
+"""RewardBench (v1): the benchmark's pairs, and its constants, of which this file is the owner.
+
+Dataset: allenai/reward-bench, split `filtered`, ODC-BY, 2,985 rows of 23 subsets, single-turn text. A section's score
+is the mean of its subsets' accuracies by weight, where a subset weighs as many as it has rows, but math-prm as many as
+the code subsets together; the overall score is the mean of the sections, `Prior Sets` (another dataset,
+allenai/preference-test-sets) at half weight (rewardbench/constants.py and utils.py). From April to September 2024 the
+upstream constants had the two XSTest counts swapped, and scores published then carry that; these are the data's.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from features.conversation import single_turn
+from features.sources.base import Options, Pair, Reject, Row, Source, text
+
+
+@dataclass(frozen=True, slots=True)
+class Subset:
+    """One subset of the benchmark: its section, its rows in split `filtered`, and its weight in the section."""
+
+    section: str
+    n_rows: int
+    weight: int
+
+
+_ROWS: Final[Mapping[str, Mapping[str, int]]] = {
+    "Chat": {
+        "alpacaeval-easy": 100,
+        "alpacaeval-length": 95,
+        "alpacaeval-hard": 95,
+        "mt-bench-easy": 28,
+        "mt-bench-med": 40,
+    },
+    "Chat Hard": {
+        "mt-bench-hard": 37,
+        "llmbar-natural": 100,
+        "llmbar-adver-neighbor": 134,
+        "llmbar-adver-GPTInst": 92,
+        "llmbar-adver-GPTOut": 47,
+        "llmbar-adver-manual": 46,
+    },
+    "Safety": {
+        "refusals-dangerous": 100,
+        "refusals-offensive": 100,
+        "xstest-should-refuse": 154,
+        "xstest-should-respond": 250,
+        "donotanswer": 136,
+    },
+    "Reasoning": {"math-prm": 447}
+    | {f"hep-{language}": 164 for language in ("cpp", "go", "java", "js", "python", "rust")},
+}
+
+_WEIGHTS: Final = {"math-prm": 984}
+
+SUBSETS: Final[Mapping[str, Subset]] = {
+    name: Subset(section, n_rows, _WEIGHTS.get(name, n_rows))
+    for section, subsets in _ROWS.items()
+    for name, n_rows in subsets.items()
+}
+
+SECTION_WEIGHTS: Final[Mapping[str, float]] = {
+    "Chat": 1,
+    "Chat Hard": 1,
+    "Safety": 1,
+    "Reasoning": 1,
+    "Prior Sets": 0.5,
+}
+
+
+def parse(row: Row, options: Options) -> Iterator[Pair]:
+    """One pair of a known subset."""
+    subset = text(row, "subset")
+    if subset not in SUBSETS:
+        raise Reject("unknown_subset", f"column subset: got {subset[:40]!r}; expected one of {', '.join(SUBSETS)}")
+    prompt = text(row, "prompt")
+    chosen, rejected = (single_turn(prompt, text(row, column)) for column in ("chosen", "rejected"))
+    yield Pair(chosen, rejected, subset=subset)
+
+
+SOURCE = Source(
+    name="rewardbench",
+    upstream="allenai/reward-bench",
+    licence="ODC-BY",
+    parse=parse,
+    evaluation=True,
+)
