@@ -1,0 +1,153 @@
+"""Which backbone made a vector: a readable record over files' hashes and settings. Loads no torch.
+
+The record holds content only, so that a moved or renamed folder is the same backbone.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from features.errors import BackboneError
+from features.store import content_id
+from features.store.objects import file_sha256
+
+Dtype = Literal["float32", "bfloat16", "float16"]
+
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.json", "merges.txt")
+
+
+@dataclass(frozen=True, slots=True)
+class BackboneSettings:
+    """Which backbone, and how it is run."""
+
+    path: str
+    """A local folder, or a Hub id such as `sfairXC/FsfairX-LLaMA3-RM-v0.1`."""
+    revision: str | None = None
+    """Of a Hub id: a commit, tag or branch."""
+    dtype: Dtype = "float32"
+    max_tokens: int | None = None
+    """Longest conversation; by default what the backbone's configuration allows."""
+    device: str = "cpu"
+
+
+@dataclass(frozen=True, slots=True)
+class Fingerprint:
+    """What a vector depends on, besides the conversation."""
+
+    folder: Path
+    """Where the backbone's files lie on this machine; no part of its identity."""
+    record: Mapping[str, Any]
+
+    @property
+    def backbone_id(self) -> str:
+        """32 hex digits over the record."""
+        return content_id(dict(self.record))
+
+    @property
+    def max_tokens(self) -> int:
+        """Longest conversation that is embedded whole."""
+        return int(self.record["max_tokens"])
+
+
+def fingerprint(settings: BackboneSettings) -> Fingerprint:
+    """Finds the backbone's folder and hashes what a vector depends on.
+
+    Raises:
+        BackboneError: no such folder or Hub id, or a file that is needed is missing.
+    """
+    folder = find_folder(settings)
+    config = _json(folder, "config.json")
+    weights = {path.name: file_sha256(path) for path in sorted(folder.glob("*.safetensors"))}
+    if not weights:
+        raise BackboneError(settings.path, f"no *.safetensors in {folder}; convert it with save_pretrained()")
+    record = {
+        "architecture": config.get("model_type"),
+        "hidden_size": _text_config(config).get("hidden_size"),
+        "config": file_sha256(folder / "config.json"),
+        "weights": weights,
+        "tokenizer": _tokenizer_hashes(folder),
+        "chat_template": content_id(chat_template(folder, settings.path)),
+        "dtype": settings.dtype,
+        "layer": "last, after the final norm",
+        "attention": "sdpa",
+        "max_tokens": _max_tokens(settings, config),
+    }
+    return Fingerprint(folder, record)
+
+
+def find_folder(settings: BackboneSettings) -> Path:
+    """The local folder; of a Hub id, the downloaded snapshot (from the cache when offline)."""
+    folder = Path(settings.path).expanduser()
+    if folder.is_dir():
+        return folder
+    if folder.is_absolute() or settings.path.startswith(".") or settings.path.count("/") != 1:
+        raise BackboneError(
+            settings.path, "no such folder; expected a Hugging Face model folder or a Hub id such as owner/name"
+        )
+    return _download(settings)
+
+
+def chat_template(folder: Path, name: str) -> str:
+    """The text of the template that renders conversations.
+
+    Raises:
+        BackboneError: the tokenizer has none.
+    """
+    if (folder / "chat_template.jinja").is_file():
+        return (folder / "chat_template.jinja").read_text()
+    template = _json(folder, "tokenizer_config.json").get("chat_template")
+    if not template:
+        raise BackboneError(
+            name,
+            f"{folder} has no chat template; expected chat_template.jinja or a chat_template in tokenizer_config.json; "
+            "add the template that the model was trained with",
+        )
+    return json.dumps(template) if isinstance(template, list) else str(template)
+
+
+def _download(settings: BackboneSettings) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    patterns = ["*.safetensors", "*.json", "*.jinja", "*.model", "merges.txt"]
+    try:
+        return Path(snapshot_download(settings.path, revision=settings.revision, allow_patterns=patterns))
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+        first_line = str(error).strip().splitlines()[0]
+        raise BackboneError(
+            settings.path,
+            f"no such local folder, and not to be had from the Hub ({first_line}); check the name, "
+            "the network and HF_TOKEN, or give a folder",
+        ) from error
+
+
+def _json(folder: Path, name: str) -> dict[str, Any]:
+    path = folder / name
+    try:
+        document = json.loads(path.read_text())
+    except FileNotFoundError as error:
+        raise BackboneError(str(folder), f"{name} is missing; expected a Hugging Face model folder") from error
+    except ValueError as error:
+        raise BackboneError(str(folder), f"{name} is not valid JSON ({error}); restore the file") from error
+    return document if isinstance(document, dict) else {}
+
+
+def _tokenizer_hashes(folder: Path) -> dict[str, str]:
+    files = [folder / name for name in TOKENIZER_FILES] + sorted(folder.glob("*.model"))
+    return {path.name: file_sha256(path) for path in files if path.is_file()}
+
+
+def _text_config(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    nested = config.get("text_config")
+    return nested if isinstance(nested, dict) else config
+
+
+def _max_tokens(settings: BackboneSettings, config: Mapping[str, Any]) -> int:
+    allowed = int(_text_config(config).get("max_position_embeddings") or 2**31)
+    if settings.max_tokens is None:
+        return allowed
+    if not 2 <= settings.max_tokens <= allowed:
+        raise BackboneError(settings.path, f"got max_tokens {settings.max_tokens}; expected 2..{allowed}")
+    return settings.max_tokens
