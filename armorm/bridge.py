@@ -1,0 +1,139 @@
+"""The one bridge between the feature store and the mathematics: stored rows and vectors become arrays.
+
+Shapes: N rated rows, P pairs, D feature size, K objectives.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from armorm.ridge import predict
+from features.catalog import connect
+from features.shards import FeatureReader
+from features.store import Store
+
+Floats = npt.NDArray[np.floating]
+Names = npt.NDArray[np.object_]
+
+BLOCK_ROWS = 65_536
+"""Vectors that are in memory at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class RatedRows:
+    """Rated conversations, a row for each native row and conversation."""
+
+    objectives: tuple[str, ...]
+    conversation_ids: Names
+    Y_NK: Floats
+    """`[N, K]` values in 0..1, NaN where the dataset does not rate the objective."""
+    split_N: Names
+    n_contaminated: int
+    """Rows left out because their prompt stands in a benchmark."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredPairs:
+    """Preference pairs, with all that evaluation groups by."""
+
+    pair_ids: Names
+    datasets: Names
+    subsets: Names
+    prompt_ids: Names
+    chosen_ids: Names
+    rejected_ids: Names
+    split_P: Names
+    n_chars_difference_P: Floats
+    """`[P]` characters of chosen minus rejected; they share the prompt, so this is about the answers."""
+    contaminated_P: npt.NDArray[np.bool_]
+    """`[P]` training or held-out pairs whose prompt stands in a benchmark."""
+
+    def usable(self, split: str) -> npt.NDArray[np.bool_]:
+        """`[P]` the pairs of a split, without those whose prompt stands in a benchmark."""
+        return np.asarray((self.split_P == split) & ~self.contaminated_P)
+
+
+def load_ratings(store: Store, objectives: Sequence[str]) -> RatedRows:
+    """Ratings of the given objectives as a matrix, without rows whose prompt is part of a benchmark."""
+    with connect(store) as connection:
+        cells = connection.execute(
+            """
+            WITH rated AS (
+                SELECT *, prompt_id IN (SELECT prompt_id FROM preferences WHERE split = 'evaluation') AS contaminated
+                FROM ratings WHERE list_contains(?, objective)
+            )
+            SELECT
+                contaminated,
+                dense_rank() OVER in_order - 1 AS place,
+                conversation_id, split, list_position(?, objective) - 1 AS objective, value
+            FROM rated
+            WINDOW in_order AS (PARTITION BY contaminated ORDER BY dataset, source_row, conversation_id)
+            ORDER BY contaminated, place
+            """,
+            [list(objectives), list(objectives)],
+        ).fetchnumpy()
+    clean = ~cells["contaminated"].astype(bool)
+    place, first = np.unique(cells["place"][clean], return_index=True)
+    Y_NK = np.full((len(place), len(objectives)), np.nan)
+    Y_NK[cells["place"][clean], cells["objective"][clean]] = cells["value"][clean]
+    return RatedRows(
+        objectives=tuple(objectives),
+        conversation_ids=cells["conversation_id"][clean][first],
+        Y_NK=Y_NK,
+        split_N=cells["split"][clean][first],
+        n_contaminated=len(np.unique(cells["place"][~clean])),
+    )
+
+
+def load_pairs(store: Store) -> StoredPairs:
+    """All preference pairs, benchmarks included, in order of dataset and id."""
+    with connect(store) as connection:
+        rows = connection.execute(
+            """
+            SELECT pair_id, dataset, coalesce(subset, '') AS subset, p.prompt_id, chosen_id, rejected_id, split,
+                chosen.n_chars - rejected.n_chars AS n_chars_difference,
+                split <> 'evaluation'
+                    AND p.prompt_id IN (SELECT prompt_id FROM preferences WHERE split = 'evaluation') AS contaminated
+            FROM preferences AS p
+            JOIN conversations AS chosen ON chosen.conversation_id = chosen_id
+            JOIN conversations AS rejected ON rejected.conversation_id = rejected_id
+            ORDER BY dataset, pair_id
+            """
+        ).fetchnumpy()
+    return StoredPairs(
+        pair_ids=rows["pair_id"],
+        datasets=rows["dataset"],
+        subsets=rows["subset"],
+        prompt_ids=rows["prompt_id"],
+        chosen_ids=rows["chosen_id"],
+        rejected_ids=rows["rejected_id"],
+        split_P=rows["split"],
+        n_chars_difference_P=rows["n_chars_difference"].astype(np.float64),
+        contaminated_P=rows["contaminated"].astype(bool),
+    )
+
+
+def load_responses(store: Store, dataset: str) -> Names:
+    """Ids of a dataset's distinct rated conversations: the reference responses of the decorrelation."""
+    with connect(store) as connection:
+        rows = connection.execute(
+            "SELECT DISTINCT conversation_id FROM ratings WHERE dataset = ? ORDER BY 1", [dataset]
+        ).fetchnumpy()
+    return rows["conversation_id"]
+
+
+def predict_rewards(reader: FeatureReader, W_KD: Floats, conversation_ids: Names) -> Floats:
+    """`[N, K]` predicted raw rewards of conversations; each distinct one is read once, a block at a time."""
+    distinct, index_N = np.unique(conversation_ids, return_inverse=True)
+    blocks = [distinct[start : start + BLOCK_ROWS] for start in range(0, len(distinct), BLOCK_ROWS)]
+    rewards = [predict(reader.gather("conversation", block.tolist()), W_KD) for block in blocks]
+    return np.concatenate([np.empty((0, len(W_KD)), W_KD.dtype), *rewards])[index_N]
+
+
+def reward_differences(reader: FeatureReader, W_KD: Floats, pairs: StoredPairs) -> Floats:
+    """`[P, K]` raw rewards of the chosen answers minus those of the rejected ones."""
+    both = np.concatenate([pairs.chosen_ids, pairs.rejected_ids])
+    chosen_PK, rejected_PK = np.split(predict_rewards(reader, W_KD, both), 2)
+    return np.asarray(chosen_PK - rejected_PK)

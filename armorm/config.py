@@ -1,0 +1,67 @@
+"""Settings of the model's stages, with the paper's values as defaults. A leaf: no import of the project.
+
+Each is one table of `armorm.toml`; values are checked where they are defined.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True, slots=True)
+class RegressionConfig:
+    """`[regression]`."""
+
+    alphas: tuple[float, ...] = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 1e1, 1e2, 1e3, 1e4)
+    """Ridge strengths to choose from, one for each objective, by loss on held-out prompts."""
+
+    def __post_init__(self) -> None:
+        _check(bool(self.alphas) and min(self.alphas) > 0, "alphas", self.alphas, "one or more numbers above 0")
+
+
+@dataclass(frozen=True, slots=True)
+class DecorrelationConfig:
+    """`[decorrelation]`."""
+
+    nuisance: str = "helpsteer-verbosity"
+    """The objective that is taken out of all others."""
+    reference: str = "ultrafeedback"
+    """The dataset whose rated responses are the reference distribution."""
+    correlation: Literal["spearman", "pearson"] = "spearman"
+
+
+@dataclass(frozen=True, slots=True)
+class GateConfig:
+    """`[gate]`: its shape and training (arXiv 2406.12845 and the published model's configuration)."""
+
+    hidden_dim: int = 1024
+    n_hidden: int = 3
+    temperature: float = 10.0
+    """Logits are divided by it before the softmax."""
+    beta: float = 100.0
+    """Start of the trained factor of the Bradley-Terry loss."""
+    learning_rate: float = 1e-3
+    weight_decay: float = 0.01
+    steps: int = 10_000
+    batch_size: int = 1024
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("hidden_dim", "n_hidden", "temperature", "beta", "learning_rate", "steps", "batch_size"):
+            _check(getattr(self, name) > 0, name, getattr(self, name), "a number above 0")
+        _check(self.weight_decay >= 0, "weight_decay", self.weight_decay, "0 or more")
+
+
+@dataclass(frozen=True, slots=True)
+class EvaluationConfig:
+    """`[evaluation]`: the bootstrap of the intervals."""
+
+    n_resamples: int = 1000
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        _check(self.n_resamples > 0, "n_resamples", self.n_resamples, "a number above 0")
+
+
+def _check(passes: bool, name: str, value: object, allowed: str) -> None:
+    if not passes:
+        raise ValueError(f"{name}: got {value}; expected {allowed}")

@@ -1,0 +1,253 @@
+"""The reward model: everything that scoring needs, as one value that can be saved, moved and loaded.
+
+Suffixes: N rows, D feature size, K objectives. A saved model is two files: `model.safetensors`, with the tensors under
+the published model's names in float32, and `model.json`, with all that has names. The same model gives the same bytes.
+"""
+
+import json
+import math
+import shutil
+import uuid
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.numpy import load as load_tensors
+from safetensors.numpy import save as save_tensors
+
+from armorm.config import GateConfig
+from armorm.errors import ModelError, ModelFolderError
+from armorm.gate import Gate, gate_weights
+from armorm.ridge import predict
+from armorm.score import coefficients, contributions, score
+
+Floats = NDArray[np.floating]
+Json = dict[str, Any]
+
+FORMAT_VERSION: Final = 1
+TENSORS_FILE: Final = "model.safetensors"
+DESCRIPTION_FILE: Final = "model.json"
+
+_RECORDS: Final = ("objectives", "untrained", "nuisance", "backbone_id", "backbone", "scales", "metrics", "inputs")
+"""Fields that the description keeps as they are."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """What a model makes of N conversations."""
+
+    score: Floats
+    """`[N]`."""
+    rewards: Floats
+    """`[N, K]` predicted by the regression, in 0..1, before the transform."""
+    gating: Floats
+    """`[N, K]` the gate's weights."""
+    coefficients: Floats
+    """`[N, K]` of the raw rewards: `sum(rewards * coefficients) == score`."""
+    contributions: Floats
+    """`[N, K]` `rewards * coefficients`."""
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class RewardModel:
+    """Regression layer, transform and gate, with what is known of them.
+
+    Arrays may be given in any float type and are kept in float32, so that a model scores the same once it is loaded.
+    """
+
+    objectives: tuple[str, ...]
+    """Trained objectives, in the order of all arrays."""
+    untrained: Mapping[str, str]
+    """Objective -> why it was not trained."""
+    W_KD: Floats
+    """`[K, D]` the regression layer."""
+    transform_KK: Floats
+    """`[K, K]` the decorrelation's T, `r' = r T`."""
+    gate_state: Mapping[str, Floats]
+    """Parameter name -> array, of a gate for raw features."""
+    gate_config: GateConfig
+    beta: float
+    nuisance: str
+    """The objective that the others were decorrelated from."""
+    backbone_id: str
+    backbone: Json
+    """The backbone's record: what has to be the same for features to fit."""
+    scales: Json
+    """Objective -> its native rating scales."""
+    metrics: Json
+    inputs: Json
+    """Ids of what the model was made of."""
+
+    def __post_init__(self) -> None:
+        for name in ("W_KD", "transform_KK"):
+            object.__setattr__(self, name, _float32(getattr(self, name)))
+        object.__setattr__(self, "gate_state", {name: _float32(array) for name, array in self.gate_state.items()})
+        object.__setattr__(self, "objectives", tuple(self.objectives))
+        _check(self)
+
+    @cached_property
+    def gate(self) -> Gate:
+        """The gate as a module."""
+        return Gate.from_state(self.gate_state, self.gate_config)
+
+    def rewards(self, X_ND: Floats) -> Floats:
+        """`[N, K]` predicted raw rewards of features f(x+y)."""
+        self._check_features(X_ND)
+        return predict(X_ND, self.W_KD)
+
+    def gating(self, H_ND: Floats) -> NDArray[np.float32]:
+        """`[N, K]` gate weights of prompt features f(x)."""
+        self._check_features(H_ND)
+        return gate_weights(self.gate, H_ND)
+
+    def score_features(self, X_ND: Floats, H_ND: Floats) -> Scores:
+        """Scores conversations from the features of their last token and of their prompt's last token."""
+        rewards_NK, gating_NK = self.rewards(X_ND), self.gating(H_ND)
+        if len(rewards_NK) != len(gating_NK):
+            raise ModelError(f"got {len(X_ND)} conversations and {len(H_ND)} prompts; expected one prompt each")
+        return Scores(
+            score=score(rewards_NK, self.transform_KK, gating_NK),
+            rewards=rewards_NK,
+            gating=gating_NK,
+            coefficients=coefficients(self.transform_KK, gating_NK),
+            contributions=contributions(rewards_NK, self.transform_KK, gating_NK),
+        )
+
+    def tensors(self) -> dict[str, Floats]:
+        """All arrays, by the published model's names."""
+        gating = {f"gating.{name}": array for name, array in self.gate_state.items()}
+        return {
+            "regression_layer.weight": self.W_KD,
+            "reward_transform_matrix": self.transform_KK,
+            "beta": np.array([self.beta], np.float32),
+            **gating,
+        }
+
+    def description(self) -> Json:
+        """All that is no array, as JSON; figures that are not defined are null."""
+        records = {name: getattr(self, name) for name in _RECORDS}
+        described: Json = _jsonable({"format_version": FORMAT_VERSION, "gate": asdict(self.gate_config), **records})
+        return described
+
+    def to_bytes(self) -> tuple[bytes, bytes]:
+        """The contents of `model.safetensors` and `model.json`; equal models give equal bytes."""
+        description = json.dumps(self.description(), sort_keys=True, indent=2, ensure_ascii=False, allow_nan=False)
+        return save_tensors(self.tensors()), f"{description}\n".encode()
+
+    @classmethod
+    def from_bytes(cls, tensors: bytes, description: bytes) -> "RewardModel":
+        """Reads the two files' contents.
+
+        Raises:
+            ModelError: if they are damaged, of another format version, or do not fit each other.
+        """
+        try:
+            described = json.loads(description)
+            version = described.get("format_version")
+            if version != FORMAT_VERSION:
+                raise ModelError(
+                    f"got format version {version}; expected {FORMAT_VERSION}; load it with the release that wrote it"
+                )
+            arrays = load_tensors(tensors)
+            gate_state = {name.removeprefix("gating."): a for name, a in arrays.items() if name.startswith("gating.")}
+            return cls(
+                W_KD=arrays["regression_layer.weight"],
+                transform_KK=arrays["reward_transform_matrix"],
+                gate_state=gate_state,
+                gate_config=GateConfig(**described["gate"]),
+                beta=float(arrays["beta"][0]),
+                **{name: described[name] for name in _RECORDS},
+            )
+        except (ValueError, TypeError, AttributeError, LookupError, SafetensorError) as error:
+            raise ModelError(
+                f"got files that are no model ({error}); expected those of an export; copy it again"
+            ) from error
+
+    def save(self, folder: Path) -> None:
+        """Writes the model as a folder, all of it or nothing; the very same model there is left alone.
+
+        Raises:
+            ModelFolderError: if the folder holds something else.
+        """
+        files = dict(zip((TENSORS_FILE, DESCRIPTION_FILE), self.to_bytes(), strict=True))
+        if folder.exists():
+            if any(
+                not (folder / name).is_file() or (folder / name).read_bytes() != data for name, data in files.items()
+            ):
+                raise ModelFolderError(
+                    folder, "got a folder with something else; expected a new one; choose another name"
+                )
+            return
+        unfinished = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}")
+        unfinished.mkdir(parents=True)
+        try:
+            for name, data in files.items():
+                (unfinished / name).write_bytes(data)
+            unfinished.rename(folder)
+        except BaseException:
+            shutil.rmtree(unfinished)
+            raise
+
+    @classmethod
+    def load(cls, folder: Path) -> "RewardModel":
+        """Reads a saved model.
+
+        Raises:
+            ModelFolderError: if the folder or a file is missing, damaged, or of another format version.
+        """
+        if not folder.is_dir():
+            raise ModelFolderError(folder, "got no such folder; expected a saved model; check the path")
+        for name in (TENSORS_FILE, DESCRIPTION_FILE):
+            if not (folder / name).is_file():
+                raise ModelFolderError(folder, f"got no {name}; expected a saved model; copy it again")
+        try:
+            return cls.from_bytes((folder / TENSORS_FILE).read_bytes(), (folder / DESCRIPTION_FILE).read_bytes())
+        except ModelError as error:
+            raise ModelFolderError(folder, str(error)) from error
+
+    def _check_features(self, features_ND: Floats) -> None:
+        if features_ND.ndim != 2 or features_ND.shape[1] != self.W_KD.shape[1]:
+            raise ModelError(
+                f"got features {features_ND.shape}; expected [N, {self.W_KD.shape[1]}]; "
+                f"embed with the model's own backbone, {self.backbone_id}"
+            )
+
+
+def _check(model: RewardModel) -> None:
+    """Refuses parts that do not fit each other."""
+    if model.nuisance not in model.objectives:
+        raise ModelError(f"got nuisance {model.nuisance}; expected one of {', '.join(model.objectives)}")
+    n_objectives, n_features = len(model.objectives), model.W_KD.shape[-1]
+    sizes = [n_features, *[model.gate_config.hidden_dim] * model.gate_config.n_hidden, n_objectives]
+    expected: dict[str, tuple[int, ...]] = {
+        "regression_layer.weight": (n_objectives, n_features),
+        "reward_transform_matrix": (n_objectives, n_objectives),
+        "beta": (1,),
+        "gating.logit_scale": (1,),
+    }
+    for layer, (columns, rows) in enumerate(pairwise(sizes)):
+        expected |= {f"gating.layers.{layer}.weight": (rows, columns), f"gating.layers.{layer}.bias": (rows,)}
+    got = {name: array.shape for name, array in model.tensors().items()}
+    for name in sorted(expected.keys() | got.keys()):
+        if got.get(name) != expected.get(name):
+            raise ModelError(
+                f"got {name} of shape {got.get(name)}; expected {expected.get(name)}; check the parts' origin"
+            )
+
+
+def _float32(array: Floats) -> Floats:
+    return np.ascontiguousarray(array, dtype=np.float32)
+
+
+def _jsonable(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(name): _jsonable(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_jsonable(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

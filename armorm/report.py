@@ -1,0 +1,157 @@
+"""Results as plain tables: one structure for the terminal, Markdown and JSON. Imports nothing of the project.
+
+Built from the JSON records that the stages have stored; no figure is computed here.
+"""
+
+import unicodedata
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+Cell = str | int | float | bool | None
+Json = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """One table."""
+
+    title: str
+    columns: list[str]
+    rows: Sequence[tuple[Cell, ...]]
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """The results of one model."""
+
+    title: str
+    facts: list[str] = field(default_factory=list)
+    sections: list[Section] = field(default_factory=list)
+
+
+def build_report(*, title: str, facts: list[str], datasets: Sequence[Json], model: Json, evaluation: Json) -> Report:
+    """The result tables of a run.
+
+    Args:
+        title: names the model.
+        facts: lines above the tables.
+        datasets: the ingest's summary of each dataset.
+        model: the model's metrics: `regression`, `untrained`, `decorrelation`.
+        evaluation: the evaluation's metrics: `pairs`, `baselines`, `rewardbench`.
+    """
+    sections = [
+        dataset_section(datasets),
+        left_out_section(datasets),
+        objective_section(model["regression"]),
+        untrained_section(model["untrained"]),
+        decorrelation_section(model["decorrelation"]),
+        pair_section(evaluation["pairs"]),
+        *rewardbench_sections(evaluation["rewardbench"]),
+    ]
+    return Report(title, facts, [section for section in sections if section.rows])
+
+
+def dataset_section(datasets: Sequence[Json]) -> Section:
+    """Native rows in = kept + rejected + dropped."""
+
+    def row(summary: Json) -> tuple[Cell, ...]:
+        counts = {name: sum(reasons.values()) for name, reasons in summary["outcomes"].items()}
+        outcome = [counts.get(name, 0) for name in ("kept", "rejected", "dropped")]
+        tables = [summary[name] for name in ("parts_refused", "ratings", "preferences")]
+        return (summary["dataset"], sum(outcome), *outcome, *tables)
+
+    columns = ["dataset", "rows", "kept", "rejected", "dropped", "parts refused", "ratings", "pairs"]
+    return Section("Datasets", columns, [row(summary) for summary in datasets], "rows = kept + rejected + dropped")
+
+
+def left_out_section(datasets: Sequence[Json]) -> Section:
+    """Rows that were refused or left out by a stated rule, and pairs that ratings did not make, by reason."""
+    rows: list[tuple[Cell, ...]] = []
+    for summary in datasets:
+        for outcome in ("rejected", "dropped"):
+            reasons = summary["outcomes"].get(outcome, {}).items()
+            rows += [(summary["dataset"], f"row {outcome}", reason, count) for reason, count in reasons]
+        pairs = summary["pairs_dropped"].items()
+        rows += [(summary["dataset"], "pair not made", reason, count) for reason, count in pairs if count]
+    return Section("Left out", ["dataset", "what", "reason", "count"], rows, "the rows: SELECT * FROM rejects")
+
+
+def objective_section(regression: Sequence[Json]) -> Section:
+    """What ridge regression made of each objective, on held-out prompts."""
+    keys = ["objective", "n_train", "n_validation", "n_test", "alpha", "test_r2", "test_spearman"]
+    columns = ["objective", "train", "validation", "test", "alpha", "held-out R2", "held-out Spearman"]
+    return Section("Objectives", columns, [tuple(fit[key] for key in keys) for fit in regression])
+
+
+def untrained_section(untrained: Mapping[str, str]) -> Section:
+    """Objectives that the datasets do not rate."""
+    return Section("Objectives without a model", ["objective", "why"], list(untrained.items()))
+
+
+def decorrelation_section(decorrelation: Json) -> Section:
+    """Correlation of each predicted reward with the nuisance, before and after."""
+    keys = ["objective", "lambda", "before", "after"]
+    rows = [tuple(row[key] for key in keys) for row in decorrelation["objectives"]]
+    title = f"Decorrelation from {decorrelation['nuisance']}"
+    note = (
+        f"{decorrelation['correlation'].capitalize()} correlation of predicted rewards over the "
+        f"{decorrelation['n_responses']} responses of {decorrelation['reference']}"
+    )
+    return Section(title, ["objective", "lambda", "before", "after"], rows, note)
+
+
+def pair_section(pairs: Json) -> Section:
+    """Accuracy on held-out pairs, the gate beside its baselines, with 95 % intervals."""
+    names = [name for name, _ in pairs["scorers"]]
+    titles = [title for _, title in pairs["scorers"]]
+    rows: list[tuple[Cell, ...]] = [
+        (row["dataset"], row["n"], *(_interval(row["accuracy"][name]) for name in names)) for row in pairs["rows"]
+    ]
+    note = (
+        f"{pairs['note']}; 95 % bootstrap intervals over prompts; single objective chosen on training pairs: "
+        f"{pairs['best_objective']}"
+    )
+    return Section("Held-out pairs", ["pairs of", "n", *titles], rows, note)
+
+
+def rewardbench_sections(rewardbench: Json) -> list[Section]:
+    """Per subset, then sections and the overall score; without rows if the benchmark was not run."""
+    subsets = [(row["section"], row["subset"], row["n"], row["accuracy"]) for row in rewardbench["subsets"]]
+    scores = [*rewardbench["sections"].items(), ("overall", rewardbench["overall"])] if subsets else []
+    return [
+        Section("RewardBench subsets", ["section", "subset", "n", "accuracy"], subsets),
+        Section("RewardBench", ["section", "score"], scores, rewardbench["note"]),
+    ]
+
+
+def to_markdown(report: Report) -> str:
+    """The report as Markdown; text is escaped."""
+    parts = [f"# {_escaped(report.title)}", *(f"- {_escaped(fact)}" for fact in report.facts)]
+    for section in report.sections:
+        header = " | ".join(map(_escaped, section.columns))
+        lines = [" | ".join(_escaped(shown(cell)) for cell in row) for row in section.rows]
+        table = [f"| {header} |", f"|{' --- |' * len(section.columns)}", *(f"| {line} |" for line in lines)]
+        parts += ["", f"## {_escaped(section.title)}", "", *table]
+        parts += ["", _escaped(section.note)] if section.note else []
+    return "\n".join(parts) + "\n"
+
+
+def shown(cell: Cell) -> str:
+    """A cell as text: few digits, no control characters, nothing for nothing."""
+    if cell is None or cell != cell:
+        return ""
+    if isinstance(cell, float):
+        return f"{cell:.4g}" if abs(cell) >= 0.01 or cell == 0 else f"{cell:.1e}"
+    return "".join(c if unicodedata.category(c) not in ("Cc", "Cf") else " " for c in str(cell))
+
+
+def _interval(value: Json) -> str:
+    return f"{value['estimate']:.3f} [{value['low']:.3f}, {value['high']:.3f}]"
+
+
+def _escaped(text: str) -> str:
+    for character in "\\|<>*_`[]":
+        text = text.replace(character, f"\\{character}")
+    return text

@@ -1,0 +1,114 @@
+"""Evaluation over the store: scores of every pair, predictions of every rating, and the figures of both."""
+
+from dataclasses import asdict
+from functools import partial
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from armorm import evaluation
+from armorm.bridge import StoredPairs, load_pairs, load_ratings, predict_rewards, reward_differences
+from armorm.config import EvaluationConfig
+from armorm.metrics import wins
+from armorm.model import RewardModel
+from armorm.score import score
+from armorm.stages import model as model_stage
+from armorm.stages.common import put_record, stage_artifact, stage_recipe
+from features.shards import FeatureReader
+from features.sources.rewardbench import SECTION_WEIGHTS, SOURCE, SUBSETS
+from features.store import Done, Made, Store, Writer
+from features.tables import SCHEMAS, write_parquet
+
+STAGE = "evaluate"
+STAGE_VERSION = 1
+
+Floats = npt.NDArray[np.floating]
+
+
+def evaluate(writer: Writer, backbone_id: str, config: EvaluationConfig) -> Done:
+    """Compares the gate with its baselines on held-out pairs, runs the benchmark, and keeps every score."""
+    store = writer.store
+    recipe = stage_recipe(
+        store.head(),
+        STAGE,
+        STAGE_VERSION,
+        settings=asdict(config),
+        backbone_id=backbone_id,
+        after=(model_stage.STAGE,),
+    )
+
+    def make() -> Made:
+        artifact = stage_artifact(store.head(), model_stage.STAGE)
+        model = model_stage.load_model(store, artifact)
+        reader = FeatureReader(store, backbone_id)
+        stored = load_pairs(store)
+        scores_2P = _score_pairs(model, reader, stored)
+        record = {
+            "pairs": _held_out(model, reader, stored, scores_2P, config),
+            "rewardbench": _rewardbench(stored, wins(*scores_2P)),
+        }
+        tables = {
+            "predictions": _predictions(store, model, reader, artifact.artifact_id),
+            "pair_scores": _scored_pairs(stored, scores_2P, artifact.artifact_id),
+        }
+        objects = {n: store.objects.put("parquet", partial(write_parquet, table=t)) for n, t in tables.items()}
+        objects["record"] = put_record(store, record)
+        return Made(objects, {"line": evaluation.summary_line(record["pairs"], record["rewardbench"])})
+
+    return writer.ensure(recipe, make)
+
+
+def _held_out(
+    model: RewardModel, reader: FeatureReader, stored: StoredPairs, scores_2P: Floats, config: EvaluationConfig
+) -> evaluation.Json:
+    test_P = stored.usable("test")
+    differences_PK = reward_differences(reader, model.W_KD, stored) @ model.transform_KK
+    best = evaluation.choose_best_objective(differences_PK[stored.usable("train")], model.objectives)
+    return evaluation.held_out_accuracy(
+        differences_PK[test_P],
+        (scores_2P[0] - scores_2P[1])[test_P],
+        stored.n_chars_difference_P[test_P],
+        objectives=model.objectives,
+        best_objective=best,
+        datasets_P=stored.datasets[test_P],
+        prompts_P=stored.prompt_ids[test_P],
+        config=config,
+    )
+
+
+def _rewardbench(stored: StoredPairs, won_P: npt.NDArray[np.bool_]) -> evaluation.Json:
+    here_P = stored.datasets == SOURCE.name
+    published = {name: (subset.section, subset.n_rows, float(subset.weight)) for name, subset in SUBSETS.items()}
+    return evaluation.benchmark_scores(
+        won_P[here_P], stored.subsets[here_P], published=published, section_weights=SECTION_WEIGHTS
+    )
+
+
+def _score_pairs(model: RewardModel, reader: FeatureReader, stored: StoredPairs) -> Floats:
+    """`[2, P]` scores of the chosen and the rejected side of every pair."""
+    prompts, prompt_P = np.unique(stored.prompt_ids, return_inverse=True)
+    gating_PK = model.gating(reader.gather("prompt", prompts.tolist()))[prompt_P]
+    sides = (stored.chosen_ids, stored.rejected_ids)
+    return np.stack([score(predict_rewards(reader, model.W_KD, ids), model.transform_KK, gating_PK) for ids in sides])
+
+
+def _scored_pairs(stored: StoredPairs, scores_2P: Floats, model_id: str) -> pa.Table:
+    chosen_P, rejected_P = scores_2P
+    columns = [[model_id] * len(chosen_P), stored.pair_ids, chosen_P, rejected_P, wins(chosen_P, rejected_P)]
+    schema = SCHEMAS["pair_scores"]
+    return pa.Table.from_arrays([pa.array(c, t) for c, t in zip(columns, schema.types, strict=True)], schema=schema)
+
+
+def _predictions(store: Store, model: RewardModel, reader: FeatureReader, model_id: str) -> pa.Table:
+    """What the model predicts wherever a rating is given."""
+    rated = load_ratings(store, model.objectives)
+    ids, row_N = np.unique(rated.conversation_ids, return_inverse=True)
+    labelled_NK = np.zeros((len(ids), len(model.objectives)), dtype=bool)
+    np.logical_or.at(labelled_NK, row_N, ~np.isnan(rated.Y_NK))
+    rows, columns = np.nonzero(labelled_NK)
+    rewards_NK = predict_rewards(reader, model.W_KD, ids)
+    names = np.array(model.objectives)[columns]
+    values = [np.full(len(rows), model_id), ids[rows], names, rewards_NK[rows, columns]]
+    schema = SCHEMAS["predictions"]
+    return pa.Table.from_arrays([pa.array(v, t) for v, t in zip(values, schema.types, strict=True)], schema=schema)

@@ -1,0 +1,67 @@
+"""Stage 3 over the store: the gate, from the training pairs of every preference dataset."""
+
+from collections.abc import Callable
+from dataclasses import asdict
+
+import numpy as np
+
+from armorm.bridge import load_pairs, reward_differences
+from armorm.config import GateConfig
+from armorm.errors import GateError
+from armorm.gate import Pairs
+from armorm.gate import train_gate as train
+from armorm.stages import decorrelate, regress
+from armorm.stages.common import put_record, put_tensors, stage_recipe
+from features.shards import FeatureReader
+from features.store import Done, Made, Writer
+
+STAGE = "gate"
+STAGE_VERSION = 1
+
+
+def train_gate(
+    writer: Writer,
+    backbone_id: str,
+    config: GateConfig,
+    *,
+    on_progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Done:
+    """Trains on the pairs of training prompts; those of validation prompts give a curve."""
+    store = writer.store
+    recipe = stage_recipe(
+        store.head(),
+        STAGE,
+        STAGE_VERSION,
+        settings=asdict(config),
+        backbone_id=backbone_id,
+        after=(regress.STAGE, decorrelate.STAGE),
+    )
+
+    def make() -> Made:
+        stored = load_pairs(store)
+        reader = FeatureReader(store, backbone_id)
+        differences_PK = reward_differences(reader, regress.read_regression(store)[1], stored)
+
+        def pairs_of(split: str) -> Pairs | None:
+            chosen_P = stored.usable(split)
+            if not chosen_P.any():
+                return None
+            prompts, index_P = np.unique(stored.prompt_ids[chosen_P], return_inverse=True)
+            return Pairs(reader.gather("prompt", prompts.tolist()), differences_PK[chosen_P], index_P)
+
+        training = pairs_of("train")
+        if training is None:
+            raise GateError("got no training pairs; expected some; configure a preference dataset and ingest it")
+        transform_KK = decorrelate.read_transform(store)
+        fit = train(training, transform_KK, config=config, validation=pairs_of("validation"), on_progress=on_progress)
+        n_contaminated = int(stored.contaminated_P.sum())
+        record = {
+            "gate": {"n_pairs": len(training), "beta": fit.beta, "curve": [asdict(point) for point in fit.curve]},
+            "contaminated_pairs": n_contaminated,
+        }
+        line = f"{config.steps} steps on {len(training)} pairs, beta {fit.beta:.1f}"
+        if n_contaminated:
+            line += f", {n_contaminated} pairs left out, whose prompts stand in a benchmark"
+        return Made({"tensors": put_tensors(store, fit.state), "record": put_record(store, record)}, {"line": line})
+
+    return writer.ensure(recipe, make)

@@ -1,0 +1,50 @@
+"""Stage 1 over the store: ridge regression of every objective on the conversations' features."""
+
+from dataclasses import asdict
+
+import numpy as np
+import numpy.typing as npt
+
+from armorm.bridge import load_ratings
+from armorm.config import RegressionConfig
+from armorm.ridge import fit_ridge
+from armorm.stages.common import put_record, put_tensors, read_record, read_tensors, stage_artifact, stage_recipe
+from features.objectives import OBJECTIVES
+from features.shards import FeatureReader
+from features.store import Done, Made, Store, Writer
+
+STAGE = "regress"
+STAGE_VERSION = 1
+
+
+def regress(writer: Writer, backbone_id: str, config: RegressionConfig) -> Done:
+    """Fits the objectives that have ratings; the others are recorded with the reason why not."""
+    store = writer.store
+    recipe = stage_recipe(
+        store.head(), STAGE, STAGE_VERSION, settings={"alphas": config.alphas}, backbone_id=backbone_id
+    )
+
+    def make() -> Made:
+        rated = load_ratings(store, OBJECTIVES)
+        X_ND = FeatureReader(store, backbone_id).gather("conversation", rated.conversation_ids.tolist())
+        masks = {f"{split}_N": rated.split_N == split for split in ("train", "validation", "test")}
+        fit = fit_ridge(X_ND, rated.Y_NK, objectives=OBJECTIVES, alphas=config.alphas, **masks)
+        record = {
+            "objectives": fit.objectives,
+            "regression": [asdict(report) for report in fit.reports],
+            "untrained": fit.untrained,
+            "contaminated_ratings": rated.n_contaminated,
+        }
+        line = f"{len(fit.objectives)} objectives fitted on {len(X_ND)} rated rows"
+        if rated.n_contaminated:
+            line += f", {rated.n_contaminated} more left out, whose prompts stand in a benchmark"
+        objects = {"tensors": put_tensors(store, {"W_KD": fit.W_KD}), "record": put_record(store, record)}
+        return Made(objects, {"line": line})
+
+    return writer.ensure(recipe, make)
+
+
+def read_regression(store: Store) -> tuple[tuple[str, ...], npt.NDArray[np.floating]]:
+    """The trained objectives and their weights `[K, D]`."""
+    artifact = stage_artifact(store.head(), STAGE)
+    return tuple(read_record(store, artifact)["objectives"]), read_tensors(store, artifact)["W_KD"]

@@ -1,0 +1,79 @@
+"""Reports: what is not defined is blank, text from outside cannot break out of a table."""
+
+from typing import Any
+
+from armorm.report import Report, Section, build_report, shown, to_markdown
+
+INTERVAL = {"estimate": 0.8123, "low": 0.8, "high": 0.83}
+DATASET = {
+    "dataset": "helpsteer",
+    "outcomes": {"kept": {"": 90}, "rejected": {"missing_column": 3}, "dropped": {"duplicate_row": 7}},
+    "pairs_dropped": {"tie": 4, "duplicate_pair": 0},
+    "parts_refused": 2,
+    "ratings": 450,
+    "preferences": 40,
+}
+FIT = {"objective": "a", "n_train": 9, "n_validation": 1, "n_test": 0, "alpha": 0.1, "test_r2": None}
+MODEL: dict[str, Any] = {
+    "regression": [FIT | {"test_spearman": None}],
+    "untrained": {"b": "got 0 ratings"},
+    "decorrelation": {
+        "nuisance": "v",
+        "reference": "r",
+        "correlation": "spearman",
+        "n_responses": 5,
+        "objectives": [{"objective": "a", "lambda": 0.5, "before": 0.4, "after": 1e-8}],
+    },
+}
+EVALUATION: dict[str, Any] = {
+    "pairs": {
+        "scorers": [["gate", "gate"], ["mean", "mean of objectives"]],
+        "best_objective": "a",
+        "note": "held out",
+        "rows": [{"dataset": "all", "n": 100, "accuracy": {"gate": INTERVAL, "mean": INTERVAL}}],
+    },
+    "rewardbench": {"subsets": [], "sections": {}, "overall": None, "note": ""},
+}
+
+
+def built() -> Report:
+    return build_report(title="t", facts=["f"], datasets=[DATASET], model=MODEL, evaluation=EVALUATION)
+
+
+def test_rows_are_kept_plus_rejected_plus_dropped() -> None:
+    datasets = built().sections[0]
+    row = dict(zip(datasets.columns, datasets.rows[0], strict=True))
+    assert row["rows"] == row["kept"] + row["rejected"] + row["dropped"] == 100  # type: ignore[operator]
+    assert built().sections[1].rows == [
+        ("helpsteer", "row rejected", "missing_column", 3),
+        ("helpsteer", "row dropped", "duplicate_row", 7),
+        ("helpsteer", "pair not made", "tie", 4),
+    ]
+
+
+def test_every_objective_has_a_line_trained_or_not() -> None:
+    assert [row[0] for section in built().sections[2:4] for row in section.rows] == ["a", "b"]
+
+
+def test_a_benchmark_that_was_not_run_has_no_table() -> None:
+    assert [s.title for s in built().sections if "RewardBench" in s.title] == []
+    bench = {"subsets": [{"section": "Chat", "subset": "s", "n": 1, "accuracy": 1.0}], "sections": {"Chat": 1.0}}
+    evaluation = EVALUATION | {"rewardbench": bench | {"overall": 1.0, "note": "partial"}}
+    report = build_report(title="t", facts=[], datasets=[DATASET], model=MODEL, evaluation=evaluation)
+    assert [s.title for s in report.sections][-2:] == ["RewardBench subsets", "RewardBench"]
+
+
+def test_markdown_is_escaped() -> None:
+    hostile = Report("t|t", sections=[Section("s", ["a|b"], [("<script>|[x](y)\n# h",)])])
+    text = to_markdown(hostile)
+    assert "\\<script\\>\\|\\[x\\](y) # h" in text
+    assert "| a\\|b |" in text
+
+
+def test_cells_are_short_and_hold_no_control_characters() -> None:
+    assert shown(None) == shown(float("nan")) == ""
+    assert shown(0.123456) == "0.1235"
+    assert shown(1e-8) == "1.0e-08"
+    assert shown(0.0) == "0"
+    assert shown(12) == "12"
+    assert shown("a\x1b[31m\u202eb\n") == "a [31m b "
