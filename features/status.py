@@ -1,0 +1,52 @@
+"""What a store holds, for people and programs."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from features.store import Store
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """The newest snapshot, a row an artifact; a backbone's shards are one row together."""
+
+    number: int
+    snapshot_id: str
+    created_at: str
+    rows: list[tuple[Any, ...]]
+    """(slot, artifact or number of shards, made at, what it is)."""
+
+    @property
+    def line(self) -> str:
+        """For a person."""
+        return f"snapshot {self.number} ({self.snapshot_id}), committed {self.created_at}"
+
+    def as_json(self) -> dict[str, Any]:
+        """For a program."""
+        names = ("slot", "artifact", "created_at", "what")
+        head = {"number": self.number, "snapshot_id": self.snapshot_id, "created_at": self.created_at}
+        return head | {"artifacts": [dict(zip(names, row, strict=True)) for row in self.rows]}
+
+
+def store_status(store: Store) -> Status:
+    """Reads manifests only."""
+    snapshot = store.head()
+    rows = [
+        (slot, artifact.artifact_id, artifact.created_at, _what(dict(artifact.summary)))
+        for slot, artifact in sorted(snapshot.artifacts.items())
+        if artifact.recipe.stage != "embed"
+    ]
+    for backbone_id in snapshot.within("backbone"):
+        shards = snapshot.within(f"features/{backbone_id}").values()
+        newest = max((shard.created_at for shard in shards), default="")
+        vectors = sum(shard.summary["rows"] for shard in shards)
+        rows.append((f"features/{backbone_id}", f"{len(shards)} shards", newest, f"{vectors} vectors"))
+    return Status(snapshot.number, snapshot.snapshot_id, snapshot.created_at, rows)
+
+
+def _what(summary: dict[str, Any]) -> str:
+    if "line" in summary:
+        return str(summary["line"])
+    if "outcomes" in summary:
+        return f"{summary['ratings']} ratings, {summary['preferences']} pairs, {summary['conversations']} conversations"
+    return f"{summary['name']} ({summary['architecture']}, hidden size {summary['hidden_size']})"

@@ -1,0 +1,115 @@
+"""What a person sees in the terminal: progress bars on standard error, results on standard output."""
+
+import csv
+import json
+import logging
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Protocol
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+
+from armorm.errors import ArmormError
+from armorm.report import Cell, Report, shown
+from features.errors import FeatureStoreError
+
+EXPECTED_ERRORS = (ArmormError, FeatureStoreError)
+"""What the user can do something about: one line, no traceback."""
+
+WIDTH_OF_A_PIPE = 160
+
+out = Console(width=None if sys.stdout.isatty() else WIDTH_OF_A_PIPE)
+err = Console(stderr=True)
+
+
+class OnProgress(Protocol):
+    """Takes what is done and, where it is known, the total."""
+
+    def __call__(self, done: int, total: int | None = None) -> None: ...
+
+
+@contextmanager
+def progress(label: str) -> Iterator[OnProgress]:
+    """A bar while the block runs; the callback takes what is done and, where known, the total."""
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=err, transient=True, disable=not err.is_terminal) as bar:
+        task = bar.add_task(escape(label), total=None)
+
+        def on_progress(done: int, total: int | None = None) -> None:
+            bar.update(task, completed=done, total=total)
+
+        yield on_progress
+
+
+def print_report(report: Report) -> None:
+    """A report as tables."""
+    out.print(f"\n[bold]{escape(report.title)}[/bold]")
+    for fact in report.facts:
+        out.print(escape(fact))
+    for section in report.sections:
+        print_table(section.columns, section.rows, title=section.title)
+        if section.note:
+            out.print(f"[dim]{escape(section.note)}[/dim]")
+
+
+def print_table(columns: list[str], rows: Sequence[tuple[Cell, ...]], *, title: str | None = None) -> None:
+    """Rows under their columns; numbers to the right, text from datasets without its control characters."""
+    table = Table(title=title and escape(title), title_justify="left", title_style="bold", box=SIMPLE_HEAD)
+    for index, column in enumerate(columns):
+        numeric = any(isinstance(row[index], int | float) for row in rows)
+        table.add_column(escape(column), justify="right" if numeric else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*(escape(shown(cell)) for cell in row))
+    out.print(table)
+
+
+def print_json(value: Any) -> None:
+    """One JSON document on standard output."""
+    print(json.dumps(value, ensure_ascii=False, default=str))
+
+
+def print_csv(columns: list[str], rows: Sequence[tuple[Any, ...]]) -> None:
+    """Rows as CSV on standard output."""
+    writer = csv.writer(sys.stdout)
+    writer.writerow(columns)
+    writer.writerows(rows)
+
+
+def quieten_prefect() -> None:
+    """Leaves what flows and tasks say, without tracebacks of errors that are one line for the user."""
+    prefect = logging.getLogger("prefect")
+    for name in ("flow_runs", "task_runs"):
+        runs = prefect.getChild(name)
+        runs.setLevel(prefect.getEffectiveLevel())
+        runs.addFilter(OneLineErrors())
+    prefect.setLevel(logging.WARNING)  # its own lines tell of the temporary server, which is no news
+
+
+class OneLineErrors(logging.Filter):
+    """Takes the traceback off log records of errors that the user can do something about."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Always lets the record pass."""
+        if record.exc_info and isinstance(record.exc_info[1], EXPECTED_ERRORS):
+            record.exc_info = None
+        return True

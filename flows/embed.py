@@ -1,0 +1,44 @@
+"""The embed flow: every conversation and prompt gets its vector, once."""
+
+from pathlib import Path
+
+from prefect import flow, get_run_logger, task
+from prefect.cache_policies import NO_CACHE
+
+from features.embedding.embed import EmbedSettings, embed_missing
+from features.embedding.fingerprint import BackboneSettings
+from features.store import Store, Writer
+from flows.console import progress
+from flows.settings import Settings, load_settings
+from flows.steps import Step
+
+
+@task(task_run_name="embed", cache_policy=NO_CACHE)
+def embed_all(writer: Writer, backbone: BackboneSettings, settings: EmbedSettings) -> Step:
+    """What the newest snapshot holds and the backbone has not seen."""
+    with progress("embedding conversations") as on_progress:
+        result = embed_missing(writer, backbone, settings, on_progress=on_progress)
+    step = Step(
+        "embed",
+        "content without a vector of this backbone" if result.n_shards else None,
+        f"{result.n_conversations} conversations and {result.n_prompts} prompts embedded, "
+        f"{result.n_present} vectors were there; backbone {result.backbone_id[:12]}",
+    )
+    logger = get_run_logger()
+    logger.info(step.line)
+    if result.n_truncated:
+        logger.warning(f"embed: {result.n_truncated} texts, longer than the backbone allows, lost their beginning")
+    return step
+
+
+def run_embed(writer: Writer, settings: Settings) -> Step:
+    """Embeds with the configured backbone."""
+    return embed_all(writer, settings.local_backbone(), settings.embed)
+
+
+@flow
+def embed(config: Path) -> Step:
+    """Embeds what has no vector yet."""
+    settings = load_settings(config)
+    with Store(settings.store_path).writing("armorm embed") as writer:
+        return run_embed(writer, settings)

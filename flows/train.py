@@ -1,0 +1,49 @@
+"""The train flow: regression, decorrelation, gate, and the model folder that they make."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from prefect import flow, get_run_logger, task
+from prefect.cache_policies import NO_CACHE
+
+from armorm.stages.decorrelate import decorrelate
+from armorm.stages.gate import train_gate
+from armorm.stages.model import assemble, write_model_folder
+from armorm.stages.regress import regress
+from features.embedding.fingerprint import fingerprint
+from features.store import Done, Store, Writer
+from flows.console import OnProgress, progress
+from flows.settings import Settings, load_settings
+from flows.steps import Step
+
+
+@task(task_run_name="{name}", cache_policy=NO_CACHE)
+def train_stage(name: str, stage: Callable[[OnProgress], Done]) -> Step:
+    """One of the three stages, or the assembly, if its inputs or settings have changed."""
+    with progress(name) as on_progress:
+        done = stage(on_progress)
+    step = Step(name, done.reason, str(done.artifact.summary["line"]))
+    get_run_logger().info(step.line)
+    return step
+
+
+def run_train(writer: Writer, settings: Settings) -> list[Step]:
+    """The three stages in order, then the model folder."""
+    backbone_id = fingerprint(settings.local_backbone()).backbone_id
+    steps = [
+        train_stage("regress", lambda _: regress(writer, backbone_id, settings.regression)),
+        train_stage("decorrelate", lambda _: decorrelate(writer, backbone_id, settings.decorrelation)),
+        train_stage("gate", lambda on: train_gate(writer, backbone_id, settings.gate, on_progress=on)),
+        train_stage("model", lambda _: assemble(writer, backbone_id)),
+    ]
+    folder = write_model_folder(writer.store, settings.models_path)
+    get_run_logger().info(f"model folder: {folder}")
+    return steps
+
+
+@flow
+def train(config: Path) -> list[Step]:
+    """Trains what has changed."""
+    settings = load_settings(config)
+    with Store(settings.store_path).writing("armorm train") as writer:
+        return run_train(writer, settings)

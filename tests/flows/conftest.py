@@ -1,0 +1,55 @@
+"""One temporary Prefect server for all flow tests, and a small sample to run them on."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from features.sample import write_sample
+from features.sample.backbone import sample_texts, write_backbone
+from flows.cli import template
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Prefect, away from the user's own profile."""
+    os.environ["PREFECT_HOME"] = str(tmp_path_factory.mktemp("prefect"))
+    from prefect.testing.utilities import prefect_test_harness
+
+    with prefect_test_harness(server_startup_timeout=120):
+        yield
+
+
+@pytest.fixture(scope="session")
+def sample(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A twentieth of the demo's data, and its backbone."""
+    folder = tmp_path_factory.mktemp("sample")
+    write_sample(folder / "data", scale=0.05)
+    write_backbone(folder / "backbone", sample_texts())
+    return folder
+
+
+SMALL = {
+    "shard_conversations = 4096": "shard_conversations = 128",
+    "hidden_dim = 1024": "hidden_dim = 16",
+    "steps = 10_000": "steps = 30",
+    "batch_size = 1024": "batch_size = 64",
+    "n_resamples = 1000": "n_resamples = 50",
+}
+
+
+def write_config(folder: Path, sample: Path) -> Path:
+    """A configuration of its own store over the shared sample."""
+    text = template()
+    for default, small in SMALL.items():
+        text = text.replace(default, small)
+    text = text.replace('"data/', f'"{sample}/data/').replace('path = "backbone"', f'path = "{sample}/backbone"')
+    config = folder / "armorm.toml"
+    config.write_text(text)
+    return config
+
+
+@pytest.fixture
+def config(tmp_path: Path, sample: Path) -> Path:
+    return write_config(tmp_path, sample)

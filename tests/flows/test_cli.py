@@ -1,0 +1,171 @@
+"""The command line as a user meets it: exit codes, one line for what is wrong, output that programs can read."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from flows.pipeline import pipeline
+from tests.flows.conftest import write_config
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
+MESSAGES = [
+    {"role": "user", "content": "Name a river."},
+    {"role": "assistant", "content": "The Rhône is a fine river."},
+]
+OTHER = [MESSAGES[0], {"role": "assistant", "content": "No."}]
+
+
+@pytest.fixture(scope="module")
+def home(sample: Path, tmp_path_factory: pytest.TempPathFactory, server: None) -> Path:
+    """A folder with a configuration that has been run."""
+    folder = tmp_path_factory.mktemp("home")
+    pipeline(write_config(folder, sample))
+    return folder
+
+
+@pytest.fixture
+def armorm(home: Path) -> Run:
+    """Calls the program in that folder."""
+
+    def run(*words: str | Path, cwd: Path = home, **env: str) -> subprocess.CompletedProcess[str]:
+        code = "import sys; sys.argv[0] = 'armorm'; from flows.cli import main; main()"
+        program = [sys.executable, "-c", code, *map(str, words)]
+        return subprocess.run(program, capture_output=True, text=True, cwd=cwd, env=os.environ | env)
+
+    return run
+
+
+def refused(result: subprocess.CompletedProcess[str]) -> str:
+    """What is said of a command that could not do its job: one line, no traceback, exit code 1."""
+    lines = result.stderr.strip().splitlines()
+    assert result.returncode == 1, result
+    assert len(lines) == 1, result.stderr
+    assert lines[0].startswith("armorm: ")
+    return lines[0]
+
+
+def test_every_command_has_help_with_an_example(armorm: Run) -> None:
+    for command in ("init", "demo", "run", "ingest", "embed", "train", "evaluate", "sql", "score", "status"):
+        result = armorm(command, "--help")
+        assert result.returncode == 0
+        assert f"armorm {command}" in result.stdout, command
+
+
+def test_init_writes_a_file_and_never_over_one(armorm: Run, tmp_path: Path) -> None:
+    assert armorm("init", cwd=tmp_path).returncode == 0
+    text = (tmp_path / "armorm.toml").read_text()
+    assert "got a file that exists" in refused(armorm("init", cwd=tmp_path))
+    assert (tmp_path / "armorm.toml").read_text() == text
+
+
+@pytest.mark.parametrize("command", [["run"], ["ingest"], ["status"], ["sql", "SELECT 1"], ["score", "x.jsonl"]])
+def test_without_a_configuration_it_says_how_to_make_one(armorm: Run, tmp_path: Path, command: list[str]) -> None:
+    assert "run `armorm init`" in refused(armorm(*command, cwd=tmp_path))
+
+
+def test_sql_prints_tables_csv_and_json(armorm: Run) -> None:
+    query = "SELECT dataset, count(*) AS n FROM ratings GROUP BY 1 ORDER BY 1"
+    assert "helpsteer" in armorm("sql", query).stdout
+    assert armorm("sql", query, "--format", "csv").stdout.splitlines()[0] == "dataset,n"
+    rows = json.loads(armorm("sql", query, "--format", "json").stdout)
+    assert [row["dataset"] for row in rows] == ["beavertails-30k", "feedback-collection", "helpsteer", "ultrafeedback"]
+
+
+def test_sql_is_read_only(armorm: Run) -> None:
+    assert "read-only" in refused(armorm("sql", "DROP VIEW ratings"))
+
+
+def test_status_is_readable_by_programs(armorm: Run) -> None:
+    state = json.loads(armorm("status", "--format", "json").stdout)
+    assert {"ingest/helpsteer", "model", "evaluate"} <= {artifact["slot"] for artifact in state["artifacts"]}
+    assert state["snapshot_id"] in armorm("status").stdout
+
+
+def write_lines(path: Path, *lines: object) -> Path:
+    path.write_text("".join(f"{line if isinstance(line, str) else json.dumps(line)}\n" for line in lines))
+    return path
+
+
+def test_score_explains_itself(armorm: Run, tmp_path: Path) -> None:
+    file = write_lines(tmp_path / "in.jsonl", {"messages": MESSAGES}, {"chosen": MESSAGES, "rejected": OTHER})
+    result = armorm("score", file, "--explain", "--format", "json")
+    scored = [json.loads(line) for line in result.stdout.splitlines()]
+    assert [(one["line"], one["side"]) for one in scored] == [(1, "conversation"), (2, "chosen"), (2, "rejected")]
+    for one in scored:
+        assert len(one["rewards"]) == 19
+        assert sum(one["gating"].values()) == pytest.approx(1, abs=1e-5)
+        mixed = sum(weight * one["rewards"][name] for name, weight in one["coefficients"].items())
+        assert mixed == pytest.approx(one["score"], abs=1e-5)
+        assert sum(one["contributions"].values()) == pytest.approx(one["score"], abs=1e-5)
+    assert scored[0]["score"] == pytest.approx(scored[1]["score"], abs=1e-5)
+    assert "contribution" in armorm("score", file, "--explain").stdout
+
+
+def test_prompt_and_texts_score_as_the_same_messages(armorm: Run, tmp_path: Path) -> None:
+    prompt = {"prompt": MESSAGES[0]["content"]}
+    texts = [message[1]["content"] for message in (MESSAGES, OTHER)]
+    file = write_lines(
+        tmp_path / "in.jsonl",
+        {"messages": MESSAGES},
+        prompt | {"response": texts[0]},
+        prompt | {"chosen": texts[0], "rejected": texts[1]},
+    )
+    scored = [json.loads(line)["score"] for line in armorm("score", file, "--format", "json").stdout.splitlines()]
+    assert scored[:3] == pytest.approx([scored[0]] * 3, abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("{", "malformed_row"),
+        ({"text": "x"}, "unknown_form"),
+        ({"messages": "x"}, "not_messages"),
+        ({"messages": [{"role": "user"}]}, "not_messages"),
+        ({"messages": []}, "roles_out_of_order"),
+        ({"messages": MESSAGES[::-1]}, "roles_out_of_order"),
+        ({"messages": [MESSAGES[0], {"role": "assistant", "content": " "}]}, "empty_turn"),
+        ({"chosen": MESSAGES, "rejected": [{"role": "user", "content": "?"}, OTHER[1]]}, "context_differs"),
+    ],
+)
+def test_a_line_that_cannot_be_scored_is_named(armorm: Run, tmp_path: Path, line: object, message: str) -> None:
+    file = write_lines(tmp_path / "in.jsonl", {"messages": MESSAGES}, line)
+    said = refused(armorm("score", file))
+    assert f"line 2: {message}" in said
+
+
+def test_what_is_not_there_is_named(armorm: Run, tmp_path: Path) -> None:
+    file = write_lines(tmp_path / "in.jsonl", {"messages": MESSAGES})
+    assert "got model nothing" in refused(armorm("score", file, "--model", "nothing"))
+    assert "no such file" in refused(armorm("score", tmp_path / "none.jsonl"))
+    assert "got no conversations" in refused(armorm("score", write_lines(tmp_path / "empty.jsonl")))
+
+
+def test_another_backbone_is_refused(armorm: Run, tmp_path: Path) -> None:
+    file = write_lines(tmp_path / "in.jsonl", {"messages": MESSAGES})
+    changed = {"ARMORM_BACKBONE__MAX_TOKENS": "64"}
+    assert "which the model was trained on" in refused(armorm("score", file, **changed))
+    result = armorm("train", **changed)
+    assert result.returncode == 1
+    assert "run `armorm embed`" in result.stderr.splitlines()[-1]
+    assert "Traceback" not in result.stderr
+
+
+def test_a_text_that_is_too_long_is_scored_and_marked(armorm: Run, tmp_path: Path) -> None:
+    long = [MESSAGES[0], {"role": "assistant", "content": "word " * 5000}]
+    file = write_lines(tmp_path / "in.jsonl", {"messages": long})
+    assert json.loads(armorm("score", file, "--format", "json").stdout)["truncated"] is True
+
+
+def test_a_failing_run_is_one_line_and_leaves_the_store(armorm: Run, home: Path) -> None:
+    before = json.loads(armorm("status", "--format", "json").stdout)
+    result = armorm("ingest", ARMORM_DATASETS__HELPSTEER__PATH="nowhere")
+    assert result.returncode == 1
+    assert "Traceback" not in result.stderr
+    assert result.stderr.splitlines()[-1].startswith(f"armorm: {home}/nowhere: got no such file or folder")
+    assert json.loads(armorm("status", "--format", "json").stdout) == before

@@ -1,0 +1,120 @@
+"""The whole line on a small sample: end to end, nothing the second time, only what is stale the third."""
+
+import json
+import logging
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from armorm.model import RewardModel
+from armorm.stages.report import load_report
+from features.catalog import query
+from features.store import Store
+from flows.pipeline import pipeline
+from flows.steps import Step
+from tests.flows.conftest import write_config
+
+pytestmark = pytest.mark.usefixtures("server")
+
+
+@pytest.fixture(scope="module")
+def finished(sample: Path, tmp_path_factory: pytest.TempPathFactory, server: None) -> tuple[Path, list[Step]]:
+    """A configuration that has been run once."""
+    config = write_config(tmp_path_factory.mktemp("finished"), sample)
+    return config, pipeline(config)
+
+
+def store_of(config: Path) -> Store:
+    return Store(config.parent / "store")
+
+
+def test_it_goes_from_native_files_to_a_model_folder(finished: tuple[Path, list[Step]]) -> None:
+    config, steps = finished
+    assert [step.name for step in steps][-6:] == ["embed", "regress", "decorrelate", "gate", "model", "evaluate"]
+    assert all(step.reason for step in steps)
+    (folder,) = (config.parent / "models").iterdir()
+    assert {path.name for path in folder.iterdir()} == {
+        "model.safetensors",
+        "model.json",
+        "evaluation.json",
+        "report.md",
+    }
+    model = RewardModel.load(folder)
+    assert len(model.objectives) == 12
+    assert len(model.untrained) == 7
+    stored = store_of(config).find("model")
+    assert folder.name == stored.artifact_id
+    assert {name: model.inputs[name] for name in stored.recipe.inputs} == stored.recipe.inputs
+
+
+def test_the_second_run_does_nothing_and_says_so(
+    finished: tuple[Path, list[Step]], caplog: pytest.LogCaptureFixture
+) -> None:
+    config, _ = finished
+    number = store_of(config).head().number
+    with caplog.at_level(logging.INFO, logger="prefect.flow_runs"):
+        steps = pipeline(config)
+    assert [step for step in steps if step.reason] == []
+    assert store_of(config).head().number == number
+    assert "nothing to do" in caplog.text
+
+
+def test_a_setting_runs_its_stage_and_those_after_it(
+    finished: tuple[Path, list[Step]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config, _ = finished
+    monkeypatch.setenv("ARMORM_GATE__SEED", "1")
+    ran = {step.name: step.reason for step in pipeline(config) if step.reason}
+    assert list(ran) == ["gate", "model", "evaluate"]
+    assert "seed" in str(ran["gate"])
+
+
+def test_rows_are_conserved(finished: tuple[Path, list[Step]]) -> None:
+    store = store_of(finished[0])
+    differing = "SELECT dataset FROM datasets WHERE rows <> kept + rejected + dropped"
+    assert query(store, differing).rows == []
+    counted = "SELECT dataset, count(*) FROM native_rows GROUP BY 1"
+    assert query(store, f"SELECT dataset, rows FROM datasets EXCEPT ({counted})").rows == []
+    two_sides = "SELECT prompt_id FROM ratings GROUP BY 1 HAVING count(DISTINCT split) > 1"
+    assert query(store, two_sides).rows == []
+
+
+def test_stored_scores_are_those_of_the_model(finished: tuple[Path, list[Step]]) -> None:
+    config, _ = finished
+    rows = query(
+        store_of(config),
+        """
+        SELECT c.vector, p.vector, score_chosen FROM pair_scores JOIN preferences USING (pair_id)
+        JOIN features AS c ON c.kind = 'conversation' AND c.id = chosen_id
+        JOIN features AS p ON p.kind = 'prompt' AND p.id = prompt_id
+        """,
+    ).rows
+    artifact = store_of(config).find("model")
+    model = RewardModel.load(config.parent / "models" / artifact.artifact_id)
+    X_ND, H_ND, score_N = (np.array(column, dtype=np.float32) for column in zip(*rows, strict=True))
+    assert np.abs(model.score_features(X_ND, H_ND).score - score_N).max() < 1e-5
+
+
+def test_the_report_names_every_dataset_and_objective(finished: tuple[Path, list[Step]]) -> None:
+    config, _ = finished
+    report = load_report(store_of(config))
+    sections = {section.title: section for section in report.sections}
+    assert len(sections["Datasets"].rows) == 8
+    assert len(sections["Objectives"].rows) + len(sections["Objectives without a model"].rows) == 19
+    after = [row[3] for row in sections["Decorrelation from helpsteer-verbosity"].rows if row[3]]
+    assert all(abs(float(str(correlation))) < 0.01 for correlation in after)
+    assert json.dumps([section.rows for section in report.sections])
+
+
+def test_a_dataset_that_is_no_longer_configured_leaves_the_snapshot(config: Path) -> None:
+    from flows.ingest import ingest
+
+    ingest(config)
+    text = config.read_text()
+    start = text.index("[datasets.rewardbench]")
+    config.write_text(text[:start] + text[text.index("[split]") :])
+    ingest(config)
+    names = query(store_of(config), "SELECT dataset FROM datasets").rows
+    assert len(names) == 7
+    assert ("rewardbench",) not in names

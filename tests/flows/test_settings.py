@@ -1,0 +1,103 @@
+"""Configuration: one line for each wrong value, the environment before the file, a template that is true."""
+
+import dataclasses
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from features.errors import DatasetError, InputError
+from features.sources import SOURCES
+from flows.cli import DEMO_SETTINGS, template
+from flows.settings import ConfigError, Settings, load_settings
+
+MINIMAL = """
+[backbone]
+path = "backbone"
+[datasets.helpsteer]
+path = "data"
+[datasets.ultrafeedback]
+path = "data"
+"""
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    path = tmp_path / "armorm.toml"
+    path.write_text(MINIMAL)
+    return path
+
+
+def test_paths_are_relative_to_the_file(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir("/")
+    settings = load_settings(config)
+    assert settings.store_path == config.parent / "store"
+    assert settings.dataset_files()[0].path == config.parent / "data"
+
+
+def test_the_environment_goes_before_the_file(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config.write_text(MINIMAL + "[gate]\nsteps = 7\nseed = 3\n")
+    monkeypatch.setenv("ARMORM_GATE__STEPS", "9")
+    monkeypatch.setenv("ARMORM_STORE", "elsewhere")
+    settings = load_settings(config)
+    assert (settings.gate.steps, settings.gate.seed, settings.gate.hidden_dim) == (9, 3, 1024)
+    assert settings.store_path == config.parent / "elsewhere"
+
+
+@pytest.mark.parametrize(
+    ("added", "message"),
+    [
+        ("[gate]\nstep = 1", "gate: got step; expected only hidden_dim"),
+        ("[gate]\nsteps = 0", "steps: got 0; expected a number above 0"),
+        ("[gate]\nsteps = 'many'", "gate.steps: got 'many'"),
+        ("[split]\ntest = 0.7\nvalidation = 0.4", "got validation 0.4 and test 0.7"),
+        ("[regression]\nalphas = []", "alphas"),
+        ("[decorrelation]\ncorrelation = 'kendall'", "decorrelation.correlation: got 'kendall'"),
+        ("[decorrelation]\nnuisance = 'verbosity'", "nuisance: got verbosity; expected one of helpsteer-helpfulness"),
+        ("[decorrelation]\nreference = 'hh-rlhf'", "reference: got hh-rlhf; expected a rated dataset"),
+        ("[backbones]\npath = 'x'", "backbones: got an unknown setting"),
+        ("[embed]\ntoken_budget = 0", "token_budget: got 0"),
+        ("gate", "not valid TOML"),
+    ],
+)
+def test_a_wrong_value_is_one_line(config: Path, added: str, message: str) -> None:
+    config.write_text(MINIMAL + added)
+    with pytest.raises(ConfigError) as error:
+        load_settings(config)
+    assert message in str(error.value)
+    assert str(config) in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_every_wrong_value_gets_its_line(config: Path) -> None:
+    config.write_text("[datasets.helpsteer]\n[gate]\nsteps = 'x'\n")
+    with pytest.raises(ConfigError) as error:
+        load_settings(config)
+    assert len(str(error.value).splitlines()) == 3  # backbone, helpsteer's path, steps
+
+
+def test_an_unknown_dataset_names_the_known_ones(config: Path) -> None:
+    config.write_text(MINIMAL.replace("helpsteer", "helpster"))
+    with pytest.raises(DatasetError, match=r"helpster: .*expected one of .*helpsteer"):
+        load_settings(config)
+
+
+@pytest.mark.parametrize("missing", ["no/such/file.toml", "."])
+def test_a_missing_file_says_how_to_make_one(tmp_path: Path, missing: str) -> None:
+    with pytest.raises(InputError, match=r"armorm"):
+        load_settings(tmp_path / missing)
+
+
+def test_the_template_holds_every_setting_with_its_default(tmp_path: Path) -> None:
+    path = tmp_path / "armorm.toml"
+    path.write_text(template())
+    settings, document = load_settings(path), tomllib.loads(template())
+    assert set(document["datasets"]) == set(SOURCES)
+    for name in ("split", "embed", "regression", "decorrelation", "gate", "evaluation"):
+        default = Settings.model_fields[name].default
+        assert set(document[name]) == {field.name for field in dataclasses.fields(default)}
+        assert getattr(settings, name) == default
+
+
+def test_the_demo_differs_from_the_template_only_where_it_says(tmp_path: Path) -> None:
+    assert all(template().count(setting) == 1 for setting in DEMO_SETTINGS)
