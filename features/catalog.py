@@ -9,9 +9,8 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-import duckdb
 import pyarrow as pa
 
 from features.errors import QueryError
@@ -19,6 +18,12 @@ from features.objectives import OBJECTIVES
 from features.shards import SLOT, open_shard
 from features.store import Artifact, Snapshot, Store
 from features.tables import SCHEMAS
+
+if TYPE_CHECKING:
+    from duckdb import DuckDBPyConnection, Statement
+
+READING: Final = ("SELECT", "EXPLAIN")
+"""Kinds of statements that a user may run."""
 
 VIEWS: Final = Path(__file__).parent.parent / "sql" / "views"
 
@@ -43,12 +48,14 @@ class QueryResult:
     rows: list[tuple[Any, ...]]
 
 
-def connect(store: Store, snapshot: Snapshot | None = None) -> duckdb.DuckDBPyConnection:
+def connect(store: Store, snapshot: Snapshot | None = None) -> "DuckDBPyConnection":
     """An in-memory DuckDB connection with a view for every canonical table of a snapshot (the newest one).
 
     Every object is checked against its checksum before it is put under a view. Extensions are never
     downloaded.
     """
+    import duckdb
+
     snapshot = snapshot or store.head()
     connection = duckdb.connect(config={"autoinstall_known_extensions": "false", "autoload_known_extensions": "false"})
     for name in SCHEMAS:
@@ -67,11 +74,13 @@ def query(store: Store, sql: str) -> QueryResult:
     Raises:
         QueryError: it is no single query, or DuckDB refuses it; the message says why.
     """
+    import duckdb
+
     with connect(store) as connection:
         _lock_down(connection, store)
         try:
             statements = connection.extract_statements(sql)
-            if len(statements) != 1 or statements[0].type not in _READING:
+            if len(statements) != 1 or statements[0].type.name not in READING:
                 raise QueryError(f"got {_kinds(statements)}; expected one SELECT: the store is read-only")
             cursor = connection.execute(statements[0])
             columns = [column[0] for column in cursor.description or []]
@@ -80,14 +89,11 @@ def query(store: Store, sql: str) -> QueryResult:
             raise QueryError(" ".join(str(error).split())) from error
 
 
-_READING: Final = (duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN)
-
-
-def _kinds(statements: Sequence[duckdb.Statement]) -> str:
+def _kinds(statements: "Sequence[Statement]") -> str:
     return ", ".join(statement.type.name for statement in statements) or "nothing"
 
 
-def _lock_down(connection: duckdb.DuckDBPyConnection, store: Store) -> None:
+def _lock_down(connection: "DuckDBPyConnection", store: Store) -> None:
     objects = str((store.root / "objects").resolve()).replace("'", "''")
     connection.execute(f"SET allowed_directories = ['{objects}']")
     connection.execute("SET enable_external_access = false")
@@ -95,7 +101,7 @@ def _lock_down(connection: duckdb.DuckDBPyConnection, store: Store) -> None:
     connection.execute("SET lock_configuration = true")
 
 
-def _mount_parquet(connection: duckdb.DuckDBPyConnection, store: Store, snapshot: Snapshot, name: str) -> None:
+def _mount_parquet(connection: "DuckDBPyConnection", store: Store, snapshot: Snapshot, name: str) -> None:
     refs = [
         ref
         for artifact in snapshot.artifacts.values()
@@ -109,7 +115,7 @@ def _mount_parquet(connection: duckdb.DuckDBPyConnection, store: Store, snapshot
         connection.register(f"stored_{name}", SCHEMAS[name].empty_table())
 
 
-def _mount_features(connection: duckdb.DuckDBPyConnection, store: Store, snapshot: Snapshot) -> None:
+def _mount_features(connection: "DuckDBPyConnection", store: Store, snapshot: Snapshot) -> None:
     """One relation a backbone, then their union; vectors stay fixed-size where all backbones agree on it."""
     shards: dict[str, list[pa.Table]] = {}
     for name, artifact in snapshot.within(SLOT).items():

@@ -77,6 +77,12 @@ class SplitFractions:
     validation: float = 0.1
     test: float = 0.1
 
+    def __post_init__(self) -> None:
+        if not (0 < self.validation and 0 < self.test and self.validation + self.test < 1):
+            raise ValueError(
+                f"got validation {self.validation} and test {self.test}; expected shares above 0 that leave a rest"
+            )
+
     def of(self, prompt_id: str) -> Split:
         """The split of a prompt: a function of its id alone, so that it is stable as data grows."""
         digest = hashlib.sha256(b"split:" + prompt_id.encode()).digest()

@@ -90,7 +90,7 @@ def _counted(rows: Iterator[NativeRow], on_rows: Callable[[int], None]) -> Itera
 
 
 def _nothing_usable(normalised: Normalised, path: Path) -> str:
-    refused = normalised.outcomes.get("rejected", {}) | normalised.outcomes.get("dropped", {})
+    refused = {**normalised.outcomes.get("rejected", {}), **normalised.outcomes.get("dropped", {})}
     reasons = ", ".join(f"{count} {reason}" for reason, count in refused.items())
     details = normalised.tables["rejects"].column("detail").to_pylist()
     example = f" ({details[0]})" if details else ""

@@ -33,6 +33,11 @@ class EmbedSettings:
     shard_conversations: int = 4096
     """Conversations of a shard: what a killed run can lose, at most."""
 
+    def __post_init__(self) -> None:
+        for name in ("token_budget", "shard_conversations"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}: got {getattr(self, name)}; expected 1 or more")
+
 
 @dataclass(frozen=True, slots=True)
 class EmbedResult:

@@ -1,0 +1,142 @@
+"""The views: each has the grain and key that its file states; queries are read-only and stay inside the store."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from features.catalog import VIEWS, query
+from features.conversation import SplitFractions
+from features.embedding.embed import EmbedSettings, embed_missing
+from features.embedding.fingerprint import BackboneSettings
+from features.errors import QueryError
+from features.ingest import DatasetFiles, ingest_dataset
+from features.store import Made, Store
+from features.store.artifacts import Recipe
+from features.tables import make_table, write_parquet
+from tests.features import tiny
+
+NAMES = sorted(path.stem for path in VIEWS.glob("*.sql"))
+
+HELPSTEER = """\
+{"prompt":"p","response":"a","helpfulness":3,"correctness":4,"coherence":4,"complexity":1,"verbosity":1}
+{"prompt":"p","response":"b","helpfulness":1,"correctness":9,"coherence":4,"complexity":1,"verbosity":1}
+{"prompt":"q","response":"a","helpfulness":1
+"""
+BEAVERTAILS = """\
+{"prompt":"p","response":"a","is_safe":true}
+{"prompt":"p","response":"c","is_safe":false}
+{"prompt":"p","response":"c","is_safe":false}
+"""
+
+
+@pytest.fixture(scope="module")
+def full(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    """A store with at least a row in every view."""
+    folder = tmp_path_factory.mktemp("full")
+    store = Store(folder / "store")
+    with store.writing("test") as writer:
+        for name, rows in (("helpsteer", HELPSTEER), ("beavertails-30k", BEAVERTAILS)):
+            (folder / f"{name}.jsonl").write_text(rows)
+            ingest_dataset(writer, DatasetFiles(name, folder / f"{name}.jsonl", {}), splits=SplitFractions())
+        for architecture in ("llama", "qwen2"):
+            backbone = tiny.write_backbone(folder / architecture, architecture=architecture)
+            embed_missing(writer, BackboneSettings(str(backbone)), EmbedSettings(shard_conversations=1))
+        scores = {"model": "m", "pair_id": "x", "score_chosen": 1.0, "score_rejected": 0.0, "correct": True}
+        predicted = {"model": "m", "conversation_id": "c", "objective": "o", "predicted": 0.5}
+        objects = {
+            name: store.objects.put("parquet", lambda path, n=name, row=row: write_parquet(path, make_table(n, [row])))
+            for name, row in (("pair_scores", scores), ("predictions", predicted))
+        }
+        writer.commit(Recipe("evaluate", "evaluate", 1, {}, {"model": "m"}), Made(objects))
+    return store
+
+
+def stated_key(view: str) -> list[str]:
+    (key,) = re.findall(r"^-- key: (.+)$", (VIEWS / f"{view}.sql").read_text(), re.MULTILINE)
+    return [] if key.startswith("none") else key.split(", ")
+
+
+@pytest.mark.parametrize("view", NAMES)
+def test_the_stated_key_is_a_key(full: Store, view: str) -> None:
+    key = ", ".join(stated_key(view))
+    assert query(full, f"SELECT count(*) > 0 FROM {view}").rows == [(True,)]
+    if key:
+        doubles = query(full, f"SELECT {key}, count(*) FROM {view} GROUP BY {key} HAVING count(*) > 1").rows
+        assert doubles == []
+
+
+@pytest.mark.parametrize("view", NAMES)
+def test_an_empty_store_has_the_same_columns(full: Store, tmp_path: Path, view: str) -> None:
+    columns = [row[:1] for row in query(full, f"DESCRIBE {view}").rows]
+    assert [row[:1] for row in query(Store(tmp_path / "empty"), f"DESCRIBE {view}").rows] == columns
+
+
+def test_what_datasets_share_is_one_conversation(full: Store) -> None:
+    ((conversations, mentions),) = query(
+        full, "SELECT (SELECT count(*) FROM conversations), (SELECT sum(conversations)::INT FROM datasets)"
+    ).rows
+    assert (conversations, mentions) == (3, 4)
+
+
+def test_rows_are_conserved(full: Store) -> None:
+    rows = query(full, "SELECT dataset, rows, kept, rejected, dropped, parts_refused FROM datasets ORDER BY 1").rows
+    assert rows == [("beavertails-30k", 3, 2, 0, 1, 0), ("helpsteer", 3, 2, 1, 0, 1)]
+    counted = query(full, "SELECT dataset, count(*) FROM native_rows GROUP BY 1 ORDER BY 1").rows
+    assert counted == [(row[0], row[1]) for row in rows]
+
+
+def test_vectors_are_fixed_size_and_comparable(full: Store) -> None:
+    similarity = query(
+        full,
+        """
+        SELECT array_cosine_similarity(a.vector, a.vector), array_cosine_similarity(a.vector, b.vector)
+        FROM features AS a JOIN features AS b USING (backbone, kind) WHERE a.id < b.id
+        """,
+    ).rows
+    assert all(same == pytest.approx(1) and -1 <= other < 1 for same, other in similarity)
+    assert ("vector", "FLOAT[32]") in [row[:2] for row in query(full, "DESCRIBE features").rows]
+
+
+def test_lineage_leads_from_vectors_to_native_files(full: Store) -> None:
+    stages = query(
+        full,
+        """
+        SELECT DISTINCT a.stage, coalesce(made_from.stage, 'native file') FROM artifacts AS a
+        JOIN lineage USING (artifact_id) LEFT JOIN artifacts AS made_from ON made_from.artifact_id = input_id
+        WHERE a.stage <> 'evaluate' ORDER BY ALL
+        """,
+    ).rows
+    assert stages == [("embed", "backbone"), ("embed", "ingest"), ("ingest", "native file")]
+
+
+HOSTILE = [
+    "CREATE TABLE x AS SELECT 1",
+    "DROP VIEW ratings",
+    "INSERT INTO ratings SELECT * FROM ratings",
+    "COPY (SELECT 1) TO '{outside}'",
+    "ATTACH '{outside}' AS other",
+    "INSTALL httpfs",
+    "LOAD httpfs",
+    "SET enable_external_access = true",
+    "PRAGMA database_list; SELECT 1",
+    "SELECT 1; SELECT 2",
+    "SELECT * FROM read_csv('/etc/passwd')",
+    "SELECT * FROM read_text('{outside}')",
+    "SELECT * FROM glob('/*')",
+    "SELECT * FROM store",
+    "SELECT",
+    "",
+    "EXPLAIN ANALYZE COPY (SELECT 1) TO '{outside}'",
+]
+
+
+@pytest.mark.parametrize("sql", HOSTILE)
+def test_a_query_reads_the_store_and_nothing_else(full: Store, tmp_path: Path, sql: str) -> None:
+    outside = tmp_path / "outside"
+    before = full.head().snapshot_id
+    with pytest.raises(QueryError) as error:
+        query(full, sql.format(outside=outside))
+    assert "\n" not in str(error.value)
+    assert not outside.exists()
+    assert full.head().snapshot_id == before
