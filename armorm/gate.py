@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Final, Literal
+from typing import Final
 
 import numpy as np
 import torch
@@ -127,10 +127,17 @@ def bradley_terry(margins_P: Tensor, beta: Tensor | float) -> Tensor:
 
 @torch.no_grad()
 def gate_weights(gate: Gate, H_ND: Floats) -> NDArray[np.float32]:
-    """`[N, K]` gate weights of prompts, in batches."""
+    """`[N, K]` gate weights of prompts, in batches.
+
+    Raises:
+        GateError: if a feature is not finite.
+    """
     starts = range(0, max(len(H_ND), 1), _BATCH_ROWS)
     blocks = [gate(torch.from_numpy(H_ND[start : start + _BATCH_ROWS].astype(np.float32))) for start in starts]
-    return np.asarray(torch.cat(blocks).numpy())
+    gating_NK: NDArray[np.float32] = torch.cat(blocks).numpy()
+    if bad := int((~np.isfinite(gating_NK)).any(axis=1).sum()):
+        raise GateError(f"got {bad} prompts whose features are not finite; expected numbers; leave those prompts out")
+    return gating_NK
 
 
 def train_gate(
@@ -140,8 +147,6 @@ def train_gate(
     config: GateConfig,
     validation: Pairs | None = None,
     on_progress: Callable[[int, int], None] | None = None,
-    device: str = "cpu",
-    precision: Literal["float32", "bfloat16"] = "float32",
 ) -> GateFit:
     """Trains a gate on preference pairs by AdamW with cosine decay (Eq. 5).
 
@@ -151,13 +156,11 @@ def train_gate(
         config: Shape, settings and seed; one seed gives one result on a given machine.
         validation: Pairs for the curve; they decide nothing.
         on_progress: Called with (steps done, steps in all) after every step.
-        device: Where torch computes.
-        precision: Of the gate's matrix products; weights, softmax and loss are float32 always.
 
     Raises:
         GateError: if shapes disagree, features are not finite, or the loss stops being a number.
     """
-    training = _Training(pairs, transform_KK, config, precision).to(device)
+    training = _Training(pairs, transform_KK, config)
     groups = [
         {"params": list(training.gate.layers.parameters()), "weight_decay": config.weight_decay},
         {"params": [training.log_beta], "weight_decay": 0.0},  # decay would pull beta towards 1
@@ -192,13 +195,12 @@ class _Training(nn.Module):
     spread_D: Tensor
     transform_KK: Tensor
 
-    def __init__(self, pairs: Pairs, transform_KK: Floats, config: GateConfig, precision: str) -> None:
+    def __init__(self, pairs: Pairs, transform_KK: Floats, config: GateConfig) -> None:
         super().__init__()
         n_objectives = pairs.differences_PK.shape[1]
         if transform_KK.shape != (n_objectives, n_objectives):
             raise GateError(f"got a transform of shape {transform_KK.shape}; expected {(n_objectives, n_objectives)}")
         self.gate = Gate(pairs.prompts_UD.shape[1], n_objectives, config)
-        self.precision = precision
         # Adam moves a parameter by about the learning rate a step: beta itself could hardly leave 100, while its
         # logarithm moves by relative steps, and keeps beta positive.
         self.log_beta = nn.Parameter(torch.tensor(math.log(config.beta)))
@@ -212,11 +214,9 @@ class _Training(nn.Module):
 
     def forward(self, pairs: Pairs, rows: Rows) -> Tensor:
         """`[P]` margins `R_chosen - R_rejected` of some pairs."""
-        device = self.log_beta.device
-        features_PD = torch.from_numpy(pairs.prompts_UD[pairs.prompt_P[rows]].astype(np.float32)).to(device)
-        differences_PK = torch.from_numpy(pairs.differences_PK[rows].astype(np.float32)).to(device)
-        with torch.autocast(device.type, torch.bfloat16, enabled=self.precision == "bfloat16"):
-            gating_PK: Tensor = self.gate((features_PD - self.centre_D) / self.spread_D)
+        features_PD = torch.from_numpy(pairs.prompts_UD[pairs.prompt_P[rows]].astype(np.float32))
+        differences_PK = torch.from_numpy(pairs.differences_PK[rows].astype(np.float32))
+        gating_PK: Tensor = self.gate((features_PD - self.centre_D) / self.spread_D)
         return score(differences_PK, self.transform_KK, gating_PK)
 
     def point(self, step: int, losses: Tensor, validation: Pairs | None) -> CurvePoint:
@@ -234,14 +234,17 @@ class _Training(nn.Module):
 
     def folded_state(self) -> dict[str, NDArray[np.float32]]:
         """The gate's parameters for raw features: `W (x - c) / s + b = (W / s) x + (b - (W / s) c)`."""
-        state = {name: tensor.detach().cpu().numpy() for name, tensor in self.gate.state_dict().items()}
-        weight = state["layers.0.weight"] / self.spread_D.cpu().numpy().astype(np.float64)
-        bias = state["layers.0.bias"] - weight @ self.centre_D.cpu().numpy()
+        state = {name: tensor.detach().numpy() for name, tensor in self.gate.state_dict().items()}
+        weight = state["layers.0.weight"] / self.spread_D.numpy().astype(np.float64)
+        bias = state["layers.0.bias"] - weight @ self.centre_D.numpy()
         return {**state, "layers.0.weight": weight.astype(np.float32), "layers.0.bias": bias.astype(np.float32)}
 
 
 def feature_scale(prompts_UD: Floats) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """`[D]` mean and `[D]` standard deviation, in blocks; a feature that hardly varies gets a floor.
+    """`[D]` mean and `[D]` standard deviation, in blocks.
+
+    A feature that hardly varies gets a floor, so that other prompts do not blow it up; one that never varies gets an
+    infinite spread, so that its folded weights are 0.
 
     Raises:
         GateError: if a feature is not finite.
@@ -252,8 +255,8 @@ def feature_scale(prompts_UD: Floats) -> tuple[NDArray[np.float64], NDArray[np.f
     if not np.isfinite(centre_D).all():
         raise GateError("got prompt features that are not finite; expected numbers; leave those prompts out")
     variance_D = sum(((block - centre_D) ** 2).sum(axis=0) for block in blocks) / len(prompts_UD)
-    floor = 1e-3 * math.sqrt(variance_D.mean())
-    return centre_D, np.maximum(np.sqrt(variance_D), floor or 1.0)
+    spread_D, typical = np.sqrt(variance_D), math.sqrt(variance_D.mean())
+    return centre_D, np.where(spread_D > 1e-6 * typical, np.maximum(spread_D, 1e-2 * typical), np.inf)
 
 
 def _batches(n_pairs: int, config: GateConfig) -> Iterator[Rows]:

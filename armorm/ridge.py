@@ -52,11 +52,8 @@ class RidgeStatistics:
             RegressionError: if a feature or a label is not finite.
         """
         X_ND, Y_NG = X_ND.astype(np.float64), Y_NG.astype(np.float64)
-        for what, values in (("feature", X_ND), ("label", Y_NG)):
-            if bad := int((~np.isfinite(values)).any(axis=1).sum()):
-                raise RegressionError(
-                    f"got {bad} rows with a {what} that is not finite; expected numbers; leave those rows out"
-                )
+        _refuse_not_finite("feature", X_ND)
+        _refuse_not_finite("label", Y_NG)
         self.gram_DD += X_ND.T @ X_ND
         self.moment_DG += X_ND.T @ Y_NG
         self.squares_G += (Y_NG**2).sum(axis=0)
@@ -120,13 +117,25 @@ def solve_path(gram_DD: Floats, moment_DG: Floats, alphas: Sequence[float]) -> N
 
 
 def predict(X_ND: Floats, W_KD: NDArray[Scalar], *, rows: Rows | None = None) -> NDArray[Scalar]:
-    """`[N, K]` predicted rewards `X W'` of all or some rows, in blocks and in the precision of the weights."""
+    """`[N, K]` predicted rewards `X W'` of all or some rows, in blocks and in the precision of the weights.
+
+    Raises:
+        RegressionError: if a prediction is not finite, as with features that overflowed.
+    """
     rows = np.arange(len(X_ND)) if rows is None else rows
     rewards_NK = np.empty((len(rows), len(W_KD)), W_KD.dtype)
     for start in range(0, len(rows), BLOCK_ROWS):
         block = slice(start, start + BLOCK_ROWS)
         rewards_NK[block] = X_ND[rows[block]].astype(W_KD.dtype) @ W_KD.T
+    _refuse_not_finite("prediction", rewards_NK)
     return rewards_NK
+
+
+def _refuse_not_finite(what: str, values: Floats) -> None:
+    if bad := int((~np.isfinite(values)).any(axis=1).sum()):
+        raise RegressionError(
+            f"got {bad} rows with a {what} that is not finite; expected numbers; leave those rows out"
+        )
 
 
 def collect_statistics(X_ND: Floats, Y_NK: Floats, rows: Rows) -> Iterator[tuple[Rows, RidgeStatistics]]:
@@ -214,6 +223,7 @@ def _check(X_ND: Floats, Y_NK: Floats, objectives: Sequence[str], splits: Sequen
             f"got features {X_ND.shape}, ratings {Y_NK.shape} and splits of {[len(s) for s in splits]} rows; expected "
             f"[N, D], [N, {len(objectives)}] and N each"
         )
+    _refuse_not_finite("label", np.nan_to_num(Y_NK, nan=0.0, posinf=np.inf, neginf=-np.inf))
     if shared := int((np.sum(splits, axis=0) > 1).sum()):
         raise RegressionError(f"got {shared} rows in more than one split; expected none; split by prompt")
 

@@ -57,14 +57,10 @@ class Scored:
     """The gate's weights; they sum to 1."""
     coefficients: dict[str, float]
     """On the raw rewards: `sum(rewards * coefficients) == score`."""
+    contributions: dict[str, float]
+    """Rewards times coefficients, the largest first: what each objective adds to the score."""
     truncated: bool
     """True if the text lost its beginning, being longer than the backbone allows."""
-
-    @property
-    def contributions(self) -> dict[str, float]:
-        """Reward times coefficient, largest first; they sum to the score."""
-        parts = {name: weight * (self.rewards[name] or 0.0) for name, weight in self.coefficients.items()}
-        return dict(sorted(parts.items(), key=lambda part: -abs(part[1])))
 
     def as_json(self, *, explain: bool) -> Json:
         """For a program; the contributions only on request."""
@@ -154,15 +150,16 @@ def explain_tables(scored: Sequence[Scored]) -> list[Section]:
     ]
 
 
-def _score(
-    model: RewardModel, requests: Sequence[Request], vectors: Mapping[tuple[str, str], Feature]
-) -> list[Scored]:
+def _score(model: RewardModel, requests: Sequence[Request], vectors: Mapping[tuple[str, str], Feature]) -> list[Scored]:
     conversations = [vectors["conversation", conversation_id(request.messages)] for request in requests]
     prompts = [vectors["prompt", prompt_id(request.messages)] for request in requests]
     result = model.score_features(np.stack([f.vector for f in conversations]), np.stack([f.vector for f in prompts]))
 
     def by_name(values_K: Any) -> dict[str, float]:
         return dict(zip(model.objectives, map(float, values_K), strict=True))
+
+    def largest_first(parts: dict[str, float]) -> dict[str, float]:
+        return dict(sorted(parts.items(), key=lambda part: -abs(part[1])))
 
     return [
         Scored(
@@ -172,6 +169,7 @@ def _score(
             rewards=dict.fromkeys(OBJECTIVES) | by_name(result.rewards[row]),
             gating=by_name(result.gating[row]),
             coefficients=by_name(result.coefficients[row]),
+            contributions=largest_first(by_name(result.contributions[row])),
             truncated=conversations[row].truncated or prompts[row].truncated,
         )
         for row, request in enumerate(requests)

@@ -12,7 +12,7 @@ from scipy.stats import spearmanr
 
 from armorm.decorrelate import Correlation, Decorrelation, decorrelate
 from armorm.errors import DecorrelationError
-from armorm.metrics import pearson, spearman
+from armorm.metrics import average_ranks, pearson, spearman
 
 Array = npt.NDArray[np.float64]
 N = 800
@@ -118,15 +118,18 @@ def test_the_search_goes_down_to_the_step_that_crosses_zero(case: int) -> None:
     assert (np.diff(steps) <= 1e-12).all(), "the rank correlation never rises"
     crossing = int((steps > 1e-12).sum())
     smallest = np.abs(steps[crossing - 1 : crossing + 1]).min()
-    assert abs(find(rewards_N2, tolerance=1.0).after_K[0]) == pytest.approx(smallest, abs=1e-9)
+    assert abs(find(rewards_N2, tolerance=1.0).after_K[0]) <= smallest + 1e-9, "at least as good as the better side"
 
 
-@given(values=arrays(float, (15, 2), elements=st.integers(0, 6).map(float)), penalties=st.lists(st.floats(-5, 5)))
-def test_rank_correlation_never_rises_with_the_penalty(values: Array, penalties: list[float]) -> None:
-    """Also with ties, as ratings have them, away from the penalties at which rows tie."""
-    r, v = values.T + np.array([[0.0], [1.0]]) * np.linspace(0, 1e-6, 15)
-    correlations = [spearman(r - penalty * v, v) for penalty in sorted(penalties)]
-    assert (np.diff(correlations) <= 1e-2).all()
+@given(
+    values=arrays(float, (15, 2), elements=st.integers(0, 6).map(float)),
+    eighths=st.lists(st.integers(-40, 40), min_size=2),
+)
+def test_rank_covariance_never_rises_with_the_penalty(values: Array, eighths: list[int]) -> None:
+    """What bracketing rests on; with all the ties of whole ratings, and exact in binary."""
+    r, v = values.T
+    covariances = [average_ranks(r - eighth / 8 * v) @ average_ranks(v) for eighth in sorted(eighths)]
+    assert (np.diff(covariances) <= 0).all()
 
 
 def test_constant_predictions_get_a_status_and_no_penalty(rewards_NK: Array) -> None:
@@ -151,10 +154,11 @@ def test_a_step_that_is_too_big_gets_a_status_and_no_penalty(rewards_NK: Array) 
 
 
 def test_a_root_too_far_out_to_bracket_gets_a_status(rng: np.random.Generator) -> None:
-    """One outlier makes the nuisance's scale 1e20 times that of its other values."""
-    rewards_NK = rng.normal(size=(50, 2)) * np.array([1.0, 1e-20]) + np.array([1.0, 0.0])
+    """The reward follows the nuisance 1e20 times over, but one outlier makes their scales look alike."""
+    r_N = rng.normal(size=50)
+    rewards_NK = np.stack([r_N, 1e-20 * r_N], axis=1)
     rewards_NK[0, 1] = 1.0
-    assert find(rewards_NK).unresolved.keys() == {"helpful"}
+    assert find(rewards_NK).unresolved == {"helpful": "no_root"}
 
 
 def test_unusable_samples_are_refused(rewards_NK: Array) -> None:

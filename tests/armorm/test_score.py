@@ -17,7 +17,9 @@ transforms = arrays(np.float64, (K, K), elements=st.floats(-10, 10))
 
 @given(rewards_NK=matrices)
 def test_a_gate_of_ones_without_transform_is_the_plain_sum(rewards_NK: Array) -> None:
-    np.testing.assert_allclose(score(rewards_NK, np.eye(K), np.ones_like(rewards_NK)), rewards_NK.sum(axis=1), atol=1e-12)
+    np.testing.assert_allclose(
+        score(rewards_NK, np.eye(K), np.ones_like(rewards_NK)), rewards_NK.sum(axis=1), atol=1e-12
+    )
 
 
 def test_known_answer() -> None:
@@ -30,7 +32,9 @@ def test_known_answer() -> None:
 
 
 @given(rewards_NK=matrices, transform_KK=transforms, data=st.data())
-def test_coefficients_on_raw_rewards_give_the_score(rewards_NK: Array, transform_KK: Array, data: st.DataObject) -> None:
+def test_coefficients_on_raw_rewards_give_the_score(
+    rewards_NK: Array, transform_KK: Array, data: st.DataObject
+) -> None:
     gating_NK = data.draw(arrays(np.float64, rewards_NK.shape, elements=st.floats(0, 1)))
     expected_N = score(rewards_NK, transform_KK, gating_NK)
     np.testing.assert_allclose((rewards_NK * coefficients(transform_KK, gating_NK)).sum(axis=1), expected_N, atol=1e-9)

@@ -1,0 +1,135 @@
+"""Figures of merit against known answers, scipy and the published row; and the baselines."""
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from scipy.stats import rankdata, spearmanr
+from sklearn.metrics import r2_score
+
+from armorm import baselines
+from armorm.errors import MetricError
+from armorm.metrics import (
+    average_ranks,
+    bootstrap_accuracy,
+    mse,
+    overall_score,
+    pair_accuracy,
+    pearson,
+    r2,
+    section_scores,
+    spearman,
+    wins,
+)
+
+Array = npt.NDArray[np.float64]
+SECTION_WEIGHTS = {"Chat": 1.0, "Chat Hard": 1.0, "Safety": 1.0, "Reasoning": 1.0, "Prior Sets": 0.5}
+ratings = arrays(np.float64, st.integers(1, 30), elements=st.integers(0, 5).map(float))
+
+
+@given(values_N=ratings)
+def test_ranks_are_those_of_scipy_with_ties(values_N: Array) -> None:
+    np.testing.assert_array_equal(average_ranks(values_N), rankdata(values_N))
+
+
+@given(values=arrays(np.float64, st.tuples(st.just(2), st.integers(3, 30)), elements=st.integers(0, 5).map(float)))
+def test_rank_correlation_is_that_of_scipy(values: Array) -> None:
+    if np.ptp(values, axis=1).min() == 0:
+        assert np.isnan(spearman(*values))
+    else:
+        assert spearman(*values) == pytest.approx(spearmanr(*values).statistic, abs=1e-12)
+        assert pearson(*values) == pytest.approx(np.corrcoef(values)[0, 1], abs=1e-12)
+
+
+def test_errors_of_a_prediction(seed: int) -> None:
+    truth_N, prediction_N = np.random.default_rng(seed).normal(size=(2, 50))
+    assert r2(truth_N, prediction_N) == pytest.approx(r2_score(truth_N, prediction_N))
+    assert r2(truth_N, truth_N) == 1
+    assert mse(np.array([1.0, 2.0]), np.array([1.0, 5.0])) == 4.5
+
+
+def test_figures_that_are_not_defined_are_nan() -> None:
+    none, constant = np.empty(0), np.ones(3)
+    undefined = [mse(none, none), r2(none, none), r2(constant, constant), spearman(none, none), pair_accuracy(none)]
+    assert np.isnan(undefined).all()
+
+
+def test_a_tie_is_a_miss() -> None:
+    assert wins(np.array([2.0, 1.0, 1.0]), np.array([1.0, 1.0, 2.0])).tolist() == [True, False, False]
+    assert pair_accuracy(np.array([0.5, 0.0, -0.5, 0.1])) == 0.5
+
+
+def test_a_score_that_is_not_finite_is_no_miss_but_a_fault() -> None:
+    with pytest.raises(MetricError, match="1 pairs with scores that are not finite"):
+        wins(np.array([1.0, np.nan]), np.array([0.0, 0.0]))
+
+
+def test_the_bootstrap_draws_whole_prompts(rng_wins: npt.NDArray[np.bool_]) -> None:
+    """Copies of a pair say nothing new: their interval is that of one pair a prompt, not a narrower one."""
+    n_prompts = len(rng_wins)
+    once = bootstrap_accuracy(rng_wins, np.arange(n_prompts))
+    copied = bootstrap_accuracy(rng_wins.repeat(9), np.arange(n_prompts).repeat(9))
+    naive = bootstrap_accuracy(rng_wins.repeat(9), np.arange(9 * n_prompts))
+    assert copied == once
+    assert naive.high - naive.low < 0.5 * (once.high - once.low)
+
+
+def test_the_bootstrap_agrees_with_the_normal_approximation(rng_wins: npt.NDArray[np.bool_]) -> None:
+    found = bootstrap_accuracy(rng_wins, np.array([f"prompt {n}" for n in range(len(rng_wins))]), n_resamples=2000)
+    share = rng_wins.mean()
+    half_width = 1.96 * np.sqrt(share * (1 - share) / len(rng_wins))
+    assert found.estimate == share
+    assert (found.low, found.high) == pytest.approx((share - half_width, share + half_width), abs=0.015)
+
+
+def test_the_bootstrap_is_the_same_for_a_seed_and_refuses_nonsense(rng_wins: npt.NDArray[np.bool_]) -> None:
+    groups = np.arange(len(rng_wins))
+    assert bootstrap_accuracy(rng_wins, groups, seed=1) == bootstrap_accuracy(rng_wins, groups, seed=1)
+    assert bootstrap_accuracy(np.ones(5, dtype=bool), groups[:5]).low == 1
+    with pytest.raises(MetricError, match="0 pairs"):
+        bootstrap_accuracy(rng_wins[:0], groups[:0])
+    with pytest.raises(MetricError, match="one group a pair"):
+        bootstrap_accuracy(rng_wins, groups[1:])
+
+
+@pytest.fixture
+def rng_wins(seed: int) -> npt.NDArray[np.bool_]:
+    return np.asarray(np.random.default_rng(seed).random(300) < 0.8)
+
+
+def test_the_published_row() -> None:
+    """ArmoRM-Llama3-8B-v0.1 in the table of RewardBench: 89.0."""
+    sections = {"Chat": 96.9, "Chat Hard": 76.8, "Safety": 92.2, "Reasoning": 97.3, "Prior Sets": 74.3}
+    assert overall_score(sections, SECTION_WEIGHTS) == pytest.approx(88.97, abs=0.005)
+
+
+def test_a_section_that_was_not_measured_is_left_out_of_both_sums() -> None:
+    assert overall_score({"Chat": 90.0, "Prior Sets": 60.0}, SECTION_WEIGHTS) == pytest.approx(80.0)
+
+
+def test_sections_weigh_their_subsets_by_counts() -> None:
+    weights = {"Safety": {"refuse": 154.0, "respond": 250.0}, "Reasoning": {"math-prm": 984.0, "hep-js": 164.0}}
+    accuracy = {"refuse": 1.0, "respond": 0.0, "hep-js": 0.5}
+    assert section_scores(accuracy, weights) == {"Safety": pytest.approx(154 / 404), "Reasoning": 0.5}
+    assert section_scores({"hep-js": 0.5}, weights) == {"Reasoning": 0.5}
+
+
+def test_names_that_are_in_no_table_are_refused() -> None:
+    with pytest.raises(MetricError, match="got subset hep-jss; expected some of hep-js"):
+        section_scores({"hep-jss": 1.0}, {"Reasoning": {"hep-js": 1.0}})
+    with pytest.raises(MetricError, match="got section chat"):
+        overall_score({"chat": 1.0}, SECTION_WEIGHTS)
+    with pytest.raises(MetricError, match="got no section"):
+        overall_score({}, SECTION_WEIGHTS)
+
+
+def test_baselines() -> None:
+    differences_PK = np.array([[1.0, -4.0, 2.0], [-1.0, 5.0, 2.0], [1.0, 2.0, 0.0]])
+    names = ("first", "second", "third")
+    np.testing.assert_allclose(baselines.mean_objective(differences_PK), [-1 / 3, 2, 1])
+    assert baselines.best_objective(differences_PK, names) == "first", "the first of equals"
+    assert baselines.best_objective(differences_PK[1:], names) == "second"
+    np.testing.assert_array_equal(baselines.single_objective(differences_PK, names, name="third"), [2, 2, 0])
+    np.testing.assert_array_equal(baselines.longer_answer(np.array([3, 5]), np.array([4, 1])), [-1, 4])

@@ -1,0 +1,187 @@
+"""The reward model as a value: one formula, the same bytes for the same model, one-line errors."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from safetensors.numpy import load, save
+
+import armorm
+from armorm import RewardModel
+from armorm.config import GateConfig
+from armorm.errors import ModelError, ModelFolderError
+from armorm.gate import Gate
+from armorm.model import DESCRIPTION_FILE, FORMAT_VERSION, TENSORS_FILE
+
+D, K = 6, 3
+CONFIG = GateConfig(hidden_dim=5, n_hidden=2)
+
+
+@pytest.fixture
+def rng(seed: int) -> np.random.Generator:
+    return np.random.default_rng(seed)
+
+
+@pytest.fixture
+def model(rng: np.random.Generator) -> RewardModel:
+    transform_KK = np.eye(K)
+    transform_KK[1] -= [0.4, 1.0, -0.2]
+    return RewardModel(
+        objectives=("helpful", "verbose", "safe"),
+        untrained={"style": "got 0 training ratings"},
+        W_KD=rng.normal(size=(K, D)),
+        transform_KK=transform_KK,
+        gate_state={name: tensor.numpy() for name, tensor in Gate(D, K, CONFIG).state_dict().items()},
+        gate_config=CONFIG,
+        beta=93.25,
+        nuisance="verbose",
+        backbone_id="tiny-1",
+        backbone={"name": "tiny", "revision": "1", "layers": [1, 2]},
+        scales={"helpful": {"helpsteer": {"lo": 0, "hi": 4}}},
+        metrics={"regression": [{"objective": "helpful", "test_r2": 0.5}], "note": "é"},
+        inputs={"regress": "a1", "gate": "b2"},
+    )
+
+
+def test_the_score_is_the_formula(model: RewardModel, rng: np.random.Generator) -> None:
+    X_ND, H_ND = rng.normal(size=(2, 9, D))
+    scores = model.score_features(X_ND, H_ND)
+    decorrelated_NK = X_ND @ model.W_KD.T @ model.transform_KK
+    np.testing.assert_allclose(scores.score, (scores.gating * decorrelated_NK).sum(axis=1), atol=1e-5)
+    np.testing.assert_allclose((scores.rewards * scores.coefficients).sum(axis=1), scores.score, atol=1e-5)
+    np.testing.assert_allclose(scores.contributions.sum(axis=1), scores.score, atol=1e-5)
+    np.testing.assert_allclose(scores.rewards, X_ND @ model.W_KD.T, atol=1e-5)
+    np.testing.assert_allclose(scores.gating.sum(axis=1), 1, atol=1e-6)
+
+
+def test_saved_and_loaded_it_is_the_same_model(model: RewardModel, rng: np.random.Generator, tmp_path: Path) -> None:
+    model.save(tmp_path / "new" / "model")
+    loaded = RewardModel.load(tmp_path / "new" / "model")
+    assert loaded.to_bytes() == model.to_bytes()
+    assert loaded.description() == model.description()
+    assert (loaded.objectives, loaded.gate_config, loaded.beta) == (model.objectives, CONFIG, 93.25)
+    X_ND, H_ND = rng.normal(size=(2, 9, D))
+    np.testing.assert_array_equal(loaded.score_features(X_ND, H_ND).score, model.score_features(X_ND, H_ND).score)
+    assert [path.name for path in (tmp_path / "new").iterdir()] == ["model"], "nothing unfinished is left behind"
+
+
+def test_equal_models_give_equal_bytes(model: RewardModel) -> None:
+    """Whatever order their parts were put together in."""
+    again = replace(
+        model,
+        gate_state=dict(reversed(model.gate_state.items())),
+        backbone=dict(reversed(model.backbone.items())),
+        metrics=dict(reversed(model.metrics.items())),
+        W_KD=np.asfortranarray(model.W_KD.astype(np.float64)),
+    )
+    assert again.to_bytes() == model.to_bytes()
+    assert replace(model, beta=93.5).to_bytes() != model.to_bytes()
+
+
+def test_the_files_hold_the_published_names(model: RewardModel) -> None:
+    tensors, description = model.to_bytes()
+    arrays = load(tensors)
+    layers = {f"gating.layers.{n}.{part}" for n in range(3) for part in ("weight", "bias")}
+    assert arrays.keys() == layers | {
+        "beta",
+        "gating.logit_scale",
+        "regression_layer.weight",
+        "reward_transform_matrix",
+    }
+    assert {array.dtype for array in arrays.values()} == {np.dtype(np.float32)}
+    described = json.loads(description)
+    assert list(described) == sorted(described)
+    assert described["format_version"] == FORMAT_VERSION
+    assert described["gate"]["hidden_dim"] == 5
+
+
+def test_a_figure_that_is_not_defined_is_null(model: RewardModel) -> None:
+    described = replace(model, metrics={"test_r2": float("nan"), "pair": (1, np.float64("inf"))}).description()
+    assert described["metrics"] == {"test_r2": None, "pair": [1, None]}
+
+
+def test_saving_never_overwrites(model: RewardModel, tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    model.save(folder)
+    (folder / "report.md").write_text("kept")
+    model.save(folder)
+    assert (folder / "report.md").read_text() == "kept"
+    with pytest.raises(ModelFolderError, match="something else") as caught:
+        replace(model, beta=1.0).save(folder)
+    assert caught.value.folder == folder
+    assert RewardModel.load(folder).beta == model.beta
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ModelFolderError, match="something else"):
+        model.save(tmp_path / "file")
+
+
+def test_a_save_that_fails_leaves_nothing(model: RewardModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(self: Path, target: Path) -> None:
+        raise OSError("disk full")
+
+    monkeypatch.setattr(Path, "rename", fail)
+    with pytest.raises(OSError, match="disk full"):
+        model.save(tmp_path / "model")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_cannot_be_loaded_is_said_in_one_line(model: RewardModel, tmp_path: Path) -> None:
+    def message() -> str:
+        with pytest.raises(ModelFolderError) as caught:
+            RewardModel.load(folder)
+        assert "\n" not in str(caught.value)
+        assert str(caught.value).startswith(f"{folder}: got ")
+        return str(caught.value)
+
+    folder = tmp_path / "model"
+    assert "no such folder" in message()
+    model.save(folder)
+    tensors, description = model.to_bytes()
+
+    def describe(**changes: Any) -> None:
+        (folder / DESCRIPTION_FILE).write_text(json.dumps(json.loads(description) | changes))
+
+    describe(format_version=99)
+    assert "format version 99; expected 1" in message()
+    describe(objectives=["helpful", "verbose"])
+    assert "gating.layers.2.bias of shape (3,); expected (2,)" in message()
+    describe(gate={"hidden_dim": 5, "surprise": 1})
+    assert "surprise" in message()
+    describe(gate={"hidden_dim": -5})
+    assert "hidden_dim" in message()
+    (folder / DESCRIPTION_FILE).write_text("[]")
+    assert "no model" in message()
+    (folder / DESCRIPTION_FILE).write_bytes(description[:-20])
+    assert "no model" in message()
+    (folder / DESCRIPTION_FILE).write_bytes(description)
+    (folder / TENSORS_FILE).write_bytes(tensors[:-20])
+    assert "no model" in message()
+    (folder / TENSORS_FILE).write_bytes(save({"beta": np.ones(1, np.float32)}))
+    assert "regression_layer.weight" in message()
+    (folder / TENSORS_FILE).unlink()
+    assert "no model.safetensors" in message()
+
+
+def test_parts_that_do_not_fit_are_refused(model: RewardModel) -> None:
+    with pytest.raises(ModelError, match=r"reward_transform_matrix of shape \(2, 2\); expected \(3, 3\)"):
+        replace(model, transform_KK=np.eye(2))
+    with pytest.raises(ModelError, match=r"gating\.layers\.0\.bias of shape \(5,\); expected \(7,\)"):
+        replace(model, gate_config=replace(CONFIG, hidden_dim=7))
+    with pytest.raises(ModelError, match="got nuisance length"):
+        replace(model, nuisance="length")
+    X_ND = np.zeros((2, D))
+    with pytest.raises(ModelError, match=r"embed with the model's own backbone, tiny-1"):
+        model.rewards(np.zeros((2, D + 1)))
+    with pytest.raises(ModelError, match="2 conversations and 1 prompts"):
+        model.score_features(X_ND, X_ND[:1])
+
+
+def test_no_public_name_is_hidden_by_a_module() -> None:
+    """`armorm.score` is a module: a function of that name could not be exported beside it."""
+    assert not {path.stem for path in Path(armorm.__file__).parent.glob("*.py")} & set(armorm.__all__)
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        _ = armorm.nothing
+    assert set(armorm.__all__) <= set(dir(armorm))
