@@ -58,6 +58,7 @@ def connect(store: Store, snapshot: Snapshot | None = None) -> "DuckDBPyConnecti
 
     snapshot = snapshot or store.head()
     connection = duckdb.connect(config={"autoinstall_known_extensions": "false", "autoload_known_extensions": "false"})
+    connection.execute("SET enable_progress_bar = false")  # it would go to standard output, among the results
     for name in SCHEMAS:
         _mount_parquet(connection, store, snapshot, name)
     _mount_features(connection, store, snapshot)

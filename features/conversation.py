@@ -78,7 +78,7 @@ class SplitFractions:
     test: float = 0.1
 
     def __post_init__(self) -> None:
-        if not (0 < self.validation and 0 < self.test and self.validation + self.test < 1):
+        if not (self.validation > 0 and self.test > 0 and self.validation + self.test < 1):
             raise ValueError(
                 f"got validation {self.validation} and test {self.test}; expected shares above 0 that leave a rest"
             )

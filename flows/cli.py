@@ -54,6 +54,9 @@ def main() -> None:
     os.environ.setdefault("DO_NOT_TRACK", "1")
     try:
         app()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader has gone: flush into nothing
+        sys.exit(0)
     except console.EXPECTED_ERRORS as error:
         for line in str(error).splitlines():
             print(f"armorm: {line}", file=sys.stderr)
@@ -61,9 +64,6 @@ def main() -> None:
     except KeyboardInterrupt:
         print("armorm: stopped; what was committed is kept, and the next run goes on from there", file=sys.stderr)
         sys.exit(130)
-    except BrokenPipeError:
-        sys.stdout = None  # the reader has gone; nothing may be flushed into the closed pipe at exit
-        sys.exit(0)
 
 
 @app.command()

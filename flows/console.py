@@ -26,8 +26,8 @@ from armorm.errors import ArmormError
 from armorm.report import Cell, Report, shown
 from features.errors import FeatureStoreError
 
-EXPECTED_ERRORS = (ArmormError, FeatureStoreError)
-"""What the user can do something about: one line, no traceback."""
+EXPECTED_ERRORS = (ArmormError, FeatureStoreError, OSError)
+"""What the user can do something about, a full disk for one: one line, no traceback."""
 
 WIDTH_OF_A_PIPE = 160
 

@@ -58,7 +58,7 @@ def load(settings: BackboneSettings, fingerprint: Fingerprint) -> Backbone:
     Raises:
         BackboneError: transformers cannot load it, or it is no causal decoder.
     """
-    disable_progress_bar()  # of reading weights: the embedding has its own
+    disable_progress_bar()  # type: ignore[no-untyped-call]  # of reading weights: the embedding has its own
     try:
         model: Any = AutoModel.from_pretrained(
             fingerprint.folder, dtype=getattr(torch, settings.dtype), attn_implementation="sdpa", use_safetensors=True
