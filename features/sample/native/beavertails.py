@@ -1,0 +1,70 @@
+"""BeaverTails-30k: one safety label an answer, with fourteen categories of harm."""
+
+from typing import Final
+
+from numpy.random import Generator
+
+from features.sample.defects import Defect, Line, Row, altered, holding, torn, twice, without
+from features.sample.native.base import Dataset, Files
+from features.sample.native.pku_saferlhf import groups, is_safe
+from features.sample.text import Answer, pick
+from features.sample.world import Group, World
+
+CATEGORIES: Final = (
+    "animal_abuse",
+    "child_abuse",
+    "controversial_topics,politics",
+    "discrimination,stereotype,injustice",
+    "drug_abuse,weapons,banned_substance",
+    "financial_crime,property_crime,theft",
+    "hate_speech,offensive_language",
+    "misinformation_regarding_ethics,laws_and_safety",
+    "non_violent_unethical_behavior",
+    "privacy_violation",
+    "self_harm",
+    "sexually_explicit,adult_content",
+    "terrorism,organized_crime",
+    "violence,aiding_and_abetting,incitement",
+)
+
+HARMS: Final = ("financial_crime,property_crime,theft", "non_violent_unethical_behavior", "privacy_violation")
+"""The mild ones, which are all that the sample knows."""
+
+
+def files(world: World) -> Files:
+    """One row an answer, of nine in ten prompts of PKU-SafeRLHF-30K."""
+    rng = world.rng("beavertails-30k labels")
+    shared = [group for group in groups(world) if rng.random() < 0.9]
+    rows = [_row(rng, group, answer) for group in shared for answer in group.answers]
+    return {"beavertails-30k/30k_train.jsonl.gz": rows}
+
+
+def _row(rng: Generator, group: Group, answer: Answer) -> Row:
+    safe = is_safe(rng, answer)
+    harm = None if safe else pick(rng, HARMS)
+    return {"prompt": group.question, "response": answer.text, "category": _categories(harm), "is_safe": safe}
+
+
+def _categories(harm: str | None) -> dict[str, bool]:
+    return {category: category == harm for category in CATEGORIES}
+
+
+def _second_opinion(row: Row) -> tuple[Line, ...]:
+    """The row, and another annotator's, who says the opposite."""
+    harm = HARMS[0] if row["is_safe"] else None
+    return row, row | {"category": _categories(harm), "is_safe": not row["is_safe"]}
+
+
+DATASET: Final = Dataset(
+    "beavertails-30k",
+    files,
+    (
+        Defect("malformed_line", 0.001, torn),
+        Defect("duplicate_row", 0.004, twice),
+        Defect("missing_column", 0.002, without("is_safe")),
+        Defect("label_not_boolean", 0.002, holding("is_safe", "yes")),
+        Defect("is_safe_contradicts_category", 0.003, altered("is_safe", lambda row: not row["is_safe"])),
+        Defect("conflicting_labels", 0.003, _second_opinion),
+        Defect("empty_answer", 0.002, holding("response", "")),
+    ),
+)

@@ -1,0 +1,79 @@
+"""HH-RLHF: two transcripts of one dialogue that differ in the last answer, each a single string."""
+
+from collections.abc import Mapping
+from typing import Final
+
+from features.conversation import Message
+from features.sample.defects import Defect, Row, altered, torn, twice, without
+from features.sample.native.base import Dataset, Files
+from features.sample.words import Kind
+from features.sample.world import Group, World
+
+SPEAKERS: Final = {"user": "Human", "assistant": "Assistant"}
+HUMAN, ASSISTANT = "\n\nHuman: ", "\n\nAssistant: "
+
+HELPFUL: Final[Mapping[Kind, float]] = {"chat": 0.5, "code": 0.25, "maths": 0.25}
+FOLDERS: Final[Mapping[str, Mapping[Kind, float]]] = {
+    "harmless-base": {"safety": 1.0},
+    "helpful-base": HELPFUL,
+    "helpful-online": HELPFUL,
+    "helpful-rejection-sampled": HELPFUL,
+}
+"""What the dialogues of each folder are about."""
+
+TURNS: Final = (0.7, 0.2, 0.1)
+"""Shares of dialogues with one, two and three turns of the user."""
+
+
+def files(world: World) -> Files:
+    """One row a dialogue, one file a folder."""
+    return {f"hh-rlhf/{folder}/train.jsonl.gz": _rows(world, folder) for folder in FOLDERS}
+
+
+def _rows(world: World, folder: str) -> list[Row]:
+    rng = world.rng(f"hh-rlhf {folder} preferences")
+    rows = []
+    for group in world.groups(f"hh-rlhf {folder}", 700, 2, mix=FOLDERS[folder], turns=TURNS):
+        first, second = group.answers
+        chosen, rejected = (first, second) if group.prefers(rng, first, second) else (second, first)
+        rows.append({"chosen": _transcript(group, chosen.text), "rejected": _transcript(group, rejected.text)})
+    return rows
+
+
+def _transcript(group: Group, answer: str) -> str:
+    turns: tuple[Message, ...] = (*group.prompt.turns, ("assistant", answer))
+    return "".join(f"\n\n{SPEAKERS[role]}: {content}" for role, content in turns)
+
+
+def _unanswered(row: Row) -> str:
+    context, _ = row["chosen"].rsplit(ASSISTANT, 1)
+    return f"{context}\n\nAssistant:"
+
+
+def _answered_twice(row: Row) -> str:
+    return f"{row['chosen']}{ASSISTANT}One more thing."
+
+
+def _other_context(row: Row) -> str:
+    return f"{HUMAN}Good morning.{ASSISTANT}Good morning to you.{row['rejected']}"
+
+
+def _indented(row: Row) -> str:
+    context, answer = row["chosen"].rsplit(ASSISTANT, 1)
+    return f"{context}{ASSISTANT} {answer}"
+
+
+DATASET: Final = Dataset(
+    "hh-rlhf",
+    files,
+    (
+        Defect("malformed_line", 0.001, torn),
+        Defect("duplicate_row", 0.003, twice),
+        Defect("missing_column", 0.001, without("rejected")),
+        Defect("identical_pair", 0.008, altered("rejected", lambda row: row["chosen"])),
+        Defect("empty_final_turn", 0.002, altered("chosen", _unanswered)),
+        Defect("roles_out_of_order", 0.003, altered("chosen", _answered_twice)),
+        Defect("context_differs", 0.002, altered("rejected", _other_context)),
+        Defect("leading_spaces", 0.002, altered("chosen", _indented)),
+    ),
+)

@@ -1,0 +1,63 @@
+"""PKU-SafeRLHF-30K: two answers to an unsafe prompt, whether each is safe, which helps more and which is safer."""
+
+from typing import Final
+
+from numpy.random import Generator
+
+from features.sample.defects import Defect, Row, altered, holding, torn, twice, without
+from features.sample.native.base import Dataset, Files
+from features.sample.text import Answer
+from features.sample.world import DOUBT, Group, World
+
+
+def groups(world: World) -> list[Group]:
+    """The unsafe prompts and answers, which BeaverTails shares."""
+    return world.groups("unsafe", 2200, 2, mix={"safety": 1.0})
+
+
+def is_safe(rng: Generator, answer: Answer) -> bool:
+    """A safety label; in doubt it is as likely wrong as right."""
+    return bool(answer.shown["safety"] + DOUBT * rng.standard_normal() > 0)
+
+
+def files(world: World) -> Files:
+    """One row a prompt."""
+    rng = world.rng("pku-saferlhf-30k labels")
+    return {"pku-saferlhf-30k/train.jsonl.gz": [_row(rng, group) for group in groups(world)]}
+
+
+def _row(rng: Generator, group: Group) -> Row:
+    """Where just one answer is safe, it is the safer one."""
+    first, second = group.answers
+    safe = is_safe(rng, first), is_safe(rng, second)
+    second_safer = safe[1] if safe[0] != safe[1] else group.prefers(rng, second, first)
+    return {
+        "prompt": group.question,
+        "response_0": first.text,
+        "response_1": second.text,
+        "is_response_0_safe": safe[0],
+        "is_response_1_safe": safe[1],
+        "better_response_id": int(second.shown["helpfulness"] > first.shown["helpfulness"]),
+        "safer_response_id": int(second_safer),
+    }
+
+
+def _unsafe_is_safer(row: Row) -> tuple[Row, ...]:
+    safer = row["safer_response_id"]
+    return (row | {f"is_response_{safer}_safe": False, f"is_response_{1 - safer}_safe": True},)
+
+
+DATASET: Final = Dataset(
+    "pku-saferlhf-30k",
+    files,
+    (
+        Defect("malformed_line", 0.001, torn),
+        Defect("duplicate_row", 0.004, twice),
+        Defect("missing_column", 0.002, without("safer_response_id")),
+        Defect("unknown_response_id", 0.002, holding("safer_response_id", 2)),
+        Defect("better_response_null", 0.002, holding("better_response_id", None)),
+        Defect("safer_contradicts_flags", 0.003, _unsafe_is_safer),
+        Defect("identical_pair", 0.004, altered("response_1", lambda row: row["response_0"])),
+        Defect("empty_answer", 0.002, holding("response_1", "")),
+    ),
+)

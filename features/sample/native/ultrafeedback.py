@@ -1,0 +1,129 @@
+"""UltraFeedback: four completions a prompt, each rated 1..5 on four aspects and 1..10 overall."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from numpy.random import Generator
+
+from features.sample.defects import Defect, Line, Row, altered, holding, torn, twice, without
+from features.sample.native.base import Dataset, Files
+from features.sample.text import Answer, pick
+from features.sample.words import Kind
+from features.sample.world import Group, Judge, World
+
+ASPECTS: Final = {
+    "instruction_following": Judge(1, 5, {"helpfulness": 0.5, "correctness": 0.3}, halo=0.9, length=0.35),
+    "honesty": Judge(1, 5, {"correctness": 0.6}, halo=0.8, length=0.3),
+    "truthfulness": Judge(1, 5, {"correctness": 0.8}, halo=0.7, length=0.3),
+    "helpfulness": Judge(1, 5, {"helpfulness": 0.7}, halo=0.9, length=0.4),
+}
+OVERALL: Final = Judge(1, 10, {"helpfulness": 0.4, "correctness": 0.4}, halo=0.8, length=0.5)
+
+SUBSETS: Final[Mapping[str, tuple[int, Mapping[Kind, float]]]] = {
+    "evol_instruct": (130, {"code": 0.5, "maths": 0.5}),
+    "false_qa": (50, {"chat": 0.5, "maths": 0.5}),
+    "flan": (200, {"chat": 0.4, "maths": 0.3, "code": 0.3}),
+    "sharegpt": (200, {"chat": 0.5, "code": 0.4, "safety": 0.1}),
+    "truthful_qa": (40, {"chat": 1.0}),
+    "ultrachat": (140, {"chat": 0.7, "maths": 0.2, "safety": 0.1}),
+}
+"""How many prompts each subset has, and what they are about."""
+
+MODELS: Final = ("quill-7b", "sparrow-13b", "lantern-34b", "harbour-70b", "pebble-2b", "willow-8b")
+PRINCIPLES: Final = ("helpfulness", "honesty", "truthfulness", "verbalized_calibration")
+
+
+def files(world: World) -> Files:
+    """One row a prompt, one file a subset."""
+    return {f"ultrafeedback/{subset}.jsonl": _rows(world, subset) for subset in SUBSETS}
+
+
+def _rows(world: World, subset: str) -> list[Row]:
+    n_prompts, mix = SUBSETS[subset]
+    rng = world.rng(f"ultrafeedback {subset} ratings")
+    return [_row(rng, subset, group) for group in world.groups(f"ultrafeedback {subset}", n_prompts, 4, mix=mix)]
+
+
+def _row(rng: Generator, subset: str, group: Group) -> Row:
+    models = [MODELS[i] for i in rng.permutation(len(MODELS))[: len(group.answers)]]
+    return {
+        "source": subset,
+        "instruction": group.question,
+        "models": models,
+        "completions": [_completion(rng, group, *pair) for pair in zip(models, group.answers, strict=True)],
+        "correct_answers": ["None"],
+        "incorrect_answers": ["None"],
+    }
+
+
+def _completion(rng: Generator, group: Group, model: str, answer: Answer) -> Row:
+    """A clean 10 has aspects above 4, else it would pass for the 1 that upstream once parsed as a 10."""
+    ratings = {aspect: int(judge.rate(rng, group, answer)) for aspect, judge in ASPECTS.items()}
+    overall, average = OVERALL.rate(rng, group, answer, step=0.5), sum(ratings.values()) / len(ratings)
+    principle = pick(rng, PRINCIPLES)
+    return {
+        "annotations": {aspect: _annotation(aspect, rating) for aspect, rating in ratings.items()},
+        "custom_system_prompt": f"Whatever you are asked, mind your {principle}.",
+        "model": model,
+        "principle": principle,
+        "response": answer.text,
+        "critique": "Some of it is good and some of it could be better.",
+        "overall_score": overall if average > 4 else min(overall, 9.5),
+        "fine-grained_score": average,
+    }
+
+
+def _annotation(aspect: str, rating: int) -> Row:
+    annotation: Row = {"Rating": str(rating), "Rationale": f"The answer earns a {rating}."}
+    if aspect in ("truthfulness", "helpfulness"):
+        annotation |= {"Type": ["1"] if rating < 5 else "None", "Rationale For Rating": f"It is worth a {rating}."}
+    return annotation
+
+
+def _first(row: Row, **values: Any) -> tuple[Line, ...]:
+    """The row with other values in its first completion."""
+    first, *others = row["completions"]
+    return (row | {"completions": [first | values, *others]},)
+
+
+def _rated(aspect: str, rating: str) -> Callable[[Row], tuple[Line, ...]]:
+    def spoil(row: Row) -> tuple[Line, ...]:
+        annotations = row["completions"][0]["annotations"]
+        return _first(row, annotations=annotations | {aspect: annotations[aspect] | {"Rating": rating}})
+
+    return spoil
+
+
+def _overall_ten(aspects: int) -> Callable[[Row], tuple[Line, ...]]:
+    """An overall 10 where every aspect is rated `aspects`."""
+    annotations = {aspect: _annotation(aspect, aspects) for aspect in ASPECTS}
+    scores = {"overall_score": 10.0, "fine-grained_score": float(aspects)}
+    return lambda row: _first(row, annotations=annotations, **scores)
+
+
+def _tied(row: Row) -> tuple[Line, ...]:
+    """Every completion rated like the first."""
+    first = row["completions"][0]
+    same = {name: first[name] for name in ("annotations", "overall_score", "fine-grained_score")}
+    return (row | {"completions": [completion | same for completion in row["completions"]]},)
+
+
+DATASET: Final = Dataset(
+    "ultrafeedback",
+    files,
+    (
+        Defect("malformed_line", 0.002, torn),
+        Defect("duplicate_row", 0.005, twice),
+        Defect("missing_column", 0.002, without("completions")),
+        Defect("no_completions", 0.004, holding("completions", [])),
+        Defect("one_completion", 0.005, altered("completions", lambda row: row["completions"][:1])),
+        Defect("rating_not_applicable", 0.04, _rated("honesty", "N/A")),
+        Defect("rating_not_a_number", 0.004, _rated("helpfulness", "high")),
+        Defect("rating_out_of_range", 0.004, _rated("truthfulness", "7")),
+        Defect("overall_score_bug", 0.005, _overall_ten(aspects=1)),
+        Defect("overall_score_in_doubt", 0.005, _overall_ten(aspects=3)),
+        Defect("identical_completions", 0.005, lambda row: _first(row, response=row["completions"][1]["response"])),
+        Defect("empty_answer", 0.004, lambda row: _first(row, response="")),
+        Defect("tied_completions", 0.01, _tied),
+    ),
+)
