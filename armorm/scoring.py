@@ -21,7 +21,7 @@ from features.conversation import (
 from features.embedding.embed import embed_conversations
 from features.embedding.fingerprint import BackboneSettings, fingerprint
 from features.errors import BackboneError, NativeFileError, NotInStore
-from features.native import NativeRow, find_files, read_rows
+from features.ingest.native import NativeRow, find_files, read_rows
 from features.objectives import OBJECTIVES
 from features.shards import Feature
 from features.store import Store

@@ -271,7 +271,6 @@ def _demo_settings(template: str) -> str:
 DEMO_SETTINGS = {
     "shard_conversations = 4096": "shard_conversations = 1024",
     "hidden_dim = 1024": "hidden_dim = 128",
-    "steps = 10_000": "steps = 500",
-    "batch_size = 1024": "batch_size = 512",
+    "steps = 10_000": "steps = 800",
 }
 """What differs in the demo from the template."""

@@ -6,7 +6,7 @@ from prefect import flow, get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 
 from features.conversation import SplitFractions
-from features.ingest import DatasetFiles, forget_unconfigured, ingest_dataset
+from features.ingest.dataset import DatasetFiles, forget_unconfigured, ingest_dataset
 from features.store import Done, Store, Writer
 from flows.console import progress
 from flows.settings import Settings, load_settings

@@ -18,7 +18,7 @@ from features.conversation import SplitFractions
 from features.embedding.embed import EmbedSettings
 from features.embedding.fingerprint import BackboneSettings
 from features.errors import InputError
-from features.ingest import DatasetFiles
+from features.ingest.dataset import DatasetFiles
 from features.objectives import OBJECTIVES
 from features.sources import find_source
 

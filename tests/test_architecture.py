@@ -94,7 +94,7 @@ def test_importing_is_light(package: str) -> None:
 
 
 def test_importing_has_no_effects(tmp_path: Path) -> None:
-    code = "import features, armorm, features.ingest, flows.settings, flows.cli"
+    code = "import features, armorm, features.ingest.dataset, flows.settings, flows.cli"
     subprocess.run([sys.executable, "-c", code], check=True, cwd=tmp_path, env={"HOME": str(tmp_path), "PATH": ""})
     assert list(tmp_path.iterdir()) == []
 

@@ -48,6 +48,9 @@ GAINS: Final = {"q_proj": 0.05, "k_proj": 0.05, "v_proj": 1.0, "gate_proj": 0.5,
 
 def write_backbone(folder: Path, texts: Iterable[str], *, seed: int = 0) -> None:
     """Trains the tokenizer on `texts`, draws the weights from `seed` and saves both in `folder`."""
+    from transformers.utils.logging import disable_progress_bar
+
+    disable_progress_bar()  # type: ignore[no-untyped-call]  # of writing weights
     tokenizer = _tokenizer(texts)
     folder.mkdir(parents=True, exist_ok=True)
     tokenizer.save_pretrained(folder)

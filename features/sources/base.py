@@ -2,7 +2,7 @@
 
 A source turns one native row into records: rated conversations, preference pairs, or refused parts.
 It raises `Reject` for a row that cannot be used and `Drop` for one that a stated rule leaves out.
-Ranges of ratings and the form of conversations are checked for all sources in `features.normalise`.
+Ranges of ratings and the form of conversations are checked for all sources in `features.ingest.normalise`.
 """
 
 import math

@@ -10,7 +10,7 @@ from features.conversation import SplitFractions
 from features.embedding.embed import EmbedSettings, embed_missing
 from features.embedding.fingerprint import BackboneSettings
 from features.errors import QueryError
-from features.ingest import DatasetFiles, ingest_dataset
+from features.ingest.dataset import DatasetFiles, ingest_dataset
 from features.store import Made, Store
 from features.store.artifacts import Recipe
 from features.tables import make_table, write_parquet

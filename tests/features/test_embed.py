@@ -15,7 +15,7 @@ from features.embedding.embed import EmbedSettings, embed_conversations, embed_m
 from features.embedding.fingerprint import BackboneSettings, fingerprint
 from features.embedding.render import common_prefix, render
 from features.errors import BackboneError
-from features.ingest import DatasetFiles, ingest_dataset
+from features.ingest.dataset import DatasetFiles, ingest_dataset
 from features.shards import Feature, FeatureReader
 from features.store import Store, Writer
 from tests.features import tiny

@@ -18,9 +18,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from features import native
+from features.ingest import native
 from features.errors import NativeFileError
-from features.native import NativeRow, file_sha256, find_files, read_rows, source_row_id
+from features.ingest.native import NativeRow, file_sha256, find_files, read_rows, source_row_id
 
 ROWS: list[dict[str, Any]] = [
     {"prompt": "Why?", "rating": 3, "score": 8.5, "safe": True, "tags": ["a", "b"], "nested": {"x": None, "y": "é😀"}},

@@ -8,8 +8,8 @@ import pyarrow as pa
 import pytest
 
 from features.conversation import SplitFractions, conversation_id, single_turn
-from features.native import NativeRow
-from features.normalise import Normalised, normalise
+from features.ingest.native import NativeRow
+from features.ingest.normalise import Normalised, normalise
 from features.objectives import Scale
 from features.sources.base import Drop, Pair, PairRule, Rated, Record, Refused, Reject, Row, Source
 

@@ -5,7 +5,7 @@ from itertools import combinations
 import numpy as np
 import polars as pl
 
-from features.pairs import pairs_from_ratings
+from features.ingest.pairs import pairs_from_ratings
 from features.sources.base import PairRule
 
 RULE = PairRule("prompt_id", ("helpful", "correct"))

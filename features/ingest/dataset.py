@@ -7,8 +7,8 @@ from pathlib import Path
 
 from features.conversation import SplitFractions
 from features.errors import DatasetError
-from features.native import NativeRow, file_sha256, find_files, read_rows
-from features.normalise import Normalised, normalise
+from features.ingest.native import NativeRow, file_sha256, find_files, read_rows
+from features.ingest.normalise import Normalised, normalise
 from features.sources import complete_options, find_source
 from features.sources.base import Options, Source
 from features.store import Done, Made, Recipe, Writer

@@ -22,8 +22,8 @@ from features.conversation import (
     conversation_id,
     prompt_id,
 )
-from features.native import NativeRow, source_row_id
-from features.pairs import pairs_from_ratings
+from features.ingest.native import NativeRow, source_row_id
+from features.ingest.pairs import pairs_from_ratings
 from features.sources.base import Drop, Options, Pair, Rated, Record, Refused, Reject, Source, check_pair
 from features.store import content_id
 from features.tables import make_table

@@ -1,0 +1,1 @@
+"""From native files to canonical tables in the store."""
