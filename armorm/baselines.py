@@ -1,4 +1,4 @@
-"""What a gate has to beat: three ways to rank a pair without one.
+"""What a gate has to beat: ways to rank a pair without one.
 
 Suffixes: P pairs, K objectives. Each gives `[P]` score differences (chosen minus rejected) for `metrics.wins`.
 """
@@ -27,8 +27,3 @@ def best_objective(differences_PK: Floats, objectives: Sequence[str]) -> str:
     """Name of the objective that alone ranks most pairs rightly (the first of equals): choose it on training pairs."""
     accuracies = [pair_accuracy(single_objective(differences_PK, objectives, name=name)) for name in objectives]
     return objectives[int(np.argmax(accuracies))]
-
-
-def longer_answer(lengths_chosen_P: NDArray[np.integer], lengths_rejected_P: NDArray[np.integer]) -> Floats:
-    """`[P]` the longer answer wins, in whatever unit length is measured."""
-    return lengths_chosen_P.astype(np.float64) - lengths_rejected_P

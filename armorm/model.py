@@ -132,7 +132,7 @@ class RewardModel:
     def description(self) -> Json:
         """All that is no array, as JSON; figures that are not defined are null."""
         records = {name: getattr(self, name) for name in _RECORDS}
-        described: Json = _jsonable({"format_version": FORMAT_VERSION, "gate": asdict(self.gate_config), **records})
+        described: Json = jsonable({"format_version": FORMAT_VERSION, "gate": asdict(self.gate_config), **records})
         return described
 
     def to_bytes(self) -> tuple[bytes, bytes]:
@@ -245,9 +245,12 @@ def _float32(array: Floats) -> Floats:
     return np.ascontiguousarray(array, dtype=np.float32)
 
 
-def _jsonable(value: Any) -> Any:
+def jsonable(value: Any) -> Any:
+    """The value as JSON can hold it: JSON has no NaN, so what is not defined is null."""
     if isinstance(value, Mapping):
-        return {str(name): _jsonable(item) for name, item in value.items()}
+        return {str(name): jsonable(item) for name, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_jsonable(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+        return [jsonable(item) for item in value]
+    if isinstance(value, float | np.floating):
+        return float(value) if math.isfinite(value) else None
+    return value

@@ -1,13 +1,13 @@
 """What the stages share: their recipes, and how arrays and records become objects of the store."""
 
 import json
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from safetensors.numpy import load, save
 
+from armorm.model import jsonable
 from features.errors import NotInStore
 from features.shards import SLOT as FEATURES
 from features.store import Artifact, ObjectRef, Recipe, Snapshot, Store, canonical_json
@@ -70,14 +70,3 @@ def read_record(store: Store, artifact: Artifact) -> Json:
     """The JSON record of an artifact."""
     record: Json = json.loads(store.objects.read_bytes(artifact.objects["record"]))
     return record
-
-
-def jsonable(value: Any) -> Any:
-    """JSON has no NaN: what is not defined is null."""
-    if isinstance(value, Mapping):
-        return {str(name): jsonable(item) for name, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [jsonable(item) for item in value]
-    if isinstance(value, float | np.floating):
-        return float(value) if math.isfinite(value) else None
-    return value

@@ -22,6 +22,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from features.errors import NativeFileError
+from features.store import objects
 
 SUFFIXES = (".json", ".jsonl", ".json.gz", ".jsonl.gz", ".parquet")
 
@@ -86,8 +87,7 @@ def file_sha256(path: Path) -> str:
         NativeFileError: it cannot be read.
     """
     try:
-        with path.open("rb") as stream:
-            return hashlib.file_digest(stream, "sha256").hexdigest()
+        return objects.file_sha256(path)
     except OSError as error:
         raise NativeFileError(path, f"got {error}; expected a readable file; correct its permissions") from error
 

@@ -132,4 +132,3 @@ def test_baselines() -> None:
     assert baselines.best_objective(differences_PK, names) == "first", "the first of equals"
     assert baselines.best_objective(differences_PK[1:], names) == "second"
     np.testing.assert_array_equal(baselines.single_objective(differences_PK, names, name="third"), [2, 2, 0])
-    np.testing.assert_array_equal(baselines.longer_answer(np.array([3, 5]), np.array([4, 1])), [-1, 4])

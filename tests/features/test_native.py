@@ -18,8 +18,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from features.ingest import native
 from features.errors import NativeFileError
+from features.ingest import native
 from features.ingest.native import NativeRow, file_sha256, find_files, read_rows, source_row_id
 
 ROWS: list[dict[str, Any]] = [
