@@ -231,17 +231,20 @@ def _run(flow: Callable[[Path], Any], config: Path, format: Format, *, with_repo
     console.quieten_prefect()
     result: Step | list[Step] = flow(config)
     steps = result if isinstance(result, list) else [result]
-    report = None
+    report, where = None, None
     if with_report:
-        from armorm.stages.report import load_report
+        from armorm.stages.report import load_report, report_path
 
-        report = load_report(Store(settings.store_path))
+        store = Store(settings.store_path)
+        report, where = load_report(store), report_path(store, settings.models_path)
     if format is Format.json:
-        console.print_json({"steps": [asdict(s) for s in steps], "report": report and asdict(report)})
+        reported = {"report": asdict(report), "report_path": str(where)} if report else {}
+        console.print_json({"steps": [asdict(step) for step in steps]} | reported)
         return
     console.print_table(["stage", "why it ran", "what"], [(s.name, s.reason or "up to date", s.what) for s in steps])
     if report:
         console.print_report(report)
+        print(f"report: {where}")
 
 
 def _store(config: Path) -> Store:

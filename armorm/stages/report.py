@@ -29,10 +29,16 @@ def load_report(store: Store) -> Report:
     )
 
 
+def report_path(store: Store, models: Path) -> Path:
+    """Where the newest model's report lies."""
+    return models / store.find(model_stage.STAGE).artifact_id / "report.md"
+
+
 def write_report(store: Store, models: Path) -> Path:
     """Puts the evaluation's figures and the report into the model's folder, and says where the report is."""
     folder = model_stage.write_model_folder(store, models)
     record = read_record(store, stage_artifact(store.head(), evaluate.STAGE))
     replace_file(folder / "evaluation.json", canonical_json(record))
-    replace_file(folder / "report.md", to_markdown(load_report(store)).encode())
-    return folder / "report.md"
+    path = report_path(store, models)
+    replace_file(path, to_markdown(load_report(store)).encode())
+    return path
