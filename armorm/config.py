@@ -3,6 +3,7 @@
 Each is one table of `armorm.toml`; values are checked where they are defined.
 """
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -15,7 +16,8 @@ class RegressionConfig:
     """Ridge strengths to choose from, one for each objective, by loss on held-out prompts."""
 
     def __post_init__(self) -> None:
-        _check(bool(self.alphas) and min(self.alphas) > 0, "alphas", self.alphas, "one or more numbers above 0")
+        passes = bool(self.alphas) and all(0 < alpha < math.inf for alpha in self.alphas)
+        _check(passes, "alphas", self.alphas, "one or more numbers above 0")
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +49,9 @@ class GateConfig:
 
     def __post_init__(self) -> None:
         for name in ("hidden_dim", "n_hidden", "temperature", "beta", "learning_rate", "steps", "batch_size"):
-            _check(getattr(self, name) > 0, name, getattr(self, name), "a number above 0")
-        _check(self.weight_decay >= 0, "weight_decay", self.weight_decay, "0 or more")
+            _check(0 < getattr(self, name) < math.inf, name, getattr(self, name), "a number above 0")
+        _check(0 <= self.weight_decay < math.inf, "weight_decay", self.weight_decay, "0 or more")
+        _check_seed(self.seed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +63,11 @@ class EvaluationConfig:
 
     def __post_init__(self) -> None:
         _check(self.n_resamples > 0, "n_resamples", self.n_resamples, "a number above 0")
+        _check_seed(self.seed)
+
+
+def _check_seed(seed: int) -> None:
+    _check(0 <= seed < 2**63, "seed", seed, "0 or more, below 2**63")
 
 
 def _check(passes: bool, name: str, value: object, allowed: str) -> None:

@@ -5,7 +5,6 @@ the published model's names in float32, and `model.json`, with all that has name
 """
 
 import json
-import math
 import shutil
 import uuid
 from collections.abc import Mapping
@@ -24,6 +23,7 @@ from safetensors.numpy import save as save_tensors
 from armorm.config import GateConfig
 from armorm.errors import ModelError, ModelFolderError
 from armorm.gate import Gate, gate_weights
+from armorm.report import jsonable
 from armorm.ridge import predict
 from armorm.score import coefficients, contributions, score
 
@@ -243,14 +243,3 @@ def _check(model: RewardModel) -> None:
 
 def _float32(array: Floats) -> Floats:
     return np.ascontiguousarray(array, dtype=np.float32)
-
-
-def jsonable(value: Any) -> Any:
-    """The value as JSON can hold it: JSON has no NaN, so what is not defined is null."""
-    if isinstance(value, Mapping):
-        return {str(name): jsonable(item) for name, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [jsonable(item) for item in value]
-    if isinstance(value, float | np.floating):
-        return float(value) if math.isfinite(value) else None
-    return value

@@ -3,9 +3,11 @@
 Built from the JSON records that the stages have stored; no figure is computed here.
 """
 
+import math
 import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from numbers import Integral, Real
 from typing import Any
 
 Cell = str | int | float | bool | None
@@ -145,6 +147,17 @@ def shown(cell: Cell) -> str:
     if isinstance(cell, float):
         return f"{cell:.4g}" if abs(cell) >= 0.01 or cell == 0 else f"{cell:.1e}"
     return "".join(c if unicodedata.category(c) not in ("Cc", "Cf") else " " for c in str(cell))
+
+
+def jsonable(value: Any) -> Any:
+    """The value as JSON can hold it: there is no NaN and no infinity, so what is not defined is null."""
+    if isinstance(value, Mapping):
+        return {str(name): jsonable(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [jsonable(item) for item in value]
+    if isinstance(value, Real) and not isinstance(value, Integral):
+        return float(value) if math.isfinite(value) else None
+    return value
 
 
 def _interval(value: Json) -> str:

@@ -81,7 +81,8 @@ def open_model(name: str, store: Store, models: Path) -> RewardModel:
     try:
         return load_model(store, store.find(STAGE, name))
     except NotInStore:
-        known = sorted(folder for folder in models.glob(f"{name}*") if folder.is_dir()) if name else []
+        folders = sorted(models.iterdir()) if name and models.is_dir() else []
+        known = [folder for folder in folders if folder.name.startswith(name) and folder.is_dir()]
         if len(known) != 1:
             raise
         return RewardModel.load(known[0])

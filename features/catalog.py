@@ -22,9 +22,6 @@ from features.tables import SCHEMAS
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection, Statement
 
-READING: Final = ("SELECT", "EXPLAIN")
-"""Kinds of statements that a user may run."""
-
 VIEWS: Final = Path(__file__).parent.parent / "sql" / "views"
 
 FEATURES_WITHOUT_SHARDS: Final = pa.schema(
@@ -60,7 +57,7 @@ def connect(store: Store, snapshot: Snapshot | None = None) -> "DuckDBPyConnecti
     connection = duckdb.connect(config={"autoinstall_known_extensions": "false", "autoload_known_extensions": "false"})
     connection.execute("SET enable_progress_bar = false")  # it would go to standard output, among the results
     for name in SCHEMAS:
-        _mount_parquet(connection, store, snapshot, name)
+        _mount_parquet(connection, name, _parquet_paths(store, snapshot, name))
     _mount_features(connection, store, snapshot)
     for name, table in _records(store, snapshot).items():
         connection.register(f"stored_{name}", table)
@@ -77,16 +74,18 @@ def query(store: Store, sql: str) -> QueryResult:
     """
     import duckdb
 
-    with connect(store) as connection:
-        _lock_down(connection, store)
+    snapshot = store.head()
+    paths = [path for name in SCHEMAS for path in _parquet_paths(store, snapshot, name)]
+    with connect(store, snapshot) as connection:
+        _lock_down(connection, paths)
         try:
             statements = connection.extract_statements(sql)
-            if len(statements) != 1 or statements[0].type.name not in READING:
+            if len(statements) != 1 or statements[0].type.name != "SELECT":
                 raise QueryError(f"got {_kinds(statements)}; expected one SELECT: the store is read-only")
             cursor = connection.execute(statements[0])
             columns = [column[0] for column in cursor.description or []]
             return QueryResult(columns, cursor.fetchall())
-        except duckdb.Error as error:
+        except (duckdb.Error, TypeError, ValueError, OverflowError) as error:  # the latter of values Python cannot hold
             raise QueryError(" ".join(str(error).split())) from error
 
 
@@ -94,23 +93,26 @@ def _kinds(statements: "Sequence[Statement]") -> str:
     return ", ".join(statement.type.name for statement in statements) or "nothing"
 
 
-def _lock_down(connection: "DuckDBPyConnection", store: Store) -> None:
-    objects = str((store.root / "objects").resolve()).replace("'", "''")
-    connection.execute(f"SET allowed_directories = ['{objects}']")
+def _lock_down(connection: "DuckDBPyConnection", paths: Sequence[str]) -> None:
+    listed = ", ".join("'" + path.replace("'", "''") + "'" for path in paths)
+    connection.execute(f"SET allowed_paths = [{listed}]")
     connection.execute("SET enable_external_access = false")
     connection.execute("SET python_enable_replacements = false")
     connection.execute("SET lock_configuration = true")
 
 
-def _mount_parquet(connection: "DuckDBPyConnection", store: Store, snapshot: Snapshot, name: str) -> None:
-    refs = [
-        ref
+def _parquet_paths(store: Store, snapshot: Snapshot, name: str) -> list[str]:
+    """The checked files of one table."""
+    return [
+        str(store.objects.path(ref).resolve())
         for artifact in snapshot.artifacts.values()
         for named, ref in {**artifact.objects, **artifact.provenance}.items()
         if named == name
     ]
-    if refs:
-        paths = [str(store.objects.path(ref).resolve()) for ref in refs]
+
+
+def _mount_parquet(connection: "DuckDBPyConnection", name: str, paths: list[str]) -> None:
+    if paths:
         connection.read_parquet(paths).create_view(f"stored_{name}")
     else:
         connection.register(f"stored_{name}", SCHEMAS[name].empty_table())

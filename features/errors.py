@@ -9,7 +9,7 @@ A leaf module: it imports nothing of the project. Every message has the form
     │   ├── DatasetError      a dataset is unknown, or none of its rows is usable
     │   └── BackboneError     a backbone cannot be loaded or does not fit
     ├── StoreError            what the store holds, or lacks
-    │   ├── CorruptObject     an object's bytes are not what its name says
+    │   ├── CorruptObject     a file's bytes are not those that were written
     │   ├── StoreBusy         another process is writing
     │   └── NotInStore        nothing of that name or id
     └── QueryError            an SQL query that is refused or fails
@@ -55,16 +55,14 @@ class StoreError(FeatureStoreError):
 
 
 class CorruptObject(StoreError):
-    """An object's bytes do not have the SHA-256 that its name says."""
+    """A file of the store does not hold what was written."""
 
-    def __init__(self, path: Path, expected_sha256: str, actual_sha256: str) -> None:
+    def __init__(self, path: Path, got: str, expected: str) -> None:
         super().__init__(
-            f"{path}: got content with SHA-256 {actual_sha256[:16]}..; expected {expected_sha256[:16]}..; "
-            "the file was damaged after it was written: restore it from a copy, or delete it and run again"
+            f"{path}: got {got}; expected {expected}; the file was damaged after it was written: restore it from a "
+            "copy, or name a new store and run again"
         )
         self.path = path
-        self.expected_sha256 = expected_sha256
-        self.actual_sha256 = actual_sha256
 
 
 class StoreBusy(StoreError):

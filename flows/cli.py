@@ -2,6 +2,7 @@
 
 import os
 import sys
+import traceback
 from collections.abc import Callable
 from dataclasses import asdict
 from enum import StrEnum
@@ -60,12 +61,19 @@ def main() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader has gone: flush into nothing
         sys.exit(0)
     except console.EXPECTED_ERRORS as error:
-        for line in str(error).splitlines():
-            print(f"armorm: {line}", file=sys.stderr)
+        console.print_error(error)
+        forget(error)
         sys.exit(1)
     except KeyboardInterrupt:
         print("armorm: stopped; what was committed is kept, and the next run goes on from there", file=sys.stderr)
         sys.exit(130)
+
+
+def forget(error: BaseException | None) -> None:
+    """Lets go of what an error's frames hold: a DuckDB connection that outlives the interpreter complains at length."""
+    while error is not None:
+        traceback.clear_frames(error.__traceback__)
+        error = error.__cause__ or error.__context__
 
 
 @app.command()
@@ -173,6 +181,8 @@ def sql(
     from features.catalog import query as answer
 
     result = answer(_store(config), query)
+    if format is QueryFormat.json and len(set(result.columns)) < len(result.columns):
+        raise ConfigError(f"got columns {', '.join(result.columns)}; expected different names for JSON; rename with AS")
     if format is QueryFormat.json:
         console.print_json([dict(zip(result.columns, row, strict=True)) for row in result.rows])
     elif format is QueryFormat.csv:

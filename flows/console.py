@@ -23,13 +23,15 @@ from rich.progress import (
 from rich.table import Table
 
 from armorm.errors import ArmormError
-from armorm.report import Cell, Report, shown
+from armorm.report import Cell, Report, jsonable, shown
 from features.errors import FeatureStoreError
+from flows.settings import ConfigError
 
 EXPECTED_ERRORS = (ArmormError, FeatureStoreError, OSError)
 """What the user can do something about, a full disk for one: one line, no traceback."""
 
 WIDTH_OF_A_PIPE = 160
+MAX_LINE = 2000
 
 out = Console(width=None if sys.stdout.isatty() else WIDTH_OF_A_PIPE)
 err = Console(stderr=True)
@@ -77,7 +79,7 @@ def print_table(columns: list[str], rows: Sequence[tuple[Cell, ...]], *, title: 
     table = Table(title=title and escape(title), title_justify="left", title_style="bold", box=SIMPLE_HEAD)
     for index, column in enumerate(columns):
         numeric = any(isinstance(row[index], int | float) for row in rows)
-        table.add_column(escape(column), justify="right" if numeric else "left", overflow="fold")
+        table.add_column(escape(shown(column)), justify="right" if numeric else "left", overflow="fold")
     for row in rows:
         table.add_row(*(escape(shown(cell)) for cell in row))
     out.print(table)
@@ -85,7 +87,14 @@ def print_table(columns: list[str], rows: Sequence[tuple[Cell, ...]], *, title: 
 
 def print_json(value: Any) -> None:
     """One JSON document on standard output."""
-    print(json.dumps(value, ensure_ascii=False, default=str))
+    print(json.dumps(jsonable(value), ensure_ascii=False, default=str, allow_nan=False))
+
+
+def print_error(error: Exception) -> None:
+    """One line on standard error for each thing that is wrong; what was given is shown without control characters."""
+    lines = str(error).splitlines() if isinstance(error, ConfigError) else [str(error)]
+    for line in lines:
+        print(f"armorm: {shown(line)[:MAX_LINE]}", file=sys.stderr)
 
 
 def print_csv(columns: list[str], rows: Sequence[tuple[Any, ...]]) -> None:
@@ -103,6 +112,7 @@ def quieten_prefect() -> None:
         runs.setLevel(prefect.getEffectiveLevel())
         runs.addFilter(OneLineErrors())
     prefect.setLevel(logging.WARNING)  # its own lines tell of the temporary server, which is no news
+    logging.getLogger("EventsWorker").setLevel(logging.ERROR)  # counts what it still has to send when a flow fails
 
 
 class OneLineErrors(logging.Filter):

@@ -42,5 +42,7 @@ def _step(done: Done) -> Step:
     summary = done.artifact.summary
     counts = {name: sum(reasons.values()) for name, reasons in summary["outcomes"].items()}
     listed = ", ".join(f"{count} rows {name}" for name, count in counts.items())
+    if summary["parts_refused"]:
+        listed += f", {summary['parts_refused']} parts of rows refused"
     what = f"{listed}; {summary['ratings']} ratings, {summary['preferences']} pairs"
     return Step(f"ingest {summary['dataset']}", done.reason, what)

@@ -8,7 +8,7 @@ from features.store import Store
 from flows.embed import run_embed
 from flows.evaluate import run_evaluate
 from flows.ingest import run_ingest
-from flows.settings import load_settings
+from flows.settings import check_trainable, load_settings
 from flows.steps import Step
 from flows.train import run_train
 
@@ -17,6 +17,7 @@ from flows.train import run_train
 def pipeline(config: Path) -> list[Step]:
     """From native files to an evaluated model."""
     settings = load_settings(config)
+    check_trainable(settings)
     with Store(settings.store_path).writing("armorm run") as writer:
         steps = [
             *run_ingest(writer, settings),

@@ -4,6 +4,7 @@ Every value can be overridden: `ARMORM_GATE__STEPS=400` is `steps` in `[gate]`. 
 folder of the file.
 """
 
+import os
 import tomllib
 from dataclasses import fields, replace
 from functools import partial
@@ -11,7 +12,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
 
 from armorm.config import DecorrelationConfig, EvaluationConfig, GateConfig, RegressionConfig
 from features.conversation import SplitFractions
@@ -23,6 +24,8 @@ from features.objectives import OBJECTIVES
 from features.sources import find_source
 
 CONFIG_NAME = "armorm.toml"
+PREFIX = "ARMORM_"
+"""Of environment variables that override the file."""
 
 
 class ConfigError(InputError):
@@ -34,12 +37,18 @@ def strict(section: type) -> BeforeValidator:
     allowed = [field.name for field in fields(section)]
 
     def check(value: Any) -> Any:
-        unknown = sorted(value.keys() - allowed) if isinstance(value, dict) else []
-        if unknown:
+        if not isinstance(value, dict):
+            return value
+        if unknown := sorted(value.keys() - allowed):
             raise ValueError(f"got {', '.join(unknown)}; expected only {', '.join(allowed)}")
-        return value
+        return {name: _list_of_the_environment(item) for name, item in value.items()}
 
     return BeforeValidator(check)
+
+
+def _list_of_the_environment(item: Any) -> Any:
+    """A list in an environment variable is written as in the file: `[0.1, 1.0]`."""
+    return tomllib.loads(f"item = {item}")["item"] if isinstance(item, str) and item.startswith("[") else item
 
 
 class DatasetSection(BaseModel):
@@ -55,7 +64,7 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(
         frozen=True,
         extra="forbid",
-        env_prefix="ARMORM_",
+        env_prefix=PREFIX,
         env_nested_delimiter="__",
         nested_model_default_partial_update=True,
     )
@@ -121,8 +130,18 @@ def load_settings(path: Path) -> Settings:
         raise ConfigError(f"{path}: not valid TOML: {error}; mend the line") from error
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read ({error.strerror}); expected an armorm.toml") from error
+    known = Settings.model_fields.keys() - {"root"}
+    for name in sorted(os.environ):
+        if name.startswith(PREFIX) and name.removeprefix(PREFIX).split("__")[0].lower() not in known:
+            raise ConfigError(
+                f"{name}: got an unknown variable; expected {PREFIX} and one of {', '.join(sorted(known))}"
+            )
     try:
         settings = Settings(**document, root=path.resolve().parent)
+    except SettingsError as error:
+        raise ConfigError(
+            f"{error}; expected e.g. {PREFIX}GATE__STEPS=400 for `steps` in [gate]; change the environment"
+        ) from error
     except ValidationError as error:
         raise ConfigError("\n".join(map(partial(_line, path), error.errors()))) from error
     _check_names(path, settings)
@@ -131,16 +150,25 @@ def load_settings(path: Path) -> Settings:
 
 def _check_names(path: Path, settings: Settings) -> None:
     """Names of datasets and objectives that no type can check."""
+    for name in settings.datasets:
+        find_source(name)
+    nuisance = settings.decorrelation.nuisance
+    if nuisance not in OBJECTIVES:
+        raise ConfigError(f"{path}: decorrelation.nuisance: got {nuisance}; expected one of {', '.join(OBJECTIVES)}")
+
+
+def check_trainable(settings: Settings) -> None:
+    """Says before a long run what would stop its last stages.
+
+    Raises:
+        ConfigError: the decorrelation's reference is no configured dataset with ratings.
+    """
     rated = [name for name in settings.datasets if find_source(name).scales]
-    decorrelation = settings.decorrelation
-    if decorrelation.nuisance not in OBJECTIVES:
+    reference = settings.decorrelation.reference
+    if reference not in rated:
         raise ConfigError(
-            f"{path}: decorrelation.nuisance: got {decorrelation.nuisance}; expected one of {', '.join(OBJECTIVES)}"
-        )
-    if decorrelation.reference not in rated:
-        raise ConfigError(
-            f"{path}: decorrelation.reference: got {decorrelation.reference}; expected a rated dataset of the "
-            f"configuration: {', '.join(rated) or 'none is configured'}"
+            f"decorrelation.reference: got {reference}; expected a configured dataset with ratings: "
+            f"{', '.join(rated) or 'there is none'}; configure it or name another"
         )
 
 

@@ -13,7 +13,7 @@ from armorm.stages.regress import regress
 from features.embedding.fingerprint import fingerprint
 from features.store import Done, Store, Writer
 from flows.console import OnProgress, progress
-from flows.settings import Settings, load_settings
+from flows.settings import Settings, check_trainable, load_settings
 from flows.steps import Step
 
 
@@ -45,5 +45,6 @@ def run_train(writer: Writer, settings: Settings) -> list[Step]:
 def train(config: Path) -> list[Step]:
     """Trains what has changed."""
     settings = load_settings(config)
+    check_trainable(settings)
     with Store(settings.store_path).writing("armorm train") as writer:
         return run_train(writer, settings)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import load, save
 
-from armorm.model import jsonable
+from armorm.report import jsonable
 from features.errors import NotInStore
 from features.shards import SLOT as FEATURES
 from features.store import Artifact, ObjectRef, Recipe, Snapshot, Store, canonical_json

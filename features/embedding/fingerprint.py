@@ -96,7 +96,7 @@ def chat_template(folder: Path, name: str) -> str:
         BackboneError: the tokenizer has none.
     """
     if (folder / "chat_template.jinja").is_file():
-        return (folder / "chat_template.jinja").read_text()
+        return _text(folder / "chat_template.jinja")
     template = _json(folder, "tokenizer_config.json").get("chat_template")
     if not template:
         raise BackboneError(
@@ -126,12 +126,19 @@ def _download(settings: BackboneSettings) -> Path:
 def _json(folder: Path, name: str) -> dict[str, Any]:
     path = folder / name
     try:
-        document = json.loads(path.read_text())
+        document = json.loads(_text(path))
     except FileNotFoundError as error:
         raise BackboneError(str(folder), f"{name} is missing; expected a Hugging Face model folder") from error
     except ValueError as error:
         raise BackboneError(str(folder), f"{name} is not valid JSON ({error}); restore the file") from error
     return document if isinstance(document, dict) else {}
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise BackboneError(str(path.parent), f"{path.name} is not UTF-8 text ({error}); restore the file") from error
 
 
 def _tokenizer_hashes(folder: Path) -> dict[str, str]:
@@ -145,9 +152,11 @@ def _text_config(config: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _max_tokens(settings: BackboneSettings, config: Mapping[str, Any]) -> int:
-    allowed = int(_text_config(config).get("max_position_embeddings") or 2**31)
+    allowed = _text_config(config).get("max_position_embeddings") or 2**31
+    if not isinstance(allowed, int):
+        raise BackboneError(settings.path, f"got max_position_embeddings {allowed!r} in config.json; expected a number")
     if settings.max_tokens is None:
         return allowed
     if not 2 <= settings.max_tokens <= allowed:
-        raise BackboneError(settings.path, f"got max_tokens {settings.max_tokens}; expected 2..{allowed}")
+        raise BackboneError(settings.path, f"got max_tokens {settings.max_tokens}; expected 2..{allowed}; change it")
     return settings.max_tokens

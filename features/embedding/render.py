@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from typing import Any
 
-from jinja2.exceptions import TemplateError
 from transformers import PreTrainedTokenizerBase
 
 from features.conversation import Conversation, conversation_id, prompt_id
@@ -46,7 +45,7 @@ def common_prefix(first: TokenIds, second: TokenIds) -> int:
 
 def _tokenise(tokenizer: PreTrainedTokenizerBase, conversations: Sequence[Conversation]) -> list[TokenIds]:
     texts = [_text(tokenizer, messages) for messages in conversations]
-    encoded: Any = tokenizer(texts, add_special_tokens=False, return_attention_mask=False)
+    encoded: Any = tokenizer(texts, add_special_tokens=False, return_attention_mask=False, verbose=False)
     return [tuple(ids) for ids in encoded["input_ids"]]
 
 
@@ -54,7 +53,7 @@ def _text(tokenizer: PreTrainedTokenizerBase, messages: Conversation) -> str:
     turns = [{"role": role, "content": content} for role, content in messages]
     try:
         text = tokenizer.apply_chat_template(turns, tokenize=False)
-    except (TemplateError, ValueError, TypeError) as error:
+    except Exception as error:  # a template is a program of the backbone's author: it may raise anything
         roles = ", ".join(role for role, _ in messages)
         raise BackboneError(
             tokenizer.name_or_path, f"its chat template cannot render a conversation of {roles}: {error}"

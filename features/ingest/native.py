@@ -69,7 +69,8 @@ def find_files(path: Path) -> list[Path]:
         NativeFileError: there is none.
     """
     if path.is_dir():
-        files = sorted(file for file in path.rglob("*") if _is_data(file.relative_to(path)) and not file.is_dir())
+        named = sorted(file for file in path.rglob("*") if _is_data(file.relative_to(path)))
+        files = [file for file in named if file.is_file() or not file.exists()]  # a dangling link is an error later
         if not files:
             raise NativeFileError(path, f"got a folder without data files; {_EXPECTED}; put the dataset's files there")
         return files

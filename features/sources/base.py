@@ -96,7 +96,7 @@ class Source:
 
 def text(row: Row, column: str) -> str:
     """The string in `column`, unaltered; `Reject` when it is missing or no string."""
-    value = _required(row, column)
+    value = required(row, column)
     if not isinstance(value, str):
         raise Reject("wrong_type", f"column {column}: got {_shown(value)}; expected text")
     return value
@@ -114,7 +114,7 @@ def number(value: Any, column: str) -> float:
 
 def boolean(row: Row, column: str) -> bool:
     """The boolean in `column`; `Reject` when it is missing or no boolean."""
-    value = _required(row, column)
+    value = required(row, column)
     if not isinstance(value, bool):
         raise Reject("wrong_type", f"column {column}: got {_shown(value)}; expected true or false")
     return value
@@ -162,7 +162,8 @@ def check_pair(pair: Pair) -> Pair:
     return pair
 
 
-def _required(row: Row, column: str) -> Any:
+def required(row: Row, column: str) -> Any:
+    """The value in `column`, of whatever type; `Reject` when there is no such column."""
     if column not in row:
         raise Reject("missing_column", f"no column {column}; the row has {', '.join(sorted(row)) or 'none'}")
     return row[column]

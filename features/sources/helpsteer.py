@@ -8,7 +8,7 @@ That rule gives fewer pairs than the paper counts, so which ratings enter the me
 
 from features.conversation import single_turn
 from features.objectives import Scale
-from features.sources.base import Options, PairRule, Rated, Record, Row, Source, number, part, text
+from features.sources.base import Options, PairRule, Rated, Record, Row, Source, number, part, required, text
 
 ATTRIBUTES = ("helpfulness", "correctness", "coherence", "complexity", "verbosity")
 
@@ -26,7 +26,7 @@ def parse(row: Row, options: Options) -> list[Record]:
     ratings: dict[str, float] = {}
     for attribute in ATTRIBUTES:
         with part(attribute, records):
-            ratings[f"helpsteer-{attribute}"] = number(row.get(attribute), attribute)
+            ratings[f"helpsteer-{attribute}"] = number(required(row, attribute), attribute)
     return [*records, Rated(messages, ratings)] if ratings else records
 
 

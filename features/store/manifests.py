@@ -8,6 +8,7 @@ A manifest names every object of its snapshot, so a reader sees a whole snapshot
 import hashlib
 import json
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -20,12 +21,15 @@ from features.store.objects import sync, temporary_path
 FORMAT = 1
 """Of the manifest; a later one is refused by name."""
 
+NAME = re.compile(r"\d{8}\.json")
+
 EMPTY = Snapshot(number=0, parent_sha256=None, created_at="", run=None, artifacts={})
 
 
 def numbers(root: Path) -> list[int]:
     """The numbers of all snapshots, oldest first."""
-    return sorted(int(path.stem) for path in (root / "snapshots").glob("*.json"))
+    names = (path.name for path in (root / "snapshots").glob("*.json"))
+    return sorted(int(name[:8]) for name in names if NAME.fullmatch(name))
 
 
 def read(root: Path, number: int) -> Snapshot:
@@ -36,13 +40,9 @@ def read(root: Path, number: int) -> Snapshot:
         StoreError: it was written by a later version.
     """
     path = _path(root, number)
-    document = _parse(path)
-    body, expected = document.get("body", {}), str(document.get("sha256", ""))
-    actual = hashlib.sha256(canonical_json(body)).hexdigest()
-    if actual != expected:
-        raise CorruptObject(path, expected, actual)
-    if body["format"] != FORMAT:
-        raise StoreError(f"{path}: got format {body['format']}; expected {FORMAT}; use a newer version of armorm")
+    body = _checked_body(path)
+    if body.get("format") != FORMAT:
+        raise StoreError(f"{path}: got format {body.get('format')}; expected {FORMAT}; use a newer version of armorm")
     return _from_body(body)
 
 
@@ -76,13 +76,15 @@ def _path(root: Path, number: int) -> Path:
     return root / "snapshots" / f"{number:08}.json"
 
 
-def _parse(path: Path) -> dict[str, Any]:
-    content = path.read_bytes()
+def _checked_body(path: Path) -> dict[str, Any]:
     try:
-        document = json.loads(content)
-    except ValueError as error:
-        raise CorruptObject(path, "valid JSON", hashlib.sha256(content).hexdigest()) from error
-    return document if isinstance(document, dict) else {}
+        document = json.loads(path.read_bytes())
+        body, expected = dict(document["body"]), str(document["sha256"])
+    except (ValueError, TypeError, KeyError) as error:
+        raise CorruptObject(path, "something else", "a manifest") from error
+    if hashlib.sha256(canonical_json(body)).hexdigest() != expected:
+        raise CorruptObject(path, "a manifest and a checksum that differ", "a manifest with its checksum")
+    return body
 
 
 def _to_body(snapshot: Snapshot) -> dict[str, Any]:

@@ -51,7 +51,7 @@ class ObjectFolder:
         if ref.sha256 not in self._verified:
             actual = file_sha256(path)
             if actual != ref.sha256:
-                raise CorruptObject(path, ref.sha256, actual)
+                raise CorruptObject(path, f"content with SHA-256 {actual[:16]}..", f"{ref.sha256[:16]}..")
             self._verified.add(ref.sha256)
         return path
 

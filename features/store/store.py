@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from features.errors import NotInStore, StoreBusy
+from features.errors import NotInStore, StoreBusy, StoreError
 from features.store import manifests
 from features.store.artifacts import Artifact, ObjectRef, Recipe, Run, Snapshot, why_stale
 from features.store.objects import ObjectFolder
@@ -60,7 +60,13 @@ class Store:
         Raises:
             StoreBusy: another process is writing.
         """
-        self.root.mkdir(parents=True, exist_ok=True)
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise StoreError(
+                f"{self.root}: got a path where no folder can be made ({error.strerror}); expected one for the store; "
+                "change `store` in the configuration"
+            ) from error
         with (self.root / "lock").open("a+") as lock:
             try:
                 # The kernel frees the lock when the process ends in whatever way: no stale lock to remove.

@@ -128,15 +128,20 @@ HOSTILE = [
     "SELECT",
     "",
     "EXPLAIN ANALYZE COPY (SELECT 1) TO '{outside}'",
+    "EXPLAIN ANALYZE COPY (SELECT 1) TO '{objects}/evil.csv'",
+    "SELECT * FROM glob('{objects}/**')",
+    "SELECT INTERVAL 9999999 YEAR",
+    "SELECT \udcff",
 ]
 
 
 @pytest.mark.parametrize("sql", HOSTILE)
 def test_a_query_reads_the_store_and_nothing_else(full: Store, tmp_path: Path, sql: str) -> None:
     outside = tmp_path / "outside"
-    before = full.head().snapshot_id
+    objects = full.root / "objects"
+    before = full.head().snapshot_id, sorted(objects.rglob("*"))
     with pytest.raises(QueryError) as error:
-        query(full, sql.format(outside=outside))
+        query(full, sql.format(outside=outside, objects=objects))
     assert "\n" not in str(error.value)
     assert not outside.exists()
-    assert full.head().snapshot_id == before
+    assert (full.head().snapshot_id, sorted(objects.rglob("*"))) == before

@@ -139,6 +139,7 @@ def test_the_fingerprint_is_over_content_and_settings(folder: Path, settings: Ba
         (lambda folder: (folder / "chat_template.jinja").unlink(), "has no chat template"),
         (lambda folder: (folder / "config.json").unlink(), "config.json is missing"),
         (lambda folder: (folder / "config.json").write_text("{"), "not valid JSON"),
+        (lambda folder: (folder / "chat_template.jinja").write_bytes(b"\xff"), "not UTF-8"),
         (lambda folder: (folder / "model.safetensors").unlink(), r"no \*.safetensors"),
         (lambda folder: (folder / "model.safetensors").write_bytes(b"nothing"), "transformers cannot load it"),
     ],
@@ -149,6 +150,17 @@ def test_a_broken_folder_is_one_line(tmp_path: Path, break_it, message: str) -> 
     with pytest.raises(BackboneError, match=message) as error:
         load(settings, fingerprint(settings))
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "template", ["{{ 1 / 0 }}", "{{ raise_exception('no system turns') }}", "{{ messages[9].x.y }}"]
+)
+def test_a_template_that_fails_is_one_line(tmp_path: Path, template: str) -> None:
+    folder = tiny.write_backbone(tmp_path)
+    (folder / "chat_template.jinja").write_text(template)
+    settings = BackboneSettings(str(folder))
+    with pytest.raises(BackboneError, match="cannot render a conversation of system, user"):
+        embed_all(load(settings, fingerprint(settings)), [(("system", "s"), ("user", "u"), ("assistant", "a"))])
 
 
 def test_an_encoder_is_refused(tmp_path: Path) -> None:

@@ -115,6 +115,18 @@ def test_every_flipped_bit_of_a_manifest_is_an_error(store: Store, writer: Write
     assert store.head().number == 1
 
 
+def test_other_files_among_the_snapshots_are_ignored(store: Store, writer: Writer) -> None:
+    writer.commit(recipe(), made(writer))
+    (store.root / "snapshots" / "notes.json").write_text("mine")
+    assert store.head().number == 1
+
+
+def test_a_store_that_cannot_be_a_folder_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StoreError, match="expected one for the store"), Store(tmp_path / "file").writing("test"):
+        pass
+
+
 def test_a_future_format_is_refused_by_name(store: Store, writer: Writer) -> None:
     writer.commit(recipe(), made(writer))
     path = next((store.root / "snapshots").iterdir())

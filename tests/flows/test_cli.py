@@ -81,6 +81,18 @@ def test_sql_is_read_only(armorm: Run) -> None:
     assert "read-only" in refused(armorm("sql", "DROP VIEW ratings"))
 
 
+def test_json_is_json_and_loses_no_column(armorm: Run) -> None:
+    result = armorm("sql", "SELECT 1/0 AS a, 'nan'::DOUBLE AS b", "--format", "json")
+    assert json.loads(result.stdout, parse_constant=pytest.fail) == [{"a": None, "b": None}]
+    assert "expected different names" in refused(armorm("sql", "SELECT 1 AS a, 2 AS a", "--format", "json"))
+
+
+def test_control_characters_never_reach_the_terminal(armorm: Run, tmp_path: Path) -> None:
+    assert "\x1b" not in armorm("sql", "SELECT '\x1b[31m[red]x' AS \"\x1b[31m\"").stdout
+    hostile = [{"role": "a\x1b[31m\nb", "content": "x"}]
+    assert "\x1b" not in refused(armorm("score", write_lines(tmp_path / "in.jsonl", {"messages": hostile})))
+
+
 def test_status_is_readable_by_programs(armorm: Run) -> None:
     state = json.loads(armorm("status", "--format", "json").stdout)
     assert {"ingest/helpsteer", "model", "evaluate"} <= {artifact["slot"] for artifact in state["artifacts"]}
@@ -141,6 +153,8 @@ def test_a_line_that_cannot_be_scored_is_named(armorm: Run, tmp_path: Path, line
 
 def test_what_is_not_there_is_named(armorm: Run, tmp_path: Path) -> None:
     file = write_lines(tmp_path / "in.jsonl", {"messages": MESSAGES})
+    for name in ("/no/such/folder", "**"):
+        assert f"got model {name}" in refused(armorm("score", file, "--model", name))
     assert "got model nothing" in refused(armorm("score", file, "--model", "nothing"))
     assert "no such file" in refused(armorm("score", tmp_path / "none.jsonl"))
     assert "got no conversations" in refused(armorm("score", write_lines(tmp_path / "empty.jsonl")))

@@ -9,7 +9,7 @@ import pytest
 from features.errors import DatasetError, InputError
 from features.sources import SOURCES
 from flows.cli import DEMO_SETTINGS, template
-from flows.settings import ConfigError, Settings, load_settings
+from flows.settings import ConfigError, Settings, check_trainable, load_settings
 
 MINIMAL = """
 [backbone]
@@ -54,7 +54,10 @@ def test_the_environment_goes_before_the_file(config: Path, monkeypatch: pytest.
         ("[regression]\nalphas = []", "alphas"),
         ("[decorrelation]\ncorrelation = 'kendall'", "decorrelation.correlation: got 'kendall'"),
         ("[decorrelation]\nnuisance = 'verbosity'", "nuisance: got verbosity; expected one of helpsteer-helpfulness"),
-        ("[decorrelation]\nreference = 'hh-rlhf'", "reference: got hh-rlhf; expected a rated dataset"),
+        ("[gate]\ntemperature = inf", "temperature: got inf; expected a number above 0"),
+        ("[gate]\nseed = -1", "seed: got -1; expected 0 or more"),
+        ("[evaluation]\nseed = 99999999999999999999", "seed: got 99999999999999999999"),
+        ("[regression]\nalphas = [1.0, inf]", "alphas: got (1.0, inf)"),
         ("[backbones]\npath = 'x'", "backbones: got an unknown setting"),
         ("[embed]\ntoken_budget = 0", "token_budget: got 0"),
         ("gate", "not valid TOML"),
@@ -74,6 +77,36 @@ def test_every_wrong_value_gets_its_line(config: Path) -> None:
     with pytest.raises(ConfigError) as error:
         load_settings(config)
     assert len(str(error.value).splitlines()) == 3  # backbone, helpsteer's path, steps
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("ARMORM_NONSENSE", "1", "ARMORM_NONSENSE: got an unknown variable; expected ARMORM_ and one of backbone"),
+        ("ARMORM_GATES__STEPS", "1", "got an unknown variable"),
+        ("ARMORM_ROOT", "/tmp", "got an unknown variable"),
+        ("ARMORM_GATE", "x", "expected e.g. ARMORM_GATE__STEPS=400"),
+        ("ARMORM_GATE__STEP", "1", "gate: got step; expected only hidden_dim"),
+    ],
+)
+def test_a_wrong_variable_is_one_line(
+    config: Path, monkeypatch: pytest.MonkeyPatch, name: str, value: str, message: str
+) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(ConfigError) as error:
+        load_settings(config)
+    assert message in str(error.value)
+
+
+def test_a_list_in_the_environment_is_written_as_in_the_file(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ARMORM_REGRESSION__ALPHAS", "[0.5, 2.0]")
+    assert load_settings(config).regression.alphas == (0.5, 2.0)
+
+
+def test_a_reference_without_ratings_is_said_before_a_long_run(config: Path) -> None:
+    config.write_text(MINIMAL + "[decorrelation]\nreference = 'hh-rlhf'")
+    with pytest.raises(ConfigError, match="got hh-rlhf; expected a configured dataset with ratings: helpsteer"):
+        check_trainable(load_settings(config))
 
 
 def test_an_unknown_dataset_names_the_known_ones(config: Path) -> None:
