@@ -6,6 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import ArtifactFilter, FlowRunFilter, TaskRunFilter
+from prefect.client.schemas.sorting import ArtifactSort
 
 from armorm.model import RewardModel
 from armorm.stages.report import load_report
@@ -46,6 +49,18 @@ def test_it_goes_from_native_files_to_a_model_folder(finished: tuple[Path, list[
     stored = store_of(config).find("model")
     assert folder.name == stored.artifact_id
     assert {name: model.inputs[name] for name in stored.recipe.inputs} == stored.recipe.inputs
+
+
+def test_prefect_shows_the_results(finished: tuple[Path, list[Step]]) -> None:
+    with get_client(sync_client=True) as client:
+        # Prefect 3.8.8 sends null for what is left out, and its own server refuses that.
+        everything = {"artifact_filter": ArtifactFilter(), "flow_run_filter": FlowRunFilter()}
+        artifacts = client.read_artifacts(
+            **everything, task_run_filter=TaskRunFilter(), sort=ArtifactSort.KEY_ASC, offset=0, limit=200
+        )
+        shown = {artifact.key: str(artifact.data) for artifact in artifacts}
+    assert store_of(finished[0]).find("model").artifact_id in shown["armorm-report"]
+    assert {"gate", "longer answer"} <= set(json.loads(shown["armorm-held-out-pairs"])[0])
 
 
 def test_the_second_run_does_nothing_and_says_so(
