@@ -5,7 +5,7 @@ committed shard. What a stopped run has committed is a prefix of the chunks, so 
 those that were left, and the vectors come out bit for bit as if nothing had happened.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Set
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -82,7 +82,8 @@ def embed_missing(
         on_progress: called with conversations done and conversations in all.
 
     Raises:
-        BackboneError: it cannot be loaded, or its template or vectors are unusable.
+        BackboneError: it cannot be loaded, or its template is unusable.
+        StoreError: a vector of it is not finite, or zero; shards before it stay committed.
     """
     marks = fingerprint(backbone_settings)
     missing = find_missing(writer.store, marks.backbone_id)
@@ -112,8 +113,8 @@ def embed_missing(
 def embed_conversations(
     backbone: "Backbone",
     conversations: list[Conversation],
-    wanted_conversations: frozenset[str] | set[str],
-    wanted_prompts: frozenset[str] | set[str],
+    wanted_conversations: Set[str],
+    wanted_prompts: Set[str],
     *,
     token_budget: int,
 ) -> list[Feature]:
@@ -122,8 +123,8 @@ def embed_conversations(
 
     sequences = plan_sequences(
         render(backbone.tokenizer, conversations),
-        conversations=set(wanted_conversations),
-        prompts=set(wanted_prompts),
+        conversations=wanted_conversations,
+        prompts=wanted_prompts,
         max_tokens=backbone.fingerprint.max_tokens,
     )
     features = []

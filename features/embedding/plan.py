@@ -1,6 +1,6 @@
 """What goes into which forward pass. Pure: token ids in, batches out."""
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass, replace
 
 from features.shards import Kind
@@ -40,7 +40,7 @@ class Rendered:
 
 
 def plan_sequences(
-    rendered: Sequence[Rendered], *, conversations: set[str], prompts: set[str], max_tokens: int
+    rendered: Sequence[Rendered], *, conversations: Set[str], prompts: Set[str], max_tokens: int
 ) -> list[TokenSequence]:
     """Every wanted feature exactly once, each prompt's taken in the pass of the first of its conversations.
 
@@ -53,7 +53,7 @@ def plan_sequences(
         prompts: ids whose feature is wanted.
         max_tokens: the most that the backbone takes.
     """
-    open_prompts = set(prompts)
+    taken = set[str]()  # prompts of these conversations alone: `prompts` may hold millions
     sequences = []
     for one in rendered:
         fits = len(one.token_ids) <= max_tokens
@@ -62,8 +62,8 @@ def plan_sequences(
             whole = _with(
                 whole, Wanted("conversation", one.conversation_id, len(one.token_ids) - 1, len(one.token_ids))
             )
-        if one.prompt_id in open_prompts:
-            open_prompts.discard(one.prompt_id)
+        if one.prompt_id in prompts and one.prompt_id not in taken:
+            taken.add(one.prompt_id)
             prompt = Wanted("prompt", one.prompt_id, one.n_prompt_tokens - 1, one.n_prompt_tokens)
             if fits and whole.wanted:
                 whole = _with(whole, prompt)
