@@ -1,42 +1,41 @@
-"""The store in SQL: DuckDB views over Parquet tables and memory-mapped shards.
+"""The store in SQL: DuckDB views over Parquet tables and feature shards.
 
-The catalogue is made anew from a snapshot at every connection and holds nothing of its own. What a view
-means is in `sql/views/`, one file each; here the relations named `stored_*` that those files read are put
-under them.
+The catalogue is made anew from a snapshot at every connection and holds nothing of its own. What a view means is in
+`sql/views/`, one file each; here the relations named `stored_*` that those files read are put under them: each when a
+query first names a view over it, and after its files' checksums were compared. So a query pays for what it reads.
 """
 
-import json
-from collections.abc import Iterable, Mapping, Sequence
+import re
+import threading
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Self
 
 import pyarrow as pa
 
-from features.errors import QueryError
-from features.objectives import in_order
-from features.shards import SLOT, open_shard
+from features.errors import FeatureStoreError, QueryError
+from features.inventory import INVENTORY, inventory_table
+from features.shards import INDEX, Vectors, built_indexes, index_paths, shards_of
 from features.store import Artifact, Snapshot, Store
-from features.tables import SCHEMAS
+from features.tables import SCHEMAS, check_parquet
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection, Statement
 
 VIEWS: Final = Path(__file__).parent.parent / "sql" / "views"
 
-FEATURES_WITHOUT_SHARDS: Final = pa.schema(
-    [
-        ("backbone", pa.string()),
-        ("kind", pa.string()),
-        ("id", pa.string()),
-        ("n_tokens", pa.int32()),
-        ("truncated", pa.bool_()),
-        ("norm", pa.float32()),
-        ("vector", pa.list_(pa.float32())),
-    ]
-)
+BEFORE: Final = "before"
+"""The schema of an earlier snapshot's views."""
 
-DATASET_COUNTS: Final = "rows kept rejected dropped parts_refused conversations ratings preferences"
+FEATURE_COLUMNS: Final = ("kind", "id", "n_tokens", "truncated", "norm")
+
+FEATURES: Final = pa.schema([("backbone", pa.string()), *(INDEX.field(name) for name in FEATURE_COLUMNS)])
+
+TIME_LIMIT_S: Final = 300.0
+"""Of a user's query, where none is given."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,184 +60,273 @@ def empty_connection() -> "DuckDBPyConnection":
     return connection
 
 
-def connect(store: Store, snapshot: Snapshot | None = None) -> "DuckDBPyConnection":
-    """A DuckDB connection with a view for every canonical table of a snapshot (the newest one).
+class Catalog:
+    """A DuckDB connection with a view for every canonical table of a snapshot.
 
-    Every object is checked against its checksum before it is put under a view.
+    `before.ratings` and so on are the views of an earlier snapshot, where one is given.
     """
-    snapshot = snapshot or store.head()
-    connection = empty_connection()
-    for name in SCHEMAS:
-        mount(connection, f"stored_{name}", name, parquet_paths(store, snapshot.artifacts.values(), name))
-    _mount_features(connection, store, snapshot)
-    for name, table in _records(store, snapshot).items():
-        connection.register(f"stored_{name}", table)
-    for path in sorted(VIEWS.glob("*.sql")):
-        connection.execute(path.read_text())
-    return connection
+
+    def __init__(self, store: Store, snapshot: Snapshot | None = None, *, before: Snapshot | None = None) -> None:
+        self.store = store
+        self.snapshot = snapshot or store.head()
+        self._snapshots = {"main": self.snapshot} | ({BEFORE: before} if before else {})
+        self._mounted: set[tuple[str, str]] = set()
+        self._error: FeatureStoreError | None = None
+        """What stopped a function that DuckDB calls; DuckDB's own error only quotes it."""
+        self.connection = empty_connection()
+        self.connection.execute("SET temp_directory = ?", [str(store.storage.scratch / "duckdb")])
+        for schema, of in self._snapshots.items():
+            self._define(schema, of)
+
+    def execute(self, sql: str, parameters: object = None) -> "DuckDBPyConnection":
+        """Runs a statement after what it names is mounted.
+
+        Raises:
+            CorruptObject: a file that it reads is not what was written.
+            NotInStore: a file that it reads is gone.
+        """
+        self.mount(sql)
+        with self._own_errors():
+            return self.connection.execute(sql, parameters)
+
+    def mount(self, sql: str) -> None:
+        """Checks the files under every view that a text names, and puts them there."""
+        for schema in self._snapshots:
+            for relation in _relations_of(sql):
+                if (schema, relation) not in self._mounted:
+                    self._replace(schema, relation)
+                    self._mounted.add((schema, relation))
+
+    def register(self, name: str, table: pa.Table) -> None:
+        """Puts a table under a name."""
+        self.connection.register(name, table)
+
+    def close(self) -> None:
+        """Lets go of DuckDB."""
+        self.connection.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @contextmanager
+    def _own_errors(self) -> Iterator[None]:
+        """Raises what stopped one of our functions in place of DuckDB's error about it."""
+        import duckdb
+
+        try:
+            yield
+        except duckdb.Error as error:
+            if self._error is None:
+                raise
+            own, self._error = self._error, None
+            raise own from error
+
+    def _define(self, schema: str, snapshot: Snapshot) -> None:
+        """Every view, over relations of the right types that hold nothing yet."""
+        if schema != "main":
+            self.connection.execute(f"CREATE SCHEMA {schema}")
+        self.connection.execute(f"SET schema = '{schema}'")
+        for name, table_schema in _empty(snapshot).items():
+            self.connection.register(f"empty_{schema}_{name}", table_schema.empty_table())
+            self.connection.execute(f"CREATE VIEW stored_{name} AS FROM main.empty_{schema}_{name}")
+        for sql in _view_files().values():
+            self.connection.execute(sql)
+        self.connection.execute("SET schema = 'main'")
+
+    def _replace(self, schema: str, relation: str) -> None:
+        """Puts what is stored under a relation."""
+        name, snapshot = relation.removeprefix("stored_"), self._snapshots[schema]
+        if name in SCHEMAS:
+            paths = parquet_paths(self.store, snapshot.artifacts.values(), name)
+            source = _parquet(paths) if paths else None
+        elif name == "features":
+            source = self._features(schema, snapshot)
+        else:
+            table = inventory_table(self.store, snapshot, name)
+            self.connection.register(f"records_{schema}_{name}", table)
+            source = f"FROM main.records_{schema}_{name}"
+        if source:
+            self.connection.execute(f"CREATE OR REPLACE VIEW {schema}.{relation} AS {source}")
+
+    def _features(self, schema: str, snapshot: Snapshot) -> str | None:
+        """All indexes, with a function that fetches the vectors of just those rows whose vector is asked for.
+
+        Vectors stay fixed-size arrays where all backbones agree on the size.
+        """
+        from duckdb.func import ARROW
+
+        selects = []
+        backbones = shards_of(snapshot)
+        cast = "" if len({shards.width for shards in backbones}) == 1 else "::FLOAT[]"
+        for number, shards in enumerate(backbones):
+            function = f"vectors_{schema}_{number}"
+            self.connection.create_function(
+                function,
+                partial(self._gather, Vectors(self.store, shards)),
+                ["VARCHAR", "INTEGER"],
+                f"FLOAT[{shards.width}]",
+                type=ARROW,
+            )
+            paths = index_paths(self.store, shards)
+            sources = [_parquet(paths)] if paths else []
+            for place, index in enumerate(built_indexes(self.store, shards)):
+                self.connection.register(f"{function}_{place}", index)
+                sources.append(f"FROM main.{function}_{place}")
+            columns = f"{', '.join(FEATURE_COLUMNS)}, {function}(shard, row){cast} AS vector"
+            selects += [f"SELECT '{shards.backbone_id}' AS backbone, {columns} {source}" for source in sources]
+        return " UNION ALL ".join(selects) or None
+
+    def _gather(self, vectors: Vectors, shard: Any, row: Any) -> pa.Array:
+        """Called by DuckDB, some thousand rows at a time."""
+        try:
+            shards_N = shard.combine_chunks() if isinstance(shard, pa.ChunkedArray) else shard
+            vectors_ND = vectors.gather(shards_N, row.to_numpy())
+        except FeatureStoreError as error:
+            self._error = error
+            raise
+        return pa.FixedSizeListArray.from_arrays(pa.array(vectors_ND.reshape(-1)), vectors.width)
 
 
-def query(store: Store, sql: str) -> QueryResult:
+def connect(store: Store, snapshot: Snapshot | None = None, *, before: Snapshot | None = None) -> Catalog:
+    """The views of a snapshot (the newest one)."""
+    return Catalog(store, snapshot, before=before)
+
+
+def query(
+    store: Store,
+    sql: str,
+    parameters: object = None,
+    *,
+    snapshot: Snapshot | None = None,
+    before: Snapshot | None = None,
+    time_limit_s: float = TIME_LIMIT_S,
+) -> QueryResult:
     """Answers one SELECT over the views: nothing is written, no file but the store's objects is read.
 
     Raises:
-        QueryError: it is no single query, or DuckDB refuses it; the message says why.
+        QueryError: it is no single query, DuckDB refuses it, or it takes too long; the message says why.
     """
     import duckdb
 
-    snapshot = store.head()
-    paths = [path for name in SCHEMAS for path in parquet_paths(store, snapshot.artifacts.values(), name)]
-    with connect(store, snapshot) as connection:
-        _lock_down(connection, paths)
+    with connect(store, snapshot, before=before) as catalog:
+        _lock_down(catalog)
+        over_time = threading.Event()
+
+        def stop() -> None:
+            over_time.set()
+            catalog.connection.interrupt()
+
+        timer = threading.Timer(time_limit_s, stop)
+        timer.daemon = True
+        timer.start()
         try:
-            statements = connection.extract_statements(sql)
+            statements = catalog.connection.extract_statements(sql)
             if len(statements) != 1 or statements[0].type.name != "SELECT":
                 raise QueryError(f"got {_kinds(statements)}; expected one SELECT: the store is read-only")
-            cursor = connection.execute(statements[0])
+            cursor = catalog.execute(sql, parameters)
             columns = [column[0] for column in cursor.description or []]
             return QueryResult(columns, cursor.fetchall())
         except (duckdb.Error, TypeError, ValueError, OverflowError) as error:  # the latter of values Python cannot hold
+            if over_time.is_set():
+                raise QueryError(
+                    f"got a query that took more than {time_limit_s:g} s; expected a shorter one; ask for less, or "
+                    "raise --time-limit"
+                ) from error
             raise QueryError(" ".join(str(error).split())) from error
+        finally:
+            timer.cancel()
 
 
 def _kinds(statements: "Sequence[Statement]") -> str:
     return ", ".join(statement.type.name for statement in statements) or "nothing"
 
 
-def _lock_down(connection: "DuckDBPyConnection", paths: Sequence[str]) -> None:
-    listed = ", ".join("'" + path.replace("'", "''") + "'" for path in paths)
-    connection.execute(f"SET allowed_paths = [{listed}]")
-    connection.execute("SET enable_external_access = false")
-    connection.execute("SET python_enable_replacements = false")
-    connection.execute("SET lock_configuration = true")
+def _lock_down(catalog: Catalog) -> None:
+    """From here on the connection reads the store's objects and nothing else, and stays so."""
+    paths = [
+        str(catalog.store.objects.unchecked_path(ref).resolve())
+        for snapshot in catalog._snapshots.values()
+        for artifact in snapshot.artifacts.values()
+        for ref in {**artifact.objects, **artifact.provenance}.values()
+        if ref.format == "parquet"
+    ]
+    catalog.connection.execute(f"SET allowed_paths = {_listed(paths)}")
+    catalog.connection.execute("SET enable_external_access = false")
+    catalog.connection.execute("SET python_enable_replacements = false")
+    catalog.connection.execute("SET lock_configuration = true")
 
 
 def parquet_paths(store: Store, artifacts: Iterable[Artifact], table: str) -> list[str]:
     """The checked files of one table."""
-    return [
-        str(store.objects.path(ref).resolve())
+    paths = [
+        store.objects.path(ref).resolve()
         for artifact in artifacts
         for named, ref in {**artifact.objects, **artifact.provenance}.items()
         if named.split("/")[0] == table
     ]
+    for path in paths:
+        check_parquet(path)
+    return [str(path) for path in paths]
 
 
-def mount(connection: "DuckDBPyConnection", relation: str, table: str, paths: list[str]) -> None:
+def mount(connection: "DuckDBPyConnection | Catalog", relation: str, table: str, paths: list[str]) -> None:
     """Puts Parquet files of a canonical table under a relation, which is empty when there are none."""
     if paths:
-        connection.read_parquet(paths).create_view(relation)
+        connection.execute(f"CREATE VIEW {relation} AS {_parquet(paths)}")
     else:
         connection.register(relation, SCHEMAS[table].empty_table())
 
 
-def _mount_features(connection: "DuckDBPyConnection", store: Store, snapshot: Snapshot) -> None:
-    """One relation a backbone, then their union; vectors stay fixed-size where all backbones agree on it."""
-    shards: dict[str, list[pa.Table]] = {}
-    for name, artifact in snapshot.within(SLOT).items():
-        shards.setdefault(name.split("/")[0], []).append(open_shard(store, artifact.objects["shard"]))
-    if not shards:
-        connection.register("stored_features", FEATURES_WITHOUT_SHARDS.empty_table())
-        return
-    widths = {tables[0].schema.field("vector").type.list_size for tables in shards.values()}
-    vector = "vector" if len(widths) == 1 else "vector::FLOAT[]"
-    columns = f"kind, id, n_tokens, truncated, norm, {vector} AS vector"
-    parts = []
-    for backbone_id, tables in shards.items():
-        connection.register(f"shards_{backbone_id}", pa.concat_tables(tables))
-        parts.append(f"SELECT '{backbone_id}' AS backbone, {columns} FROM shards_{backbone_id}")
-    connection.execute(f"CREATE VIEW stored_features AS {' UNION ALL '.join(parts)}")
+def _parquet(paths: Sequence[str]) -> str:
+    return f"FROM read_parquet({_listed(paths)})"
 
 
-def _records(store: Store, snapshot: Snapshot) -> Mapping[str, pa.Table]:
-    """What manifests say, as small tables."""
-    runs = {s.run.run_id: (s.run, s.created_at) for s in reversed(list(store.history())) if s.run}
-    current = list(snapshot.artifacts.values())
-    return {
-        "datasets": _table(
-            f"dataset upstream licence evaluation {DATASET_COUNTS}",
-            [_dataset(a.summary) for a in current if a.recipe.stage == "ingest"],
-            **dict.fromkeys(DATASET_COUNTS.split(), pa.int64()),
-        ),
-        "objectives": _table("position objective dataset lo hi rule", _objectives(current), position=pa.int64()),
-        "backbones": _table(
-            "backbone name architecture hidden_size dtype max_tokens record",
-            [_backbone(slot, artifact) for slot, artifact in snapshot.within("backbone").items()],
-        ),
-        "runs": _table(
-            "run_id command started_at last_commit_at code_version",
-            [(r.run_id, r.command, r.started_at, at, r.code_version) for r, at in runs.values()],
-        ),
-        "artifacts": _table(
-            "artifact_id slot stage key run_id created_at n_objects size_bytes parameters summary",
-            [_artifact(artifact) for artifact in current],
-        ),
-        "lineage": _table(
-            "artifact_id input input_id",
-            [(a.artifact_id, name, id) for a in current for name, id in a.recipe.inputs.items()],
-        ),
-    }
+def _listed(paths: Sequence[str]) -> str:
+    return "[" + ", ".join("'" + path.replace("'", "''") + "'" for path in paths) + "]"
 
 
-def _table(columns: str, rows: Sequence[tuple[Any, ...]], /, **types: pa.DataType) -> pa.Table:
-    names = columns.split()
-    values = list(zip(*rows, strict=True)) if rows else [()] * len(names)
-    return pa.table(
-        {
-            name: pa.array(column, types.get(name, None if rows else pa.string()))
-            for name, column in zip(names, values, strict=True)
-        }
-    )
+@cache
+def _view_files() -> Mapping[str, str]:
+    """The statement of every view, those first that others read."""
+    texts = {path.stem: re.sub(r"(?m)^--.*\n", "", path.read_text()) for path in sorted(VIEWS.glob("*.sql"))}
+    ordered: dict[str, str] = {}
+    while len(ordered) < len(texts):
+        for name, text in texts.items():
+            if name not in ordered and (_words(text) & texts.keys()) - {name} <= ordered.keys():
+                ordered[name] = text
+    return ordered
 
 
-def _dataset(summary: Mapping[str, Any]) -> tuple[Any, ...]:
-    counts = {name: sum(reasons.values()) for name, reasons in summary["outcomes"].items()}
-    return (
-        *(summary[name] for name in ("dataset", "upstream", "licence", "evaluation")),
-        sum(counts.values()),
-        *(counts.get(name, 0) for name in ("kept", "rejected", "dropped")),
-        *(summary[name] for name in ("parts_refused", "conversations", "ratings", "preferences")),
-    )
+@cache
+def _stored_under() -> Mapping[str, frozenset[str]]:
+    """For every view the stored relations that it reads, through other views too."""
+    under: dict[str, frozenset[str]] = {}
+    for name, text in _view_files().items():
+        words = _words(text)
+        direct = {word for word in words if word.startswith("stored_")}
+        under[name] = frozenset(direct.union(*(under[word] for word in words - {name} if word in under)))
+    return under
 
 
-def _objectives(artifacts: Sequence[Artifact]) -> list[tuple[Any, ...]]:
-    """One row an objective and dataset that rates it; an objective that none rates still has its row."""
-    rows: list[tuple[Any, ...]] = []
-    for position, objective in enumerate(_names(artifacts)):
-        rated = [
-            (position, objective, a.summary["dataset"], scale["lo"], scale["hi"], scale["rule"])
-            for a in artifacts
-            if (scale := a.summary.get("scales", {}).get(objective))
-        ]
-        rows += rated or [(position, objective, None, None, None, None)]
-    return rows
+def _relations_of(sql: str) -> list[str]:
+    """The stored relations that a statement may read: a name that occurs in whatever role counts."""
+    words = _words(sql)
+    under = _stored_under()
+    if words & {"query", "query_table"}:  # functions that take names as text, which may be put together
+        words |= under.keys()
+    stored = frozenset().union(*under.values())
+    return sorted((words & stored).union(*(under[word] for word in words if word in under)))
 
 
-def stored_objectives(snapshot: Snapshot) -> tuple[str, ...]:
-    """The names of all objectives, those that only own datasets rate among them, in the order of models."""
-    return _names(snapshot.artifacts.values())
+def _words(sql: str) -> set[str]:
+    return set(re.findall(r"\w+", sql.lower()))
 
 
-def _names(artifacts: Iterable[Artifact]) -> tuple[str, ...]:
-    return in_order(objective for artifact in artifacts for objective in artifact.summary.get("scales", {}))
-
-
-def _backbone(backbone_id: str, artifact: Artifact) -> tuple[Any, ...]:
-    record = artifact.summary
-    names = ("name", "architecture", "hidden_size", "dtype", "max_tokens")
-    return (backbone_id, *(record[name] for name in names), json.dumps(dict(artifact.recipe.parameters)))
-
-
-def _artifact(artifact: Artifact) -> tuple[Any, ...]:
-    refs = artifact.objects.values()
-    return (
-        artifact.artifact_id,
-        artifact.recipe.slot,
-        artifact.recipe.stage,
-        artifact.recipe.key,
-        artifact.run_id,
-        artifact.created_at,
-        len(refs),
-        sum(ref.size_bytes for ref in refs),
-        json.dumps(dict(artifact.recipe.parameters)),
-        json.dumps(dict(artifact.summary)),
-    )
+def _empty(snapshot: Snapshot) -> dict[str, pa.Schema]:
+    """The columns and types of every stored relation."""
+    widths = {shards.width for shards in shards_of(snapshot)}
+    vector = pa.list_(pa.float32(), widths.pop()) if len(widths) == 1 else pa.list_(pa.float32())
+    return {**SCHEMAS, **INVENTORY, "features": FEATURES.append(pa.field("vector", vector))}

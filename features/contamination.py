@@ -11,17 +11,14 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import pyarrow as pa
 
-from features.catalog import connect
+from features.catalog import Catalog, connect
 from features.errors import InputError
 from features.store import Done, Made, Recipe, Writer
 from features.tables import make_table, write_parquet
-
-if TYPE_CHECKING:
-    from duckdb import DuckDBPyConnection
 
 STAGE: Final = "contamination"
 STAGE_VERSION: Final = 1
@@ -142,7 +139,7 @@ def find_contamination(
 
 
 def _matches(
-    connection: "DuckDBPyConnection", settings: ContaminationSettings, on_progress: Callable[[int, int], None]
+    connection: Catalog, settings: ContaminationSettings, on_progress: Callable[[int, int], None]
 ) -> list[dict[str, Any]]:
     """The rows of the table."""
     held = _held(connection, settings.against)
@@ -167,7 +164,7 @@ def _matches(
     ]
 
 
-def _held(connection: "DuckDBPyConnection", against: Sequence[str]) -> dict[str, list[str]]:
+def _held(connection: Catalog, against: Sequence[str]) -> dict[str, list[str]]:
     """Each prompt to compare with, and the evaluation datasets that hold it."""
     rows = connection.execute(
         "SELECT DISTINCT prompt_id, dataset FROM occurrences WHERE split = 'evaluation' ORDER BY ALL"
@@ -193,7 +190,7 @@ _PROMPTS: Final = """
 """One conversation of each prompt. Not the view: it groups by content, and this is to stream."""
 
 
-def _prompts(connection: "DuckDBPyConnection", condition: str) -> Iterator[tuple[str, str]]:
+def _prompts(connection: Catalog, condition: str) -> Iterator[tuple[str, str]]:
     """Prompt ids with the text of the user's turns; a conversation that datasets share may come several times."""
     text = "array_to_string([turn.content FOR turn IN messages IF turn.role = 'user'], ' ')"
     cursor = connection.execute(f"SELECT prompt_id, {text} {_PROMPTS.format(condition=condition)}")
@@ -201,11 +198,11 @@ def _prompts(connection: "DuckDBPyConnection", condition: str) -> Iterator[tuple
         yield from rows
 
 
-def _count(connection: "DuckDBPyConnection", condition: str) -> int:
+def _count(connection: Catalog, condition: str) -> int:
     return int(connection.execute(f"SELECT count(*) {_PROMPTS.format(condition=condition)}").fetchall()[0][0])
 
 
-def _left_out(connection: "DuckDBPyConnection", table: pa.Table) -> dict[str, dict[str, int]]:
+def _left_out(connection: Catalog, table: pa.Table) -> dict[str, dict[str, int]]:
     """How many prompts, ratings and pairs, by `exact` and `near`."""
     connection.register("found", table)
     rows = connection.execute(

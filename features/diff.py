@@ -1,13 +1,11 @@
 """What differs between two snapshots: native rows, and the conversations that they speak of."""
 
-import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from features.catalog import empty_connection, mount, parquet_paths
-from features.errors import NotInStore
 from features.store import Snapshot, Store
 
 
@@ -55,32 +53,6 @@ class Diff:
             "conversations_added": self.conversations_added,
             "conversations_removed": self.conversations_removed,
         }
-
-
-def find_snapshot(store: Store, name: str) -> Snapshot:
-    """The snapshot of that number, or whose id begins so; `head`, or `previous`: as it was before the last run.
-
-    Raises:
-        NotInStore: there is none, or several.
-    """
-    head = store.head()
-    if name == "head":
-        return head
-    history = list(store.history())
-    if name == "previous":
-        found = [snapshot for snapshot in history if snapshot.run and head.run and snapshot.run != head.run][:1]
-    elif re.fullmatch(r"\d{1,9}", name):
-        found = [snapshot for snapshot in history if snapshot.number == int(name)]
-    else:
-        found = list({of.snapshot_id: of for of in history if of.snapshot_id.startswith(name)}.values())
-    if name == "previous" and not found:
-        raise NotInStore(f"got snapshot previous; the store at {store.root} has but one run; name another, e.g. 1")
-    if len(found) != 1:
-        raise NotInStore(
-            f"got snapshot {name}, of which the store at {store.root} has {len(found)}; expected head, previous, a "
-            f"number from 1 to {head.number}, or the beginning of an id; see `armorm status`"
-        )
-    return found[0]
 
 
 def diff(store: Store, before: Snapshot, after: Snapshot) -> Diff:

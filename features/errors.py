@@ -85,10 +85,10 @@ class StoreError(FeatureStoreError):
 class CorruptObject(StoreError):
     """A file of the store does not hold what was written."""
 
-    def __init__(self, path: Path, got: str, expected: str) -> None:
+    def __init__(self, path: Path | str, got: str, expected: str) -> None:
         super().__init__(
             f"{path}: got {got}; expected {expected}; the file was damaged after it was written: restore it from a "
-            "copy, or name a new store and run again"
+            "copy, or see `armorm verify --repair`"
         )
         self.path = path
 

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from features import hub
-from features.embedding.embed import find_missing
+from features.catalog import connect
+from features.embedding.embed import find_missing, why_incomplete
 from features.embedding.fingerprint import HUB_FILES, BackboneSettings, hub_repo, local_folder
 from features.errors import FeatureStoreError
 from features.hub import HubRepo
@@ -61,10 +62,11 @@ def backbone_files(settings: BackboneSettings) -> Files:
 
 def why_embed(store: Store, backbone_id: str) -> str | None:
     """What of the newest snapshot has no vector of this backbone, in words; None when all has."""
-    missing = find_missing(store, backbone_id)
-    if not missing:
+    if not why_incomplete(store, backbone_id):
         return None
-    return f"{len(missing.conversations)} conversations and {len(missing.prompts)} prompts without a vector"
+    with connect(store) as catalog:
+        missing = find_missing(catalog, backbone_id)
+    return f"{missing.conversations} conversations and {missing.prompts} prompts without a vector"
 
 
 def why_run(store: Store, stage: Callable[[Writer], Done]) -> str | None:

@@ -5,19 +5,16 @@ counted. Both can be overridden by name.
 """
 
 import hashlib
-import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Literal, get_args
+from typing import Any, Final, Literal, get_args
 
-from features.catalog import QueryResult, connect, mount, parquet_paths
+from features.catalog import Catalog, QueryResult, connect, mount, parquet_paths
 from features.errors import InputError, QualityError
-from features.store import Artifact, Done, Made, Recipe, Store, Writer, canonical_json
-
-if TYPE_CHECKING:
-    from duckdb import DuckDBPyConnection
+from features.records import encode_record, read_record
+from features.store import Artifact, Done, Made, Recipe, Store, Writer
 
 STAGE: Final = "quality"
 STAGE_VERSION: Final = 1
@@ -108,7 +105,7 @@ def check_quality(writer: Writer, severities: Mapping[str, Severity]) -> Done:
     def make() -> Made:
         results = run_checks(store, severities)
         counts = [{"name": r.name, "severity": r.severity, "what": r.what, "n_rows": r.n_rows} for r in results]
-        record = store.objects.put_bytes("json", canonical_json(counts))
+        record = store.objects.put_bytes("json", encode_record(counts))
         return Made({"record": record}, {"line": _line(results)})
 
     return writer.ensure(recipe, make)
@@ -116,7 +113,7 @@ def check_quality(writer: Writer, severities: Mapping[str, Severity]) -> Done:
 
 def read_results(store: Store, artifact: Artifact) -> list[CheckResult]:
     """The counts that an artifact of this stage holds."""
-    return [CheckResult(**record) for record in json.loads(store.objects.read_bytes(artifact.objects["record"]))]
+    return [CheckResult(**record) for record in read_record(store, artifact.objects["record"])]
 
 
 def require_passed(results: Sequence[CheckResult]) -> None:
@@ -137,7 +134,7 @@ def _read(path: Path) -> Check:
     return Check(path.stem, comments[0].removeprefix(f"{path.stem}: ").removesuffix("."), severity, text)
 
 
-def _run(connection: "DuckDBPyConnection", check: Check) -> CheckResult:
+def _run(connection: Catalog, check: Check) -> CheckResult:
     connection.execute(f"CREATE OR REPLACE TEMP TABLE found AS {check.sql}")
     ((n_rows,),) = connection.execute("SELECT count(*) FROM found").fetchall()
     cursor = connection.execute("FROM found LIMIT ?", [EXAMPLES])
@@ -145,7 +142,7 @@ def _run(connection: "DuckDBPyConnection", check: Check) -> CheckResult:
     return CheckResult(check.name, check.severity, check.what, n_rows, examples.records)
 
 
-def _connected(store: Store) -> "DuckDBPyConnection":
+def _connected(store: Store) -> Catalog:
     """The views, and `earlier_ratings` beside them."""
     connection = connect(store)
     mount(connection, "earlier_ratings", "ratings", parquet_paths(store, _earlier(store), "ratings"))

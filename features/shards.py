@@ -1,29 +1,49 @@
-"""Feature shards: Arrow IPC files of vectors, written once, read through a memory map.
+"""Feature shards: vectors in Arrow IPC files, written once and read through a memory map, each with an index beside it.
 
-The file format (not the stream format) notices truncation; uncompressed, so that a map is the data.
+The file format (not the stream format) notices truncation; uncompressed, so that a map is the data. The index says
+which vector stands where, in Parquet: what only asks for ids, tokens or norms never opens a file of vectors, and one
+vector is found without reading the others.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, Literal
 
 import numpy as np
 import numpy.typing as npt
+import polars as pl
 import pyarrow as pa
+import pyarrow.parquet as pq
 from pyarrow import ipc
 
 from features.errors import NotInStore, StoreError
-from features.store import ObjectRef, Store, canonical_json
+from features.store import Artifact, ObjectRef, Snapshot, Store, canonical_json
+from features.tables import check_format, check_parquet, write_parquet
 
-FORMAT: Final = "1"
+FORMAT: Final = 2
+"""Of the file of vectors; a later one is refused by name. A shard of format 1 has no index beside it."""
+
 BATCH_ROWS: Final = 4096
-"""Rows of a record batch: DuckDB's unit of parallelism."""
+"""Rows of a record batch."""
 
 SLOT: Final = "features"
 
+INDEX: Final = pa.schema(
+    [
+        ("kind", pa.string()),
+        ("id", pa.string()),
+        ("n_tokens", pa.int32()),
+        ("truncated", pa.bool_()),
+        ("norm", pa.float32()),
+        ("shard", pa.string()),  # the SHA-256 of the file of vectors
+        ("row", pa.int32()),
+    ]
+)
 
 Kind = Literal["conversation", "prompt"]
+VectorType = Literal["float32", "float16"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,20 +59,30 @@ class Feature:
     """`[D]`."""
 
 
-def write_shard(store: Store, backbone_id: str, record: Mapping[str, Any], features: Sequence[Feature]) -> ObjectRef:
-    """Keeps features of one backbone, in order of kind and id, as one object that names the backbone.
+def write_shard(
+    store: Store,
+    backbone_id: str,
+    record: Mapping[str, Any],
+    features: Sequence[Feature],
+    *,
+    vector_type: VectorType = "float32",
+) -> dict[str, ObjectRef]:
+    """Keeps features of one backbone, in order of kind and id: the `shard`, which names the backbone, and its `index`.
 
     Raises:
-        StoreError: a vector is not finite, or zero; nothing is written.
+        StoreError: a vector is not finite, or zero, or too large for the type; nothing is written.
     """
     ordered = sorted(features, key=lambda feature: (feature.kind, feature.id))
     vectors_ND = np.stack([feature.vector for feature in ordered])
     norms_N = np.linalg.norm(vectors_ND, axis=1)
-    bad = [f"{f.kind} {f.id}" for f, norm in zip(ordered, norms_N, strict=True) if not (np.isfinite(norm) and norm > 0)]
+    with np.errstate(over="ignore"):
+        stored_ND = vectors_ND.astype(vector_type)
+    usable_N = np.isfinite(stored_ND).all(axis=1) & (norms_N > 0)
+    bad = [f"{f.kind} {f.id}" for f, usable in zip(ordered, usable_N, strict=True) if not usable]
     if bad:
         raise StoreError(
-            f"got NaN, infinite or zero vectors for {len(bad)} texts, the first {bad[0]}; expected finite ones; "
-            "run the backbone in float32"
+            f"got NaN, infinite or zero vectors for {len(bad)} texts, the first {bad[0]}; expected finite ones in "
+            f"{vector_type}; run the backbone, and keep its vectors, in float32"
         )
     columns = [
         pa.array([feature.kind for feature in ordered]),
@@ -60,36 +90,131 @@ def write_shard(store: Store, backbone_id: str, record: Mapping[str, Any], featu
         pa.array([feature.n_tokens for feature in ordered], pa.int32()),
         pa.array([feature.truncated for feature in ordered]),
         pa.array(norms_N.astype(np.float32)),
-        pa.FixedSizeListArray.from_arrays(pa.array(vectors_ND.reshape(-1)), vectors_ND.shape[1]),
+        pa.FixedSizeListArray.from_arrays(pa.array(stored_ND.reshape(-1)), vectors_ND.shape[1]),
     ]
-    table = pa.Table.from_arrays(columns, schema=_schema(backbone_id, record, vectors_ND.shape[1]))
+    table = pa.Table.from_arrays(columns, schema=_schema(backbone_id, record, vectors_ND.shape[1], vector_type))
 
     def write(path: Path) -> None:
         with pa.OSFile(str(path), "wb") as sink, ipc.new_file(sink, table.schema) as writer:
             writer.write_table(table, max_chunksize=BATCH_ROWS)
 
-    return store.objects.put("arrow", write)
+    shard = store.objects.put("arrow", write)
+    index = store.objects.put("parquet", partial(write_parquet, table=index_of(shard, table)))
+    return {"shard": shard, "index": index}
 
 
 def open_shard(store: Store, ref: ObjectRef) -> pa.Table:
-    """A checked shard as a table over the memory map: nothing is copied."""
-    with pa.memory_map(str(store.objects.path(ref))) as source:
-        return ipc.open_file(source).read_all()
+    """A checked shard as a table over the memory map: nothing is copied.
+
+    Raises:
+        CorruptObject: its bytes are not those that were written.
+        StoreError: it was written by a later version.
+    """
+    path = store.objects.path(ref)
+    with pa.memory_map(str(path)) as source:
+        table = ipc.open_file(source).read_all()
+    check_format(path, int(table.schema.metadata[b"format"]), FORMAT)
+    return table
+
+
+def index_of(shard: ObjectRef, table: pa.Table) -> pa.Table:
+    """What a shard holds and where, without its vectors."""
+    columns = [table.column(name) for name in ("kind", "id", "n_tokens", "truncated", "norm")]
+    places = [pa.array([shard.sha256] * len(table)), pa.array(np.arange(len(table), dtype=np.int32))]
+    return pa.Table.from_arrays([*columns, *places], schema=INDEX)
+
+
+@dataclass(frozen=True, slots=True)
+class Shards:
+    """The shards of one backbone in a snapshot."""
+
+    backbone_id: str
+    width: int
+    """Of the vectors: D."""
+    artifacts: tuple[Artifact, ...]
+
+    @property
+    def refs(self) -> dict[str, ObjectRef]:
+        """The files of vectors, by their SHA-256."""
+        return {artifact.objects["shard"].sha256: artifact.objects["shard"] for artifact in self.artifacts}
+
+
+def shards_of(snapshot: Snapshot) -> list[Shards]:
+    """The shards of every backbone in a snapshot; of manifests alone."""
+    found: dict[str, list[Artifact]] = {}
+    for name, artifact in snapshot.within(SLOT).items():
+        found.setdefault(name.split("/")[0], []).append(artifact)
+    widths = {id: int(artifact.summary["hidden_size"]) for id, artifact in snapshot.within("backbone").items()}
+    return [Shards(id, widths[id], tuple(artifacts)) for id, artifacts in found.items()]
+
+
+def index_paths(store: Store, shards: Shards) -> list[str]:
+    """The checked index files of one backbone."""
+    refs = [artifact.objects["index"] for artifact in shards.artifacts if "index" in artifact.objects]
+    paths = [store.objects.path(ref) for ref in refs]
+    for path in paths:
+        check_parquet(path)
+    return [str(path) for path in paths]
+
+
+def built_indexes(store: Store, shards: Shards) -> list[pa.Table]:
+    """The indexes of shards that none lies beside, as a store of format 1 has them."""
+    refs = [artifact.objects["shard"] for artifact in shards.artifacts if "index" not in artifact.objects]
+    return [index_of(ref, open_shard(store, ref)) for ref in refs]
+
+
+class Vectors:
+    """The vectors of one backbone by shard and row; a file is checked and mapped when it is first asked for."""
+
+    def __init__(self, store: Store, shards: Shards) -> None:
+        self.width = shards.width
+        self._store = store
+        self._refs = shards.refs
+        self._maps: dict[str, list[npt.NDArray[np.floating]]] = {}
+
+    def gather(self, shards_N: pa.Array, rows_N: npt.NDArray[np.integer]) -> npt.NDArray[np.float32]:
+        """`[N, D]` in float32, whatever type they are kept in, by their shards' SHA-256 and their rows there."""
+        encoded = shards_N if pa.types.is_dictionary(shards_N.type) else shards_N.dictionary_encode()
+        codes_N = encoded.indices.to_numpy(zero_copy_only=False)
+        result_ND = np.empty((len(rows_N), self.width), np.float32)
+        for code, sha256 in enumerate(encoded.dictionary.to_pylist()):
+            here_N = np.flatnonzero(codes_N == code)
+            self._fill(result_ND, here_N, self._map(sha256), rows_N[here_N])
+        return result_ND
+
+    @staticmethod
+    def _fill(
+        result_ND: npt.NDArray[np.float32],
+        here_N: npt.NDArray[np.integer],
+        batches: list[npt.NDArray[np.floating]],
+        rows_N: npt.NDArray[np.integer],
+    ) -> None:
+        for number, batch_ND in enumerate(batches):
+            within_N = rows_N // BATCH_ROWS == number
+            result_ND[here_N[within_N]] = batch_ND[rows_N[within_N] % BATCH_ROWS]
+
+    def _map(self, sha256: str) -> list[npt.NDArray[np.floating]]:
+        if sha256 not in self._maps:
+            column = open_shard(self._store, self._refs[sha256]).column("vector")
+            chunks = (chunk.flatten().to_numpy(zero_copy_only=True) for chunk in column.chunks)
+            self._maps[sha256] = [chunk.reshape(-1, self.width) for chunk in chunks]
+        return self._maps[sha256]
 
 
 class FeatureReader:
     """Random access to one backbone's vectors by id. D is its hidden size."""
 
-    def __init__(self, store: Store, backbone_id: str) -> None:
-        artifacts = store.head().within(f"{SLOT}/{backbone_id}").values()
-        tables = [open_shard(store, artifact.objects["shard"]) for artifact in artifacts]
-        self._rows: dict[tuple[str, str], tuple[int, int]] = {}
-        self._vectors: list[npt.NDArray[np.float32]] = []
-        for table in tables:
-            keys = zip(table.column("kind").to_pylist(), table.column("id").to_pylist(), strict=True)
-            for row, key in enumerate(keys):
-                self._rows[key] = (len(self._vectors), row)
-            self._vectors.append(_vectors(table))
+    def __init__(self, store: Store, backbone_id: str, snapshot: Snapshot | None = None) -> None:
+        found = [shards for shards in shards_of(snapshot or store.head()) if shards.backbone_id == backbone_id]
+        self._vectors = Vectors(store, found[0]) if found else None
+        self._shards: list[str] = []
+        self._places = pl.DataFrame(schema={"kind": pl.String, "id": pl.String, "row": pl.Int32, "shard": pl.Int32})
+        for shards in found:
+            tables = [pq.read_table(path) for path in index_paths(store, shards)] + built_indexes(store, shards)
+            frames = [_numbered(table, number) for number, table in enumerate(tables)]
+            self._shards = [table["shard"][0].as_py() for table in tables]
+            # two machines that embed at the same time may both have a text
+            self._places = pl.concat(frames).unique(["kind", "id"], keep="first", maintain_order=True)
 
     def gather(self, kind: str, ids: Sequence[str]) -> npt.NDArray[np.float32]:
         """`[N, D]` vectors in the order of `ids`.
@@ -97,38 +222,29 @@ class FeatureReader:
         Raises:
             NotInStore: an id was not embedded with this backbone.
         """
-        try:
-            places = [self._rows[kind, id] for id in ids]
-        except KeyError as error:
-            raise NotInStore(
-                f"got {kind} {error.args[0][1]}, which has no vector of this backbone; run `armorm embed`"
-            ) from error
-        if not places:
-            return np.empty((0, self._vectors[0].shape[1] if self._vectors else 0), dtype=np.float32)
-        shards_N, rows_N = np.array(places).T
-        result_ND = np.empty((len(ids), self._vectors[0].shape[1]), dtype=np.float32)
-        for shard, vectors_ND in enumerate(self._vectors):
-            here_N = shards_N == shard
-            result_ND[here_N] = vectors_ND[rows_N[here_N]]
-        return result_ND
+        asked = pl.DataFrame({"id": list(ids)}, schema={"id": pl.String})
+        places = asked.join(self._places.filter(pl.col("kind") == kind), on="id", how="left", maintain_order="left")
+        if lost := places.filter(pl.col("shard").is_null())["id"].head(1).to_list():
+            raise NotInStore(f"got {kind} {lost[0]}, which has no vector of this backbone; run `armorm embed`")
+        if self._vectors is None:
+            return np.empty((0, 0), np.float32)
+        shards_N = pa.DictionaryArray.from_arrays(places["shard"].to_arrow(), pa.array(self._shards, pa.string()))
+        return self._vectors.gather(shards_N, places["row"].to_numpy())
 
 
-def _vectors(table: pa.Table) -> npt.NDArray[np.float32]:
-    """`[N, D]` of a shard: a view of the map where it is one record batch."""
-    chunks = [chunk.flatten().to_numpy(zero_copy_only=True) for chunk in table.column("vector").chunks]
-    width = table.schema.field("vector").type.list_size
-    views = [chunk.reshape(-1, width) for chunk in chunks]
-    return views[0] if len(views) == 1 else np.concatenate(views)
+def _numbered(index: pa.Table, number: int) -> pl.DataFrame:
+    """What finds a vector; the shard by its number, since its name is long."""
+    return pl.DataFrame(index.select(["kind", "id", "row"])).with_columns(shard=pl.lit(number, pl.Int32))
 
 
-def _schema(backbone_id: str, record: Mapping[str, Any], width: int) -> pa.Schema:
+def _schema(backbone_id: str, record: Mapping[str, Any], width: int, vector_type: VectorType) -> pa.Schema:
     fields = [
         ("kind", pa.string()),
         ("id", pa.string()),
         ("n_tokens", pa.int32()),
         ("truncated", pa.bool_()),
         ("norm", pa.float32()),
-        ("vector", pa.list_(pa.float32(), width)),
+        ("vector", pa.list_(pa.from_numpy_dtype(np.dtype(vector_type)), width)),
     ]
-    metadata = {"format": FORMAT, "backbone_id": backbone_id, "backbone": canonical_json(dict(record))}
+    metadata = {"format": str(FORMAT), "backbone_id": backbone_id, "backbone": canonical_json(dict(record))}
     return pa.schema(fields, metadata=metadata)

@@ -7,6 +7,13 @@ from typing import Any, Final
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from features.errors import StoreError
+
+FORMAT: Final = 2
+"""Of the Parquet files; a later one is refused by name. Format 1 does not say which it is."""
+
+FORMAT_KEY: Final = b"armorm.format"
+
 MESSAGES: Final = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
 
 SCHEMAS: Final[Mapping[str, pa.Schema]] = {
@@ -101,5 +108,26 @@ def make_table(name: str, rows: Sequence[Mapping[str, Any]]) -> pa.Table:
 
 
 def write_parquet(path: Path, table: pa.Table) -> None:
-    """Parquet with page checksums; equal tables give equal bytes."""
-    pq.write_table(table, path, compression="zstd", write_page_checksum=True)
+    """Parquet with page checksums that says its format; equal tables give equal bytes."""
+    marked = table.replace_schema_metadata({FORMAT_KEY: str(FORMAT)})
+    pq.write_table(marked, path, compression="zstd", write_page_checksum=True)
+
+
+def check_parquet(path: Path) -> None:
+    """Refuses a table that a later version has written.
+
+    Raises:
+        StoreError: by the name of its format.
+    """
+    metadata = pq.read_schema(path).metadata or {}
+    check_format(path, int(metadata.get(FORMAT_KEY, 1)), FORMAT)
+
+
+def check_format(path: Path | str, got: object, newest: int) -> None:
+    """Refuses what a later version has written, since what it means is not known.
+
+    Raises:
+        StoreError: by the name of its format.
+    """
+    if got not in range(1, newest + 1):
+        raise StoreError(f"{path}: got format {got}; expected at most {newest}; use a newer version of armorm")

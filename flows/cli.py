@@ -328,10 +328,9 @@ def diff(
     Example: `armorm diff 12 head`
     """
     from features.diff import diff as compare
-    from features.diff import find_snapshot
 
     store = _store(config)
-    found = compare(store, find_snapshot(store, before), find_snapshot(store, after))
+    found = compare(store, store.snapshot(before), store.snapshot(after))
     if format is Format.json:
         console.print_json(found.as_json())
         return
@@ -441,5 +440,5 @@ def _store(config: Path) -> Store:
     """
     store = Store(load_settings(config).store_path)
     if not store.head().number:
-        raise ConfigError(f"{store.root}: got no store there; expected one; run `armorm run` or `armorm ingest` first")
+        raise ConfigError(f"{store.place}: got no store there; expected one; run `armorm run` or `armorm ingest` first")
     return store

@@ -3,10 +3,12 @@
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 
 from features.store import Store, Writer
+from tests import s3_server as s3_server_module
 
 # Tiny tensors: two threads that wait for each other are up to ten times slower than one. Read when torch loads.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -35,3 +37,36 @@ def writer(store: Store) -> Iterator[Writer]:
     """The right to commit to it."""
     with store.writing("test") as writer:
         yield writer
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[str]:
+    """An S3-compatible server on loopback."""
+    with s3_server_module.serve() as address:
+        yield address
+
+
+@pytest.fixture
+def s3(s3_server: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The address of a store on that server that nothing was written to."""
+    for name, value in {**s3_server_module.ENVIRONMENT, "AWS_ENDPOINT_URL": s3_server}.items():
+        monkeypatch.setenv(name, value)
+    return f"s3://{s3_server_module.BUCKET}/{uuid4().hex}"
+
+
+@pytest.fixture(params=["folder", "s3"])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """Where a store can lie."""
+    return str(tmp_path / "store") if request.param == "folder" else str(request.getfixturevalue("s3"))
+
+
+@pytest.fixture
+def anywhere(place: str, tmp_path: Path) -> Store:
+    """A store that nothing was written to, in a folder or on the S3-compatible server."""
+    return Store(place, cache=tmp_path / "cache")
+
+
+@pytest.fixture
+def elsewhere(place: str, tmp_path: Path) -> Store:
+    """The same store as `anywhere`, as another machine sees it."""
+    return Store(place, cache=tmp_path / "cache of another machine")

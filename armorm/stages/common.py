@@ -1,18 +1,24 @@
 """What the stages share: their recipes, and how arrays and records become objects of the store."""
 
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from safetensors.numpy import load, save
+from safetensors import safe_open
+from safetensors.numpy import save
 
 from armorm.report import jsonable
+from features import records
 from features.errors import NotInStore
+from features.records import encode_record
 from features.shards import SLOT as FEATURES
-from features.store import Artifact, ObjectRef, Recipe, Snapshot, Store, canonical_json
+from features.store import Artifact, ObjectRef, Recipe, Snapshot, Store
+from features.tables import check_format
 
 Json = dict[str, Any]
+
+TENSORS_FORMAT = 2
+"""Of arrays by name; a later one is refused. Format 1 does not say which it is."""
 
 
 def stage_recipe(
@@ -53,20 +59,28 @@ def stage_artifact(snapshot: Snapshot, stage: str) -> Artifact:
 
 def put_tensors(store: Store, tensors: Mapping[str, Any]) -> ObjectRef:
     """Keeps arrays by name."""
-    return store.objects.put_bytes("safetensors", save({n: np.ascontiguousarray(a) for n, a in tensors.items()}))
+    arrays = {name: np.ascontiguousarray(array) for name, array in tensors.items()}
+    return store.objects.put_bytes("safetensors", save(arrays, {"format": str(TENSORS_FORMAT)}))
 
 
 def put_record(store: Store, record: Json) -> ObjectRef:
     """Keeps a JSON record."""
-    return store.objects.put_bytes("json", canonical_json(jsonable(record)))
+    return store.objects.put_bytes("json", encode_record(jsonable(record)))
 
 
 def read_tensors(store: Store, artifact: Artifact) -> dict[str, Any]:
-    """The arrays of an artifact."""
-    return dict(load(store.objects.read_bytes(artifact.objects["tensors"])))
+    """The arrays of an artifact.
+
+    Raises:
+        StoreError: they were written by a later version.
+    """
+    path = store.objects.path(artifact.objects["tensors"])
+    with safe_open(path, framework="numpy") as file:
+        check_format(path, int((file.metadata() or {}).get("format", 1)), TENSORS_FORMAT)
+        return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # no mapping
 
 
 def read_record(store: Store, artifact: Artifact) -> Json:
     """The JSON record of an artifact."""
-    record: Json = json.loads(store.objects.read_bytes(artifact.objects["record"]))
+    record: Json = records.read_record(store, artifact.objects["record"])
     return record

@@ -10,7 +10,7 @@ from armorm.config import RegressionConfig
 from armorm.ridge import fit_ridge
 from armorm.stages.common import put_record, put_tensors, read_record, read_tensors, stage_artifact, stage_recipe
 from features import contamination
-from features.catalog import stored_objectives
+from features.inventory import stored_objectives
 from features.shards import FeatureReader
 from features.store import Done, Made, Store, Writer
 

@@ -7,7 +7,7 @@ from armorm.stages import evaluate
 from armorm.stages import model as model_stage
 from armorm.stages.common import read_record, stage_artifact
 from features.store import Store, canonical_json
-from features.store.objects import replace_file
+from features.store.storage import replace_file
 
 
 def load_report(store: Store) -> Report:

@@ -7,14 +7,16 @@ those that were left, and the vectors come out bit for bit as if nothing had hap
 
 from collections.abc import Callable, Iterator, Mapping, Set
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from features.catalog import connect
+from features.catalog import Catalog, connect
 from features.conversation import Conversation
 from features.embedding.fingerprint import BackboneSettings, Fingerprint, fingerprint
 from features.embedding.plan import plan_batches, plan_sequences
-from features.shards import SLOT, Feature, write_shard
-from features.store import Made, Recipe, Store, Writer, canonical_json
+from features.records import encode_record
+from features.shards import SLOT, Feature, VectorType, write_shard
+from features.store import Made, Recipe, Snapshot, Store, Writer
+from features.store.artifacts import why_stale
 
 if TYPE_CHECKING:
     from features.embedding.backbone import Backbone
@@ -22,16 +24,19 @@ if TYPE_CHECKING:
 STAGE = "embed"
 STAGE_VERSION = 1
 BACKBONE_STAGE = "backbone"
+COVERAGE = "coverage"
 
 
 @dataclass(frozen=True, slots=True)
 class EmbedSettings:
-    """How the embedding is cut; none of it changes what a vector means."""
+    """How the embedding is cut and kept."""
 
     token_budget: int = 8192
     """Padded tokens of a forward pass."""
     shard_conversations: int = 4096
     """Conversations of a shard: what a killed run can lose, at most."""
+    vector_type: VectorType = "float32"
+    """How vectors are kept; `float16` halves the store, and reads back as float32."""
 
     def __post_init__(self) -> None:
         for name in ("token_budget", "shard_conversations"):
@@ -56,10 +61,10 @@ class EmbedResult:
 
 @dataclass(frozen=True, slots=True)
 class Missing:
-    """What a snapshot lacks for a backbone."""
+    """What a snapshot lacks for a backbone: how many texts."""
 
-    conversations: frozenset[str]
-    prompts: frozenset[str]
+    conversations: int
+    prompts: int
     n_present: int
 
     def __bool__(self) -> bool:
@@ -78,7 +83,7 @@ def embed_missing(
     Args:
         writer: the store's writer; every full shard is a commit.
         backbone_settings: the backbone; it is loaded only when something is missing.
-        settings: sizes of batches and shards.
+        settings: sizes of batches and shards, and how vectors are kept.
         on_progress: called with conversations done and conversations in all.
 
     Raises:
@@ -86,27 +91,50 @@ def embed_missing(
         StoreError: a vector of it is not finite, or zero; shards before it stay committed.
     """
     marks = fingerprint(backbone_settings)
-    missing = find_missing(writer.store, marks.backbone_id)
-    result = EmbedResult(marks.backbone_id, n_present=missing.n_present)
-    if not missing:
-        return result
+    complete = writer.store.head().artifacts.get(f"{COVERAGE}/{marks.backbone_id}")
+    if complete and not why_incomplete(writer.store, marks.backbone_id):
+        return EmbedResult(marks.backbone_id, n_present=complete.summary["conversations"] + complete.summary["prompts"])
+    with connect(writer.store) as catalog:
+        missing = find_missing(catalog, marks.backbone_id)
+        result = EmbedResult(marks.backbone_id, n_present=missing.n_present)
+        if missing:
+            result = _embed(writer, catalog, marks, backbone_settings, settings, result, on_progress)
+    _commit_coverage(writer, marks.backbone_id, result)
+    return result
+
+
+def _embed(
+    writer: Writer,
+    catalog: Catalog,
+    marks: Fingerprint,
+    backbone_settings: BackboneSettings,
+    settings: EmbedSettings,
+    result: EmbedResult,
+    on_progress: Callable[[int, int], None],
+) -> EmbedResult:
     from features.embedding.backbone import load  # torch and transformers, seconds to import
 
     backbone = load(backbone_settings, marks)
     inputs = {"backbone": _commit_backbone(writer, marks, backbone_settings.path)} | writer.store.head().ids_within(
         "ingest"
     )
-    open_prompts = set(missing.prompts)
-    done, total = 0, _count(writer.store, missing)
-    for chunk in _chunks(writer.store, missing, settings.shard_conversations):
+    done, total = 0, _count(catalog)
+    before: Set[str] = frozenset()
+    for chunk in _chunks(catalog, settings.shard_conversations):
+        prompts = {work.prompt_id for work in chunk if work.prompt_is_missing}
         features = embed_conversations(
-            backbone, chunk, missing.conversations, open_prompts, token_budget=settings.token_budget
+            backbone,
+            [work.messages for work in chunk],
+            {work.conversation_id for work in chunk if work.is_missing},
+            prompts - before,  # in order of prompts, so that only the last one may go on in the next chunk
+            token_budget=settings.token_budget,
         )
-        open_prompts -= {feature.id for feature in features if feature.kind == "prompt"}
-        _commit_shard(writer, marks, features, inputs)
+        before = prompts
+        if features:
+            _commit_shard(writer, marks, features, inputs, settings.vector_type)
+            result = _added(result, features)
         done += len(chunk)
         on_progress(done, total)
-        result = _added(result, features)
     return result
 
 
@@ -138,18 +166,53 @@ def embed_conversations(
     return features
 
 
-def find_missing(store: Store, backbone_id: str) -> Missing:
-    """Compares the snapshot's conversations and prompts with the backbone's features."""
-    with connect(store) as connection:
-        present: dict[str, set[str]] = {"conversation": set(), "prompt": set()}
-        for kind, id in connection.execute(
-            "SELECT kind, id FROM features WHERE backbone = ?", [backbone_id]
-        ).fetchall():
-            present[kind].add(id)
-        rows = connection.execute("SELECT conversation_id, prompt_id FROM conversations").fetchall()
-    conversations, prompts = {row[0] for row in rows}, {row[1] for row in rows}
-    there = len(conversations & present["conversation"]) + len(prompts & present["prompt"])
-    return Missing(frozenset(conversations - present["conversation"]), frozenset(prompts - present["prompt"]), there)
+def find_missing(catalog: Catalog, backbone_id: str) -> Missing:
+    """Compares a snapshot with the backbone's features; leaves what is missing as two tables in the catalogue."""
+    counts = {}
+    for kind, column in (("conversation", "conversation_id"), ("prompt", "prompt_id")):
+        catalog.execute(
+            f"""
+            CREATE TEMP TABLE missing_{kind}s AS SELECT DISTINCT {column} AS id FROM stored_conversations
+            ANTI JOIN (SELECT id AS {column} FROM features WHERE backbone = ? AND kind = ?) USING ({column})
+            """,
+            [backbone_id, kind],
+        )
+        counts[kind] = _number(catalog, f"SELECT count(*) FROM missing_{kind}s")
+    there = _number(
+        catalog, "SELECT count(DISTINCT conversation_id) + count(DISTINCT prompt_id) FROM stored_conversations"
+    )
+    return Missing(counts["conversation"], counts["prompt"], there - sum(counts.values()))
+
+
+def why_incomplete(store: Store, backbone_id: str) -> str | None:
+    """Why a backbone may lack vectors of the newest snapshot, from manifests alone; None when it lacks none."""
+    head = store.head()
+    return why_stale(_coverage(head, backbone_id), head.artifacts.get(f"{COVERAGE}/{backbone_id}"))
+
+
+def _coverage(snapshot: Snapshot, backbone_id: str) -> Recipe:
+    return Recipe(
+        slot=f"{COVERAGE}/{backbone_id}",
+        stage=COVERAGE,
+        version=STAGE_VERSION,
+        parameters={},
+        inputs=snapshot.ids_within("ingest") | snapshot.ids_within(f"{SLOT}/{backbone_id}"),
+    )
+
+
+def _commit_coverage(writer: Writer, backbone_id: str, result: EmbedResult) -> None:
+    """Records that everything has its vector, so that the next run need not compare."""
+
+    def make() -> Made:
+        with connect(writer.store) as catalog:
+            ((conversations, prompts),) = catalog.execute(
+                "SELECT count(DISTINCT conversation_id), count(DISTINCT prompt_id) FROM stored_conversations"
+            ).fetchall()
+        counts = {"conversations": conversations, "prompts": prompts}
+        record = writer.store.objects.put_bytes("json", encode_record(counts))
+        return Made({"record": record}, counts | {"line": f"{conversations} conversations, {prompts} prompts"})
+
+    writer.ensure(_coverage(writer.store.head(), backbone_id), make)
 
 
 _TO_EMBED = (
@@ -157,49 +220,61 @@ _TO_EMBED = (
 )
 
 
-def _count(store: Store, missing: Missing) -> int:
-    with _connected(store, missing) as connection:
-        return int(connection.execute(f"SELECT count(*) {_TO_EMBED}").fetchall()[0][0])
+@dataclass(frozen=True, slots=True)
+class _Work:
+    """A conversation that is to be read, for a vector of its own or for one of its prompt."""
+
+    conversation_id: str
+    prompt_id: str
+    messages: Conversation
+    is_missing: bool
+    prompt_is_missing: bool
 
 
-def _chunks(store: Store, missing: Missing, size: int) -> Iterator[list[Conversation]]:
+def _number(catalog: Catalog, sql: str) -> int:
+    return int(catalog.execute(sql).fetchall()[0][0])
+
+
+def _count(catalog: Catalog) -> int:
+    return _number(catalog, f"SELECT count(*) {_TO_EMBED}")
+
+
+def _chunks(catalog: Catalog, size: int) -> Iterator[list[_Work]]:
     """Conversations in order of (prompt, conversation), so that those of one prompt lie together."""
-    with _connected(store, missing) as connection:
-        cursor = connection.execute(f"SELECT messages {_TO_EMBED} ORDER BY prompt_id, conversation_id")
-        while rows := cursor.fetchmany(size):
-            yield [tuple((turn["role"], turn["content"]) for turn in messages) for (messages,) in rows]
-
-
-def _connected(store: Store, missing: Missing) -> Any:
-    import pyarrow as pa
-
-    connection = connect(store)
-    connection.register("missing_conversations", pa.table({"id": sorted(missing.conversations)}))
-    connection.register("missing_prompts", pa.table({"id": sorted(missing.prompts)}))
-    return connection
+    cursor = catalog.execute(
+        "SELECT conversation_id, prompt_id, messages, conversation_id IN (FROM missing_conversations), "
+        f"prompt_id IN (FROM missing_prompts) {_TO_EMBED} ORDER BY prompt_id, conversation_id"
+    )
+    while rows := cursor.fetchmany(size):
+        yield [
+            _Work(conversation, prompt, tuple((turn["role"], turn["content"]) for turn in messages), *missing)
+            for conversation, prompt, messages, *missing in rows
+        ]
 
 
 def _commit_backbone(writer: Writer, marks: Fingerprint, name: str) -> str:
     record = dict(marks.record)
 
     def make() -> Made:
-        return Made({"record": writer.store.objects.put_bytes("json", canonical_json(record))}, {"name": name} | record)
+        return Made({"record": writer.store.objects.put_bytes("json", encode_record(record))}, {"name": name} | record)
 
     slot = f"{BACKBONE_STAGE}/{marks.backbone_id}"
     return writer.ensure(Recipe(slot, BACKBONE_STAGE, STAGE_VERSION, record, inputs={}), make).artifact.artifact_id
 
 
-def _commit_shard(writer: Writer, marks: Fingerprint, features: list[Feature], inputs: Mapping[str, str]) -> None:
-    shard = write_shard(writer.store, marks.backbone_id, marks.record, features)
+def _commit_shard(
+    writer: Writer, marks: Fingerprint, features: list[Feature], inputs: Mapping[str, str], vector_type: VectorType
+) -> None:
+    objects = write_shard(writer.store, marks.backbone_id, marks.record, features, vector_type=vector_type)
     recipe = Recipe(
-        slot=f"{SLOT}/{marks.backbone_id}/{shard.sha256[:16]}",
+        slot=f"{SLOT}/{marks.backbone_id}/{objects['shard'].sha256[:16]}",
         stage=STAGE,
         version=STAGE_VERSION,
         parameters={},
         inputs=inputs,
     )
     n_tokens = sum(feature.n_tokens for feature in features if feature.kind == "conversation")
-    writer.commit(recipe, Made({"shard": shard}, {"rows": len(features), "tokens": n_tokens}))
+    writer.commit(recipe, Made(objects, {"rows": len(features), "tokens": n_tokens}))
 
 
 def _added(result: EmbedResult, features: list[Feature]) -> EmbedResult:

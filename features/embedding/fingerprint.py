@@ -13,7 +13,7 @@ from features import hub
 from features.errors import BackboneError, HubError
 from features.hub import HubRepo
 from features.store import content_id
-from features.store.objects import file_sha256
+from features.store.storage import file_sha256
 
 Dtype = Literal["float32", "bfloat16", "float16"]
 

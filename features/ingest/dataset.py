@@ -25,7 +25,7 @@ from features.ingest.parallel import MapInOrder, processes
 from features.ingest.spill import Range, ranges, read_range, read_spill, write_spill
 from features.sources.base import Options, Source
 from features.store import Done, Made, ObjectRef, Recipe, Store, Writer, canonical_json
-from features.store.objects import temporary_path
+from features.store.storage import scratch_path
 from features.tables import SCHEMAS, write_parquet
 
 STAGE = "ingest"
@@ -92,7 +92,7 @@ def forget_unconfigured(writer: Writer, configured: Collection[str]) -> list[str
     """Takes datasets that the configuration no longer names out of the newest snapshot."""
     gone = sorted(writer.store.head().within(STAGE).keys() - set(configured))
     if gone:
-        writer.remove([f"{STAGE}/{name}" for name in gone])
+        writer.commit_all([], remove=[f"{STAGE}/{name}" for name in gone])
     return gone
 
 
@@ -242,7 +242,7 @@ def _report(on_progress: OnProgress, n_bytes: int, n_rows: int, done: int) -> No
 @contextmanager
 def _folder(store: Store) -> Iterator[Path]:
     """A folder below the store's `tmp/` while the block runs."""
-    folder = temporary_path(store.root)
+    folder = scratch_path(store.storage)
     folder.mkdir()
     try:
         yield folder

@@ -27,7 +27,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from features.errors import NativeFileError
-from features.store import objects
+from features.store import storage
 
 SUFFIXES: Final = (".json", ".jsonl", ".json.gz", ".jsonl.gz", ".json.xz", ".jsonl.xz", ".parquet")
 
@@ -116,7 +116,7 @@ def file_sha256(path: Path) -> str:
         NativeFileError: it cannot be read.
     """
     try:
-        return objects.file_sha256(path)
+        return storage.file_sha256(path)
     except OSError as error:
         raise NativeFileError(path, f"got {error}; expected a readable file; correct its permissions") from error
 

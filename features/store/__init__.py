@@ -1,13 +1,15 @@
 """The content-addressed store: objects, recipes, artifacts, snapshots."""
 
-from features.store.artifacts import Artifact, ObjectRef, Recipe, Run, Snapshot, canonical_json, content_id
-from features.store.store import Done, Made, Store, Writer
+from features.store.artifacts import Artifact, ObjectRef, Pointer, Recipe, Run, Snapshot, canonical_json, content_id
+from features.store.store import Done, Made, Observer, Store, Writer
 
 __all__ = [
     "Artifact",
     "Done",
     "Made",
     "ObjectRef",
+    "Observer",
+    "Pointer",
     "Recipe",
     "Run",
     "Snapshot",

@@ -7,7 +7,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,19 +71,35 @@ class Run:
 
 
 @dataclass(frozen=True, slots=True)
+class Pointer:
+    """A name that people give to something of the store, and may give to something else later."""
+
+    kind: Literal["snapshot", "model", "backbone"]
+    id: str
+    """Of the snapshot, of the model's artifact, or of the backbone."""
+    number: int
+    """Of the snapshot that is meant, or that was the newest one when the name was given."""
+    set_at: str
+    """UTC, ISO 8601."""
+
+
+@dataclass(frozen=True, slots=True)
 class Snapshot:
-    """One state of the whole store: which artifact stands in which slot."""
+    """One state of the whole store: which artifact stands in which slot, and which names point where."""
 
     number: int
     parent_sha256: str | None
     created_at: str
     run: Run | None
     artifacts: Mapping[str, Artifact]
+    pointers: Mapping[str, Pointer] = field(default_factory=dict)
+    expired: str | None = None
+    """The id of a snapshot whose artifacts `gc` has taken out; it only tells what was."""
 
     @property
     def snapshot_id(self) -> str:
-        """32 hex digits over slots and content: neither time nor run nor history enters it."""
-        return content_id({slot: artifact.artifact_id for slot, artifact in self.artifacts.items()})
+        """32 hex digits over slots and content: neither time nor run, names nor history enter it."""
+        return self.expired or content_id({slot: artifact.artifact_id for slot, artifact in self.artifacts.items()})
 
     def within(self, prefix: str) -> dict[str, Artifact]:
         """The artifacts whose slot is below `prefix`, by the rest of their slot's name, in order."""

@@ -1,39 +1,52 @@
-"""The store: immutable objects, snapshots over them, and one writer at a time."""
+"""The store: immutable objects, snapshots over them, and commits that are never lost."""
 
 import fcntl
 import os
+import re
 import shutil
-from collections.abc import Callable, Collection, Iterator, Mapping
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, Final, Protocol
 from uuid import uuid4
 
 from features.errors import NotInStore, StoreBusy, StoreError
-from features.store import manifests
-from features.store.artifacts import Artifact, ObjectRef, Recipe, Run, Snapshot, why_stale
-from features.store.objects import ObjectFolder
+from features.store import leases
+from features.store.artifacts import Artifact, ObjectRef, Pointer, Recipe, Run, Snapshot, why_stale
+from features.store.manifests import EMPTY, Manifests
+from features.store.objects import Objects
+from features.store.storage import Storage, open_storage
+
+POINTER: Final = re.compile(r"[a-z][a-z0-9._-]*")
+
+RESERVED: Final = ("head", "previous")
 
 
 class Store:
     """A store for readers: it never waits and never sees half a commit."""
 
-    def __init__(self, root: Path) -> None:
-        self.root = root
-        self.objects = ObjectFolder(root)
+    def __init__(self, place: Path | str, *, cache: Path | None = None) -> None:
+        self.storage: Storage = open_storage(place, cache)
+        self.objects = Objects(self.storage)
+        self.manifests = Manifests(self.storage)
+
+    @property
+    def place(self) -> str:
+        """The folder or address, for people."""
+        return self.storage.place
 
     def head(self) -> Snapshot:
         """The newest snapshot; an empty one for a store that nothing was written to."""
-        known = manifests.numbers(self.root)
-        return manifests.read(self.root, known[-1]) if known else manifests.EMPTY
+        return self.manifests.newest()
 
     def history(self) -> Iterator[Snapshot]:
-        """All snapshots, newest first."""
-        for number in reversed(manifests.numbers(self.root)):
-            yield manifests.read(self.root, number)
+        """All snapshots, newest first; those that have expired hold no artifacts."""
+        for number in reversed(self.manifests.numbers()):
+            yield self.manifests.read(number)
 
     def find(self, stage: str, id_prefix: str = "") -> Artifact:
         """The newest artifact of a stage whose id begins with `id_prefix`.
@@ -51,39 +64,81 @@ class Store:
                 return max(found, key=lambda artifact: artifact.created_at)
         listed = ", ".join(known) or "none"
         raise NotInStore(
-            f"got {stage} {id_prefix or '(newest)'}; the store at {self.root} has: {listed}; run `armorm run`"
+            f"got {stage} {id_prefix or '(newest)'}; the store at {self.place} has: {listed}; run `armorm run`"
+        )
+
+    def snapshot(self, name: str) -> Snapshot:
+        """A snapshot by what people call it.
+
+        Args:
+            name: `head`; `previous`, as it was before the last run; a tag; a number; the beginning of an id; or a date
+                or time (ISO 8601, UTC unless it says otherwise): the newest one that was there by then.
+
+        Raises:
+            NotInStore: there is none, or several, or it has expired.
+        """
+        found = self._named(name)
+        if len(found) != 1:
+            raise NotInStore(
+                f"got snapshot {name}, of which the store at {self.place} has {len(found)}; expected head, previous, a "
+                f"tag, a number from 1 to {self.head().number}, the beginning of an id, or a date; see `armorm tag`"
+            )
+        if found[0].expired:
+            raise NotInStore(
+                f"got snapshot {name}, which has expired and was collected; expected one that is kept; "
+                "tag what is to be kept, or change [retention]"
+            )
+        return found[0]
+
+    def _named(self, name: str) -> list[Snapshot]:
+        head = self.head()
+        if name == "head":
+            return [head]
+        if pointer := head.pointers.get(name):
+            return [self.manifests.read(pointer.number)] if pointer.kind == "snapshot" else []
+        if re.fullmatch(r"\d{1,8}", name):
+            return [self.manifests.read(int(name))] if int(name) in self.manifests.numbers() else []
+        if name == "previous":
+            return [s for s in self.history() if s.run and head.run and s.run.run_id != head.run.run_id][:1]
+        if at := _time(name):
+            return [s for s in self.history() if datetime.fromisoformat(s.created_at) <= at][:1]
+        return list(
+            {s.snapshot_id: s for s in reversed(list(self.history())) if s.snapshot_id.startswith(name)}.values()
         )
 
     @contextmanager
-    def writing(self, command: str) -> Iterator["Writer"]:
+    def writing(
+        self, command: str, *, wait_s: float = 0, observers: Sequence["Observer"] = (), kind: leases.Kind = "write"
+    ) -> Iterator["Writer"]:
         """A writer, alone on this machine until the block ends or the process dies.
+
+        Args:
+            command: what is at work, for the record and for others who have to wait.
+            wait_s: how long to wait for another writer of this machine.
+            observers: told of everything that is made.
+            kind: `gc` to collect, which excludes the writers of all machines.
 
         Raises:
             StoreBusy: another process is writing.
         """
+        lock_path = self.storage.lock_path
         try:
-            self.root.mkdir(parents=True, exist_ok=True)
+            lock_path.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise StoreError(
-                f"{self.root}: got a path where no folder can be made ({error.strerror}); expected one for the store; "
-                "change `store` in the configuration"
+                f"{lock_path.parent}: got a path where no folder can be made ({error.strerror}); expected one for the "
+                "store; change `store` in the configuration"
             ) from error
-        with (self.root / "lock").open("a+") as lock:
-            try:
-                # The kernel frees the lock when the process ends in whatever way: no stale lock to remove.
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                lock.seek(0)
-                holder = lock.read().strip() or "unknown"
-                raise StoreBusy(
-                    f"{self.root}: another armorm process ({holder}) is writing; wait for it or stop it"
-                ) from error
+        with lock_path.open("a+") as lock:
+            _lock(lock, self.place, wait_s)
             lock.truncate(0)
             lock.write(f"pid {os.getpid()}, {command}")
             lock.flush()
-            for leftover in (self.root / "tmp").glob("*"):
+            for leftover in self.storage.scratch.glob("*"):
                 shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
-            yield Writer(self, command)
+            writer = Writer(self, command, observers)
+            with leases.holding(self.storage, writer.run.run_id, kind, command, self.head().number):
+                yield writer
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,12 +159,30 @@ class Done:
     """Why it was made, in words; None when it stood as it is."""
 
 
-class Writer:
-    """The right to commit; got from `Store.writing`."""
+class Observer(Protocol):
+    """Somebody who is told what a writer makes; what they do about it is no concern of the store."""
 
-    def __init__(self, store: Store, command: str) -> None:
+    def started(self, run: Run, recipe: Recipe) -> None:
+        """An artifact is about to be made."""
+
+    def completed(self, run: Run, artifact: Artifact) -> None:
+        """It was committed."""
+
+    def failed(self, run: Run, recipe: Recipe, error: BaseException) -> None:
+        """It was not."""
+
+
+class Writer:
+    """The right to commit; got from `Store.writing`.
+
+    A commit is compare-and-set: it creates the manifest after the newest one. Where another machine was faster, the
+    same change is made to what that one has committed, so neither is lost.
+    """
+
+    def __init__(self, store: Store, command: str, observers: Sequence[Observer] = ()) -> None:
         self.store = store
         self.run = Run(run_id=uuid4().hex[:16], command=command, started_at=utc_now(), code_version=version("armorm"))
+        self._observers = observers
 
     def ensure(self, recipe: Recipe, make: Callable[[], Made]) -> Done:
         """Makes and commits what the recipe says, unless the newest snapshot holds it."""
@@ -117,30 +190,111 @@ class Writer:
         reason = why_stale(recipe, existing)
         if existing and not reason:
             return Done(existing, None)
-        return Done(self.commit(recipe, make()), reason)
+        for observer in self._observers:
+            observer.started(self.run, recipe)
+        try:
+            made = make()
+            artifact = self._artifact(recipe, made)
+            self._change({recipe.slot: artifact})
+        except BaseException as error:
+            for observer in self._observers:
+                observer.failed(self.run, recipe, error)
+            raise
+        self._tell_completed([artifact])
+        return Done(artifact, reason)
 
     def commit(self, recipe: Recipe, made: Made) -> Artifact:
         """Puts an artifact into its slot, in a new snapshot."""
-        artifact = Artifact(recipe, made.objects, self.run.run_id, utc_now(), made.summary, made.provenance)
-        self._commit({recipe.slot: artifact}, ())
-        return artifact
+        return self.commit_all([(recipe, made)])[0]
 
-    def remove(self, slots: Collection[str]) -> None:
-        """Takes slots out of the newest snapshot; older snapshots keep them."""
-        self._commit({}, slots)
+    def commit_all(self, changes: Sequence[tuple[Recipe, Made]], *, remove: Collection[str] = ()) -> list[Artifact]:
+        """Puts artifacts into their slots and takes slots out, in one new snapshot; older snapshots keep them."""
+        artifacts = [self._artifact(recipe, made) for recipe, made in changes]
+        self._change({artifact.recipe.slot: artifact for artifact in artifacts}, remove)
+        for recipe, _ in changes:
+            for observer in self._observers:
+                observer.started(self.run, recipe)
+        self._tell_completed(artifacts)
+        return artifacts
 
-    def _commit(self, added: Mapping[str, Artifact], removed: Collection[str]) -> None:
-        head = self.store.head()
-        kept = {slot: artifact for slot, artifact in head.artifacts.items() if slot not in removed}
-        snapshot = replace(
-            head,
-            number=head.number + 1,
-            parent_sha256=manifests.file_sha256_of(self.store.root, head.number),
-            created_at=utc_now(),
-            run=self.run,
-            artifacts=kept | dict(added),
-        )
-        manifests.write(self.store.root, snapshot)
+    def point(self, name: str, target: Pointer | None) -> None:
+        """Gives a name to something, or takes it away.
+
+        Raises:
+            StoreError: the name cannot be told from a number, an id or a date.
+        """
+        if not POINTER.fullmatch(name) or name in RESERVED or re.fullmatch("[0-9a-f]{6,}", name):
+            raise StoreError(
+                f"got name {name}; expected a letter and then lower-case letters, digits and -_., but no word that "
+                f"could be an id, and none of {', '.join(RESERVED)}; choose another"
+            )
+        self._change({}, (), {name: target})
+
+    def _artifact(self, recipe: Recipe, made: Made) -> Artifact:
+        return Artifact(recipe, made.objects, self.run.run_id, utc_now(), made.summary, made.provenance)
+
+    def _tell_completed(self, artifacts: Sequence[Artifact]) -> None:
+        for artifact in artifacts:
+            for observer in self._observers:
+                observer.completed(self.run, artifact)
+
+    def _change(
+        self,
+        added: Mapping[str, Artifact],
+        removed: Collection[str] = (),
+        pointers: Mapping[str, Pointer | None] | None = None,
+    ) -> None:
+        while True:
+            head = self.store.head()
+            artifacts = {s: a for s, a in head.artifacts.items() if s not in removed} | dict(added)
+            names = {n: p for n, p in {**head.pointers, **(pointers or {})}.items() if p}
+            if _same(artifacts, head.artifacts) and names == head.pointers:
+                return  # another machine has made the very same
+            snapshot = replace(
+                EMPTY,
+                number=head.number + 1,
+                parent_sha256=self.store.manifests.sha256(head.number),
+                created_at=utc_now(),
+                run=self.run,
+                artifacts=artifacts,
+                pointers=names,
+            )
+            if self.store.manifests.create(snapshot):
+                return
+
+
+def _same(one: Mapping[str, Artifact], other: Mapping[str, Artifact]) -> bool:
+    def marks(artifacts: Mapping[str, Artifact]) -> dict[str, Any]:
+        return {slot: (a.recipe.key, a.artifact_id, a.provenance) for slot, a in artifacts.items()}
+
+    return marks(one) == marks(other)
+
+
+def _lock(lock: Any, place: str, wait_s: float) -> None:
+    """Takes the machine's lock, which the kernel frees when the process ends in whatever way."""
+    deadline = time.monotonic() + wait_s
+    while True:
+        try:
+            return fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            if time.monotonic() >= deadline:
+                lock.seek(0)
+                holder = lock.read().strip() or "unknown"
+                raise StoreBusy(
+                    f"{place}: another armorm process ({holder}) is writing; wait for it or stop it"
+                ) from error
+            time.sleep(0.005)
+
+
+def _time(text: str) -> datetime | None:
+    """A date (its last moment) or a time."""
+    if not re.match(r"\d{4}-\d{2}-\d{2}", text):
+        return None
+    try:
+        at = datetime.fromisoformat(text if len(text) > 10 else f"{text}T23:59:59.999999")
+    except ValueError:
+        return None
+    return at if at.tzinfo else at.replace(tzinfo=UTC)
 
 
 def utc_now() -> str:

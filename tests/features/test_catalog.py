@@ -12,8 +12,9 @@ from features.embedding.fingerprint import BackboneSettings
 from features.errors import QueryError
 from features.ingest.dataset import DatasetFiles, ingest_dataset
 from features.sources import complete_options, find_source
-from features.store import Made, Store
+from features.store import Made, Pointer, Store
 from features.store.artifacts import Recipe
+from features.store.store import utc_now
 from features.tables import make_table, write_parquet
 from tests.features import tiny
 
@@ -57,6 +58,7 @@ def full(tmp_path_factory: pytest.TempPathFactory) -> Store:
             for name, row in rows.items()
         }
         writer.commit(Recipe("evaluate", "evaluate", 1, {}, {"model": "m"}), Made(objects))
+        writer.point("baseline", Pointer("snapshot", store.head().snapshot_id, store.head().number, utc_now()))
     return store
 
 
@@ -115,7 +117,13 @@ def test_lineage_leads_from_vectors_to_native_files(full: Store) -> None:
         WHERE a.stage <> 'evaluate' ORDER BY ALL
         """,
     ).rows
-    assert stages == [("embed", "backbone"), ("embed", "ingest"), ("ingest", "native file")]
+    assert stages == [
+        ("coverage", "embed"),
+        ("coverage", "ingest"),
+        ("embed", "backbone"),
+        ("embed", "ingest"),
+        ("ingest", "native file"),
+    ]
 
 
 HOSTILE = [
@@ -146,7 +154,7 @@ HOSTILE = [
 @pytest.mark.parametrize("sql", HOSTILE)
 def test_a_query_reads_the_store_and_nothing_else(full: Store, tmp_path: Path, sql: str) -> None:
     outside = tmp_path / "outside"
-    objects = full.root / "objects"
+    objects = Path(full.place) / "objects"
     before = full.head().snapshot_id, sorted(objects.rglob("*"))
     with pytest.raises(QueryError) as error:
         query(full, sql.format(outside=outside, objects=objects))

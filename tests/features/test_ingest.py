@@ -11,7 +11,7 @@ import pytest
 
 from features.catalog import connect
 from features.conversation import SplitFractions
-from features.diff import diff, find_snapshot
+from features.diff import diff
 from features.errors import DatasetError, NativeFileError, NotInStore
 from features.ingest import dataset, native, parallel, spill
 from features.ingest.dataset import DatasetFiles, data_files, forget_unconfigured, ingest_dataset
@@ -147,7 +147,7 @@ def test_nothing_is_left_below_tmp(writer: Writer, tmp_path: Path) -> None:
     ingest(writer, write(tmp_path / "rows.jsonl", *ROWS))
     with pytest.raises(NativeFileError):
         ingest(writer, write(tmp_path / "rows.json", "[{}, "))
-    assert list((writer.store.root / "tmp").iterdir()) == []
+    assert list((Path(writer.store.place) / "tmp").iterdir()) == []
 
 
 # Looking before, and after
@@ -159,7 +159,7 @@ def test_one_edited_row_is_the_difference(store: Store, tmp_path: Path) -> None:
         path = write(tmp_path / "rows.jsonl", *of)
         with store.writing("test") as writer:
             ingest(writer, path)
-    found = diff(store, find_snapshot(store, "previous"), find_snapshot(store, "head"))
+    found = diff(store, store.snapshot("previous"), store.snapshot("head"))
     (row,) = found.rows
     assert (row.dataset, row.change, row.file, row.line) == ("beavertails-30k", "edited", "rows.jsonl", 501)
     assert (found.conversations_added, found.conversations_removed) == (1, 1)
@@ -170,10 +170,12 @@ def test_added_moved_and_removed_rows(store: Store, tmp_path: Path) -> None:
         path = write(tmp_path / "rows.jsonl", *of)
         with store.writing("test") as writer:
             ingest(writer, path)
-    found = diff(store, find_snapshot(store, "1"), find_snapshot(store, store.head().snapshot_id[:8]))
+    found = diff(store, store.snapshot("1"), store.snapshot(store.head().snapshot_id[:8]))
     assert [(row.change, row.line) for row in found.rows] == [("removed", 1), ("removed", 2), ("added", 9)]
-    with pytest.raises(NotInStore, match=r"got snapshot 7, of which .* has 0; expected head, previous, a number"):
-        find_snapshot(store, "7")
+    with pytest.raises(
+        NotInStore, match=r"got snapshot 7, of which .* has 0; expected head, previous, a tag"
+    ):
+        store.snapshot("7")
 
 
 def test_a_preview_says_of_every_row_what_comes_of_it(tmp_path: Path) -> None:
@@ -240,4 +242,4 @@ def test_a_file_that_changes_while_it_is_read_is_refused(
 def test_what_is_refused_leaves_no_objects(writer: Writer, tmp_path: Path) -> None:
     with pytest.raises(DatasetError):
         ingest(writer, write(tmp_path / "rows.jsonl", {"prompt": "p"}))
-    assert list(writer.store.root.rglob("*.parquet")) == []
+    assert list(Path(writer.store.place).rglob("*.parquet")) == []

@@ -8,7 +8,7 @@ import pytest
 
 from features.catalog import query
 from features.conversation import SplitFractions
-from features.diff import diff, find_snapshot
+from features.diff import diff
 from features.embedding.embed import EmbedSettings, embed_missing
 from features.embedding.fingerprint import BackboneSettings
 from features.ingest.dataset import DatasetFiles, ingest_dataset
@@ -36,7 +36,7 @@ def test_one_edited_row_in_a_hundred_thousand(store: Store, tmp_path: Path) -> N
     assert len(before) == N_ROWS + N_ROWS // 2
     rows[70_000] |= {"response": "Another one."}
     run(store, tmp_path / "rows.jsonl", rows, backbone)
-    found = diff(store, find_snapshot(store, "previous"), find_snapshot(store, "head"))
+    found = diff(store, store.snapshot("previous"), store.snapshot("head"))
     assert [(row.change, row.file, row.line) for row in found.rows] == [("edited", "rows.jsonl", 70_001)]
     assert (found.conversations_added, found.conversations_removed) == (1, 1)
     added = {tuple(row) for row in query(store, "SELECT kind, id FROM features").rows} - before

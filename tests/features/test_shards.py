@@ -5,7 +5,9 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import pytest
+from pyarrow import ipc
 
+from features.catalog import query
 from features.errors import CorruptObject, NotInStore, StoreError
 from features.shards import BATCH_ROWS, SLOT, Feature, FeatureReader, open_shard, write_shard
 from features.store import Made, ObjectRef, Recipe, Store, Writer
@@ -24,8 +26,10 @@ def features(values: npt.NDArray[np.float32], start: int = 0) -> list[Feature]:
     return [Feature("conversation", f"{start + i:06}", 7, False, vector) for i, vector in enumerate(values)]
 
 
-def commit(writer: Writer, name: str, shard: ObjectRef) -> None:
-    writer.commit(Recipe(f"{SLOT}/{BACKBONE}/{name}", "embed", 1, {}, {}), Made({"shard": shard}))
+def commit(writer: Writer, name: str, objects: dict[str, ObjectRef], width: int = 8) -> None:
+    backbone = Recipe(f"backbone/{BACKBONE}", "backbone", 1, {}, {})
+    shard = Recipe(f"{SLOT}/{BACKBONE}/{name}", "embed", 1, {}, {})
+    writer.commit_all([(backbone, Made({}, {"hidden_size": width})), (shard, Made(objects))])
 
 
 @pytest.mark.parametrize("size", [1, 7, 100, 1000])
@@ -42,8 +46,8 @@ def test_any_cut_gives_every_vector_back(store: Store, writer: Writer, size: int
 def test_a_shard_of_many_batches_is_read_whole(store: Store, writer: Writer) -> None:
     values = vectors(BATCH_ROWS * 2 + 5, width=2)
     shard = write_shard(store, BACKBONE, {}, features(values))
-    commit(writer, "a", shard)
-    assert open_shard(store, shard).column("id").num_chunks == 3
+    commit(writer, "a", shard, width=2)
+    assert open_shard(store, shard["shard"]).column("id").num_chunks == 3
     last = f"{len(values) - 1:06}"
     assert FeatureReader(store, BACKBONE).gather("conversation", [last])[0, 0] == len(values)
 
@@ -54,13 +58,13 @@ def test_equal_features_are_one_object_in_any_order(store: Store) -> None:
 
 
 def test_a_flipped_byte_is_named(store: Store) -> None:
-    shard = write_shard(store, BACKBONE, {}, features(vectors(50)))
+    shard = write_shard(store, BACKBONE, {}, features(vectors(50)))["shard"]
     path: Path = store.objects.path(shard)
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
     path.write_bytes(content)
     with pytest.raises(CorruptObject):
-        open_shard(Store(store.root), shard)
+        open_shard(Store(store.place), shard)
 
 
 @pytest.mark.parametrize("poison", [np.nan, np.inf, 0.0])
@@ -69,10 +73,49 @@ def test_an_unusable_vector_stops_the_shard_and_names_the_text(store: Store, poi
     values[1] = poison
     with pytest.raises(StoreError, match="conversation 000001"):
         write_shard(store, BACKBONE, {}, features(values))
-    assert not (store.root / "objects").exists()
+    assert not (Path(store.place) / "objects").exists()
 
 
 def test_what_was_never_embedded_is_named(store: Store, writer: Writer) -> None:
     commit(writer, "a", write_shard(store, BACKBONE, {}, features(vectors(3))))
     with pytest.raises(NotInStore, match="got conversation other"):
         FeatureReader(store, BACKBONE).gather("conversation", ["other"])
+
+
+@pytest.mark.parametrize("indexed", [True, False])
+def test_half_precision_reads_back_as_float32(store: Store, writer: Writer, indexed: bool) -> None:
+    values = vectors(20)
+    objects = write_shard(store, BACKBONE, {}, features(values), vector_type="float16")
+    commit(writer, "a", objects if indexed else {"shard": objects["shard"]})
+    expected = values.astype(np.float16).astype(np.float32)
+    ids = [f"{i:06}" for i in range(20)]
+    assert np.array_equal(FeatureReader(store, BACKBONE).gather("conversation", ids), expected)
+    rows = query(store, "SELECT vector, typeof(vector) FROM features ORDER BY id").rows
+    assert {row[1] for row in rows} == {"FLOAT[8]"}
+    assert np.array_equal(np.array([row[0] for row in rows], np.float32), expected)
+
+
+def test_what_half_precision_cannot_hold_is_refused(store: Store) -> None:
+    with pytest.raises(StoreError, match="conversation 000000"):
+        write_shard(store, BACKBONE, {}, features(vectors(1) + 70_000), vector_type="float16")
+
+
+def test_a_shard_of_a_later_version_is_refused_by_name(store: Store) -> None:
+    ref = write_shard(store, BACKBONE, {}, features(vectors(1)))["shard"]
+    table = open_shard(store, ref)
+    later = table.replace_schema_metadata({**table.schema.metadata, b"format": b"9"})
+
+    def write(path: Path) -> None:
+        with ipc.new_file(str(path), later.schema) as file:
+            file.write_table(later)
+
+    with pytest.raises(StoreError, match="got format 9"):
+        open_shard(store, store.objects.put("arrow", write))
+
+
+def test_a_text_that_two_shards_hold_has_one_vector(store: Store, writer: Writer) -> None:
+    values = vectors(4)
+    for name, some in (("a", features(values[:3])), ("b", features(values[2:], start=2))):
+        commit(writer, name, write_shard(store, BACKBONE, {}, some))
+    ids = [f"{i:06}" for i in range(4)]
+    assert np.array_equal(FeatureReader(store, BACKBONE).gather("conversation", ids), values)

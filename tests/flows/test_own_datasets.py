@@ -10,7 +10,7 @@ import pytest
 from armorm.model import RewardModel
 from armorm.stages.report import load_report
 from features.catalog import query
-from features.diff import diff, find_snapshot
+from features.diff import diff
 from features.objectives import OBJECTIVES
 from features.store import Store
 from flows.pipeline import pipeline
@@ -105,7 +105,7 @@ def test_one_edited_row_is_named_and_embedded_alone(config: Path) -> None:
     ran = {step.name: step.what for step in pipeline(config) if step.reason}
     assert "ingest my-answers" in ran
     assert "ingest my-talks" not in ran
-    found = diff(store, find_snapshot(store, "previous"), find_snapshot(store, "head"))
+    found = diff(store, store.snapshot("previous"), store.snapshot("head"))
     assert [(row.dataset, row.change, row.line) for row in found.rows] == [("my-answers", "edited", 31)]
     added = {tuple(row) for row in query(store, "SELECT kind, id FROM features").rows} - before
     edited = "SELECT conversation_id FROM conversations WHERE messages[-1].content LIKE 'An answer that nobody%'"

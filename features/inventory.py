@@ -1,0 +1,124 @@
+"""What the manifests of a store say, as small tables: no object is opened for any of them."""
+
+import json
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Final
+
+import pyarrow as pa
+
+from features.objectives import in_order
+from features.store import Snapshot, Store
+
+
+def _schema(columns: str) -> pa.Schema:
+    """Columns by name, of text where no type is said."""
+    types = {"": pa.string(), "int": pa.int64(), "float": pa.float64(), "bool": pa.bool_()}
+    parts = (column.partition(":") for column in columns.split())
+    return pa.schema([(name, types[kind]) for name, _, kind in parts])
+
+
+INVENTORY: Final[Mapping[str, pa.Schema]] = {
+    "datasets": _schema(
+        "dataset upstream licence evaluation:bool rows:int kept:int rejected:int dropped:int parts_refused:int "
+        "conversations:int ratings:int preferences:int"
+    ),
+    "objectives": _schema("position:int objective dataset lo:float hi:float rule"),
+    "backbones": _schema("backbone name architecture hidden_size:int dtype max_tokens:int record"),
+    "runs": _schema("run_id command started_at last_commit_at code_version"),
+    "snapshots": _schema("number:int snapshot_id created_at run_id expired:bool"),
+    "tags": _schema("name kind id number:int set_at"),
+    "artifacts": _schema(
+        "artifact_id slot stage key run_id created_at n_objects:int size_bytes:int parameters summary"
+    ),
+    "lineage": _schema("artifact_id input input_id"),
+}
+"""Name to schema; grain and key of each stand at the head of its view in `sql/views/`."""
+
+
+def inventory_table(store: Store, snapshot: Snapshot, name: str) -> pa.Table:
+    """One of the tables."""
+    rows = list(_ROWS[name](store, snapshot))
+    names = INVENTORY[name].names
+    return pa.Table.from_pylist([dict(zip(names, row, strict=True)) for row in rows], schema=INVENTORY[name])
+
+
+def _runs(store: Store, snapshot: Snapshot) -> Iterable[tuple[Any, ...]]:
+    runs = {s.run.run_id: (s.run, s.created_at) for s in reversed(list(store.history())) if s.run}
+    return [(r.run_id, r.command, r.started_at, at, r.code_version) for r, at in runs.values()]
+
+
+def _snapshots(store: Store, snapshot: Snapshot) -> Iterable[tuple[Any, ...]]:
+    for s in store.history():
+        yield s.number, s.snapshot_id, s.created_at, s.run.run_id if s.run else None, s.expired is not None
+
+
+def _tags(store: Store, snapshot: Snapshot) -> Iterable[tuple[Any, ...]]:
+    return [(name, p.kind, p.id, p.number, p.set_at) for name, p in sorted(store.head().pointers.items())]
+
+
+def _datasets(store: Store, snapshot: Snapshot) -> Iterable[tuple[Any, ...]]:
+    for artifact in snapshot.within("ingest").values():
+        summary = artifact.summary
+        counts = {name: sum(reasons.values()) for name, reasons in summary["outcomes"].items()}
+        yield (
+            *(summary[name] for name in ("dataset", "upstream", "licence", "evaluation")),
+            sum(counts.values()),
+            *(counts.get(name, 0) for name in ("kept", "rejected", "dropped")),
+            *(summary[name] for name in ("parts_refused", "conversations", "ratings", "preferences")),
+        )
+
+
+def _objectives(store: Store, snapshot: Snapshot) -> Iterable[tuple[Any, ...]]:
+    """One row an objective and dataset that rates it; an objective that none rates still has its row."""
+    for position, objective in enumerate(stored_objectives(snapshot)):
+        rated = [
+            (position, objective, a.summary["dataset"], scale["lo"], scale["hi"], scale["rule"])
+            for a in snapshot.artifacts.values()
+            if (scale := a.summary.get("scales", {}).get(objective))
+        ]
+        yield from rated or [(position, objective, None, None, None, None)]
+
+
+def _backbones(store: Store, snapshot: Snapshot) -> Iterable[tuple[Any, ...]]:
+    names = ("name", "architecture", "hidden_size", "dtype", "max_tokens")
+    for backbone_id, artifact in snapshot.within("backbone").items():
+        record = json.dumps(dict(artifact.recipe.parameters))
+        yield backbone_id, *(artifact.summary[name] for name in names), record
+
+
+def _artifacts(store: Store, snapshot: Snapshot) -> Iterable[tuple[Any, ...]]:
+    for artifact in snapshot.artifacts.values():
+        refs = artifact.objects.values()
+        yield (
+            artifact.artifact_id,
+            artifact.recipe.slot,
+            artifact.recipe.stage,
+            artifact.recipe.key,
+            artifact.run_id,
+            artifact.created_at,
+            len(refs),
+            sum(ref.size_bytes for ref in refs),
+            json.dumps(dict(artifact.recipe.parameters)),
+            json.dumps(dict(artifact.summary)),
+        )
+
+
+def _lineage(store: Store, snapshot: Snapshot) -> Iterable[tuple[Any, ...]]:
+    return [(a.artifact_id, name, id) for a in snapshot.artifacts.values() for name, id in a.recipe.inputs.items()]
+
+
+_ROWS: Final[Mapping[str, Callable[[Store, Snapshot], Iterable[tuple[Any, ...]]]]] = {
+    "datasets": _datasets,
+    "objectives": _objectives,
+    "backbones": _backbones,
+    "runs": _runs,
+    "snapshots": _snapshots,
+    "tags": _tags,
+    "artifacts": _artifacts,
+    "lineage": _lineage,
+}
+
+
+def stored_objectives(snapshot: Snapshot) -> tuple[str, ...]:
+    """The names of all objectives, those that only own datasets rate among them, in the order of models."""
+    return in_order(name for artifact in snapshot.artifacts.values() for name in artifact.summary.get("scales", {}))

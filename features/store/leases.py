@@ -1,0 +1,119 @@
+"""Leases: which machines work on a store at this moment, so that `gc` deletes nothing under their hands.
+
+    leases/<run>.json   {"kind": "write", "command": .., "host": .., "pid": .., "snapshot": .., "expires_at": ..}
+
+Writers of several machines do not wait for each other, commits being compare-and-set; `gc` and writers exclude each
+other. Each announces itself first and looks for the other after that, so at least one of two that meet withdraws.
+"""
+
+import json
+import os
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime, timedelta
+from typing import Final, Literal
+
+from features.errors import NotInStore, StoreBusy, StoreError
+from features.store.storage import Storage
+
+FOLDER: Final = "leases"
+
+Kind = Literal["write", "gc", "read"]
+
+LASTS: Final = timedelta(minutes=5)
+"""From its last renewal: what the clocks of the machines may differ by has to be less."""
+
+RENEWED_EVERY_S: Final = 60
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """Somebody who works on the store."""
+
+    run_id: str
+    kind: Kind
+    command: str
+    host: str
+    pid: int
+    snapshot: int
+    """The newest snapshot when the work began; a reader's is kept until it ends."""
+    expires_at: str
+    """UTC, ISO 8601."""
+
+    @property
+    def name(self) -> str:
+        """Of the lease's file."""
+        return f"{FOLDER}/{self.run_id}.json"
+
+    @property
+    def expired(self) -> bool:
+        """Whether its holder has ceased to renew it."""
+        return datetime.fromisoformat(self.expires_at) < datetime.now(UTC)
+
+
+def active(storage: Storage) -> list[Lease]:
+    """The leases that have not expired."""
+    leases = [_read(storage, file.name) for file in storage.files(FOLDER) if file.name.endswith(".json")]
+    return [lease for lease in leases if lease and not lease.expired]
+
+
+@contextmanager
+def holding(storage: Storage, run_id: str, kind: Kind, command: str, snapshot: int) -> Iterator[Lease]:
+    """A lease while the block runs, renewed in the background.
+
+    The machine's lock is held by the caller, so a lease of another writer of this machine is of one that was killed.
+
+    Raises:
+        StoreBusy: `gc` works on the store, or is to begin while others write.
+    """
+    lease = Lease(run_id, kind, command, socket.gethostname(), os.getpid(), snapshot, _expiry())
+    storage.replace(lease.name, _content(lease))
+    ended = threading.Event()
+    renewal = threading.Thread(target=_renew, args=(storage, lease, ended), daemon=True)
+    try:
+        for other in active(storage):
+            if other.run_id != run_id and other.kind != "read":
+                _make_way(storage, lease, other)
+        renewal.start()
+        yield lease
+    finally:
+        ended.set()
+        if renewal.is_alive():
+            renewal.join(timeout=10)  # else it might write the lease again
+        with suppress(OSError, StoreError):  # what remains expires, and is no reason to fail a run that is done
+            storage.remove(lease.name)
+
+
+def _make_way(storage: Storage, lease: Lease, other: Lease) -> None:
+    if lease.kind != "read" and other.host == lease.host:
+        storage.remove(other.name)
+    elif "gc" in (lease.kind, other.kind) and lease.kind != "read":
+        raise StoreBusy(
+            f"{storage.place}: another armorm process ({other.command} on {other.host}, pid {other.pid}) is at work, "
+            f"and {'nothing can be collected' if lease.kind == 'gc' else 'the collection must end'} before; "
+            f"wait for it; if it was killed, its lease ends at {other.expires_at}"
+        )
+
+
+def _renew(storage: Storage, lease: Lease, ended: threading.Event) -> None:
+    while not ended.wait(RENEWED_EVERY_S):
+        with suppress(OSError, StoreError):  # tried again in a minute, four times before the lease ends
+            storage.replace(lease.name, _content(replace(lease, expires_at=_expiry())))
+
+
+def _read(storage: Storage, name: str) -> Lease | None:
+    try:
+        return Lease(**json.loads(storage.read(name)))
+    except (NotInStore, ValueError, TypeError):  # ended since it was listed, or no lease of ours
+        return None
+
+
+def _content(lease: Lease) -> bytes:
+    return json.dumps(asdict(lease)).encode()
+
+
+def _expiry() -> str:
+    return (datetime.now(UTC) + LASTS).isoformat(timespec="seconds")

@@ -1,0 +1,362 @@
+"""Where a store's files lie: a local folder, or an object store past one machine; neither knows what is in them.
+
+A name is a relative path such as `objects/ab/abcd.parquet`. Whatever is written appears whole or not at all.
+"""
+
+import hashlib
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, Protocol
+from urllib.parse import urlsplit, urlunsplit
+from uuid import uuid4
+
+from features.errors import NotInStore, StoreError
+
+if TYPE_CHECKING:
+    from obstore.store import ObjectStore
+
+
+@dataclass(frozen=True, slots=True)
+class StoredFile:
+    """A file of a store, as it is listed."""
+
+    name: str
+    size_bytes: int
+    modified_at: datetime
+
+
+class Storage(Protocol):
+    """What a store needs of the place where it lies."""
+
+    place: str
+    """For people: a path, or an address without credentials."""
+    scratch: Path
+    """A folder on this machine for files that are not finished; swept whenever a writer begins."""
+    lock_path: Path
+    """The file whose lock a writer of this machine holds."""
+
+    def create(self, name: str, content: bytes) -> bool:
+        """Writes a file under a name that nobody has taken; False, and nothing written, where it is taken.
+
+        Of several that create one name at the same time, exactly one is told True, and what it wrote is durable.
+        """
+
+    def replace(self, name: str, content: bytes) -> None:
+        """Writes a file, whether or not the name is taken."""
+
+    def keep(self, name: str, file: Path) -> None:
+        """Moves a finished file from `scratch` to a name that says its content."""
+
+    def read(self, name: str) -> bytes:
+        """A file's content.
+
+        Raises:
+            NotInStore: there is no such file.
+        """
+
+    def local(self, name: str) -> Path:
+        """Where the file lies on this machine, fetched before if need be.
+
+        Raises:
+            NotInStore: there is no such file.
+        """
+
+    def local_path(self, name: str) -> Path:
+        """Where `local` puts the file, whether or not it is there."""
+
+    def drop_local(self, name: str) -> bool:
+        """Forgets a copy on this machine that can be fetched again; False where the file itself lies here."""
+
+    def files(self, folder: str, *, after: str = "") -> Iterator[StoredFile]:
+        """The files below a folder, in no order, as far as their names come after `after`."""
+
+    def move(self, name: str, to: str) -> None:
+        """Gives a file another name; what bore that name before is gone."""
+
+    def remove(self, name: str) -> None:
+        """Deletes a file, if it is there."""
+
+
+class LocalFolder:
+    """A store in a folder of this machine. Every change is synced to the disk before it counts as done."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.place = str(root)
+        self.scratch = root / "tmp"
+        self.lock_path = root / "lock"
+
+    def create(self, name: str, content: bytes) -> bool:
+        path, temporary = self.root / name, scratch_path(self)
+        _make_folder(path.parent)
+        try:
+            _write(temporary, content)
+            os.link(temporary, path)  # unlike a rename, this fails where the name is taken
+        except FileExistsError:
+            return False
+        finally:
+            temporary.unlink(missing_ok=True)
+        sync(path.parent)
+        return True
+
+    def replace(self, name: str, content: bytes) -> None:
+        temporary = scratch_path(self)
+        try:
+            _write(temporary, content)
+            self._rename(temporary, self.root / name)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+    def keep(self, name: str, file: Path) -> None:
+        final = self.root / name
+        if final.exists() and file_sha256(final) == file_sha256(file):
+            return
+        sync(file)
+        self._rename(file, final)
+
+    def read(self, name: str) -> bytes:
+        return self.local(name).read_bytes()
+
+    def local(self, name: str) -> Path:
+        path = self.local_path(name)
+        if not path.exists():
+            raise _absent(path)
+        return path
+
+    def local_path(self, name: str) -> Path:
+        return self.root / name
+
+    def drop_local(self, name: str) -> bool:
+        return False
+
+    def files(self, folder: str, *, after: str = "") -> Iterator[StoredFile]:
+        for path in (self.root / folder).rglob("*"):
+            name = path.relative_to(self.root).as_posix()
+            if name > after and path.is_file():
+                status = path.stat()
+                yield StoredFile(name, status.st_size, datetime.fromtimestamp(status.st_mtime, UTC))
+
+    def move(self, name: str, to: str) -> None:
+        self._rename(self.local(name), self.root / to)
+        sync((self.root / name).parent)
+
+    def remove(self, name: str) -> None:
+        path = self.root / name
+        if path.exists():
+            path.unlink(missing_ok=True)
+            sync(path.parent)
+
+    def _rename(self, path: Path, final: Path) -> None:
+        _make_folder(final.parent)
+        os.replace(path, final)
+        sync(final.parent)
+
+
+SCHEMES: Final = ("s3", "gs", "az")
+
+TIMEOUT: Final = timedelta(seconds=30)
+"""Of all attempts of one request to an object store."""
+
+
+class ObjectStorage:
+    """A store on S3, GCS, Azure or what speaks their protocols, through obstore, with a cache on this machine.
+
+    Credentials and endpoints come from the environment (`AWS_ACCESS_KEY_ID`, `AWS_ENDPOINT_URL`, ..) alone.
+    """
+
+    def __init__(self, url: str, cache: Path) -> None:
+        from obstore.exceptions import BaseError
+        from obstore.store import from_url
+
+        self.place = without_credentials(url)
+        folder = cache / hashlib.sha256(self.place.encode()).hexdigest()[:16]
+        self.scratch = folder / "tmp"
+        self.lock_path = folder / "lock"
+        self._cache = folder
+        if urlsplit(url).scheme not in SCHEMES:  # obstore opens others, but they cannot create if absent
+            raise StoreError(f"got store {self.place}; expected a folder or one of {', '.join(SCHEMES)}://; correct it")
+        try:
+            self._store: ObjectStore = from_url(url, retry_config={"max_retries": 5, "retry_timeout": TIMEOUT})
+        except (BaseError, ValueError) as error:
+            raise StoreError(
+                f"got store {self.place}; expected an address that can be opened: {_first(error)}"
+            ) from error
+
+    def create(self, name: str, content: bytes) -> bool:
+        import obstore
+        from obstore.exceptions import AlreadyExistsError
+
+        with self._explained("write", name):
+            try:
+                obstore.put(self._store, name, content, mode="create", use_multipart=False)
+            except AlreadyExistsError:
+                # A request whose answer was lost is sent again, and then finds what it wrote itself.
+                return self.read(name) == content
+        return True
+
+    def replace(self, name: str, content: bytes) -> None:
+        import obstore
+
+        with self._explained("write", name):
+            obstore.put(self._store, name, content)
+
+    def keep(self, name: str, file: Path) -> None:
+        import obstore
+
+        with self._explained("write", name):
+            if self._size(name) != file.stat().st_size:
+                obstore.put(self._store, name, file)
+        cached = self.local_path(name)
+        cached.parent.mkdir(parents=True, exist_ok=True)
+        os.replace(file, cached)
+
+    def read(self, name: str) -> bytes:
+        import obstore
+
+        with self._explained("read", name):
+            return bytes(obstore.get(self._store, name).bytes())
+
+    def local(self, name: str) -> Path:
+        import obstore
+
+        path = self.local_path(name)
+        if path.exists():
+            return path
+        temporary = scratch_path(self)
+        try:
+            with self._explained("read", name), temporary.open("wb") as file:
+                for part in obstore.get(self._store, name).stream(min_chunk_size=8 << 20):
+                    file.write(part)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
+        return path
+
+    def local_path(self, name: str) -> Path:
+        return self._cache / name
+
+    def drop_local(self, name: str) -> bool:
+        self.local_path(name).unlink(missing_ok=True)
+        return True
+
+    def files(self, folder: str, *, after: str = "") -> Iterator[StoredFile]:
+        import obstore
+
+        with self._explained("list", folder):
+            for batch in obstore.list(self._store, folder, offset=after or None):
+                for file in batch:
+                    yield StoredFile(file["path"], file["size"], file["last_modified"])
+
+    def move(self, name: str, to: str) -> None:
+        import obstore
+
+        with self._explained("move", name):
+            obstore.rename(self._store, name, to)
+        self.drop_local(name)
+
+    def remove(self, name: str) -> None:
+        import obstore
+
+        with self._explained("delete", name), suppress(FileNotFoundError):
+            obstore.delete(self._store, name)
+        self.drop_local(name)
+
+    def _size(self, name: str) -> int | None:
+        import obstore
+
+        try:
+            return int(obstore.head(self._store, name)["size"])
+        except FileNotFoundError:
+            return None
+
+    @contextmanager
+    def _explained(self, verb: str, name: str) -> Iterator[None]:
+        """Turns what obstore raises, which is pages long, into one line."""
+        from obstore.exceptions import BaseError
+
+        try:
+            yield
+        except FileNotFoundError as error:
+            raise _absent(f"{self.place}/{name}") from error
+        except BaseError as error:
+            raise StoreError(
+                f"{self.place}: cannot {verb} {name}: {type(error).__name__}: {_first(error)}; "
+                "check the address, the credentials in the environment and the network, then run again"
+            ) from error
+
+
+def open_storage(place: Path | str, cache: Path | None = None) -> Storage:
+    """A folder, or what an address such as `s3://bucket/folder` names.
+
+    Args:
+        place: a path, or an address.
+        cache: of an address: where fetched files are kept; by default below the user's own cache folder.
+    """
+    if isinstance(place, str) and "://" in place:
+        return ObjectStorage(place, cache or default_cache())
+    return LocalFolder(Path(place))
+
+
+def default_cache() -> Path:
+    """Below the user's own cache folder."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "armorm"
+
+
+def without_credentials(url: str) -> str:
+    """An address that may stand in logs and messages: no user, no password, no query."""
+    parts = urlsplit(url)
+    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path.rstrip("/"), "", ""))
+
+
+def scratch_path(storage: Storage) -> Path:
+    """A fresh name among the files that are not finished."""
+    storage.scratch.mkdir(parents=True, exist_ok=True)
+    return storage.scratch / uuid4().hex
+
+
+def file_sha256(path: Path) -> str:
+    """The SHA-256 of a file, in hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def replace_file(path: Path, content: bytes) -> None:
+    """Writes a file outside of a store that readers see before or after, never half."""
+    temporary = path.with_name(f".{path.name}.{uuid4().hex}")
+    temporary.write_bytes(content)
+    os.replace(temporary, path)
+
+
+def sync(path: Path) -> None:
+    """Makes a file's or folder's last change survive a power cut."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _write(path: Path, content: bytes) -> None:
+    path.write_bytes(content)
+    sync(path)
+
+
+def _make_folder(path: Path) -> None:
+    """A new folder is part of the folder above it, which has to be synced too."""
+    if not path.is_dir():
+        _make_folder(path.parent)
+        path.mkdir(exist_ok=True)
+        sync(path.parent)
+
+
+def _absent(place: object) -> NotInStore:
+    return NotInStore(f"{place}: got no such file; expected one of the store; restore it from a copy")
+
+
+def _first(error: Exception) -> str:
+    return str(error).strip().splitlines()[0][:300]

@@ -1,0 +1,59 @@
+"""Stores of every earlier format are read as they were when they were written."""
+
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from armorm.stages.model import load_model
+from features.catalog import query
+from features.shards import FeatureReader
+from features.store import Made, Recipe, Store
+
+GOLDEN = Path(__file__).parent.parent / "golden"
+
+COUNTS = {
+    "conversations": 618,
+    "ratings": 1017,
+    "preferences": 471,
+    "rejects": 21,
+    "features": 877,
+    "native_rows": 301,
+    "predictions": 993,
+    "pair_scores": 471,
+    "contamination": 1,
+    "datasets": 4,
+    "snapshots": 14,
+}
+"""Of the store of format 1, as the version that wrote it counted them."""
+
+
+@pytest.fixture(params=["store-1"])
+def golden(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
+    with tarfile.open(GOLDEN / f"{request.param}.tar.xz") as archive:
+        archive.extractall(tmp_path, filter="data")
+    return Store(tmp_path / "store")
+
+
+def test_a_store_of_an_earlier_format_reads_as_it_was_written(golden: Store) -> None:
+    assert golden.head().snapshot_id == "788938f0c0b013ffa66228a01595225e"
+    assert {view: query(golden, f"SELECT count(*) FROM {view}").rows[0][0] for view in COUNTS} == COUNTS
+    (sums,) = query(golden, "SELECT sum(list_sum(vector::FLOAT[])), sum(norm) FROM features").rows
+    assert sums == pytest.approx((1714.9102, 2480.52519), rel=1e-6)
+    (score,) = query(golden, "SELECT avg(score_chosen) FROM pair_scores").rows[0]
+    assert score == pytest.approx(0.34822916, rel=1e-6)
+    model = load_model(golden, golden.find("model"))
+    reader = FeatureReader(golden, model.backbone_id)
+    ids = [row[0] for row in query(golden, "SELECT id FROM features WHERE kind = 'conversation' ORDER BY id").rows]
+    assert reader.gather("conversation", ids).shape == (618, 8)
+
+
+def test_a_store_of_an_earlier_format_is_written_on(golden: Store) -> None:
+    before = golden.head()
+    with golden.writing("test") as writer:
+        writer.commit(Recipe("a", "test", 1, {}, {}), Made({"record": golden.objects.put_bytes("json", b"{}")}))
+    after = Store(golden.place).head()
+    assert after.number == before.number + 1
+    assert after.artifacts.items() >= before.artifacts.items()
+    for number in golden.manifests.numbers():
+        golden.manifests.check(number)

@@ -1,0 +1,211 @@
+"""The two places where a store can lie keep the same promises: one test suite for both."""
+
+import multiprocessing
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from features.errors import CorruptObject, NotInStore, StoreBusy, StoreError
+from features.store import Made, Pointer, Recipe, Store, Writer, leases
+from features.store.storage import ObjectStorage, open_storage, without_credentials
+from features.store.store import utc_now
+
+SPAWN = multiprocessing.get_context("spawn")
+
+
+def recipe(slot: str, n: int = 0) -> Recipe:
+    return Recipe(slot, "test", 1, {"n": n}, {})
+
+
+def put(writer: Writer, slot: str, content: bytes) -> None:
+    writer.commit(recipe(slot), Made({"record": writer.store.objects.put_bytes("json", content)}))
+
+
+def test_a_commit_is_read_by_another_process_as_it_was_written(anywhere: Store, elsewhere: Store) -> None:
+    with anywhere.writing("test") as writer:
+        put(writer, "a", b"content")
+    head = elsewhere.head()
+    assert head == anywhere.head()
+    assert elsewhere.objects.read_bytes(head.artifacts["a"].objects["record"]) == b"content"
+
+
+def test_a_name_is_created_once_however_many_try(anywhere: Store) -> None:
+    with ThreadPoolExecutor(16) as pool:
+        for round in range(10):
+            told = list(pool.map(lambda n, r=round: anywhere.storage.create(f"x/{r}", str(n).encode()), range(16)))
+            assert told.count(True) == 1
+            assert anywhere.storage.read(f"x/{round}") == str(told.index(True)).encode()
+
+
+def test_files_are_listed_read_moved_and_removed(anywhere: Store) -> None:
+    storage = anywhere.storage
+    for name in ("x/1", "x/2", "y/1"):
+        storage.replace(name, name.encode())
+    assert sorted(file.name for file in storage.files("x")) == ["x/1", "x/2"]
+    assert [file.name for file in storage.files("x", after="x/1")] == ["x/2"]
+    assert [file.size_bytes for file in storage.files("y")] == [3]
+    storage.move("x/1", "z/deep/1")
+    assert storage.read("z/deep/1") == b"x/1"
+    assert storage.local("z/deep/1").read_bytes() == b"x/1"
+    for gone in ("x/1", "never"):
+        with pytest.raises(NotInStore, match="no such file"):
+            storage.read(gone)
+        with pytest.raises(NotInStore, match="no such file"):
+            storage.local(gone)
+    storage.remove("x/2")
+    storage.remove("x/2")
+    assert list(storage.files("x")) == []
+
+
+def test_damage_of_an_object_is_named_at_first_read(anywhere: Store, elsewhere: Store) -> None:
+    ref = anywhere.objects.put_bytes("json", b"content")
+    name = f"objects/{ref.sha256[:2]}/{ref.sha256}.json"
+    anywhere.storage.replace(name, b"contenT")
+    with pytest.raises(CorruptObject, match=ref.sha256[:16]):
+        elsewhere.objects.path(ref)
+    with pytest.raises(CorruptObject, match=ref.sha256[:16]):
+        anywhere.objects.check(ref)
+    anywhere.storage.remove(name)
+    with pytest.raises(NotInStore):
+        anywhere.objects.check(ref)
+
+
+def test_a_damaged_copy_on_this_machine_is_fetched_again(s3: str, tmp_path: Path) -> None:
+    store = Store(s3, cache=tmp_path / "cache")
+    ref = store.objects.put_bytes("json", b"content")
+    store.objects.path(ref).write_bytes(b"contenT")
+    assert Store(s3, cache=tmp_path / "cache").objects.read_bytes(ref) == b"content"
+
+
+def commit_many(place: str, cache: Path, number: int, n_commits: int) -> None:
+    store = Store(place, cache=cache)
+    writer = Writer(store, f"writer {number}")  # without the machine's lock: as on a machine of its own
+    for n in range(n_commits):
+        put(writer, f"{number}/{n}", f"{number} {n}".encode())
+
+
+def race(place: str, folder: Path, n_writers: int, n_commits: int) -> None:
+    """Many writers at the same time: every commit has a number of its own and none is lost."""
+    processes = [
+        SPAWN.Process(target=commit_many, args=(place, folder / f"cache {number}", number, n_commits))
+        for number in range(n_writers)
+    ]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+        assert process.exitcode == 0
+    store = Store(place, cache=folder / "cache of the reader")
+    assert store.manifests.numbers() == list(range(1, n_writers * n_commits + 1))
+    added = [
+        snapshot.artifacts.keys() - (store.manifests.read(snapshot.number - 1).artifacts if snapshot.number > 1 else {})
+        for snapshot in store.history()
+    ]
+    assert all(len(slots) == 1 for slots in added)
+    assert len(store.head().artifacts) == n_writers * n_commits
+    for number in store.manifests.numbers():
+        store.manifests.check(number)
+
+
+def test_no_commit_of_several_machines_is_lost(anywhere: Store, tmp_path: Path) -> None:
+    race(anywhere.place, tmp_path, n_writers=4, n_commits=10)
+
+
+@pytest.mark.slow
+def test_no_commit_of_eight_machines_is_lost_or_made_twice(anywhere: Store, tmp_path: Path) -> None:
+    race(anywhere.place, tmp_path, n_writers=8, n_commits=200)
+
+
+def commit_in_turn(place: str, number: int, n_commits: int) -> None:
+    for n in range(n_commits):
+        with Store(place).writing(f"writer {number}", wait_s=300) as writer:
+            put(writer, f"{number}/{n}", b"{}")
+
+
+def test_writers_of_one_machine_wait_for_each_other_if_told_to(tmp_path: Path) -> None:
+    place = str(tmp_path / "store")
+    processes = [SPAWN.Process(target=commit_in_turn, args=(place, number, 10)) for number in range(3)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+        assert process.exitcode == 0
+    assert Store(place).manifests.numbers() == list(range(1, 31))
+
+
+def test_the_same_commit_of_two_machines_is_one(anywhere: Store, elsewhere: Store) -> None:
+    for store in (anywhere, elsewhere):
+        put(Writer(store, "test"), "a", b"content")
+    assert anywhere.head().number == 1
+
+
+def test_a_lost_answer_is_no_lost_commit(s3: str, tmp_path: Path) -> None:
+    storage = ObjectStorage(s3, tmp_path)
+    assert storage.create("x", b"mine")
+    assert storage.create("x", b"mine")  # sent again, as after an answer that never came
+    assert not storage.create("x", b"other")
+
+
+def test_collecting_and_writing_exclude_each_other(anywhere: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    storage = anywhere.storage
+    with leases.holding(storage, "1", "write", "armorm run", 0):
+        monkeypatch.setattr("socket.gethostname", lambda: "another")
+        with leases.holding(storage, "2", "write", "armorm embed", 0):
+            pass
+        with pytest.raises(StoreBusy, match="armorm run"), leases.holding(storage, "3", "gc", "armorm gc", 0):
+            pass
+    with leases.holding(storage, "4", "gc", "armorm gc", 0):
+        monkeypatch.setattr("socket.gethostname", lambda: "a third")
+        with pytest.raises(StoreBusy, match="armorm gc"), leases.holding(storage, "5", "write", "armorm run", 0):
+            pass
+    assert leases.active(storage) == []
+
+
+def test_a_killed_writer_of_this_machine_leaves_no_lease(anywhere: Store) -> None:
+    killed = leases.holding(anywhere.storage, "1", "gc", "armorm gc", 0)
+    killed.__enter__()
+    with anywhere.writing("test") as writer:
+        assert [lease.run_id for lease in leases.active(anywhere.storage)] == [writer.run.run_id]
+
+
+def test_snapshots_are_found_by_every_name(anywhere: Store) -> None:
+    for run in "12":
+        with anywhere.writing(run) as writer:
+            for slot in "ab":
+                put(writer, slot, f"{run} {slot}".encode())
+    second, fourth = (anywhere.manifests.read(number) for number in (2, 4))
+    with anywhere.writing("tag") as writer:
+        writer.point("good", Pointer("snapshot", second.snapshot_id, 2, utc_now()))
+    names = {"2": 2, second.snapshot_id[:10]: 2, "good": 2, "head": 5, "previous": 4, fourth.created_at: 4}
+    names |= {utc_now()[:10]: 5, "2999-01-01": 5}
+    assert {name: anywhere.snapshot(name).number for name in names} == names
+    for unknown in ("6", "1999-01-01", "nothing", ""):
+        with pytest.raises(NotInStore, match="expected head, previous"):
+            anywhere.snapshot(unknown)
+    assert anywhere.head().snapshot_id == fourth.snapshot_id  # a name is no content
+
+
+@pytest.mark.parametrize("name", ["head", "deadbeef", "Prod", "1", "a b", ""])
+def test_a_name_that_could_be_something_else_is_refused(store: Store, writer: Writer, name: str) -> None:
+    with pytest.raises(StoreError, match="choose another"):
+        writer.point(name, Pointer("snapshot", "x", 1, utc_now()))
+
+
+def test_credentials_are_in_no_message() -> None:
+    assert without_credentials("s3://user:secret@bucket/folder/?token=secret") == "s3://bucket/folder"
+
+
+@pytest.mark.parametrize("url", ["s3://", "ftp://host/x", "https://example.org/x"])
+def test_an_address_that_is_no_store_is_one_line(url: str, tmp_path: Path) -> None:
+    with pytest.raises(StoreError) as error:
+        open_storage(url, tmp_path).create("x", b"")
+    assert "\n" not in str(error.value)
+
+
+def test_a_server_that_is_not_there_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {"AWS_ENDPOINT_URL": "http://127.0.0.1:9", "AWS_ALLOW_HTTP": "true"}.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(StoreError, match="check the address, the credentials") as error:
+        ObjectStorage("s3://bucket/x", tmp_path).read("x")
+    assert "\n" not in str(error.value)
