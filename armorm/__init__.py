@@ -1,4 +1,4 @@
-"""The mathematics of ArmoRM reward models: regression, decorrelation, gate, scoring.
+"""The mathematics of ArmoRM reward models: regression, decorrelation, gate, scoring. And `connect`, into a store.
 
 Names are resolved at first use, so that `import armorm` loads neither torch nor transformers. A function that
 shares its name with its module (`armorm.score.score`, `armorm.decorrelate.decorrelate`) is imported from there.
@@ -17,6 +17,7 @@ _HOMES = {
     "RewardModel": "armorm.model",
     "RidgeFit": "armorm.ridge",
     "Scores": "armorm.model",
+    "connect": "features.notebook",
     "fit_ridge": "armorm.ridge",
     "train_gate": "armorm.gate",
 }
@@ -32,6 +33,7 @@ __all__ = [
     "RewardModel",
     "RidgeFit",
     "Scores",
+    "connect",
     "fit_ridge",
     "train_gate",
 ]

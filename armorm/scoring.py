@@ -23,6 +23,7 @@ from features.embedding.fingerprint import BackboneSettings, fingerprint
 from features.errors import BackboneError, NativeFileError, NotInStore
 from features.ingest.native import NativeRow, find_files, read_rows
 from features.objectives import in_order
+from features.pointers import promoted
 from features.shards import Feature
 from features.store import Store
 
@@ -70,7 +71,7 @@ class Scored:
 
 
 def open_model(name: str, store: Store, models: Path) -> RewardModel:
-    """A model by folder, by id or the beginning of one, or the store's newest.
+    """A model by folder, by id or the beginning of one; else the promoted one, or the store's newest.
 
     Raises:
         NotInStore: there is none.
@@ -79,7 +80,7 @@ def open_model(name: str, store: Store, models: Path) -> RewardModel:
     if name and Path(name).is_dir():
         return RewardModel.load(Path(name))
     try:
-        return load_model(store, store.find(STAGE, name))
+        return load_model(store, store.find(STAGE, name or promoted(store, "model") or ""))
     except NotInStore:
         folders = sorted(models.iterdir()) if name and models.is_dir() else []
         known = [folder for folder in folders if folder.name.startswith(name) and folder.is_dir()]

@@ -86,7 +86,7 @@ class Catalog:
             NotInStore: a file that it reads is gone.
         """
         self.mount(sql)
-        with self._own_errors():
+        with self.own_errors():
             return self.connection.execute(sql, parameters)
 
     def mount(self, sql: str) -> None:
@@ -96,6 +96,24 @@ class Catalog:
                 if (schema, relation) not in self._mounted:
                     self._replace(schema, relation)
                     self._mounted.add((schema, relation))
+
+    def mount_all(self) -> None:
+        """Checks every file, and puts it under its view; vectors are still checked when they are asked for."""
+        self.mount(" ".join(_view_files()))
+
+    def lock(self) -> None:
+        """From here on the connection reads the store's objects and nothing else, and stays so."""
+        paths = [
+            str(self.store.objects.unchecked_path(ref).resolve())
+            for snapshot in self._snapshots.values()
+            for artifact in snapshot.artifacts.values()
+            for ref in {**artifact.objects, **artifact.provenance}.values()
+            if ref.format == "parquet"
+        ]
+        self.connection.execute(f"SET allowed_paths = {_listed(paths)}")
+        self.connection.execute("SET enable_external_access = false")
+        self.connection.execute("SET python_enable_replacements = false")
+        self.connection.execute("SET lock_configuration = true")
 
     def register(self, name: str, table: pa.Table) -> None:
         """Puts a table under a name."""
@@ -112,7 +130,7 @@ class Catalog:
         self.close()
 
     @contextmanager
-    def _own_errors(self) -> Iterator[None]:
+    def own_errors(self) -> Iterator[None]:
         """Raises what stopped one of our functions in place of DuckDB's error about it."""
         import duckdb
 
@@ -212,7 +230,7 @@ def query(
     import duckdb
 
     with connect(store, snapshot, before=before) as catalog:
-        _lock_down(catalog)
+        catalog.lock()
         over_time = threading.Event()
 
         def stop() -> None:
@@ -242,21 +260,6 @@ def query(
 
 def _kinds(statements: "Sequence[Statement]") -> str:
     return ", ".join(statement.type.name for statement in statements) or "nothing"
-
-
-def _lock_down(catalog: Catalog) -> None:
-    """From here on the connection reads the store's objects and nothing else, and stays so."""
-    paths = [
-        str(catalog.store.objects.unchecked_path(ref).resolve())
-        for snapshot in catalog._snapshots.values()
-        for artifact in snapshot.artifacts.values()
-        for ref in {**artifact.objects, **artifact.provenance}.values()
-        if ref.format == "parquet"
-    ]
-    catalog.connection.execute(f"SET allowed_paths = {_listed(paths)}")
-    catalog.connection.execute("SET enable_external_access = false")
-    catalog.connection.execute("SET python_enable_replacements = false")
-    catalog.connection.execute("SET lock_configuration = true")
 
 
 def parquet_paths(store: Store, artifacts: Iterable[Artifact], table: str) -> list[str]:

@@ -144,8 +144,13 @@ def shards_of(snapshot: Snapshot) -> list[Shards]:
     found: dict[str, list[Artifact]] = {}
     for name, artifact in snapshot.within(SLOT).items():
         found.setdefault(name.split("/")[0], []).append(artifact)
-    widths = {id: int(artifact.summary["hidden_size"]) for id, artifact in snapshot.within("backbone").items()}
-    return [Shards(id, widths[id], tuple(artifacts)) for id, artifacts in found.items()]
+    backbones = snapshot.within("backbone")
+    return [Shards(id, _width(artifacts[0], backbones.get(id)), tuple(artifacts)) for id, artifacts in found.items()]
+
+
+def _width(shard: Artifact, backbone: Artifact | None) -> int:
+    """Said by the shard itself, or by its backbone, as in a store of format 1."""
+    return int(shard.summary["width"] if backbone is None else backbone.summary["hidden_size"])
 
 
 def index_paths(store: Store, shards: Shards) -> list[str]:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from features.store import Store
+from features.store import Snapshot
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,9 +28,8 @@ class Status:
         return head | {"artifacts": [dict(zip(names, row, strict=True)) for row in self.rows]}
 
 
-def store_status(store: Store) -> Status:
-    """Reads manifests only."""
-    snapshot = store.head()
+def store_status(snapshot: Snapshot) -> Status:
+    """Of a manifest alone."""
     rows = [
         (slot, artifact.artifact_id, artifact.created_at, _what(dict(artifact.summary)))
         for slot, artifact in sorted(snapshot.artifacts.items())

@@ -5,14 +5,14 @@ import sys
 import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from features.store import Store
 from flows import console
+from flows.commands import store as store_commands
+from flows.options import DEFAULT_CONFIG, As, At, Config, Format, QueryFormat, existing_store
 from flows.profiles import Profile, configuration
 from flows.settings import CONFIG_NAME, ConfigError, load_settings
 
@@ -26,29 +26,11 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
 )
-
-
-class Format(StrEnum):
-    """How results are printed."""
-
-    table = "table"
-    json = "json"
-
-
-class QueryFormat(StrEnum):
-    """How the rows of a query are printed."""
-
-    table = "table"
-    csv = "csv"
-    json = "json"
+app.add_typer(store_commands.app)
 
 
 SHOWN_ROWS = 50
 """Of a difference between snapshots; JSON has all of them."""
-
-Config = Annotated[Path, typer.Option("--config", "-c", help="The configuration file.")]
-As = Annotated[Format, typer.Option("--format", "-f", help="How to print.")]
-DEFAULT_CONFIG = Path(CONFIG_NAME)
 
 
 def main() -> None:
@@ -186,7 +168,7 @@ def quality(
     """
     from features.quality import offending_rows, run_checks
 
-    store = _store(config)
+    store = existing_store(config)
     if show:
         found = offending_rows(store, show)
         if format is Format.json:
@@ -252,7 +234,7 @@ def datasets(
     if sharing:
         from features.sharing import sharing as shared
 
-        found = shared(_store(config))
+        found = shared(existing_store(config))
         if format is Format.json:
             console.print_json({name: of.records for name, of in found.items()})
             return
@@ -265,7 +247,7 @@ def datasets(
     if config.exists():
         settings = load_settings(config)
         sources = {**SOURCES, **settings.sources()}
-        snapshot = Store(settings.store_path).head()
+        snapshot = settings.open_store().head()
         configured = {n: (of.uri or str(of.path), of.options(n)) for n, of in settings.datasets.items()}
     else:
         sources, snapshot, configured = dict(SOURCES), None, {}
@@ -329,7 +311,7 @@ def diff(
     """
     from features.diff import diff as compare
 
-    store = _store(config)
+    store = existing_store(config)
     found = compare(store, store.snapshot(before), store.snapshot(after))
     if format is Format.json:
         console.print_json(found.as_json())
@@ -342,6 +324,11 @@ def diff(
 @app.command()
 def sql(
     query: Annotated[str, typer.Argument(help="One SELECT over the views; `SHOW TABLES` is `FROM duckdb_views()`.")],
+    at: At = "head",
+    before: Annotated[
+        str, typer.Option("--before", help="An earlier snapshot, whose views are `before.ratings` and so on.")
+    ] = "",
+    time_limit: Annotated[float, typer.Option("--time-limit", min=0, help="Seconds that it may take.")] = 300.0,
     config: Config = DEFAULT_CONFIG,
     format: Annotated[QueryFormat, typer.Option("--format", "-f", help="How to print.")] = QueryFormat.table,
 ) -> None:
@@ -351,7 +338,9 @@ def sql(
     """
     from features.catalog import query as answer
 
-    result = answer(_store(config), query)
+    store = existing_store(config)
+    earlier = store.snapshot(before) if before else None
+    result = answer(store, query, snapshot=store.snapshot(at), before=earlier, time_limit_s=time_limit)
     if format is QueryFormat.json and len(set(result.columns)) < len(result.columns):
         raise ConfigError(f"got columns {', '.join(result.columns)}; expected different names for JSON; rename with AS")
     if format is QueryFormat.json:
@@ -377,7 +366,7 @@ def score(
     from armorm.scoring import explain_tables, open_model, score_file, summary_table
 
     settings = load_settings(config)
-    reward_model = open_model(model, Store(settings.store_path), settings.models_path)
+    reward_model = open_model(model, settings.open_store(), settings.models_path)
     with console.progress("scoring") as on_progress:
         scored = score_file(
             file, reward_model, settings.local_backbone(), settings.embed.token_budget, on_progress=on_progress
@@ -391,14 +380,14 @@ def score(
 
 
 @app.command()
-def status(config: Config = DEFAULT_CONFIG, format: As = Format.table) -> None:
+def status(at: At = "head", config: Config = DEFAULT_CONFIG, format: As = Format.table) -> None:
     """Say what the store holds and how fresh it is.
 
     Example: `armorm status`
     """
     from features.status import store_status
 
-    state = store_status(_store(config))
+    state = store_status(existing_store(config).snapshot(at))
     if format is Format.json:
         console.print_json(state.as_json())
         return
@@ -416,7 +405,7 @@ def _run(flow: Callable[[Path], Any], config: Path, format: Format, *, with_repo
     if with_report:
         from armorm.stages.report import load_report, report_path
 
-        store = Store(settings.store_path)
+        store = settings.open_store()
         report, where = load_report(store), report_path(store, settings.models_path)
     if format is Format.json:
         reported = {"report": asdict(report), "report_path": str(where)} if report else {}
@@ -430,15 +419,3 @@ def _run(flow: Callable[[Path], Any], config: Path, format: Format, *, with_repo
 
 def _print_steps(steps: list["Step"], why: str) -> None:
     console.print_table(["stage", why, "what"], [(s.name, s.reason or "up to date", s.what) for s in steps])
-
-
-def _store(config: Path) -> Store:
-    """The store of a configuration.
-
-    Raises:
-        ConfigError: nothing was ever written to it.
-    """
-    store = Store(load_settings(config).store_path)
-    if not store.head().number:
-        raise ConfigError(f"{store.place}: got no store there; expected one; run `armorm run` or `armorm ingest` first")
-    return store

@@ -7,7 +7,7 @@ from prefect.cache_policies import NO_CACHE
 
 from features.embedding.embed import EmbedSettings, embed_missing
 from features.embedding.fingerprint import BackboneSettings
-from features.store import Store, Writer
+from features.store import Writer
 from flows.console import progress
 from flows.quality import quality
 from flows.settings import Settings, load_settings
@@ -41,6 +41,6 @@ def run_embed(writer: Writer, settings: Settings) -> Step:
 def embed(config: Path) -> Step:
     """Embeds what has no vector yet."""
     settings = load_settings(config)
-    with Store(settings.store_path).writing("armorm embed") as writer:
+    with settings.open_store().writing("armorm embed") as writer:
         quality(writer, settings.checks)
         return run_embed(writer, settings)

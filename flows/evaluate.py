@@ -11,7 +11,7 @@ from armorm.report import Report, to_markdown
 from armorm.stages import evaluate as stage
 from armorm.stages.report import load_report, write_report
 from features.embedding.fingerprint import fingerprint
-from features.store import Store, Writer
+from features.store import Writer
 from flows.settings import Settings, load_settings
 from flows.steps import Step
 
@@ -47,5 +47,5 @@ def run_evaluate(writer: Writer, settings: Settings) -> Step:
 def evaluate(config: Path) -> Step:
     """Evaluates the newest model."""
     settings = load_settings(config)
-    with Store(settings.store_path).writing("armorm evaluate") as writer:
+    with settings.open_store().writing("armorm evaluate") as writer:
         return run_evaluate(writer, settings)

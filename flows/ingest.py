@@ -12,7 +12,7 @@ from features.errors import HubUnreachable
 from features.hub import HubFiles
 from features.ingest.dataset import DatasetFiles, forget_unconfigured, ingest_dataset
 from features.ingest.hub import download_dataset
-from features.store import Done, Store, Writer
+from features.store import Done, Writer
 from flows.console import progress, size
 from flows.quality import run_quality
 from flows.settings import Settings, load_settings
@@ -72,7 +72,7 @@ def run_ingest(writer: Writer, settings: Settings) -> list[Step]:
 def ingest(config: Path) -> list[Step]:
     """Reads what has changed among the datasets of a configuration file."""
     settings = load_settings(config)
-    with Store(settings.store_path).writing("armorm ingest") as writer:
+    with settings.open_store().writing("armorm ingest") as writer:
         return run_ingest(writer, settings)
 
 

@@ -4,7 +4,6 @@ from pathlib import Path
 
 from prefect import flow, get_run_logger
 
-from features.store import Store
 from flows.embed import run_embed
 from flows.evaluate import run_evaluate
 from flows.ingest import run_ingest
@@ -18,7 +17,7 @@ def pipeline(config: Path) -> list[Step]:
     """From native files to an evaluated model."""
     settings = load_settings(config)
     check_trainable(settings)
-    with Store(settings.store_path).writing("armorm run") as writer:
+    with settings.open_store().writing("armorm run") as writer:
         steps = [
             *run_ingest(writer, settings),
             run_embed(writer, settings),

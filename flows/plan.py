@@ -35,7 +35,7 @@ def plan_run(settings: Settings) -> Plan:
         ConfigError: a run would refuse the settings.
     """
     check_trainable(settings)
-    store = Store(settings.store_path)
+    store = settings.open_store()
     datasets = [_files(settings, name) for name in settings.datasets]
     backbone = backbone_files(settings.local_backbone())
     gone = sorted(store.head().within("ingest").keys() - settings.datasets.keys())

@@ -30,6 +30,8 @@ from features.quality import Severity, read_checks
 from features.sources import SOURCES, complete_options, find_source
 from features.sources.base import Options, Source
 from features.sources.own import Form, form_of, source_of
+from features.store import Store
+from features.store.gc import RetentionSettings
 
 CONFIG_NAME = "armorm.toml"
 PREFIX = "ARMORM_"
@@ -130,7 +132,10 @@ class Settings(BaseSettings):
     )
     root: Path = Field(default=Path(), exclude=True)
     """The folder of the file."""
-    store: Path = Path("store")
+    store: str = "store"
+    """A folder, or an address such as `s3://bucket/folder`."""
+    cache: Path | None = None
+    """Where files of a store with an address are kept on this machine; by default in the user's cache folder."""
     models: Path = Path("models")
     backbone: Annotated[BackboneSettings, strict(BackboneSettings)]
     datasets: dict[str, DatasetSection]
@@ -138,6 +143,7 @@ class Settings(BaseSettings):
     checks: dict[str, Severity] = Field(default_factory=dict)
     """Severities of checks, where they are not those that `sql/checks/` states."""
     contamination: Annotated[ContaminationSettings, strict(ContaminationSettings)] = ContaminationSettings()
+    retention: Annotated[RetentionSettings, strict(RetentionSettings)] = RetentionSettings()
     embed: Annotated[EmbedSettings, strict(EmbedSettings)] = EmbedSettings()
     regression: Annotated[RegressionConfig, strict(RegressionConfig)] = RegressionConfig()
     decorrelation: Annotated[DecorrelationConfig, strict(DecorrelationConfig)] = DecorrelationConfig()
@@ -156,10 +162,11 @@ class Settings(BaseSettings):
         """The environment goes before the file, whose values are given to the constructor."""
         return env_settings, init_settings
 
-    @property
-    def store_path(self) -> Path:
-        """The store's folder."""
-        return self.root / self.store
+    def open_store(self) -> Store:
+        """The store, whether or not anything was written to it."""
+        if "://" in self.store:
+            return Store(self.store, cache=self.root / self.cache if self.cache else None)
+        return Store(self.root / self.store)
 
     @property
     def models_path(self) -> Path:
@@ -243,7 +250,7 @@ def _check_names(path: Path, settings: Settings) -> None:
                 f"{path}: datasets.{name}: got other signs; expected lower-case letters, digits and -_.; rename it"
             )
         folder = (settings.root / (section.path or "")).resolve()
-        if section.path is not None and settings.store_path.resolve().is_relative_to(folder):
+        if section.path is not None and (settings.root / settings.store).resolve().is_relative_to(folder):
             raise ConfigError(
                 f"{path}: datasets.{name}.path: got {section.path}, which holds the store; expected the data alone; "
                 "move one of them"

@@ -11,7 +11,7 @@ from armorm.stages.gate import train_gate
 from armorm.stages.model import assemble, write_model_folder
 from armorm.stages.regress import regress
 from features.embedding.fingerprint import fingerprint
-from features.store import Done, Store, Writer
+from features.store import Done, Writer
 from flows.console import OnProgress, progress
 from flows.quality import run_quality
 from flows.settings import Settings, check_trainable, load_settings
@@ -47,5 +47,5 @@ def train(config: Path) -> list[Step]:
     """Trains what has changed."""
     settings = load_settings(config)
     check_trainable(settings)
-    with Store(settings.store_path).writing("armorm train") as writer:
+    with settings.open_store().writing("armorm train") as writer:
         return [*run_quality(writer, settings), *run_train(writer, settings)]

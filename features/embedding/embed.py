@@ -91,6 +91,7 @@ def embed_missing(
         StoreError: a vector of it is not finite, or zero; shards before it stay committed.
     """
     marks = fingerprint(backbone_settings)
+    backbone_artifact = _commit_backbone(writer, marks, backbone_settings.path)
     complete = writer.store.head().artifacts.get(f"{COVERAGE}/{marks.backbone_id}")
     if complete and not why_incomplete(writer.store, marks.backbone_id):
         return EmbedResult(marks.backbone_id, n_present=complete.summary["conversations"] + complete.summary["prompts"])
@@ -98,7 +99,7 @@ def embed_missing(
         missing = find_missing(catalog, marks.backbone_id)
         result = EmbedResult(marks.backbone_id, n_present=missing.n_present)
         if missing:
-            result = _embed(writer, catalog, marks, backbone_settings, settings, result, on_progress)
+            result = _embed(writer, catalog, marks, backbone_artifact, backbone_settings, settings, result, on_progress)
     _commit_coverage(writer, marks.backbone_id, result)
     return result
 
@@ -107,6 +108,7 @@ def _embed(
     writer: Writer,
     catalog: Catalog,
     marks: Fingerprint,
+    backbone_artifact: str,
     backbone_settings: BackboneSettings,
     settings: EmbedSettings,
     result: EmbedResult,
@@ -115,9 +117,7 @@ def _embed(
     from features.embedding.backbone import load  # torch and transformers, seconds to import
 
     backbone = load(backbone_settings, marks)
-    inputs = {"backbone": _commit_backbone(writer, marks, backbone_settings.path)} | writer.store.head().ids_within(
-        "ingest"
-    )
+    inputs = {"backbone": backbone_artifact} | writer.store.head().ids_within("ingest")
     done, total = 0, _count(catalog)
     before: Set[str] = frozenset()
     for chunk in _chunks(catalog, settings.shard_conversations):
@@ -196,7 +196,9 @@ def _coverage(snapshot: Snapshot, backbone_id: str) -> Recipe:
         stage=COVERAGE,
         version=STAGE_VERSION,
         parameters={},
-        inputs=snapshot.ids_within("ingest") | snapshot.ids_within(f"{SLOT}/{backbone_id}"),
+        inputs=snapshot.ids_within("ingest")
+        | snapshot.ids_within(f"{SLOT}/{backbone_id}")
+        | {slot: id for slot, id in snapshot.ids_within(BACKBONE_STAGE).items() if slot.endswith(backbone_id)},
     )
 
 
@@ -274,7 +276,7 @@ def _commit_shard(
         inputs=inputs,
     )
     n_tokens = sum(feature.n_tokens for feature in features if feature.kind == "conversation")
-    writer.commit(recipe, Made(objects, {"rows": len(features), "tokens": n_tokens}))
+    writer.commit(recipe, Made(objects, {"rows": len(features), "tokens": n_tokens, "width": len(features[0].vector)}))
 
 
 def _added(result: EmbedResult, features: list[Feature]) -> EmbedResult:

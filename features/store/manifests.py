@@ -10,10 +10,11 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import asdict
+from contextlib import suppress
+from dataclasses import asdict, replace
 from typing import Any, Final
 
-from features.errors import CorruptObject, StoreError
+from features.errors import CorruptObject, NotInStore, StoreError
 from features.store.artifacts import Artifact, ObjectRef, Pointer, Recipe, Run, Snapshot, canonical_json
 from features.store.storage import Storage
 
@@ -22,7 +23,13 @@ FORMAT: Final = 2
 
 FOLDER: Final = "snapshots"
 
+NEWEST: Final = f"{FOLDER}/newest"
+"""The file that tells how far numbers have come: without it a lost newest manifest could not be told."""
+
 NAME: Final = re.compile(rf"{FOLDER}/(\d{{8}})\.json")
+
+LOST: Final = "lost"
+"""The id of a snapshot whose manifest was damaged."""
 
 EMPTY: Final = Snapshot(number=0, parent_sha256=None, created_at="", run=None, artifacts={})
 
@@ -62,16 +69,24 @@ class Manifests:
         """What a child of that snapshot names as its parent; None for no snapshot."""
         if not number:
             return None
-        snapshot_body = self._body(number)
-        expired: str | None = snapshot_body.get("expired_sha256")
+        expired: str | None = self._body(number).get("expired_sha256")
         return expired or hashlib.sha256(self._storage.read(name_of(number))).hexdigest()
 
     def create(self, snapshot: Snapshot) -> bool:
         """Commits a snapshot; False where another one has its number already."""
-        created = self._storage.create(name_of(snapshot.number), _document(body_of(snapshot)))
-        if created:
-            self._known[snapshot.number] = snapshot
-        return created
+        if not self._storage.create(name_of(snapshot.number), _document(body_of(snapshot))):
+            return False
+        self._known[snapshot.number] = snapshot
+        with suppress(OSError, StoreError):  # the commit is done; this only helps `verify`
+            self._storage.replace(NEWEST, str(snapshot.number).encode())
+        return True
+
+    def promised(self) -> int:
+        """A number that snapshots have reached; more may have come since, but fewer means that some were lost."""
+        try:
+            return int(self._storage.read(NEWEST))
+        except (NotInStore, ValueError):
+            return 0
 
     def expire(self, number: int) -> None:
         """Replaces a manifest by a stub without artifacts: the number stays taken and the chain stays whole."""
@@ -80,17 +95,29 @@ class Manifests:
         self._storage.replace(name_of(number), _document(body))
         del self._known[number]
 
-    def check(self, number: int) -> None:
-        """Reads the file itself, whatever is remembered.
+    def check(self, number: int, parent_sha256: str | None) -> str:
+        """Reads the file itself, whatever is remembered, and gives what the next one has to name as its parent.
+
+        Args:
+            number: of the snapshot.
+            parent_sha256: what that gave for the snapshot before; None where that one is damaged, or there is none.
 
         Raises:
-            CorruptObject: the file's content is not what was written, or its parent is not the one before.
+            CorruptObject: the file's content is not what was written, or it follows from another parent.
         """
-        body = self._body(number)
-        numbers = [other for other in self.numbers() if other < number]
-        expected = self.sha256(numbers[-1]) if numbers else None
-        if body["number"] != number or body["parent_sha256"] != expected:
+        body, sha256 = self._body(number), self.sha256(number)
+        assert sha256
+        follows = parent_sha256 in (None, body["parent_sha256"]) or body["snapshot_id"] == LOST
+        if body["number"] != number or not follows:
             raise self._corrupt(number, "a manifest that does not follow from the one before", "an unbroken chain")
+        return sha256
+
+    def replace_damaged(self, number: int) -> None:
+        """Puts a stub in the place of a damaged manifest that another follows: its number stays taken."""
+        child = self._body(number + 1)
+        body = body_of(replace(EMPTY, number=number, created_at=child["created_at"]))
+        body |= {"snapshot_id": LOST, "expired_sha256": child["parent_sha256"]}
+        self._storage.replace(name_of(number), _document(body))
 
     def _body(self, number: int) -> dict[str, Any]:
         try:

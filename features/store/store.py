@@ -137,7 +137,8 @@ class Store:
             for leftover in self.storage.scratch.glob("*"):
                 shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
             writer = Writer(self, command, observers)
-            with leases.holding(self.storage, writer.run.run_id, kind, command, self.head().number):
+            newest = max(self.manifests.numbers(), default=0)
+            with leases.holding(self.storage, writer.run.run_id, kind, command, newest):
                 yield writer
 
 

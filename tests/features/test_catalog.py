@@ -118,6 +118,7 @@ def test_lineage_leads_from_vectors_to_native_files(full: Store) -> None:
         """,
     ).rows
     assert stages == [
+        ("coverage", "backbone"),
         ("coverage", "embed"),
         ("coverage", "ingest"),
         ("embed", "backbone"),

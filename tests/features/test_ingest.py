@@ -172,9 +172,7 @@ def test_added_moved_and_removed_rows(store: Store, tmp_path: Path) -> None:
             ingest(writer, path)
     found = diff(store, store.snapshot("1"), store.snapshot(store.head().snapshot_id[:8]))
     assert [(row.change, row.line) for row in found.rows] == [("removed", 1), ("removed", 2), ("added", 9)]
-    with pytest.raises(
-        NotInStore, match=r"got snapshot 7, of which .* has 0; expected head, previous, a tag"
-    ):
+    with pytest.raises(NotInStore, match=r"got snapshot 7, of which .* has 0; expected head, previous, a tag"):
         store.snapshot("7")
 
 

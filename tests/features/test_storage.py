@@ -10,6 +10,7 @@ from features.errors import CorruptObject, NotInStore, StoreBusy, StoreError
 from features.store import Made, Pointer, Recipe, Store, Writer, leases
 from features.store.storage import ObjectStorage, open_storage, without_credentials
 from features.store.store import utc_now
+from features.store.verify import verify
 
 SPAWN = multiprocessing.get_context("spawn")
 
@@ -104,8 +105,7 @@ def race(place: str, folder: Path, n_writers: int, n_commits: int) -> None:
     ]
     assert all(len(slots) == 1 for slots in added)
     assert len(store.head().artifacts) == n_writers * n_commits
-    for number in store.manifests.numbers():
-        store.manifests.check(number)
+    assert verify(store).damages == ()
 
 
 def test_no_commit_of_several_machines_is_lost(anywhere: Store, tmp_path: Path) -> None:

@@ -32,7 +32,7 @@ def config(tmp_path: Path) -> Path:
 def test_paths_are_relative_to_the_file(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir("/")
     settings = load_settings(config)
-    assert settings.store_path == config.parent / "store"
+    assert settings.open_store().place == str(config.parent / "store")
     assert settings.dataset("helpsteer").path == config.parent / "data"
 
 
@@ -42,7 +42,7 @@ def test_the_environment_goes_before_the_file(config: Path, monkeypatch: pytest.
     monkeypatch.setenv("ARMORM_STORE", "elsewhere")
     settings = load_settings(config)
     assert (settings.gate.steps, settings.gate.seed, settings.gate.hidden_dim) == (9, 3, 1024)
-    assert settings.store_path == config.parent / "elsewhere"
+    assert settings.open_store().place == str(config.parent / "elsewhere")
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,160 @@
+"""Whether this machine, the store and the backbone can do what is asked of them: each check says what to do if not."""
+
+import os
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, requires, version
+from pathlib import Path
+from typing import Final, Literal
+from uuid import uuid4
+
+from packaging.requirements import Requirement
+
+from features.embedding.fingerprint import BackboneSettings, chat_template, local_folder
+from features.errors import FeatureStoreError
+from features.store import Store, leases
+
+RIVALS: Final = 16
+"""Who try at once to create one name."""
+
+ROUNDS: Final = 8
+
+DISK_BYTES: Final = 5 << 30
+
+Verdict = Literal["ok", "warning", "failed"]
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What a check has found."""
+
+    check: str
+    verdict: Verdict
+    what: str
+
+
+def examine(store: Store, rival: Callable[[], Store], backbone: BackboneSettings) -> list[Finding]:
+    """All checks. Writes and deletes small files below `doctor/` in the store.
+
+    Args:
+        store: the configured one; it may not exist yet.
+        rival: opens the same store anew, as another process would.
+        backbone: the configured one.
+    """
+    checks: list[tuple[str, Callable[[], tuple[Verdict, str]]]] = [
+        ("versions", _versions),
+        ("store: permissions", lambda: _permissions(store)),
+        ("store: create-if-absent", lambda: _exclusive(rival)),
+        ("store: clock", lambda: _clock(store)),
+        ("disk", lambda: _disk(store)),
+        ("backbone", lambda: _backbone(backbone)),
+        ("memory", lambda: _memory(backbone)),
+    ]
+    return list(_findings(checks))
+
+
+def _findings(checks: list[tuple[str, Callable[[], tuple[Verdict, str]]]]) -> Iterator[Finding]:
+    for name, check in checks:
+        try:
+            yield Finding(name, *check())
+        except (FeatureStoreError, OSError) as error:
+            yield Finding(name, "failed", str(error))
+
+
+def _versions() -> tuple[Verdict, str]:
+    wrong = []
+    for line in requires("armorm") or []:
+        requirement = Requirement(line)
+        if requirement.marker and not requirement.marker.evaluate({"extra": ""}):
+            continue
+        try:
+            found = version(requirement.name)
+        except PackageNotFoundError:
+            found = "none"
+        if found == "none" or not requirement.specifier.contains(found, prereleases=True):
+            wrong.append(f"got {requirement.name} {found}, expected {requirement.specifier}")
+    told = f"Python {sys.version.split()[0]}, armorm {version('armorm')}"
+    return ("failed", f"{told}; {'; '.join(wrong)}; install from constraints.txt") if wrong else ("ok", told)
+
+
+def _permissions(store: Store) -> tuple[Verdict, str]:
+    name, moved = f"doctor/{uuid4().hex}", f"doctor/{uuid4().hex}"
+    store.storage.replace(name, b"probe")
+    store.storage.move(name, moved)
+    same = store.storage.read(moved) == b"probe" and moved in {file.name for file in store.storage.files("doctor")}
+    store.storage.remove(moved)
+    if not same:
+        return "failed", f"{store.place}: what was written is not read back, or not listed; choose another place"
+    return "ok", f"{store.place}: write, list, move, read and delete work"
+
+
+def _exclusive(rival: Callable[[], Store]) -> tuple[Verdict, str]:
+    """Several clients create the same names at once; of each name exactly one may be told that it did."""
+    folder = f"doctor/{uuid4().hex}"
+    stores = [rival() for _ in range(RIVALS)]
+    with ThreadPoolExecutor(RIVALS) as pool:
+        for round in range(ROUNDS):
+            name = f"{folder}/{round}"
+
+            def attempt(number: int, name: str = name) -> bool:
+                return stores[number].storage.create(name, f"{number}".encode())
+
+            told = list(pool.map(attempt, range(RIVALS)))
+            holder = stores[0].storage.read(name).decode()
+            stores[0].storage.remove(name)
+            if told.count(True) != 1 or holder != str(told.index(True)):
+                return "failed", (
+                    f"{stores[0].place}: {told.count(True)} of {RIVALS} were told that they created one and the same "
+                    "name; commits could be lost there: use a service whose conditional writes are exclusive"
+                )
+    return "ok", f"of {RIVALS} that created one name at once, always one was told so, {ROUNDS} times"
+
+
+def _clock(store: Store) -> tuple[Verdict, str]:
+    """Leases expire by the clock of whoever looks."""
+    name = f"doctor/{uuid4().hex}"
+    store.storage.replace(name, b"probe")
+    (file,) = [file for file in store.storage.files("doctor") if file.name == name]
+    store.storage.remove(name)
+    apart = abs((datetime.now(UTC) - file.modified_at).total_seconds())
+    allowed = leases.LASTS.total_seconds() / 2
+    if apart > allowed:
+        return "failed", f"the clocks of this machine and the store are {apart:.0f} s apart; set them right"
+    return "ok", f"within {apart + 0.5:.0f} s of this machine's"
+
+
+def _disk(store: Store) -> tuple[Verdict, str]:
+    folder = store.storage.scratch
+    while not folder.is_dir():
+        folder = folder.parent
+    free = shutil.disk_usage(folder).free
+    told = f"{free / 1e9:.1f} GB free at {folder}"
+    return ("warning", f"{told}; vectors of 4,096 floats take 16 kB a text") if free < DISK_BYTES else ("ok", told)
+
+
+def _backbone(settings: BackboneSettings) -> tuple[Verdict, str]:
+    folder = local_folder(settings)
+    if folder is None:
+        return "ok", f"{settings.path} is fetched from the Hub at the first run"
+    chat_template(folder, settings.path)
+    if not (size := _weights_bytes(folder)):
+        return "failed", f"got no *.safetensors in {folder}; expected some; convert it with save_pretrained()"
+    return "ok", f"{folder}: {size / 1e6:,.0f} MB of weights, with a chat template"
+
+
+def _memory(settings: BackboneSettings) -> tuple[Verdict, str]:
+    free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    folder = local_folder(settings)
+    needed = 2 * _weights_bytes(folder) if folder and settings.device == "cpu" else 0
+    told = f"{free / 1e9:.1f} GB free"
+    if free < needed:
+        return "warning", f"{told}; loading the backbone may take {needed / 1e9:.1f} GB"
+    return "ok", told
+
+
+def _weights_bytes(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.glob("*.safetensors"))

@@ -1,0 +1,42 @@
+"""`doctor` finds what is wrong, and proves that creating a name is exclusive where the store lies."""
+
+from pathlib import Path
+
+import pytest
+
+from features.doctor import examine
+from features.embedding.fingerprint import BackboneSettings
+from features.store import Store
+from features.store.storage import LocalFolder
+from tests.features import tiny
+
+
+def verdicts(place: str, backbone: Path, cache: Path) -> dict[str, tuple[str, str]]:
+    def opened() -> Store:
+        return Store(place, cache=cache)
+
+    return {f.check: (f.verdict, f.what) for f in examine(opened(), opened, BackboneSettings(str(backbone)))}
+
+
+def test_all_is_well(place: str, tmp_path: Path) -> None:
+    found = verdicts(place, tiny.write_backbone(tmp_path / "backbone"), tmp_path / "cache")
+    assert {check for check, (verdict, _) in found.items() if verdict == "failed"} == set()
+    assert list(Store(place, cache=tmp_path / "cache").storage.files("doctor")) == []
+
+
+def test_a_store_whose_create_is_not_exclusive_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def create(self: LocalFolder, name: str, content: bytes) -> bool:
+        self.replace(name, content)  # as a service does that ignores If-None-Match
+        return True
+
+    monkeypatch.setattr(LocalFolder, "create", create)
+    found = verdicts(str(tmp_path / "store"), tiny.write_backbone(tmp_path / "backbone"), tmp_path)
+    assert found["store: create-if-absent"][0] == "failed"
+    assert "commits could be lost" in found["store: create-if-absent"][1]
+
+
+def test_what_is_missing_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    found = verdicts(str(tmp_path / "file"), tmp_path / "nothing", tmp_path)
+    assert {found[check][0] for check in ("store: permissions", "backbone")} == {"failed"}
+    assert "expected a Hugging Face model folder" in found["backbone"][1]
