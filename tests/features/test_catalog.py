@@ -148,8 +148,76 @@ HOSTILE = [
     "EXPLAIN ANALYZE COPY (SELECT 1) TO '{objects}/evil.csv'",
     "SELECT * FROM glob('{objects}/**')",
     "SELECT INTERVAL 9999999 YEAR",
+    "EXPORT DATABASE '{outside}'",
+    "IMPORT DATABASE '{outside}'",
+    "COPY ratings FROM '{outside}'",
+    "DELETE FROM ratings",
+    "UPDATE ratings SET value = 1",
+    "TRUNCATE ratings",
+    "ALTER TABLE ratings ADD COLUMN x INT",
+    "CREATE OR REPLACE VIEW ratings AS SELECT 1",
+    "CREATE MACRO m() AS 1",
+    "CREATE TEMP TABLE x AS FROM ratings",
+    "CREATE SECRET s (TYPE s3)",
+    "DETACH memory",
+    "USE memory.main",
+    "RESET lock_configuration",
+    "SET temp_directory = '{outside}'",
+    "SET VARIABLE x = 1",
+    "PREPARE p AS SELECT 1",
+    "CALL pragma_version()",
+    "CHECKPOINT",
+    "FORCE CHECKPOINT",
+    "VACUUM",
+    "BEGIN",
+    "FORCE INSTALL httpfs FROM '{outside}'",
+    "SELECT * FROM read_parquet('{outside}')",
+    "SELECT * FROM read_parquet('{objects}/*/*.parquet')",
+    "SELECT * FROM parquet_metadata('{outside}')",
+    "SELECT * FROM read_blob('/etc/passwd')",
+    "SELECT * FROM read_json('https://example.org/x.json')",
+    "SELECT * FROM 's3://bucket/x.parquet'",
+    "SELECT * FROM '/etc/passwd'",
+    "SELECT * FROM sniff_csv('/etc/passwd')",
+    "SELECT vectors_main_0('x', 0) FROM features",
+    "SELECT * FROM query('COPY (SELECT 1) TO ''{outside}''')",
+    "SELECT getenv('HOME')",
     "SELECT \udcff",
 ]
+
+
+ENDLESS = [
+    "WITH RECURSIVE t AS (SELECT 1 AS x UNION ALL SELECT x + 1 FROM t) SELECT max(x) FROM t",
+    "SELECT count(*) FROM range(1000000000) AS a, range(1000000000) AS b WHERE a.range + b.range = 7",
+]
+
+
+@pytest.mark.parametrize("sql", ENDLESS)
+def test_a_query_without_end_is_ended(full: Store, sql: str) -> None:
+    with pytest.raises(QueryError, match=r"took more than 0\.5 s; expected a shorter one"):
+        query(full, sql, time_limit_s=0.5)
+
+
+def test_names_that_are_put_together_are_mounted_too(full: Store) -> None:
+    counted = query(full, "SELECT count(*) FROM ratings").rows
+    assert counted != [(0,)]
+    for sql in (
+        "SELECT count(*) FROM query_table('rat' || 'ings')",
+        "SELECT count(*) FROM query('FROM rat' || 'ings')",
+        "SELECT count(*) FROM RATINGS",
+        'SELECT count(*) FROM main."ratings"',
+        "SELECT '\n--' AS x, count(*) FROM ratings",
+    ):
+        assert query(full, sql).rows[0][-1] == counted[0][0]
+
+
+def test_views_of_two_snapshots_stand_side_by_side(full: Store) -> None:
+    rows = query(
+        full,
+        "SELECT dataset, count(*) FROM ratings ANTI JOIN before.ratings USING (dataset) GROUP BY dataset",
+        before=full.snapshot("1"),
+    ).rows
+    assert [dataset for dataset, _ in rows] == ["beavertails-30k"]
 
 
 @pytest.mark.parametrize("sql", HOSTILE)

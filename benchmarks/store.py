@@ -1,0 +1,332 @@
+"""A store at the paper's size with nothing to do: how long planning, opening and asking take.
+
+    python benchmarks/store.py [--conversations 2600000] [--shards 160] [--rounds 3] [--folder DIR]
+
+The store is made once below `--folder`: every table of metadata at full size (short texts, vectors of 8 floats), each
+stage's artifact under the recipe that the stage itself states, so that `armorm plan` has everything to compare and
+nothing to run. Each time is of a process of its own, imports included, and without them.
+"""
+
+import argparse
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from features.shards import index_of
+from features.store import Done, Made, Pointer, Recipe, Store, Writer
+from features.tables import SCHEMAS, write_parquet
+
+DATASETS = 13
+"""That give rows, of those that the demo's configuration names."""
+
+PROMPT_SHARE, RATED_SHARE, PAIR_SHARE, OBJECTIVES = 0.45, 0.23, 0.35, 3
+
+WIDTH = 8
+
+
+class Recorder(Writer):
+    """Takes a stage's recipe, and what it is told in place of what the stage would make."""
+
+    made: Callable[[], Made]
+
+    def ensure(self, recipe: Recipe, make: Callable[[], Made]) -> Done:
+        """Commits the stand-in."""
+        return Done(self.commit(recipe, self.made()), "stand-in")
+
+
+def ids(rng: np.random.Generator, n: int) -> np.ndarray[Any, Any]:
+    """`[n]` random ids of 32 hex digits, in order."""
+    return np.sort(np.frombuffer(rng.bytes(16 * n).hex().encode(), "S32")).astype("U32")
+
+
+def tables(rng: np.random.Generator, dataset: str, n: int) -> dict[str, pa.Table]:
+    """One dataset's tables with `n` conversations."""
+    conversations, prompts = ids(rng, n), ids(rng, max(1, int(n * PROMPT_SHARE)))
+    of_prompt = np.sort(rng.integers(0, len(prompts), n))
+    texts = [f"question {p} of {dataset}" for p in of_prompt], [f"answer {i} of {dataset}" for i in range(n)]
+    turns = pa.StructArray.from_arrays(
+        [
+            pa.array(np.tile(["user", "assistant"], n)),
+            pa.array([text for pair in zip(*texts, strict=True) for text in pair]),
+        ],
+        names=["role", "content"],
+    )
+    rated, pairs = int(n * RATED_SHARE), int(n * PAIR_SHARE)
+    rows, split = ids(rng, n), np.array(["train", "validation", "test"])
+    splits = split[np.searchsorted([0.8, 0.9], rng.random(len(prompts)))]
+    rated_index = np.repeat(np.arange(rated), OBJECTIVES)
+    values = rng.random(rated * OBJECTIVES).round(2)
+    chosen = rng.integers(0, n - 1, pairs)
+    columns: dict[str, list[Any]] = {
+        "conversations": [
+            conversations,
+            prompts[of_prompt],
+            pa.ListArray.from_arrays(pa.array(np.arange(0, 2 * n + 1, 2, dtype=np.int32)), turns),
+            np.full(n, 2, np.int32),
+            rng.integers(200, 4000, n),
+        ],
+        "ratings": [
+            np.full(len(rated_index), dataset),
+            rows[rated_index],
+            conversations[rated_index],
+            prompts[of_prompt[rated_index]],
+            np.tile([f"objective-{i}" for i in range(OBJECTIVES)], rated),
+            values * 5 - 0.5,
+            values,
+            splits[of_prompt[rated_index]],
+        ],
+        "preferences": [
+            np.full(pairs, dataset),
+            rows[:pairs],
+            ids(rng, pairs),
+            prompts[of_prompt[chosen]],
+            conversations[chosen],
+            conversations[chosen + 1],
+            np.full(pairs, None),
+            np.full(pairs, None),
+            splits[of_prompt[chosen]],
+        ],
+        "native_rows": [
+            np.full(n, dataset),
+            rows,
+            np.full(n, f"{dataset}.jsonl"),
+            np.arange(1, n + 1),
+            np.full(n, "kept"),
+            np.full(n, None),
+        ],
+    }
+    made = {
+        name: pa.table([pa.array(c, t) for c, t in zip(of, SCHEMAS[name].types, strict=True)], schema=SCHEMAS[name])
+        for name, of in columns.items()
+    }
+    return made | {"rejects": SCHEMAS["rejects"].empty_table()}
+
+
+def put(store: Store, table: pa.Table) -> Any:
+    return store.objects.put("parquet", partial(write_parquet, table=table))
+
+
+def generate(folder: Path, n_conversations: int, n_shards: int) -> None:
+    """Writes configuration, native files and store."""
+    from armorm.stages import evaluate, model
+    from armorm.stages.decorrelate import decorrelate
+    from armorm.stages.gate import train_gate
+    from armorm.stages.regress import regress
+    from features.contamination import find_contamination
+    from features.embedding import embed
+    from features.embedding.fingerprint import fingerprint
+    from features.ingest.dataset import ingest_dataset
+    from features.quality import check_quality
+    from features.sample import write_sample
+    from features.sample.backbone import sample_texts, write_backbone
+    from flows.profiles import Profile, configuration
+    from flows.settings import load_settings
+
+    write_sample(folder / "data", scale=0.01)
+    write_backbone(folder / "backbone", sample_texts())
+    (folder / "armorm.toml").write_text(configuration(Profile.demo))
+    settings = load_settings(folder / "armorm.toml")
+    rng, store = np.random.default_rng(0), settings.open_store()
+    marks = fingerprint(settings.local_backbone())
+    writer = Recorder(store, "benchmark")
+    held: list[np.ndarray[Any, Any]] = []
+    names = list(settings.datasets)
+    for number, name in enumerate(names):
+        n = n_conversations // DATASETS if number < DATASETS else 1000
+        made = tables(rng, name, n)
+        held += [made["conversations"].column(c).to_numpy() for c in ("conversation_id", "prompt_id")]
+        counts = {c: len(made[c]) for c in ("conversations", "ratings", "preferences")}
+        summary = {
+            "dataset": name,
+            "upstream": name,
+            "licence": "none",
+            "evaluation": False,
+            "outcomes": {"kept": {"": n}},
+            "parts_refused": 0,
+            "scales": {f"objective-{i}": {"lo": 0, "hi": 4, "rule": "bin_centre"} for i in range(OBJECTIVES)},
+        } | counts
+        objects = {f"{c}/000": put(store, made[c]) for c in ("conversations", "ratings", "preferences", "rejects")}
+        provenance = {"native_rows": put(store, made["native_rows"])}
+        writer.made = lambda o=objects, s=summary, p=provenance: Made(o, s, p)
+        ingest_dataset(writer, settings.dataset(name), splits=settings.split)
+    conversations, prompts = np.concatenate(held[::2]), np.unique(np.concatenate(held[1::2]))
+    backbone = {"hidden_size": WIDTH, "name": "backbone", "architecture": "llama", "dtype": "float32", "max_tokens": 1}
+    record = {"record": store.objects.put_bytes("json", b"{}")}
+    writer.commit(
+        Recipe(f"backbone/{marks.backbone_id}", "backbone", embed.STAGE_VERSION, dict(marks.record), {}),
+        Made(record, backbone),
+    )
+    embedded = np.concatenate([conversations, prompts])
+    order = rng.permutation(len(embedded))
+    inputs = store.head().ids_within("ingest")
+    changes = []
+    for part in np.array_split(order, n_shards):
+        changes.append(shard(store, rng, embedded, len(conversations), np.sort(part), marks.backbone_id, inputs))
+    writer.commit_all(changes)
+    stand_in = {name: store.objects.put_bytes("json", b"{}") for name in ("record", "tensors", "description")}
+    covered = {"conversations": len(conversations), "prompts": len(prompts)}
+    writer.made = lambda: Made(stand_in, {"line": "stand-in"} | covered)
+    id = marks.backbone_id
+    writer.ensure(embed._coverage(store.head(), id), lambda: Made({}))
+    check_quality(writer, settings.checks)
+    empty = put(store, SCHEMAS["contamination"].empty_table())
+    writer.made = lambda: Made({"contamination": empty}, {"line": "stand-in"})
+    find_contamination(writer, settings.contamination)
+    writer.made = lambda: Made(stand_in, {"line": "stand-in"})
+    for stage in (
+        lambda: regress(writer, id, settings.regression),
+        lambda: decorrelate(writer, id, settings.decorrelation),
+        lambda: train_gate(writer, id, settings.gate),
+        lambda: model.assemble(writer, id),
+    ):
+        stage()
+    scored = evaluated(rng, store)
+    writer.made = lambda: Made(stand_in | scored, {"line": "stand-in"})
+    evaluate.evaluate(writer, id, settings.evaluation)
+    head = store.head()
+    writer.point("start", Pointer("snapshot", head.snapshot_id, head.number, head.created_at))
+
+
+def shard(
+    store: Store,
+    rng: np.random.Generator,
+    texts_ids: np.ndarray[Any, Any],
+    n_conversations: int,
+    part: np.ndarray[Any, Any],
+    backbone_id: str,
+    inputs: dict[str, str],
+) -> tuple[Recipe, Made]:
+    """One shard, as `write_shard` makes them, without a Python object a vector."""
+    from features import shards
+
+    n = len(part)
+    kinds = np.where(part < n_conversations, "conversation", "prompt")
+    texts = texts_ids[part]
+    vectors = rng.normal(size=(n, WIDTH)).astype(np.float32)
+    columns = [
+        pa.array(kinds),
+        pa.array(texts),
+        pa.array(rng.integers(20, 1000, n), pa.int32()),
+        pa.array(np.zeros(n, bool)),
+        pa.array(np.linalg.norm(vectors, axis=1)),
+        pa.FixedSizeListArray.from_arrays(pa.array(vectors.reshape(-1)), WIDTH),
+    ]
+    table = pa.Table.from_arrays(columns, schema=shards._schema(backbone_id, {}, WIDTH, "float32"))
+
+    def write(path: Path) -> None:
+        with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, table.schema) as file:
+            file.write_table(table, max_chunksize=shards.BATCH_ROWS)
+
+    ref = store.objects.put("arrow", write)
+    recipe = Recipe(f"features/{backbone_id}/{ref.sha256[:16]}", "embed", 1, {}, inputs)
+    made = {"shard": ref, "index": put(store, index_of(ref, table))}
+    return recipe, Made(made, {"rows": n, "tokens": int(n) * 300, "width": WIDTH})
+
+
+def evaluated(rng: np.random.Generator, store: Store) -> dict[str, Any]:
+    """A prediction a rating, and scores for every pair."""
+    from features.catalog import connect
+
+    with connect(store) as catalog:
+        rated = catalog.execute("SELECT DISTINCT conversation_id, objective FROM ratings").fetchnumpy()
+        pairs = catalog.execute("SELECT pair_id FROM preferences").fetchnumpy()["pair_id"]
+    n, scores = len(rated["objective"]), rng.normal(size=(2, len(pairs)))
+    columns = {
+        "predictions": [np.full(n, "m"), rated["conversation_id"], rated["objective"], rng.random(n)],
+        "pair_scores": [np.full(len(pairs), "m"), pairs, *scores, scores[0] > scores[1]],
+    }
+    return {
+        name: put(store, pa.table([pa.array(column) for column in of], schema=SCHEMAS[name]))
+        for name, of in columns.items()
+    }
+
+
+IMPORT = "import sys, time; from pathlib import Path; config = Path(sys.argv[1]); "
+
+TIMED = {
+    "plan: nothing to do": (
+        "from flows.plan import plan_run; from flows.settings import load_settings; settings = load_settings(config)",
+        "steps = plan_run(settings).steps; assert not any(step.reason for step in steps), steps",
+    ),
+    "open a connection": (
+        "import duckdb; from flows.settings import load_settings; from features.notebook import connect; "
+        "place = load_settings(config).open_store().place",
+        "connect(place)",
+    ),
+    "count all vectors' rows": (
+        "import duckdb; from features.catalog import query; from flows.settings import load_settings; "
+        "store = load_settings(config).open_store()",
+        "query(store, 'SELECT backbone, kind, count(*), sum(n_tokens) FROM features GROUP BY ALL')",
+    ),
+    "one vector by its id": (
+        "import duckdb; from features.catalog import query; from flows.settings import load_settings; "
+        "store = load_settings(config).open_store(); "
+        "id = query(store, 'SELECT id FROM features LIMIT 1').rows[0][0]; store = load_settings(config).open_store()",
+        "query(store, 'SELECT vector FROM features WHERE id = ?', [id])",
+    ),
+}
+"""What is timed: what is imported and prepared before, and the call itself."""
+
+
+def timed(config: Path, prepare: str, call: str) -> tuple[float, float]:
+    """Seconds of the call alone, and of the whole process."""
+    code = f"{IMPORT}{prepare}; start = time.perf_counter(); {call}; print(time.perf_counter() - start)"
+    start = time.perf_counter()
+    process = subprocess.run([sys.executable, "-c", code, str(config)], capture_output=True, text=True)
+    if process.returncode:
+        raise RuntimeError(process.stderr)
+    return float(process.stdout.splitlines()[-1]), time.perf_counter() - start
+
+
+def questions(config: Path) -> dict[str, tuple[str, str]]:
+    """A timed call for every question of `sql/questions/`."""
+    from features.questions import read_questions
+
+    prepare = (
+        "import duckdb; from features.questions import ask; from flows.settings import load_settings; "
+        "store = load_settings(config).open_store(); from benchmarks.store import parameters"
+    )
+    return {
+        f"question: {question.name}": (
+            prepare,
+            f"ask(store, {question.name!r}, **parameters(store, {question.name!r}))",
+        )
+        for question in read_questions().values()
+    }
+
+
+def main() -> None:
+    """Makes the store where there is none, and times."""
+    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    arguments.add_argument("--conversations", type=int, default=2_600_000)
+    arguments.add_argument("--shards", type=int, default=160)
+    arguments.add_argument("--rounds", type=int, default=3)
+    arguments.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()) / "armorm-benchmark-store")
+    given = arguments.parse_args()
+    folder: Path = given.folder / f"{given.conversations}-{given.shards}"
+    config = folder / "armorm.toml"
+    if not config.exists():
+        generate(folder, given.conversations, given.shards)
+    size = sum(path.stat().st_size for path in (folder / "store").rglob("*") if path.is_file())
+    print(f"{given.conversations:,} conversations, {given.shards} shards, {size / 1e9:.2f} GB; {platform.machine()}")
+    print(f"Python {platform.python_version()}, duckdb {version('duckdb')}, pyarrow {version('pyarrow')}")
+    print("| what | s | with imports, s |\n| --- | --- | --- |")
+    for name, (prepare, call) in TIMED.items():
+        rounds = [timed(config, prepare, call) for _ in range(given.rounds)]
+        inner, whole = (statistics.median(times) for times in zip(*rounds, strict=True))
+        print(f"| {name} | {inner:.2f} | {whole:.2f} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
