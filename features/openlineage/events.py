@@ -90,7 +90,7 @@ class Events:
     def complete(self, run: Run, artifact: Artifact) -> ol.RunEvent:
         """A stage has made an artifact."""
         output = self._output(artifact.recipe)
-        output.facets = self._dataset_facets(artifact.artifact_id) | {
+        output.facets = _dataset_facets(self.store, artifact.artifact_id) | {
             "schema": facets.schema_dataset.SchemaDatasetFacet(fields=_fields(artifact.objects))
         }
         output.outputFacets = (output.outputFacets or {}) | {"outputStatistics": _statistics(artifact)}
@@ -151,7 +151,7 @@ class Events:
             parts.setdefault(place.dataset, {})[place] = id
         for dataset, ids in parts.items():
             is_native = dataset.startswith("native/")
-            described = self._dataset_facets(_version(ids), uri=origin if is_native else self.store)
+            described = _dataset_facets(origin if is_native else self.store, _version(ids))
             reads: dict[str, facets.InputDatasetFacet] = {}
             if conditions := [*_partitions(ids), *self._rows_read(dataset, recipe)]:
                 reads["subset"] = subset.InputSubsetInputDatasetFacet(_joined("AND", conditions))
@@ -172,22 +172,22 @@ class Events:
             partition = subset.Partition(identifier=place.part, dimensions={place.dimension: place.part})
             condition = subset.PartitionSubsetCondition([partition])
             written["subset"] = subset.OutputSubsetOutputDatasetFacet(condition)
-        return ol.OutputDataset(self.store, place.dataset, outputFacets=written, facets=self._dataset_facets())
-
-    def _dataset_facets(self, version: str | None = None, *, uri: str | None = "") -> dict[str, facets.DatasetFacet]:
-        """The version, where there is one, and where the data are, where that is known."""
-        found: dict[str, facets.DatasetFacet] = {}
-        if version:
-            found["version"] = facets.dataset_version_dataset.DatasetVersionDatasetFacet(version)
-        if uri is not None:
-            address = uri or self.store
-            found["dataSource"] = facets.datasource_dataset.DatasourceDatasetFacet(name=address, uri=address)
-        return found
+        return ol.OutputDataset(self.store, place.dataset, outputFacets=written, facets=_dataset_facets(self.store))
 
 
 def run_uuid(run: Run, slot: str = "") -> str:
     """Of a stage's run, or of the command that it belongs to: it follows from the run's id, and sorts by time."""
     return str(generate_static_uuid(datetime.fromisoformat(run.started_at), f"{run.run_id}/{slot}".encode()))
+
+
+def _dataset_facets(address: str | None, version: str | None = None) -> dict[str, facets.DatasetFacet]:
+    """Where the data are and which version of them it is, as far as either is known."""
+    found: dict[str, facets.DatasetFacet] = {}
+    if address:
+        found["dataSource"] = facets.datasource_dataset.DatasourceDatasetFacet(name=address, uri=address)
+    if version:
+        found["version"] = facets.dataset_version_dataset.DatasetVersionDatasetFacet(version)
+    return found
 
 
 def _job_name(recipe: Recipe) -> str:
