@@ -9,6 +9,7 @@ from features.embedding.embed import EmbedSettings, embed_missing
 from features.embedding.fingerprint import BackboneSettings
 from features.store import Writer
 from flows.console import progress
+from flows.lineage import writing
 from flows.quality import quality
 from flows.settings import Settings, load_settings
 from flows.steps import Step
@@ -41,6 +42,6 @@ def run_embed(writer: Writer, settings: Settings) -> Step:
 def embed(config: Path) -> Step:
     """Embeds what has no vector yet."""
     settings = load_settings(config)
-    with settings.open_store().writing("armorm embed") as writer:
+    with writing(settings, "armorm embed") as writer:
         quality(writer, settings.checks)
         return run_embed(writer, settings)

@@ -12,6 +12,7 @@ from armorm.stages import evaluate as stage
 from armorm.stages.report import load_report, write_report
 from features.embedding.fingerprint import fingerprint
 from features.store import Writer
+from flows.lineage import writing
 from flows.settings import Settings, load_settings
 from flows.steps import Step
 
@@ -47,5 +48,5 @@ def run_evaluate(writer: Writer, settings: Settings) -> Step:
 def evaluate(config: Path) -> Step:
     """Evaluates the newest model."""
     settings = load_settings(config)
-    with settings.open_store().writing("armorm evaluate") as writer:
+    with writing(settings, "armorm evaluate") as writer:
         return run_evaluate(writer, settings)

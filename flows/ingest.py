@@ -14,6 +14,7 @@ from features.ingest.dataset import DatasetFiles, forget_unconfigured, ingest_da
 from features.ingest.hub import download_dataset
 from features.store import Done, Writer
 from flows.console import progress, size
+from flows.lineage import writing
 from flows.quality import run_quality
 from flows.settings import Settings, load_settings
 from flows.steps import Step
@@ -72,7 +73,7 @@ def run_ingest(writer: Writer, settings: Settings) -> list[Step]:
 def ingest(config: Path) -> list[Step]:
     """Reads what has changed among the datasets of a configuration file."""
     settings = load_settings(config)
-    with settings.open_store().writing("armorm ingest") as writer:
+    with writing(settings, "armorm ingest") as writer:
         return run_ingest(writer, settings)
 
 

@@ -7,6 +7,7 @@ from prefect import flow, get_run_logger
 from flows.embed import run_embed
 from flows.evaluate import run_evaluate
 from flows.ingest import run_ingest
+from flows.lineage import writing
 from flows.settings import check_trainable, load_settings
 from flows.steps import Step
 from flows.train import run_train
@@ -17,7 +18,7 @@ def pipeline(config: Path) -> list[Step]:
     """From native files to an evaluated model."""
     settings = load_settings(config)
     check_trainable(settings)
-    with settings.open_store().writing("armorm run") as writer:
+    with writing(settings, "armorm run") as writer:
         steps = [
             *run_ingest(writer, settings),
             run_embed(writer, settings),

@@ -26,6 +26,7 @@ from features.hub import HubFiles
 from features.ingest.dataset import DatasetFiles
 from features.ingest.hub import DATA_FILES, parse_uri
 from features.objectives import in_order
+from features.openlineage import OpenLineageSettings
 from features.quality import Severity, read_checks
 from features.sources import SOURCES, complete_options, find_source
 from features.sources.base import Options, Source
@@ -149,6 +150,7 @@ class Settings(BaseSettings):
     decorrelation: Annotated[DecorrelationConfig, strict(DecorrelationConfig)] = DecorrelationConfig()
     gate: Annotated[GateConfig, strict(GateConfig)] = GateConfig()
     evaluation: Annotated[EvaluationConfig, strict(EvaluationConfig)] = EvaluationConfig()
+    openlineage: Annotated[OpenLineageSettings, strict(OpenLineageSettings)] = OpenLineageSettings()
 
     @classmethod
     def settings_customise_sources(

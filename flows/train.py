@@ -13,6 +13,7 @@ from armorm.stages.regress import regress
 from features.embedding.fingerprint import fingerprint
 from features.store import Done, Writer
 from flows.console import OnProgress, progress
+from flows.lineage import writing
 from flows.quality import run_quality
 from flows.settings import Settings, check_trainable, load_settings
 from flows.steps import Step
@@ -47,5 +48,5 @@ def train(config: Path) -> list[Step]:
     """Trains what has changed."""
     settings = load_settings(config)
     check_trainable(settings)
-    with settings.open_store().writing("armorm train") as writer:
+    with writing(settings, "armorm train") as writer:
         return [*run_quality(writer, settings), *run_train(writer, settings)]

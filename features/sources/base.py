@@ -6,6 +6,7 @@ out it drops. Ranges of ratings and the form of conversations are checked for al
 """
 
 import math
+import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar
@@ -155,7 +156,7 @@ class Rows:
         values: list[Any] = list(self.cells)
         for name in path:
             values = [value.get(name, MISSING) if type(value) is dict else MISSING for value in values]
-        if {*map(type, values)} <= {int, float} and all(map(math.isfinite, values)):
+        if {*map(type, values)} <= {int, float} and all(abs(value) <= sys.float_info.max for value in values):
             return [*map(float, values)]
         ratings = []
         for row, value in enumerate(values):

@@ -1,0 +1,33 @@
+"""What events say of a store and its stages that no recipe does. Without the client of OpenLineage."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+from urllib.parse import urlsplit, urlunsplit
+
+CONTAINER_BEFORE_HOST: Final = ("abfs", "abfss", "wasb", "wasbs")
+"""Schemes of addresses where `name@host` is a container and no user."""
+
+
+@dataclass(frozen=True, slots=True)
+class StageCode:
+    """Where a stage's code stands, and what it takes of the tables."""
+
+    module: str
+    splits: tuple[str, ...] = ()
+    """The splits of the tables that enter its result; none named means all of them."""
+
+
+def store_namespace(store: str | Path) -> str:
+    """The store's address as the namespace of its datasets: absolute, and without credentials."""
+    text = str(store)
+    return without_credentials(text) if "://" in text else Path(text).absolute().as_uri()
+
+
+def without_credentials(uri: str) -> str:
+    """An address without user, password, query and fragment: each of them may hold a secret."""
+    parts = urlsplit(uri)
+    user, at, host = parts.netloc.rpartition("@")
+    if at and parts.scheme in CONTAINER_BEFORE_HOST and ":" not in user:
+        host = parts.netloc
+    return urlunsplit((parts.scheme, host, parts.path.rstrip("/"), "", ""))
