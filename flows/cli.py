@@ -46,8 +46,12 @@ class QueryFormat(StrEnum):
 SHOWN_ROWS = 50
 """Of a difference between snapshots; JSON has all of them."""
 
+TRACED_ROWS = 10
+"""Of a trace, as a table."""
+
 Config = Annotated[Path, typer.Option("--config", "-c", help="The configuration file.")]
 As = Annotated[Format, typer.Option("--format", "-f", help="How to print.")]
+AsQuery = Annotated[QueryFormat, typer.Option("--format", "-f", help="How to print.")]
 DEFAULT_CONFIG = Path(CONFIG_NAME)
 
 
@@ -341,10 +345,62 @@ def diff(
 
 
 @app.command()
+def trace(
+    artifact: Annotated[str, typer.Argument(metavar="ID", help="The beginning of a model's or other artifact's id.")],
+    objective: Annotated[
+        str, typer.Option("--objective", "-o", help="List only the ratings behind the weights of this objective.")
+    ] = "",
+    rows: Annotated[
+        int | None, typer.Option("--rows", "-n", min=0, help="How many rows to list: 10 in a table, else all.")
+    ] = None,
+    texts: Annotated[bool, typer.Option("--texts", help="List the messages of each row with it.")] = False,
+    config: Config = DEFAULT_CONFIG,
+    format: AsQuery = QueryFormat.table,
+) -> None:
+    """Say what an artifact was made from, down to files and lines; exit code 1 if its training rows are others.
+
+    Example: `armorm trace 4f21c07a --objective helpsteer-verbosity --format csv`
+    """
+    from features.lineage.trace import trace as find
+    from flows.lineage import print_trace
+
+    shown = TRACED_ROWS if rows is None and format is QueryFormat.table else rows
+    found = find(_store(config), artifact, objective=objective or None, n_rows=shown, texts=texts)
+    if format is QueryFormat.json:
+        console.print_json(found.as_json())
+    elif format is QueryFormat.csv:
+        console.print_csv(found.rows.columns, found.rows.rows)
+    else:
+        print_trace(found)
+    if not found.agrees:
+        raise typer.Exit(1)
+
+
+@app.command()
+def impact(
+    key: Annotated[str, typer.Argument(help="Of a native row, conversation, prompt or pair: 8 hex digits or more.")],
+    config: Config = DEFAULT_CONFIG,
+    format: As = Format.table,
+) -> None:
+    """Say where a row stands, every artifact that saw it, and which models to retrain if it must be deleted.
+
+    Example: `armorm impact 5ac72064`
+    """
+    from features.lineage.impact import impact as find
+    from flows.lineage import print_impact
+
+    found = find(_store(config), key)
+    if format is Format.json:
+        console.print_json(found.as_json())
+    else:
+        print_impact(found)
+
+
+@app.command()
 def sql(
     query: Annotated[str, typer.Argument(help="One SELECT over the views; `SHOW TABLES` is `FROM duckdb_views()`.")],
     config: Config = DEFAULT_CONFIG,
-    format: Annotated[QueryFormat, typer.Option("--format", "-f", help="How to print.")] = QueryFormat.table,
+    format: AsQuery = QueryFormat.table,
 ) -> None:
     """Query the store, read-only.
 
