@@ -1,7 +1,7 @@
 """Which rows a stage was trained on, as one number that anybody can compute again.
 
 The keys of the rows, a line each, its fields escaped and joined by tabs, the lines sorted by their bytes: the digest is
-the SHA-256 of that text, as `LC_ALL=C sort | sha256sum` gives it.
+the SHA-256 of that text, as `LC_ALL=C sort -u | sha256sum` gives it.
 """
 
 import hashlib
@@ -18,8 +18,8 @@ KEYS: Final[Mapping[str, tuple[str, ...]]] = {
 }
 """Set of rows to the columns of its key: ratings that weights and alphas come from, reference responses, pairs."""
 
-ESCAPES: Final = {"\\": "\\\\", "\t": "\\t", "\n": "\\n"}
-"""In this order; they keep a tab or line break in a name from looking like the end of a field."""
+ESCAPES: Final = {"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"}
+"""In this order, as of tab-separated values; so no tab or line break in a name looks like the end of a field."""
 
 BLOCK_ROWS: Final = 65_536
 

@@ -396,6 +396,33 @@ def impact(
         print_impact(found)
 
 
+@app.command("forget")
+def forget_key(
+    key: Annotated[str, typer.Argument(help="Of a native row or a prompt: 8 hex digits of its id, or more.")],
+    reason: Annotated[str, typer.Option("--reason", "-r", help="Why, for the record.")],
+    config: Config = DEFAULT_CONFIG,
+    format: As = Format.table,
+) -> None:
+    """Leave a row or prompt out of all later snapshots; exit code 1 if a dataset that may hold it cannot be read again.
+
+    Example: `armorm forget 5ac72064 --reason "its author has asked for it"`
+    """
+    from flows.forget import forget as flow
+
+    load_settings(config)
+    console.quieten_prefect()
+    forgot = flow(config, key, reason)
+    if format is Format.json:
+        console.print_json(forgot.as_json())
+    else:
+        if forgot.steps:
+            _print_steps(list(forgot.steps), "why it ran")
+        for line in forgot.lines:
+            print(line)
+    if forgot.waiting:
+        raise typer.Exit(1)
+
+
 @app.command()
 def sql(
     query: Annotated[str, typer.Argument(help="One SELECT over the views; `SHOW TABLES` is `FROM duckdb_views()`.")],

@@ -69,6 +69,7 @@ def test_every_command_has_help_with_an_example(armorm: Run) -> None:
         "status",
         "trace",
         "impact",
+        "forget",
     ):
         result = armorm(command, "--help")
         assert result.returncode == 0
