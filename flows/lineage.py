@@ -37,6 +37,8 @@ def print_trace(found: Trace) -> None:
         console.print_table(columns, rows, title="The first of them")
         for record in found.rows.records:
             _print_texts(record)
+    if found.gone:
+        print(f"no snapshot holds these any more, so their rows cannot be told: {', '.join(found.gone)}")
     for check in found.checks:
         print(_told(check))
 

@@ -3,11 +3,14 @@
 from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field
 from itertools import chain, pairwise
-from typing import Any
+from typing import Any, Final
 
 from features.errors import NotInStore
 from features.store import Artifact, Run, Snapshot, Store
 from features.store.manifests import EMPTY
+
+ID_DIGITS: Final = 32
+"""Of an artifact's id; the SHA-256 of a native file has 64."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +28,12 @@ class Node:
     """The oldest snapshot that holds it."""
     last: int
     """The newest one."""
+
+    @property
+    def gone(self) -> list[str]:
+        """Names of inputs that are artifacts which no snapshot holds any more."""
+        ids = self.artifact.recipe.inputs
+        return [name for name, number in self.inputs.items() if number is None and len(ids[name]) == ID_DIGITS]
 
     @property
     def stage(self) -> str:
@@ -116,10 +125,13 @@ class _Reader:
         """The nodes, the oldest first."""
         makings = sorted(self.found, key=lambda making: (self.found[making][3], self.found[making][0].recipe.slot))
         numbers = {making: number for number, making in enumerate(makings)}
+        by_id = {id: number for (id, _), number in numbers.items()}
         nodes = {}
         for making, number in numbers.items():
             artifact, run, inputs, first, last = self.found[making]
-            of = {name: numbers.get(given) if given else None for name, given in inputs.items()}
+            ids = artifact.recipe.inputs
+            # The snapshot that it was committed to may have been collected: then any making of that content will do.
+            of = {name: numbers[given] if given else by_id.get(ids[name]) for name, given in inputs.items()}
             nodes[number] = Node(number, artifact, making[0], run, of, first, last)
         return Graph(nodes)
 

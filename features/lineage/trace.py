@@ -53,6 +53,11 @@ class Trace:
     """What it saw, what it was trained on first, each with its native file and line."""
 
     @property
+    def gone(self) -> list[str]:
+        """What it was made from, and no snapshot holds any more: rows of it cannot be told."""
+        return sorted({name for node in self.made_from if node.stage != "embed" for name in node.gone})
+
+    @property
     def agrees(self) -> bool:
         """Whether no set of rows differs from what is recorded."""
         return all(check.agrees is not False for check in self.checks)
@@ -67,6 +72,7 @@ class Trace:
         return {
             "artifact": self.node.as_json(),
             "agrees": self.agrees,
+            "gone": self.gone,
             "training_rows": [asdict(check) | {"agrees": check.agrees} for check in self.checks],
             "backbones": [dict(record) for record in self.backbones],
             "made_from": [node.as_json() for node in self.made_from],

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import shutil
 import tarfile
 from collections.abc import Callable
 from dataclasses import replace
@@ -262,11 +263,27 @@ def test_a_model_that_names_other_rows_is_found_out(history: tuple[Store, str, s
         "description": store.objects.put_bytes("json", description),
     }
     with store.writing("test") as writer:
-        forged = writer.commit(artifact.recipe, Made(objects)).artifact_id
+        forged = writer.commit(replace(artifact.recipe, slot="forged"), Made(objects)).artifact_id
+        writer.remove(["forged"])
     found = trace(store, forged)
     assert [check.name for check in found.checks if not check.agrees] == ["gate"]
     assert not found.agrees
     assert trace(store, second).agrees
+
+
+def test_what_was_collected_is_named(history: tuple[Store, str, str], tmp_path: Path) -> None:
+    """Of the snapshots, only some may be kept: what they hold is traced, and what is missing is said."""
+    store, first, second = history
+    shutil.copytree(store.root, tmp_path / "store")
+    kept = {node.artifact_id: node for node in read_graph(store).nodes.values() if node.stage == "model"}
+    for path in (tmp_path / "store" / "snapshots").iterdir():
+        if int(path.stem) not in (kept[first].last, store.head().number):
+            path.unlink()
+    found = trace(Store(tmp_path / "store"), second, n_rows=0)
+    assert (found.agrees, found.gone) == (True, [])
+    older = trace(Store(tmp_path / "store"), first, n_rows=0)
+    assert not older.agrees
+    assert "regress" in older.gone
 
 
 def test_a_store_of_the_first_format_can_be_traced(tmp_path: Path) -> None:
