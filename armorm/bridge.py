@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+import polars as pl
 
 from armorm.ridge import predict
 from features.catalog import connect
@@ -32,6 +33,8 @@ class RatedRows:
     split_N: Names
     n_contaminated: int
     """Rows left out because their prompt stands in an evaluation dataset, exactly or nearly."""
+    keys: pl.DataFrame
+    """One row a rating: dataset, source_row, conversation_id, objective, split."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +43,7 @@ class StoredPairs:
 
     pair_ids: Names
     datasets: Names
+    source_rows: Names
     subsets: Names
     prompt_ids: Names
     chosen_ids: Names
@@ -54,11 +58,33 @@ class StoredPairs:
         """`[P]` the pairs of a split, without the contaminated ones."""
         return np.asarray((self.split_P == split) & ~self.contaminated_P)
 
+    def keys(self, chosen_P: npt.NDArray[np.bool_]) -> pl.DataFrame:
+        """Of some pairs: dataset, source_row, pair_id, split."""
+        columns = {
+            "dataset": self.datasets,
+            "source_row": self.source_rows,
+            "pair_id": self.pair_ids,
+            "split": self.split_P,
+        }
+        return pl.DataFrame(
+            {name: values[chosen_P] for name, values in columns.items()}, dict.fromkeys(columns, pl.String)
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Responses:
+    """The rated responses of one dataset."""
+
+    conversation_ids: Names
+    """Distinct, in order."""
+    keys: pl.DataFrame
+    """One row for each native row that rates one: dataset, source_row, conversation_id."""
+
 
 def load_ratings(store: Store, objectives: Sequence[str]) -> RatedRows:
     """Ratings of the given objectives as a matrix, without rows whose prompt stands in an evaluation dataset."""
     with connect(store) as connection:
-        cells = connection.execute(
+        rows = connection.sql(
             """
             WITH rated AS (
                 SELECT *, split <> 'evaluation' AND prompt_id IN (SELECT prompt_id FROM contamination) AS contaminated
@@ -67,23 +93,26 @@ def load_ratings(store: Store, objectives: Sequence[str]) -> RatedRows:
             SELECT
                 contaminated,
                 dense_rank() OVER in_order - 1 AS place,
-                conversation_id, split, list_position(?, objective) - 1 AS objective, value
+                dataset, source_row, conversation_id, objective, split,
+                list_position(?, objective) - 1 AS column_number, value
             FROM rated
             WINDOW in_order AS (PARTITION BY contaminated ORDER BY dataset, source_row, conversation_id)
             ORDER BY contaminated, place
             """,
-            [list(objectives), list(objectives)],
-        ).fetchnumpy()
-    clean = ~cells["contaminated"].astype(bool)
-    place, first = np.unique(cells["place"][clean], return_index=True)
-    Y_NK = np.full((len(place), len(objectives)), np.nan)
-    Y_NK[cells["place"][clean], cells["objective"][clean]] = cells["value"][clean]
+            params=[list(objectives), list(objectives)],
+        ).to_arrow_table()
+    cells = pl.DataFrame(rows)
+    clean = cells.filter(~pl.col("contaminated"))
+    first = clean.unique("place", keep="first", maintain_order=True)
+    Y_NK = np.full((len(first), len(objectives)), np.nan)
+    Y_NK[clean["place"].to_numpy(), clean["column_number"].to_numpy()] = clean["value"].to_numpy()
     return RatedRows(
         objectives=tuple(objectives),
-        conversation_ids=cells["conversation_id"][clean][first],
+        conversation_ids=first["conversation_id"].to_numpy(),
         Y_NK=Y_NK,
-        split_N=cells["split"][clean][first],
-        n_contaminated=len(np.unique(cells["place"][~clean])),
+        split_N=first["split"].to_numpy(),
+        n_contaminated=cells.filter("contaminated")["place"].n_unique(),
+        keys=clean.select("dataset", "source_row", "conversation_id", "objective", "split"),
     )
 
 
@@ -92,8 +121,8 @@ def load_pairs(store: Store) -> StoredPairs:
     with connect(store) as connection:
         rows = connection.execute(
             """
-            SELECT pair_id, dataset, coalesce(subset, '') AS subset, p.prompt_id, chosen_id, rejected_id, split,
-                chosen.n_chars - rejected.n_chars AS n_chars_difference,
+            SELECT pair_id, dataset, source_row, coalesce(subset, '') AS subset, p.prompt_id, chosen_id, rejected_id,
+                split, chosen.n_chars - rejected.n_chars AS n_chars_difference,
                 split <> 'evaluation' AND p.prompt_id IN (SELECT prompt_id FROM contamination) AS contaminated
             FROM preferences AS p
             JOIN conversations AS chosen ON chosen.conversation_id = chosen_id
@@ -104,6 +133,7 @@ def load_pairs(store: Store) -> StoredPairs:
     return StoredPairs(
         pair_ids=rows["pair_id"],
         datasets=rows["dataset"],
+        source_rows=rows["source_row"],
         subsets=rows["subset"],
         prompt_ids=rows["prompt_id"],
         chosen_ids=rows["chosen_id"],
@@ -114,13 +144,14 @@ def load_pairs(store: Store) -> StoredPairs:
     )
 
 
-def load_responses(store: Store, dataset: str) -> Names:
-    """Ids of a dataset's distinct rated conversations: the reference responses of the decorrelation."""
+def load_responses(store: Store, dataset: str) -> Responses:
+    """A dataset's rated conversations: the reference responses of the decorrelation."""
     with connect(store) as connection:
-        rows = connection.execute(
-            "SELECT DISTINCT conversation_id FROM ratings WHERE dataset = ? ORDER BY 1", [dataset]
-        ).fetchnumpy()
-    return rows["conversation_id"]
+        rows = connection.sql(
+            "SELECT DISTINCT dataset, source_row, conversation_id FROM ratings WHERE dataset = ?", params=[dataset]
+        ).to_arrow_table()
+    keys = pl.DataFrame(rows)
+    return Responses(keys["conversation_id"].unique().sort().to_numpy(), keys)
 
 
 def predict_rewards(reader: FeatureReader, W_KD: Floats, conversation_ids: Names) -> Floats:

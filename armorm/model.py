@@ -30,7 +30,10 @@ from armorm.score import coefficients, contributions, score
 Floats = NDArray[np.floating]
 Json = dict[str, Any]
 
-FORMAT_VERSION: Final = 1
+FORMAT_VERSION: Final = 2
+READ_VERSIONS: Final = (1, FORMAT_VERSION)
+"""What can be read; the first has no `training_rows`."""
+
 TENSORS_FILE: Final = "model.safetensors"
 DESCRIPTION_FILE: Final = "model.json"
 
@@ -83,6 +86,8 @@ class RewardModel:
     metrics: Json
     inputs: Json
     """Ids of what the model was made of."""
+    training_rows: Json | None = None
+    """Set of rows that training saw -> their number and digest; None for a model of format version 1."""
 
     def __post_init__(self) -> None:
         for name in ("W_KD", "transform_KK"):
@@ -132,7 +137,11 @@ class RewardModel:
     def description(self) -> Json:
         """All that is no array, as JSON; figures that are not defined are null."""
         records = {name: getattr(self, name) for name in _RECORDS}
-        described: Json = jsonable({"format_version": FORMAT_VERSION, "gate": asdict(self.gate_config), **records})
+        # A model that was read in version 1 is written in it again: the same model gives the same bytes.
+        versioned: Json = {"format_version": 1}
+        if self.training_rows is not None:
+            versioned = {"format_version": FORMAT_VERSION, "training_rows": self.training_rows}
+        described: Json = jsonable({**versioned, "gate": asdict(self.gate_config), **records})
         return described
 
     def to_bytes(self) -> tuple[bytes, bytes]:
@@ -150,9 +159,10 @@ class RewardModel:
         try:
             described = json.loads(description)
             version = described.get("format_version")
-            if version != FORMAT_VERSION:
+            if version not in READ_VERSIONS:
                 raise ModelError(
-                    f"got format version {version}; expected {FORMAT_VERSION}; load it with the release that wrote it"
+                    f"got format version {version}; expected {' or '.join(map(str, READ_VERSIONS))}; load it with the "
+                    "release that wrote it"
                 )
             arrays = load_tensors(tensors)
             gate_state = {name.removeprefix("gating."): a for name, a in arrays.items() if name.startswith("gating.")}
@@ -162,6 +172,7 @@ class RewardModel:
                 gate_state=gate_state,
                 gate_config=GateConfig(**described["gate"]),
                 beta=float(arrays["beta"][0]),
+                training_rows=described["training_rows"] if version > 1 else None,
                 **{name: described[name] for name in _RECORDS},
             )
         except (ValueError, TypeError, AttributeError, LookupError, SafetensorError) as error:

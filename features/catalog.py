@@ -23,7 +23,7 @@ from features.store import Artifact, Snapshot, Store
 from features.tables import SCHEMAS, check_parquet
 
 if TYPE_CHECKING:
-    from duckdb import DuckDBPyConnection, Statement
+    from duckdb import DuckDBPyConnection, DuckDBPyRelation, Statement
 
 VIEWS: Final = Path(__file__).parent.parent / "sql" / "views"
 
@@ -88,6 +88,11 @@ class Catalog:
         self.mount(sql)
         with self.own_errors():
             return self.connection.execute(sql, parameters)
+
+    def sql(self, sql: str, params: object = None) -> "DuckDBPyRelation":
+        """A query as a relation, whose rows can be had as Arrow, polars or numpy."""
+        self.mount(sql)
+        return self.connection.sql(sql, params=params)
 
     def mount(self, sql: str) -> None:
         """Checks the files under every view that a text names, and puts them there."""

@@ -51,8 +51,7 @@ class Connection:
 
     def sql(self, query: str, parameters: object = None) -> "DuckDBPyRelation":
         """A query over the views as a relation: shown when it stands last in a cell; `.df()`, `.arrow()`, `.pl()`."""
-        self._catalog.mount(query)
-        return self._catalog.connection.sql(query, params=parameters)
+        return self._catalog.sql(query, parameters)
 
     def polars(self, query: str, parameters: object = None) -> pl.DataFrame:
         """The rows of a query as a frame."""

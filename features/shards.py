@@ -5,7 +5,7 @@ which vector stands where, in Parquet: what only asks for ids, tokens or norms n
 vector is found without reading the others.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -15,11 +15,12 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pyarrow import ipc
 
 from features.errors import NotInStore, StoreError
-from features.store import Artifact, ObjectRef, Snapshot, Store, canonical_json
+from features.store import Artifact, Made, ObjectRef, Snapshot, Store, canonical_json
 from features.tables import check_format, check_parquet, write_parquet
 
 FORMAT: Final = 2
@@ -92,7 +93,29 @@ def write_shard(
         pa.array(norms_N.astype(np.float32)),
         pa.FixedSizeListArray.from_arrays(pa.array(stored_ND.reshape(-1)), vectors_ND.shape[1]),
     ]
-    table = pa.Table.from_arrays(columns, schema=_schema(backbone_id, record, vectors_ND.shape[1], vector_type))
+    schema = _schema(backbone_id, record, vectors_ND.shape[1], vector_type)
+    return _put(store, pa.Table.from_arrays(columns, schema=schema))
+
+
+def shard_without(store: Store, artifact: Artifact, ids: Collection[tuple[str, str]]) -> Made | None:
+    """A shard with some of its vectors left out, by kind and id; None where none would be left."""
+    table = open_shard(store, artifact.objects["shard"])
+    names = zip(table["kind"].to_pylist(), table["id"].to_pylist(), strict=True)
+    kept = table.filter(pa.array([name not in ids for name in names], pa.bool_()))
+    if not len(kept):
+        return None
+    n_tokens = pc.sum(kept.filter(pc.equal(kept["kind"], "conversation"))["n_tokens"]).as_py() or 0
+    summary = {**artifact.summary, "rows": len(kept), "tokens": n_tokens}
+    return Made(_put(store, kept.combine_chunks()), summary)
+
+
+def slot_of(backbone_id: str, shard: ObjectRef) -> str:
+    """Where a shard stands in a snapshot."""
+    return f"{SLOT}/{backbone_id}/{shard.sha256[:16]}"
+
+
+def _put(store: Store, table: pa.Table) -> dict[str, ObjectRef]:
+    """Keeps a table of vectors, and its index."""
 
     def write(path: Path) -> None:
         with pa.OSFile(str(path), "wb") as sink, ipc.new_file(sink, table.schema) as writer:

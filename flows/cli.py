@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from flows import console
+from flows.commands import lineage as lineage_commands
 from flows.commands import store as store_commands
-from flows.options import DEFAULT_CONFIG, As, At, Config, Format, QueryFormat, existing_store
+from flows.options import DEFAULT_CONFIG, As, AsQuery, At, Config, Format, QueryFormat, existing_store
 from flows.profiles import Profile, configuration
 from flows.settings import CONFIG_NAME, ConfigError, load_settings
 
@@ -26,6 +27,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
 )
+app.add_typer(lineage_commands.app)
 app.add_typer(store_commands.app)
 
 
@@ -142,7 +144,7 @@ def plan(config: Config = DEFAULT_CONFIG, format: As = Format.table) -> None:
             for f in planned.files
         ],
     )
-    _print_steps(planned.steps, "why it would run")
+    console.print_steps(planned.steps, "why it would run")
 
 
 @app.command()
@@ -330,7 +332,7 @@ def sql(
     ] = "",
     time_limit: Annotated[float, typer.Option("--time-limit", min=0, help="Seconds that it may take.")] = 300.0,
     config: Config = DEFAULT_CONFIG,
-    format: Annotated[QueryFormat, typer.Option("--format", "-f", help="How to print.")] = QueryFormat.table,
+    format: AsQuery = QueryFormat.table,
 ) -> None:
     """Query the store, read-only.
 
@@ -411,11 +413,7 @@ def _run(flow: Callable[[Path], Any], config: Path, format: Format, *, with_repo
         reported = {"report": asdict(report), "report_path": str(where)} if report else {}
         console.print_json({"steps": [asdict(step) for step in steps]} | reported)
         return
-    _print_steps(steps, "why it ran")
+    console.print_steps(steps, "why it ran")
     if report:
         console.print_report(report)
         print(f"report: {where}")
-
-
-def _print_steps(steps: list["Step"], why: str) -> None:
-    console.print_table(["stage", why, "what"], [(s.name, s.reason or "up to date", s.what) for s in steps])

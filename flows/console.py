@@ -27,6 +27,7 @@ from armorm.errors import ArmormError
 from armorm.report import Cell, Report, jsonable, shown
 from features.errors import FeatureStoreError
 from flows.settings import ConfigError
+from flows.steps import Step
 
 EXPECTED_ERRORS = (ArmormError, FeatureStoreError, OSError)
 """What the user can do something about, a full disk for one: one line, no traceback."""
@@ -85,6 +86,11 @@ def print_table(columns: list[str], rows: Sequence[tuple[Cell, ...]], *, title: 
     for row in rows:
         table.add_row(*(escape(shown(cell)) for cell in row))
     out.print(table)
+
+
+def print_steps(steps: Sequence[Step], why: str) -> None:
+    """What stages did or would do, and why."""
+    print_table(["stage", why, "what"], [(s.name, s.reason or "up to date", s.what) for s in steps])
 
 
 def size(n_bytes: int) -> str:

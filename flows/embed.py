@@ -9,7 +9,7 @@ from features.embedding.embed import EmbedSettings, embed_missing
 from features.embedding.fingerprint import BackboneSettings
 from features.store import Writer
 from flows.console import progress
-from flows.lineage import writing
+from flows.observers import writing
 from flows.quality import quality
 from flows.settings import Settings, load_settings
 from flows.steps import Step

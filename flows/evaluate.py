@@ -12,7 +12,7 @@ from armorm.stages import evaluate as stage
 from armorm.stages.report import load_report, write_report
 from features.embedding.fingerprint import fingerprint
 from features.store import Writer
-from flows.lineage import writing
+from flows.observers import writing
 from flows.settings import Settings, load_settings
 from flows.steps import Step
 

@@ -14,7 +14,7 @@ from features.ingest.dataset import DatasetFiles, forget_unconfigured, ingest_da
 from features.ingest.hub import download_dataset
 from features.store import Done, Writer
 from flows.console import progress, size
-from flows.lineage import writing
+from flows.observers import writing
 from flows.quality import run_quality
 from flows.settings import Settings, load_settings
 from flows.steps import Step

@@ -27,6 +27,7 @@ class QueryFormat(StrEnum):
 
 Config = Annotated[Path, typer.Option("--config", "-c", help="The configuration file.")]
 As = Annotated[Format, typer.Option("--format", "-f", help="How to print.")]
+AsQuery = Annotated[QueryFormat, typer.Option("--format", "-f", help="How to print.")]
 At = Annotated[
     str,
     typer.Option("--at", help="A snapshot: `head`, `previous`, a tag, a number, the beginning of its id, or a date."),

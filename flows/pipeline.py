@@ -7,7 +7,7 @@ from prefect import flow, get_run_logger
 from flows.embed import run_embed
 from flows.evaluate import run_evaluate
 from flows.ingest import run_ingest
-from flows.lineage import writing
+from flows.observers import writing
 from flows.settings import check_trainable, load_settings
 from flows.steps import Step
 from flows.train import run_train

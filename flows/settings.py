@@ -25,6 +25,7 @@ from features.errors import HubError, InputError
 from features.hub import HubFiles
 from features.ingest.dataset import DatasetFiles
 from features.ingest.hub import DATA_FILES, parse_uri
+from features.ingest.normalise import Rules
 from features.objectives import in_order
 from features.openlineage import OpenLineageSettings
 from features.quality import Severity, read_checks
@@ -198,6 +199,13 @@ class Settings(BaseSettings):
             origin=origin,
             definition=asdict(form) if form else {},
         )
+
+    def rules(self) -> dict[str, Rules]:
+        """How the rows of each configured dataset are read."""
+        return {
+            name: Rules(section.source(name), section.options(name), self.split, section.share, section.split)
+            for name, section in self.datasets.items()
+        }
 
     def hub_patterns(self, name: str) -> Sequence[str]:
         """Which files of a dataset's repository on the Hub are read."""

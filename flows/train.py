@@ -13,7 +13,7 @@ from armorm.stages.regress import regress
 from features.embedding.fingerprint import fingerprint
 from features.store import Done, Writer
 from flows.console import OnProgress, progress
-from flows.lineage import writing
+from flows.observers import writing
 from flows.quality import run_quality
 from flows.settings import Settings, check_trainable, load_settings
 from flows.steps import Step

@@ -13,9 +13,10 @@ from armorm.stages import regress
 from armorm.stages.common import put_record, put_tensors, read_tensors, stage_artifact, stage_recipe
 from features.shards import FeatureReader
 from features.store import Done, Made, Store, Writer
+from features.training_rows import row_set
 
 STAGE = "decorrelate"
-STAGE_VERSION = 1
+STAGE_VERSION = 2
 
 
 def decorrelate(writer: Writer, backbone_id: str, config: DecorrelationConfig) -> Done:
@@ -27,17 +28,20 @@ def decorrelate(writer: Writer, backbone_id: str, config: DecorrelationConfig) -
 
     def make() -> Made:
         responses = load_responses(store, config.reference)
-        if not len(responses):
+        if not len(responses.conversation_ids):
             raise DecorrelationError(
                 f"got reference {config.reference}, of which the store has no rated responses; "
                 "expected a rated dataset; configure it, or set [decorrelation] reference"
             )
         objectives, W_KD = regress.read_regression(store)
-        rewards_NK = predict_rewards(FeatureReader(store, backbone_id), W_KD, responses)
+        rewards_NK = predict_rewards(FeatureReader(store, backbone_id), W_KD, responses.conversation_ids)
         found = find_penalties(rewards_NK, objectives, nuisance=config.nuisance, correlation=config.correlation)
         columns = zip(objectives, found.lambda_K, found.before_K, found.after_K, strict=True)
         rows = [dict(zip(("objective", "lambda", "before", "after"), column, strict=True)) for column in columns]
-        record = {"decorrelation": asdict(config) | {"n_responses": len(responses), "objectives": rows}}
+        record = {
+            "decorrelation": asdict(config) | {"n_responses": len(rewards_NK), "objectives": rows},
+            "training_rows": asdict(row_set("decorrelation", responses.keys)),
+        }
         objects = {
             "tensors": put_tensors(store, {"transform_KK": found.transform_KK}),
             "record": put_record(store, record),

@@ -15,9 +15,10 @@ from armorm.stages.common import put_record, put_tensors, stage_recipe
 from features import contamination
 from features.shards import FeatureReader
 from features.store import Done, Made, Writer
+from features.training_rows import row_set
 
 STAGE = "gate"
-STAGE_VERSION = 1
+STAGE_VERSION = 2
 
 
 def train_gate(
@@ -59,6 +60,7 @@ def train_gate(
         record = {
             "gate": {"n_pairs": len(training), "beta": fit.beta, "curve": [asdict(point) for point in fit.curve]},
             "contaminated_pairs": n_contaminated,
+            "training_rows": asdict(row_set("gate", stored.keys(stored.usable("train")))),
         }
         line = f"{config.steps} steps on {len(training)} pairs, beta {fit.beta:.1f}"
         if n_contaminated:

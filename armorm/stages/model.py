@@ -10,7 +10,10 @@ from armorm.stages.common import Json, read_record, read_tensors, stage_artifact
 from features.store import Artifact, Done, Made, Recipe, Snapshot, Store, Writer
 
 STAGE = "model"
-STAGE_VERSION = 1
+STAGE_VERSION = 2
+
+ROW_SETS = {"regression": regress.STAGE, "decorrelation": decorrelate.STAGE, "gate": gate.STAGE}
+"""Each set of rows that a model was trained on, and the stage that saw it."""
 
 
 def assemble(writer: Writer, backbone_id: str) -> Done:
@@ -23,6 +26,7 @@ def assemble(writer: Writer, backbone_id: str) -> Done:
 
     def make() -> Made:
         records = {stage: read_record(store, part) for stage, part in parts.items()}
+        training_rows = {name: records[stage].pop("training_rows") for name, stage in ROW_SETS.items()}
         objectives, W_KD = regress.read_regression(store)
         model = RewardModel(
             objectives=objectives,
@@ -37,6 +41,7 @@ def assemble(writer: Writer, backbone_id: str) -> Done:
             backbone=dict(backbone.recipe.parameters),
             scales=_scales(snapshot, objectives),
             metrics={name: value for record in records.values() for name, value in record.items()},
+            training_rows=training_rows,
             inputs={name: id for part in parts.values() for name, id in part.recipe.inputs.items()} | inputs,
         )
         tensors, description = model.to_bytes()

@@ -4,6 +4,7 @@ from dataclasses import asdict
 
 import numpy as np
 import numpy.typing as npt
+import polars as pl
 
 from armorm.bridge import load_ratings
 from armorm.config import RegressionConfig
@@ -13,9 +14,13 @@ from features import contamination
 from features.inventory import stored_objectives
 from features.shards import FeatureReader
 from features.store import Done, Made, Store, Writer
+from features.training_rows import row_set
 
 STAGE = "regress"
-STAGE_VERSION = 1
+STAGE_VERSION = 2
+
+SEEN_SPLITS = ("train", "validation")
+"""Whose ratings the weights depend on: they are fitted to the first, and their alphas chosen on the second."""
 
 
 def regress(writer: Writer, backbone_id: str, config: RegressionConfig) -> Done:
@@ -36,11 +41,13 @@ def regress(writer: Writer, backbone_id: str, config: RegressionConfig) -> Done:
         X_ND = FeatureReader(store, backbone_id).gather("conversation", rated.conversation_ids.tolist())
         masks = {f"{split}_N": rated.split_N == split for split in ("train", "validation", "test")}
         fit = fit_ridge(X_ND, rated.Y_NK, objectives=objectives, alphas=config.alphas, **masks)
+        seen = rated.keys.filter(pl.col("objective").is_in(fit.objectives), pl.col("split").is_in(SEEN_SPLITS))
         record = {
             "objectives": fit.objectives,
             "regression": [asdict(report) for report in fit.reports],
             "untrained": fit.untrained,
             "contaminated_ratings": rated.n_contaminated,
+            "training_rows": asdict(row_set("regression", seen)),
         }
         line = f"{len(fit.objectives)} objectives fitted on {len(X_ND)} rated rows"
         if rated.n_contaminated:

@@ -14,7 +14,7 @@ from features.conversation import Conversation
 from features.embedding.fingerprint import BackboneSettings, Fingerprint, fingerprint
 from features.embedding.plan import plan_batches, plan_sequences
 from features.records import encode_record
-from features.shards import SLOT, Feature, VectorType, write_shard
+from features.shards import SLOT, Feature, VectorType, slot_of, write_shard
 from features.store import Made, Recipe, Snapshot, Store, Writer
 from features.store.artifacts import why_stale
 
@@ -269,7 +269,7 @@ def _commit_shard(
 ) -> None:
     objects = write_shard(writer.store, marks.backbone_id, marks.record, features, vector_type=vector_type)
     recipe = Recipe(
-        slot=f"{SLOT}/{marks.backbone_id}/{objects['shard'].sha256[:16]}",
+        slot=slot_of(marks.backbone_id, objects["shard"]),
         stage=STAGE,
         version=STAGE_VERSION,
         parameters={},

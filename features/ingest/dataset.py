@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 
 from features.conversation import SplitFractions
 from features.errors import DatasetError, NativeFileError
+from features.forgotten import Forgotten, read_forgotten
 from features.ingest.merge import merge, merge_rejects, native_rows
 from features.ingest.native import Chunk, decode, file_sha256, find_files, read_chunks, relative_name
 from features.ingest.normalise import CANDIDATES, OUTCOMES, Rules, normalise, rated_schema
@@ -73,7 +74,7 @@ def ingest_dataset(
         NativeFileError: a file is missing or broken beyond one row.
     """
     files = data_files(dataset)
-    rules = Rules(dataset.source, dataset.options, splits, dataset.share, dataset.split)
+    rules = rules_of(dataset, splits, read_forgotten(writer.store))
     stamps = [_stamp(file) for file in files]
 
     def make() -> Made:
@@ -85,7 +86,12 @@ def ingest_dataset(
                     raise NativeFileError(file, "got a file that changed while it was read; expected none; run again")
             return _merge(writer.store, rules, dataset, outcomes, folder, in_order)
 
-    return writer.ensure(_recipe(dataset, files, splits), make)
+    return writer.ensure(_recipe(dataset, files, rules), make)
+
+
+def rules_of(dataset: DatasetFiles, splits: SplitFractions, forgotten: Forgotten) -> Rules:
+    """How the dataset's rows are to be read."""
+    return Rules(dataset.source, dataset.options, splits, dataset.share, dataset.split, forgotten)
 
 
 def forget_unconfigured(writer: Writer, configured: Collection[str]) -> list[str]:
@@ -96,16 +102,17 @@ def forget_unconfigured(writer: Writer, configured: Collection[str]) -> list[str
     return gone
 
 
-def _recipe(dataset: DatasetFiles, files: list[Path], splits: SplitFractions) -> Recipe:
+def _recipe(dataset: DatasetFiles, files: list[Path], rules: Rules) -> Recipe:
     hashes = sorted((file.name if dataset.source.named_files else "", file_sha256(file)) for file in files)
     given = {"share": dataset.share if dataset.share < 1 else None, "split of all": dataset.split}
     return Recipe(
         slot=f"{STAGE}/{dataset.source.name}",
         stage=STAGE,
         version=STAGE_VERSION,
-        parameters={"dataset": dataset.source.name, "options": dict(dataset.options), "split": asdict(splits)}
+        parameters={"dataset": dataset.source.name, "options": dict(dataset.options), "split": asdict(rules.splits)}
         | {name: value for name, value in given.items() if value is not None}
-        | ({"definition": json.loads(canonical_json(dict(dataset.definition)))} if dataset.definition else {}),
+        | ({"definition": json.loads(canonical_json(dict(dataset.definition)))} if dataset.definition else {})
+        | rules.forgotten.parameter,
         inputs={f"file {number} {name}".rstrip(): sha256 for number, (name, sha256) in enumerate(hashes, start=1)},
     )
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
+import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -23,6 +24,7 @@ from features.conversation import (
     conversation_ids,
     position,
 )
+from features.forgotten import REASON, Forgotten
 from features.ingest.native import NativeRow, source_row_id
 from features.objectives import Scale
 from features.sources.base import Fault, Numbers, Options, Pairs, Rated, Record, Refused, Rows, Source
@@ -62,6 +64,8 @@ class Rules:
     """Share of the prompts that are kept, chosen by a hash: the same prompts in all datasets."""
     split: str | None = None
     """The split of all rows, where it is not to follow from each prompt's hash."""
+    forgotten: Forgotten = field(default_factory=Forgotten)
+    """Rows and prompts that nothing is kept of."""
 
     @property
     def evaluation(self) -> bool:
@@ -87,6 +91,8 @@ def normalise(rules: Rules, native: Sequence[NativeRow], *, file: str) -> Tables
     records = [_checked(record, rules.source.scales) for record in rules.source.parse(rows, rules.options)]
     name = f"{Path(file).name}:".encode() if rules.source.named_files else b""
     batch = _Batch(rules, rows, [source_row_id(name + row.raw) for row in native])
+    if rules.forgotten:
+        batch.drop_forgotten(records)
     if rules.share < 1:
         batch.drop_outside_share(records)
     rated = [batch.rated(record) for record in records if isinstance(record, Rated)]
@@ -147,6 +153,17 @@ class _Batch:
     """Conversation to its prompt's id and its messages."""
     kept: set[int] = field(default_factory=set)
     """Native rows that gave a rating or a pair."""
+
+    def drop_forgotten(self, records: Sequence[Record]) -> None:
+        """Drops rows that are to be forgotten, whatever else is wrong with them: a reject would keep their text."""
+        rows = {row for row, id in enumerate(self.source_rows) if id in self.rules.forgotten.rows}
+        for record in records if self.rules.forgotten.prompts else ():
+            sides = (record.conversations,) if isinstance(record, Rated) else (record.chosen, record.rejected)
+            for row, conversations in enumerate(zip(*sides, strict=True)):
+                if any(self._is_forgotten(messages) for messages in conversations):
+                    rows.add(record.rows.place[row][0])
+        for row in rows:
+            self.rows.faults[row] = Fault("dropped", REASON)
 
     def drop_outside_share(self, records: Sequence[Record]) -> None:
         """Drops the native rows whose prompt is not in the share that is wanted."""
@@ -261,6 +278,12 @@ class _Batch:
             if id not in self.used:
                 self.used[id] = self._prompt_id(messages), messages
         return ids
+
+    def _is_forgotten(self, messages: Conversation) -> bool:
+        try:
+            return self._prompt_id(messages) in self.rules.forgotten.prompts
+        except orjson.JSONEncodeError:  # text that is no Unicode has no id, and was never kept but as a reject
+            return False
 
     def _prompt_id(self, messages: Conversation) -> str:
         prompt = messages[:-1]

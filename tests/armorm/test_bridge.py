@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from armorm.bridge import load_pairs, load_ratings
+from armorm.bridge import load_pairs, load_ratings, load_responses
 from features.contamination import ContaminationSettings, find_contamination
 from features.conversation import conversation_id, single_turn
 from features.store import Store, Writer
@@ -41,3 +41,20 @@ def test_ratings_of_evaluation_prompts_are_left_out_and_counted(store: Store, wr
     assert rated.n_contaminated == 2
     assert rated.conversation_ids.tolist() == [conversation_id(single_turn(OTHER, "chosen"))]
     assert np.array_equal(rated.Y_NK, [[0.5]])
+    assert rated.keys.rows() == [("mine", "r2", *rated.conversation_ids, OBJECTIVE, "train")]
+
+
+def test_each_array_comes_with_the_keys_of_its_rows(store: Store, writer: Writer) -> None:
+    """One answer that two native rows rate is one response, and both rows are named."""
+    mine = Dataset("mine")
+    for row in ("r1", "r2"):
+        mine.rate(row, single_turn(OTHER, "chosen"), 3)
+        mine.prefer(f"p-{row}", "chosen", row)
+    mine.commit(writer)
+    responses, pairs = load_responses(store, "mine"), load_pairs(store)
+    id = conversation_id(single_turn(OTHER, "chosen"))
+    assert responses.conversation_ids.tolist() == [id]
+    assert sorted(responses.keys.rows()) == [("mine", "r1", id), ("mine", "r2", id)]
+    second = pairs.keys(pairs.source_rows == "p-r2")
+    assert second.rows() == [("mine", "p-r2", pairs.pair_ids[pairs.source_rows == "p-r2"][0], "train")]
+    assert pairs.keys(pairs.usable("test")).columns == second.columns

@@ -1,6 +1,7 @@
 """The reward model as a value: one formula, the same bytes for the same model, one-line errors."""
 
 import json
+import tarfile
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,10 @@ from armorm.config import GateConfig
 from armorm.errors import ModelError, ModelFolderError
 from armorm.gate import Gate
 from armorm.model import DESCRIPTION_FILE, FORMAT_VERSION, TENSORS_FILE
+from armorm.stages.model import load_model
+from features.store import Store
 
+GOLDEN = Path(__file__).parent.parent / "golden" / "store-1.tar.xz"
 D, K = 6, 3
 CONFIG = GateConfig(hidden_dim=5, n_hidden=2)
 
@@ -43,6 +47,7 @@ def model(rng: np.random.Generator) -> RewardModel:
         scales={"helpful": {"helpsteer": {"lo": 0, "hi": 4}}},
         metrics={"regression": [{"objective": "helpful", "test_r2": 0.5}], "note": "é"},
         inputs={"regress": "a1", "gate": "b2"},
+        training_rows={"gate": {"n_rows": 7, "sha256": "c3"}},
     )
 
 
@@ -66,6 +71,29 @@ def test_saved_and_loaded_it_is_the_same_model(model: RewardModel, rng: np.rando
     X_ND, H_ND = rng.normal(size=(2, 9, D))
     np.testing.assert_array_equal(loaded.score_features(X_ND, H_ND).score, model.score_features(X_ND, H_ND).score)
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["model"], "nothing unfinished is left behind"
+
+
+def test_a_model_of_the_first_format_loads_and_keeps_its_bytes(model: RewardModel) -> None:
+    """It says nothing of the rows that training saw."""
+    older = replace(model, training_rows=None)
+    tensors, description = older.to_bytes()
+    described = json.loads(description)
+    assert (described["format_version"], "training_rows" in described) == (1, False)
+    loaded = RewardModel.from_bytes(tensors, description)
+    assert loaded.training_rows is None
+    assert loaded.to_bytes() == (tensors, description)
+    assert json.loads(model.to_bytes()[1])["training_rows"] == {"gate": {"n_rows": 7, "sha256": "c3"}}
+
+
+def test_the_model_of_an_older_store_loads(tmp_path: Path) -> None:
+    with tarfile.open(GOLDEN) as archive:
+        archive.extractall(tmp_path, filter="data")
+    store = Store(tmp_path / "store")
+    artifact = store.find("model")
+    loaded = load_model(store, artifact)
+    assert loaded.training_rows is None
+    kept = tuple(store.objects.read_bytes(artifact.objects[name]) for name in ("tensors", "description"))
+    assert loaded.to_bytes() == kept
 
 
 def test_equal_models_give_equal_bytes(model: RewardModel) -> None:
@@ -145,7 +173,7 @@ def test_what_cannot_be_loaded_is_said_in_one_line(model: RewardModel, tmp_path:
         (folder / DESCRIPTION_FILE).write_text(json.dumps(json.loads(description) | changes))
 
     describe(format_version=99)
-    assert "format version 99; expected 1" in message()
+    assert "format version 99; expected 1 or 2" in message()
     describe(objectives=["helpful", "verbose"])
     assert "gating.layers.2.bias of shape (3,); expected (2,)" in message()
     describe(gate={"hidden_dim": 5, "surprise": 1})

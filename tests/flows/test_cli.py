@@ -5,11 +5,13 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from features.sources import SOURCES
+from features.store import Made, Store
 from flows.pipeline import pipeline
 from tests.flows.conftest import write_config
 
@@ -65,6 +67,9 @@ def test_every_command_has_help_with_an_example(armorm: Run) -> None:
         "sql",
         "score",
         "status",
+        "trace",
+        "impact",
+        "forget",
     ):
         result = armorm(command, "--help")
         assert result.returncode == 0
@@ -130,6 +135,40 @@ def test_plan_says_what_a_run_would_do(armorm: Run) -> None:
     gone = json.loads(armorm("plan", "--format", "json", ARMORM_DATASETS__HELPSTEER__PATH="nowhere").stdout)
     assert "got no such file or folder" in gone["files"][0]["problem"]
     assert "up to date" in armorm("plan").stdout
+
+
+def test_trace_and_impact_lead_to_each_other(armorm: Run) -> None:
+    """Each names the other's id, and both say so in words."""
+    (model,) = (a for a in json.loads(armorm("status", "--format", "json").stdout)["artifacts"] if a["slot"] == "model")
+    id = model["artifact"]
+    found = json.loads(armorm("trace", id, "--rows", "1", "--format", "json").stdout)
+    assert found["agrees"]
+    assert [check["name"] for check in found["training_rows"]] == ["regression", "decorrelation", "gate"]
+    (row,) = found["rows"]
+    assert json.loads(armorm("impact", row["native_row"], "--format", "json").stdout)["retrain"] == [id]
+    said = armorm("impact", row["native_row"]).stdout
+    assert f"to retrain if it must be deleted, wherever they were copied to: {id}" in said
+    table = armorm("trace", id, "--texts", "--rows", "2", "--objective", row["objective"]).stdout
+    assert "the very rows that are recorded" in table
+    assert "  user: " in table
+    lines = armorm("trace", id, "--objective", row["objective"], "--format", "csv").stdout.splitlines()
+    assert lines[0].startswith("stage,usage,trained_on,dataset,source_row,native_row,file,line")
+    assert "got artifact nothing" in refused(armorm("trace", "nothing"))
+
+
+def test_trace_of_a_model_that_names_other_rows_fails(armorm: Run, home: Path) -> None:
+    store = Store(home / "store")
+    artifact = store.find("model")
+    description = json.loads(store.objects.read_bytes(artifact.objects["description"]))
+    description["training_rows"]["gate"]["n_rows"] += 1
+    objects = {**artifact.objects, "description": store.objects.put_bytes("json", json.dumps(description).encode())}
+    with store.writing("test") as writer:
+        forged = writer.commit(replace(artifact.recipe, slot="forged"), Made(objects)).artifact_id
+        writer.remove(["forged"])
+    result = armorm("trace", forged)
+    assert result.returncode == 1
+    assert "gate: " in result.stdout
+    assert "NOT what is recorded" in result.stdout
 
 
 def test_quality_lists_the_checks_and_shows_what_one_has_found(armorm: Run) -> None:

@@ -11,7 +11,7 @@ from features.catalog import query
 from features.errors import InputError
 from features.openlineage import OpenLineageSettings
 from features.store import Store
-from flows.lineage import observers, stages
+from flows.observers import observers, stages
 from flows.pipeline import pipeline
 from flows.profiles import template
 from flows.settings import ConfigError, Settings, load_settings

@@ -1,0 +1,170 @@
+"""`forget`: no later snapshot holds a native row or a prompt, nor is anything made of it.
+
+A dataset that holds none of it keeps its tables: it is known without reading that they would come out the same.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import groupby
+from typing import Final
+
+from features.catalog import empty_connection, mount, parquet_paths
+from features.errors import InputError
+from features.forgotten import REASON, Entry, Forgotten, Kind, forgotten_of, make_list, read_entries
+from features.ingest.native import Chunk, decode
+from features.ingest.normalise import Rules, normalise
+from features.lineage.graph import read_graph
+from features.lineage.impact import KINDS, Impact, Key, impact
+from features.lineage.relations import relations
+from features.shards import shard_without, slot_of
+from features.store import Artifact, Made, Recipe, Store, Writer
+from features.store.store import utc_now
+
+FETCH_ROWS: Final = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Forgetting:
+    """What was forgotten, and what that asks for."""
+
+    entry: Entry
+    before: Impact
+    """What it had touched by then; the models to retrain among it."""
+    affected: Sequence[str]
+    """Datasets whose tables hold it, or may: they have to be read again."""
+
+
+def forget(writer: Writer, key: str, reason: str, rules: Mapping[str, Rules]) -> Forgetting:
+    """Puts a native row or a prompt on the list of what every ingest leaves out.
+
+    The same commit tells every dataset that holds none of it that the list has changed. Those that hold it are stale
+    from then on, and the next ingest of their files leaves it out.
+
+    Args:
+        writer: the store's writer.
+        key: the beginning of its id, 8 hex digits or more.
+        reason: why, for the record.
+        rules: how the rows of each configured dataset are read.
+
+    Raises:
+        InputError: the key is of something else, or no key.
+        NotInStore: the store knows none, or several.
+    """
+    store = writer.store
+    before = impact(store, key)
+    entry = Entry(_kind(before), before.key.id, reason, utc_now())
+    known = read_entries(store)
+    entries = [*known, *([] if (entry.kind, entry.id) in {(e.kind, e.id) for e in known} else [entry])]
+    holders = {sight.node.artifact_id for sight in before.sights if sight.ways.keys() - {"ingest dropped"}}
+    affected, untouched = [], list[tuple[Recipe, Made]]()
+    for name, artifact in store.head().within("ingest").items():
+        up_to_date = artifact.recipe.parameters.get("forgotten") == forgotten_of(known).parameter.get("forgotten")
+        holds = artifact.artifact_id in holders or _may_refuse(store, artifact, rules.get(name), entry)
+        if up_to_date and not holds:
+            untouched.append((_told(artifact.recipe, forgotten_of(entries)), _as_it_is(artifact)))
+        else:
+            affected.append(name)
+    writer.commit_all([make_list(store, entries), *untouched])
+    return Forgetting(entry, before, affected)
+
+
+@dataclass(frozen=True, slots=True)
+class LeftVector:
+    """A vector of a text that no table of the newest snapshot holds any more."""
+
+    slot: str
+    """Of the shard."""
+    kind: str
+    id: str
+
+
+def left_vectors(store: Store, key: Key) -> list[LeftVector]:
+    """Vectors in the newest snapshot whose texts were those of a row or prompt, and are no other row's now."""
+    graph, number = read_graph(store), store.head().number
+    current = {n for n, node in graph.nodes.items() if node.last == number}
+    held = " OR ".join(f"{column} = $id" for column in KINDS[key.kind])
+    with relations(store, graph.nodes.values()) as connection:
+        rows = connection.execute(
+            f"""
+            WITH
+                mine AS (
+                    SELECT unnest(['conversation', 'conversation', 'prompt']) AS kind,
+                        unnest([conversation_id, other_id, prompt_id]) AS id
+                    FROM items WHERE {held}
+                ),
+                others AS (
+                    SELECT unnest(['conversation', 'prompt']) AS kind, unnest([conversation_id, prompt_id]) AS id
+                    FROM stored_conversations WHERE list_contains($current, node)
+                )
+            SELECT DISTINCT node, kind, id
+            FROM stored_vectors SEMI JOIN mine USING (kind, id) ANTI JOIN others USING (kind, id)
+            WHERE list_contains($current, node) ORDER BY ALL
+            """,
+            {"id": key.id, "current": sorted(current)},
+        ).fetchall()
+    return [LeftVector(graph.nodes[node].artifact.recipe.slot, kind, id) for node, kind, id in rows]
+
+
+def replace_shards(writer: Writer, left: Sequence[LeftVector]) -> None:
+    """Puts shards without these vectors in the place of those that hold them, in one commit."""
+    artifacts = writer.store.head().artifacts
+    changes = []
+    for slot in sorted({vector.slot for vector in left}):
+        shard = artifacts[slot]
+        without = {(vector.kind, vector.id) for vector in left if vector.slot == slot}
+        if made := shard_without(writer.store, shard, without):
+            changes.append((replace(shard.recipe, slot=slot_of(slot.split("/")[1], made.objects["shard"])), made))
+    writer.commit_all(changes, remove={vector.slot for vector in left})
+
+
+def _kind(found: Impact) -> Kind:
+    if found.key.kind == "row":
+        return "row"
+    if found.key.kind == "prompt":
+        return "prompt"
+    rows = sorted({place["source_row"] for place in found.places.records})
+    raise InputError(
+        f"got {found.key.kind} {found.key.id}; expected a native row or a prompt; forget its rows: {', '.join(rows)}"
+    )
+
+
+def _may_refuse(store: Store, artifact: Artifact, rules: Rules | None, entry: Entry) -> bool:
+    """Whether a refused row, which is kept as it stood, may have the prompt: the dataset's rules are asked, if any.
+
+    By its id a refused row is known to `impact`.
+    """
+    if entry.kind == "row":
+        return False
+    if rules is None:
+        return True
+    asking = replace(rules, forgotten=forgotten_of([entry]))
+    for file, raws in _refused(store, artifact):
+        rows = decode(Chunk(file, 1, len(raws), raws, 0))
+        if REASON in normalise(asking, rows, file=file)["native_rows"]["reason"].to_pylist():
+            return True
+    return False
+
+
+def _refused(store: Store, artifact: Artifact) -> Iterator[tuple[str, list[bytes]]]:
+    """Refused native rows, some of one file at a time."""
+    with empty_connection() as connection:
+        for table in ("rejects", "native_rows"):
+            mount(connection, table, table, parquet_paths(store, [artifact], table))
+        cursor = connection.execute(
+            """
+            SELECT min(file), raw FROM rejects JOIN native_rows USING (dataset, source_row)
+            GROUP BY source_row, raw ORDER BY 1
+            """
+        )
+        while rows := cursor.fetchmany(FETCH_ROWS):
+            for file, of_file in groupby(rows, key=lambda row: str(row[0])):
+                yield file, [raw.encode() for _, raw in of_file]
+
+
+def _told(recipe: Recipe, forgotten: Forgotten) -> Recipe:
+    """The recipe as it is with the new list."""
+    return replace(recipe, parameters={**recipe.parameters, **forgotten.parameter})
+
+
+def _as_it_is(artifact: Artifact) -> Made:
+    return Made(artifact.objects, artifact.summary, artifact.provenance)

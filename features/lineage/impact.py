@@ -1,0 +1,158 @@
+"""`impact`: from a row, a prompt, a conversation or a pair to every artifact that saw it."""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from features.catalog import QueryResult
+from features.errors import InputError, NotInStore
+from features.lineage.graph import Graph, Node, read_graph
+from features.lineage.relations import ITEM, relations
+from features.store import Store
+
+if TYPE_CHECKING:
+    from duckdb import DuckDBPyConnection
+
+KINDS: Final[Mapping[str, tuple[str, ...]]] = {
+    "row": ("native_row",),
+    "conversation": ("conversation_id", "other_id"),
+    "prompt": ("prompt_id",),
+    "pair": ("pair_id",),
+}
+"""What a key may be of, and the columns of `seen` that hold it."""
+
+MIN_DIGITS: Final = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """What is asked for."""
+
+    kind: str
+    """One of `KINDS`."""
+    id: str
+    """32 hex digits."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sight:
+    """An artifact that saw it."""
+
+    node: Node
+    ways: Mapping[str, int]
+    """Stage and use, e.g. `regress train`, to the number of its ratings, pairs and native rows."""
+    trained_on: bool
+    """Whether weights depend on it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Impact:
+    """What a key has touched."""
+
+    key: Key
+    places: QueryResult
+    """Native files and lines where it stands or stood, with the first and the last snapshot that says so."""
+    sights: Sequence[Sight]
+    """In the order in which the artifacts were made."""
+
+    @property
+    def retrain(self) -> list[Node]:
+        """The models whose weights depend on it."""
+        return [sight.node for sight in self.sights if sight.node.stage == "model" and sight.trained_on]
+
+    def as_json(self) -> dict[str, Any]:
+        """For a program."""
+        return {
+            "kind": self.key.kind,
+            "id": self.key.id,
+            "places": self.places.records,
+            "artifacts": [
+                of.node.as_json() | {"ways": dict(of.ways), "trained_on": of.trained_on} for of in self.sights
+            ],
+            "retrain": [node.artifact_id for node in self.retrain],
+        }
+
+
+def impact(store: Store, key: str) -> Impact:
+    """Everything in any snapshot that saw a native row, a conversation, a prompt or a pair.
+
+    Args:
+        store: whose snapshots are searched, all of them.
+        key: the beginning of its id, 8 hex digits or more.
+
+    Raises:
+        InputError: the key is no such thing.
+        NotInStore: the store knows none, or several.
+    """
+    if not re.fullmatch(f"[0-9a-f]{{{MIN_DIGITS},32}}", key):
+        raise InputError(
+            f"got key {key}; expected {MIN_DIGITS} to 32 hex digits of a source_row, conversation_id, prompt_id or "
+            "pair_id; see the views `native_rows`, `ratings` and `preferences`"
+        )
+    graph = read_graph(store)
+    with relations(store, graph.nodes.values()) as connection:
+        found = find_key(connection, key)
+        return impact_of(connection, graph, found)
+
+
+def find_key(connection: "DuckDBPyConnection", prefix: str) -> Key:
+    """What an id begins so.
+
+    Raises:
+        NotInStore: nothing does, or several do.
+    """
+    columns = [(kind, column) for kind, columns in KINDS.items() for column in columns]
+    ids = " UNION ".join(f"SELECT '{kind}' AS kind, {column} AS id FROM items" for kind, column in columns)
+    rows = connection.execute(
+        f"""
+        SELECT kind, id FROM ({ids} UNION SELECT kind, id FROM stored_vectors UNION
+            SELECT 'row', source_row FROM stored_native_rows)
+        WHERE starts_with(id, ?) ORDER BY ALL
+        """,
+        [prefix],
+    ).fetchall()
+    if len(rows) != 1:
+        listed = ", ".join(f"{kind} {id}" for kind, id in rows[:5])
+        raise NotInStore(
+            f"got key {prefix}, of which the store has {len(rows)}"
+            + (
+                f" ({listed}{', ..' if len(rows) > 5 else ''}); expected one; give more digits"
+                if rows
+                else "; expected the beginning of one id; see the views `native_rows`, `ratings` and `preferences`"
+            )
+        )
+    return Key(*rows[0])
+
+
+def impact_of(connection: "DuckDBPyConnection", graph: Graph, key: Key) -> Impact:
+    """The impact of one key, over relations of all artifacts."""
+    held = " OR ".join(f"{column} = $id" for column in KINDS[key.kind])
+    rows = connection.execute(
+        f"""
+        SELECT node, stage || ' ' || usage, count(DISTINCT {ITEM}), bool_or(trained_on) FROM seen WHERE {held}
+        GROUP BY ALL ORDER BY ALL
+        """,
+        {"id": key.id},
+    ).fetchall()
+    ways: dict[int, dict[str, int]] = {}
+    for node, way, n_items, _ in rows:
+        ways.setdefault(node, {})[way] = n_items
+    trained = {node for node, _, _, trained_on in rows if trained_on}
+    sights = [Sight(graph.nodes[node], ways[node], node in trained) for node in sorted(ways)]
+    return Impact(key, _places(connection, held, key), sights)
+
+
+def _places(connection: "DuckDBPyConnection", held: str, key: Key) -> QueryResult:
+    cursor = connection.execute(
+        f"""
+        SELECT
+            dataset, source_row, file, line, outcome, reason,
+            min(first) AS first_snapshot, max(last) AS last_snapshot
+        FROM stored_native_rows JOIN stored_nodes USING (node)
+        SEMI JOIN (SELECT dataset, native_row AS source_row FROM items WHERE {held}) AS item USING (dataset, source_row)
+        GROUP BY ALL ORDER BY ALL
+        """,
+        {"id": key.id},
+    )
+    return QueryResult([column[0] for column in cursor.description or []], cursor.fetchall())

@@ -1,0 +1,103 @@
+"""The tables of some artifacts under the views of `sql/lineage/`: every row says whose it is."""
+
+import json
+from collections.abc import Collection, Iterable
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from features.catalog import empty_connection, parquet_paths
+from features.lineage.graph import Node
+from features.records import read_record
+from features.shards import open_shard
+from features.store import Artifact, Store
+from features.tables import SCHEMAS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from duckdb import DuckDBPyConnection
+
+VIEWS: Final = Path(__file__).parent.parent.parent / "sql" / "lineage"
+ORDER: Final = ("places", "items", "used", "seen")
+"""Of the views: each reads those before it."""
+
+ITEM: Final = "(dataset, source_row, outcome, conversation_id, objective, pair_id)"
+"""What counts as one in `items`, whatever native rows it comes from."""
+
+NODE: Final = pa.field("node", pa.int64())
+
+
+@contextmanager
+def relations(store: Store, nodes: Collection[Node]) -> "Iterator[DuckDBPyConnection]":
+    """A DuckDB connection with the views of `sql/lineage/`, and `stored_*` under them, of these artifacts.
+
+    Every object that is read is checked against its checksum.
+    """
+    with empty_connection() as connection:
+        for table in SCHEMAS:
+            _mount(connection, store, nodes, table)
+        connection.register("stored_nodes", _nodes(store, nodes))
+        connection.register("stored_edges", _edges(nodes))
+        connection.register("stored_vectors", _vectors(store, nodes))
+        for name in ORDER:
+            connection.execute((VIEWS / f"{name}.sql").read_text())
+        yield connection
+
+
+def _mount(connection: "DuckDBPyConnection", store: Store, nodes: Iterable[Node], table: str) -> None:
+    """The rows of a canonical table with their artifact; a file that several artifacts share is read once."""
+    held = [(path, node.number) for node in nodes for path in parquet_paths(store, [node.artifact], table)]
+    if not held:
+        connection.register(f"stored_{table}", pa.schema([NODE, *SCHEMAS[table]]).empty_table())
+        return
+    paths, numbers = zip(*held, strict=True)
+    connection.register(f"files_{table}", pa.table({"filename": paths, "node": pa.array(numbers, NODE.type)}))
+    connection.read_parquet(sorted(set(paths)), filename=True).create_view(f"rows_{table}")
+    connection.execute(
+        f"CREATE VIEW stored_{table} AS "
+        f"SELECT node, * EXCLUDE (node, filename) FROM rows_{table} JOIN files_{table} USING (filename)"
+    )
+
+
+def _nodes(store: Store, nodes: Iterable[Node]) -> pa.Table:
+    """What each artifact is, in which snapshots; of a training stage, also its JSON record."""
+    rows = [
+        {"node": n.number, "stage": n.stage, "first": n.first, "last": n.last, "record": _record(store, n)}
+        for n in nodes
+    ]
+    columns = {"stage": pa.string(), "first": pa.int64(), "last": pa.int64(), "record": pa.string()}
+    return pa.Table.from_pylist(rows, pa.schema([NODE, *columns.items()]))
+
+
+def _record(store: Store, node: Node) -> str | None:
+    ref = node.artifact.objects.get("record") if node.stage in ("regress", "decorrelate") else None
+    return json.dumps(read_record(store, ref)) if ref else None
+
+
+def _edges(nodes: Iterable[Node]) -> pa.Table:
+    """What each artifact was made from."""
+    pairs = {(node.number, number) for node in nodes for number in node.inputs.values() if number is not None}
+    rows = [{"node": node, "input_node": number} for node, number in sorted(pairs)]
+    return pa.Table.from_pylist(rows, pa.schema([NODE, ("input_node", NODE.type)]))
+
+
+def _vectors(store: Store, nodes: Iterable[Node]) -> pa.Table:
+    """Which texts each shard holds vectors of."""
+    schema = pa.schema([NODE, ("kind", pa.string()), ("id", pa.string())])
+    tables = [schema.empty_table()]
+    for node in nodes:
+        if node.stage == "embed":
+            ids = _index(store, node.artifact)
+            tables.append(ids.add_column(0, NODE, pa.repeat(pa.scalar(node.number, NODE.type), len(ids))).cast(schema))
+    return pa.concat_tables(tables)
+
+
+def _index(store: Store, shard: Artifact) -> pa.Table:
+    """Kind and id of a shard's vectors."""
+    if "index" not in shard.objects:  # of a store of format 1
+        return open_shard(store, shard.objects["shard"]).select(["kind", "id"])
+    return pq.read_table(store.objects.path(shard.objects["index"]), columns=["kind", "id"])

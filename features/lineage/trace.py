@@ -1,0 +1,199 @@
+"""`trace`: from an artifact to all that made it, down to the native file and line of each row."""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+import polars as pl
+
+from features.catalog import QueryResult
+from features.errors import NotInStore
+from features.lineage.graph import Graph, Node, read_graph
+from features.lineage.relations import ITEM, relations
+from features.records import read_record
+from features.store import Store
+from features.training_rows import KEYS, RowSet, row_set
+
+if TYPE_CHECKING:
+    from duckdb import DuckDBPyConnection
+
+SEEN_BY: Final = {"regression": "regress", "decorrelation": "decorrelate", "gate": "gate"}
+"""Set of rows to the stage that was trained on it."""
+
+IN_ORDER: Final = f"list_position({list(SEEN_BY.values())}, stage)"
+"""As the stages follow each other."""
+
+
+@dataclass(frozen=True, slots=True)
+class RowCheck:
+    """A set of rows that training saw: as it is recorded, and as it comes out of the tables."""
+
+    name: str
+    recorded: RowSet | None
+    """None where the artifact is older than these records."""
+    found: RowSet
+
+    @property
+    def agrees(self) -> bool | None:
+        """Whether both are the same; None where nothing is recorded."""
+        return None if self.recorded is None else self.recorded == self.found
+
+
+@dataclass(frozen=True, slots=True)
+class Trace:
+    """Where an artifact comes from."""
+
+    node: Node
+    made_from: Sequence[Node]
+    """The artifact and its ancestors, in the order in which they were made."""
+    checks: Sequence[RowCheck]
+    datasets: QueryResult
+    """A row for each dataset, stage and use: how many rows, of which files, under which licence."""
+    rows: QueryResult
+    """What it saw, what it was trained on first, each with its native file and line."""
+
+    @property
+    def gone(self) -> list[str]:
+        """What it was made from, and no snapshot holds any more: rows of it cannot be told."""
+        return sorted({name for node in self.made_from if node.stage != "embed" for name in node.gone})
+
+    @property
+    def agrees(self) -> bool:
+        """Whether no set of rows differs from what is recorded."""
+        return all(check.agrees is not False for check in self.checks)
+
+    @property
+    def backbones(self) -> list[Mapping[str, Any]]:
+        """The records of the backbones among the ancestors."""
+        return [node.artifact.summary for node in self.made_from if node.stage == "backbone"]
+
+    def as_json(self) -> dict[str, Any]:
+        """For a program."""
+        return {
+            "artifact": self.node.as_json(),
+            "agrees": self.agrees,
+            "gone": self.gone,
+            "training_rows": [asdict(check) | {"agrees": check.agrees} for check in self.checks],
+            "backbones": [dict(record) for record in self.backbones],
+            "made_from": [node.as_json() for node in self.made_from],
+            "datasets": self.datasets.records,
+            "rows": self.rows.records,
+        }
+
+
+def trace(
+    store: Store, id_prefix: str, *, objective: str | None = None, n_rows: int | None = None, texts: bool = False
+) -> Trace:
+    """Everything that an artifact was made from.
+
+    Args:
+        store: whose snapshots are searched, all of them.
+        id_prefix: the beginning of the artifact's id.
+        objective: list only the ratings that the weights of this objective were fitted to and chosen by.
+        n_rows: how many rows to list; all by default.
+        texts: list the messages of each row with it.
+
+    Raises:
+        NotInStore: no such artifact, or it was not trained on such an objective.
+    """
+    graph = read_graph(store)
+    node = graph.find(id_prefix)
+    with relations(store, needed(graph, node)) as connection:
+        connection.execute("CREATE TEMP TABLE traced AS FROM seen WHERE node = ?", [node.number])
+        checks = list(_checks(store, node, connection))
+        if objective is not None:
+            _keep_objective(connection, objective)
+        datasets, rows = _datasets(connection, graph), _rows(connection, n_rows, texts=texts)
+    return Trace(node, graph.ancestors(node.number), checks, datasets, rows)
+
+
+def needed(graph: Graph, node: Node) -> list[Node]:
+    """The artifacts whose tables say what this one saw. Vectors count for a shard alone, whose texts may stand in any
+    version of a dataset."""
+    if node.stage == "embed":
+        return [node, *(other for other in graph.nodes.values() if other.stage == "ingest")]
+    return graph.ancestors(node.number, without=("embed",))
+
+
+def recorded_rows(store: Store, node: Node) -> dict[str, RowSet]:
+    """The sets of rows that a model or a training stage says it has seen; none for an older one."""
+    objects = node.artifact.objects
+    if node.stage == "model":
+        described = json.loads(store.objects.read_bytes(objects["description"])).get("training_rows") or {}
+    else:
+        of_stage = {name: "record" for name, stage in SEEN_BY.items() if stage == node.stage}
+        described = {
+            name: read_record(store, objects[record]).get("training_rows") for name, record in of_stage.items()
+        }
+    return {name: RowSet(**given) for name, given in described.items() if given}
+
+
+def _checks(store: Store, node: Node, connection: "DuckDBPyConnection") -> Iterator[RowCheck]:
+    recorded = recorded_rows(store, node)
+    for name, stage in SEEN_BY.items():
+        if node.stage in ("model", stage):
+            columns = ", ".join("usage AS split" if column == "split" else column for column in KEYS[name])
+            found = connection.sql(
+                f"SELECT DISTINCT {columns} FROM traced WHERE trained_on AND stage = ?", params=[stage]
+            )
+            yield RowCheck(name, recorded.get(name), row_set(name, pl.DataFrame(found.to_arrow_table())))
+
+
+def _keep_objective(connection: "DuckDBPyConnection", objective: str) -> None:
+    known = connection.execute(
+        "SELECT DISTINCT objective FROM traced WHERE trained_on AND stage = 'regress'"
+    ).fetchall()
+    if objective not in (names := sorted(name for (name,) in known)):
+        listed = ", ".join(names) or "none, as it is no regression or model"
+        raise NotInStore(
+            f"got objective {objective}; expected one that the artifact was trained on: {listed}; correct it"
+        )
+    connection.execute("DELETE FROM traced WHERE NOT trained_on OR objective IS DISTINCT FROM ?", [objective])
+
+
+def _datasets(connection: "DuckDBPyConnection", graph: Graph) -> QueryResult:
+    rows = connection.execute(
+        f"""
+        SELECT
+            source, dataset, stage, usage, count(DISTINCT {ITEM}), count(DISTINCT native_row),
+            list_sort(list(DISTINCT file) FILTER (file IS NOT NULL))
+        FROM traced LEFT JOIN places USING (source, dataset, native_row, outcome)
+        GROUP BY source, dataset, stage, usage ORDER BY {IN_ORDER}, dataset, usage, source
+        """
+    ).fetchall()
+    columns = ["dataset", "stage", "usage", "rows", "native_rows", "files", "upstream", "revision", "licence"]
+    return QueryResult(columns, [(*row[1:], *_origin(graph.nodes[row[0]].artifact.summary)) for row in rows])
+
+
+def _origin(summary: Mapping[str, Any]) -> tuple[Any, ...]:
+    return summary.get("upstream"), summary.get("origin", {}).get("revision"), summary.get("licence")
+
+
+def _rows(connection: "DuckDBPyConnection", n_rows: int | None, *, texts: bool) -> QueryResult:
+    columns, joins = "", ""
+    if texts:
+        columns = ", answer.messages, other.messages AS other_messages"
+        joins = """
+            LEFT JOIN texts AS answer USING (source, conversation_id)
+            LEFT JOIN texts AS other ON other.source = traced.source AND other.conversation_id = other_id
+        """
+    cursor = connection.execute(
+        f"""
+        WITH
+            rated AS (SELECT node AS source, * EXCLUDE (node, prompt_id, split) FROM stored_ratings),
+            texts AS (SELECT node AS source, conversation_id, messages FROM stored_conversations)
+        SELECT
+            stage, usage, trained_on, traced.dataset, traced.source_row, native_row, file, line,
+            traced.conversation_id, other_id, pair_id, traced.objective, raw, value {columns}
+        FROM traced
+        LEFT JOIN places USING (source, dataset, native_row, outcome)
+        LEFT JOIN rated USING (source, dataset, source_row, conversation_id, objective)
+        {joins}
+        ORDER BY trained_on DESC, {IN_ORDER}, traced.dataset, traced.source_row, traced.conversation_id,
+            traced.objective, pair_id, native_row, usage
+        LIMIT ?
+        """,
+        [n_rows],
+    )
+    return QueryResult([column[0] for column in cursor.description or []], cursor.fetchall())

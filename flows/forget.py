@@ -1,0 +1,82 @@
+"""The forget flow: a row or prompt goes on the list, and the datasets that hold it are read again without it."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from prefect import flow, get_run_logger
+
+from features.errors import InputError
+from features.lineage.forget import Forgetting, LeftVector, left_vectors, replace_shards
+from features.lineage.forget import forget as put_on_list
+from features.store import Writer
+from flows.ingest import fetch_dataset, ingest_one
+from flows.observers import writing
+from flows.settings import Settings, load_settings
+from flows.steps import Step
+from flows.tracing import to_retrain
+
+
+@dataclass(frozen=True, slots=True)
+class Forgot:
+    """What was done, and what is left to do."""
+
+    forgotten: Forgetting
+    steps: Sequence[Step]
+    """Datasets that were read again."""
+    waiting: Mapping[str, str]
+    """Datasets that still hold it, or may, and why they could not be read again."""
+    vectors: Sequence[LeftVector]
+    """Vectors of its texts, which were taken out of their shards."""
+
+    @property
+    def lines(self) -> list[str]:
+        """For a person."""
+        entry = self.forgotten.entry
+        lines = [f"{entry.kind} {entry.id}: left out of every ingest from now on ({entry.reason})"]
+        lines += [f"{name} may still hold it ({why}); run `armorm ingest`" for name, why in self.waiting.items()]
+        if self.vectors:
+            shards = len({vector.slot for vector in self.vectors})
+            lines.append(f"{len(self.vectors)} vectors of its texts were taken out of {shards} shards")
+        lines.append(to_retrain(self.forgotten.before.retrain))
+        return [*lines, "older snapshots keep it until `armorm gc` has collected them"]
+
+    def as_json(self) -> dict[str, Any]:
+        """For a program."""
+        entry = self.forgotten.entry
+        return {
+            "kind": entry.kind,
+            "id": entry.id,
+            "reason": entry.reason,
+            "ingested": [step.name.removeprefix("ingest ") for step in self.steps],
+            "waiting": dict(self.waiting),
+            "vectors": [{"slot": of.slot, "kind": of.kind, "id": of.id} for of in self.vectors],
+            "retrain": [node.artifact_id for node in self.forgotten.before.retrain],
+        }
+
+
+@flow
+def forget(config: Path, key: str, reason: str) -> Forgot:
+    """Forgets one native row or prompt."""
+    settings = load_settings(config)
+    with writing(settings, "armorm forget") as writer:
+        found = put_on_list(writer, key, reason, settings.rules())
+        steps, waiting = list[Step](), dict[str, str]()
+        for name in found.affected:
+            try:
+                steps.append(_ingest_again(writer, settings, name))
+            except InputError as error:
+                waiting[name] = str(error)
+                get_run_logger().warning(f"ingest {name}: not read again: {error}")
+        left = left_vectors(writer.store, found.before.key)
+        replace_shards(writer, left)
+        return Forgot(found, steps, waiting, left)
+
+
+def _ingest_again(writer: Writer, settings: Settings, name: str) -> Step:
+    if name not in settings.datasets:
+        raise InputError("it is no longer configured, and leaves with the next ingest")
+    uri = settings.datasets[name].uri
+    fetched = fetch_dataset(name, uri, settings.hub_patterns(name)) if uri else None
+    return ingest_one(writer, settings.dataset(name, fetched), settings.split)

@@ -1,0 +1,38 @@
+-- used: what a regression, a decorrelation or a gate read of the data, and for what. Weights depend on it (`trained_on`)
+-- where it is of `train` or a `reference`, or in the regression, whose alphas are chosen so, of `validation`; all else
+-- gave figures only.
+-- grain: one row of `items` and stage that read it; of the decorrelation, one rated response of a native row
+-- key: node, dataset, source_row, native_row, conversation_id, objective, pair_id
+CREATE VIEW used AS
+WITH
+    read AS NOT MATERIALIZED (
+        SELECT node, stage, record, items.*
+        FROM stored_nodes JOIN stored_edges USING (node) JOIN items ON source = input_node
+        WHERE stage IN ('regress', 'decorrelate', 'gate') AND outcome = 'kept'
+    ),
+    left_out AS NOT MATERIALIZED (
+        SELECT DISTINCT edge.node, prompt_id
+        FROM stored_edges AS edge JOIN stored_contamination AS found ON found.node = input_node
+    ),
+    fitted AS (
+        SELECT node, unnest(from_json(record -> 'objectives', '["VARCHAR"]')) AS objective
+        FROM stored_nodes WHERE stage = 'regress'
+    ),
+    clean AS NOT MATERIALIZED (FROM read ANTI JOIN left_out USING (node, prompt_id))
+SELECT
+    node, stage, split AS usage, split IN ('train', 'validation') AS trained_on,
+    source, dataset, source_row, native_row, outcome, prompt_id, conversation_id, other_id, objective, pair_id
+FROM clean SEMI JOIN fitted USING (node, objective)
+WHERE split IN ('train', 'validation', 'test')
+UNION ALL
+SELECT
+    node, stage, split, split = 'train',
+    source, dataset, source_row, native_row, outcome, prompt_id, conversation_id, other_id, objective, pair_id
+FROM clean
+WHERE stage = 'gate' AND split IN ('train', 'validation') AND pair_id IS NOT NULL
+UNION ALL
+SELECT DISTINCT
+    node, stage, 'reference', true,
+    source, dataset, source_row, native_row, outcome, prompt_id, conversation_id, other_id, NULL, pair_id
+FROM read
+WHERE stage = 'decorrelate' AND objective IS NOT NULL AND dataset = (record -> 'decorrelation' ->> 'reference');

@@ -1,0 +1,326 @@
+"""Lineage: `trace` gives the very rows that training saw, and `impact` agrees with it on every row and artifact."""
+
+import gzip
+import json
+import shutil
+import tarfile
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from armorm.config import DecorrelationConfig, EvaluationConfig, GateConfig, RegressionConfig
+from armorm.stages import model as model_stage
+from armorm.stages.decorrelate import decorrelate
+from armorm.stages.evaluate import evaluate
+from armorm.stages.gate import train_gate
+from armorm.stages.regress import regress
+from features.contamination import ContaminationSettings, find_contamination
+from features.conversation import SplitFractions, conversation_id, single_turn
+from features.embedding.embed import EmbedSettings, embed_missing
+from features.embedding.fingerprint import BackboneSettings
+from features.errors import InputError, NotInStore
+from features.ingest.dataset import DatasetFiles, ingest_dataset
+from features.ingest.native import read_rows, source_row_id
+from features.lineage.graph import read_graph
+from features.lineage.impact import Key, impact, impact_of
+from features.lineage.relations import relations
+from features.lineage.trace import needed, trace
+from features.quality import check_quality
+from features.sample import write_sample
+from features.sources import complete_options, find_source
+from features.store import Made, Store, Writer
+from tests.features import tiny
+
+GOLDEN = Path(__file__).parent.parent / "golden" / "store-1.tar.xz"
+NAMES = ("helpsteer", "ultrafeedback", "beavertails-30k", "hh-rlhf", "rewardbench")
+GATE = GateConfig(hidden_dim=4, n_hidden=1, steps=3, batch_size=16)
+
+Seen = set[tuple[int, str, str]]
+"""Node, dataset and native row."""
+
+
+def ingest(writer: Writer, name: str, path: Path) -> None:
+    source = find_source(name)
+    ingest_dataset(writer, DatasetFiles(source, path, complete_options(source, {})), splits=SplitFractions())
+
+
+def run(writer: Writer, data: Path, backbone: Path) -> str:
+    """The whole line; gives the model's id."""
+    for name in NAMES:
+        ingest(writer, name, data / name)
+    check_quality(writer, {})
+    find_contamination(writer, ContaminationSettings())
+    embedded = embed_missing(writer, BackboneSettings(str(backbone)), EmbedSettings(shard_conversations=256))
+    regress(writer, embedded.backbone_id, RegressionConfig(alphas=(1.0, 10.0)))
+    decorrelate(writer, embedded.backbone_id, DecorrelationConfig())
+    train_gate(writer, embedded.backbone_id, GATE)
+    model = model_stage.assemble(writer, embedded.backbone_id).artifact.artifact_id
+    evaluate(writer, embedded.backbone_id, EvaluationConfig(n_resamples=10))
+    return model
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("lineage")
+
+
+@pytest.fixture(scope="module")
+def safety(home: Path) -> Path:
+    """The file that changes between the two models."""
+    write_sample(home / "data", scale=0.03)
+    (file,) = (path for path in (home / "data" / "beavertails-30k").rglob("*") if path.is_file())
+    return file
+
+
+@pytest.fixture(scope="module")
+def history(home: Path, safety: Path) -> tuple[Store, str, str]:
+    """A store, the model of its first run, and that of its second, for which a dataset lost every third row."""
+    store, backbone = Store(home / "store"), tiny.write_backbone(home / "backbone")
+    with store.writing("first") as writer:
+        first = run(writer, home / "data", backbone)
+    lines = gzip.decompress(safety.read_bytes()).splitlines(keepends=True)
+    safety.write_bytes(gzip.compress(b"".join(line for number, line in enumerate(lines) if number % 3)))
+    with store.writing("second") as writer:
+        second = run(writer, home / "data", backbone)
+    assert first != second
+    return store, first, second
+
+
+def test_trace_reproduces_what_each_model_names(history: tuple[Store, str, str]) -> None:
+    """Also of a model that no slot of the newest snapshot holds."""
+    store, *models = history
+    found = [trace(store, model, n_rows=0) for model in models]
+    for of in found:
+        assert {check.name: check.agrees for check in of.checks} == dict.fromkeys(
+            ("regression", "decorrelation", "gate"), True
+        )
+        assert all(check.found.n_rows for check in of.checks)
+        assert {"regress", "decorrelate", "gate", "embed", "backbone", "ingest"} < {n.stage for n in of.made_from}
+        assert [record["hidden_size"] for record in of.backbones] == [32]
+        for node in of.made_from:
+            if node.stage in ("regress", "decorrelate", "gate"):
+                (check,) = trace(store, node.artifact_id, n_rows=0).checks
+                assert check.agrees
+    first, second = ({check.name: check.found for check in of.checks} for of in found)
+    assert first["regression"] != second["regression"]
+    assert first["decorrelation"] == second["decorrelation"]
+
+
+def test_trace_leads_to_the_line_of_the_file(history: tuple[Store, str, str], safety: Path) -> None:
+    store, first, second = history
+    objective = "beavertails-is_safe"
+    rows = trace(store, second, objective=objective, texts=True).rows.records
+    native = {row.line: row for row in read_rows(safety)}
+    assert rows
+    for row in rows:
+        line = native[row["line"]]
+        assert line.data
+        assert (row["dataset"], row["objective"]) == ("beavertails-30k", objective)
+        assert row["file"].endswith(safety.name)
+        assert row["source_row"] == source_row_id(line.raw)
+        assert row["messages"][-1]["content"] == line.data["response"]
+        assert (row["raw"], row["usage"] in ("train", "validation")) == (float(line.data["is_safe"]), True)
+    assert len(trace(store, first, objective=objective).rows.rows) > len(rows)
+    licences = {row["dataset"]: row["licence"] for row in trace(store, second, n_rows=0).datasets.records}
+    assert licences["helpsteer"] == find_source("helpsteer").licence
+
+
+def traced(store: Store) -> Seen:
+    """What `trace` says: asked of each artifact, over the tables that it needs."""
+    graph = read_graph(store)
+    found: Seen = set()
+    for node in graph.nodes.values():
+        with relations(store, needed(graph, node)) as connection:
+            sql = "SELECT DISTINCT node, dataset, native_row FROM seen WHERE node = ?"
+            found |= set(connection.execute(sql, [node.number]).fetchall())
+    return found
+
+
+def impacts(store: Store, every: int) -> tuple[Seen, set[str]]:
+    """What `impact` says: asked of each row, or of every so manieth; and which rows these were."""
+    graph = read_graph(store)
+    found: Seen = set()
+    with relations(store, graph.nodes.values()) as connection:
+        sql = "SELECT DISTINCT source_row FROM stored_native_rows ORDER BY 1"
+        asked = [row for (row,) in connection.execute(sql).fetchall()][::every]
+        for row in asked:
+            of = impact_of(connection, graph, Key("row", row))
+            datasets = {place["dataset"] for place in of.places.records}
+            found |= {(sight.node.number, dataset, row) for sight in of.sights for dataset in datasets}
+    return found, set(asked)
+
+
+def agreement(store: Store, every: int) -> None:
+    by_artifact = traced(store)
+    by_row, asked = impacts(store, every)
+    assert by_row == {(node, dataset, row) for node, dataset, row in by_artifact if row in asked}
+    assert {node for node, _, _ in by_artifact} == {
+        node.number for node in read_graph(store).nodes.values() if node.stage not in ("backbone", "coverage")
+    }
+
+
+def test_trace_and_impact_agree(history: tuple[Store, str, str]) -> None:
+    agreement(history[0], every=40)
+
+
+@pytest.mark.slow
+def test_trace_and_impact_agree_on_every_row_and_artifact(history: tuple[Store, str, str]) -> None:
+    agreement(history[0], every=1)
+
+
+def test_impact_names_the_models_that_were_trained_on_a_row(history: tuple[Store, str, str]) -> None:
+    store, first, second = history
+    objective = "beavertails-is_safe"
+    before, after = (
+        {r["source_row"] for r in trace(store, m, objective=objective).rows.records} for m in (first, second)
+    )
+    gone, kept = min(before - after), min(before & after)
+    assert [node.artifact_id for node in impact(store, gone).retrain] == [first]
+    assert [node.artifact_id for node in impact(store, kept[:12]).retrain] == [first, second]
+    (place,) = impact(store, gone).places.records
+    assert (place["dataset"], place["outcome"]) == ("beavertails-30k", "kept")
+    assert place["last_snapshot"] < store.head().number
+    stages = [sight.node.stage for sight in impact(store, kept).sights]
+    assert {"ingest", "quality", "contamination", "embed", "regress", "model", "evaluate"} <= set(stages)
+
+
+def use_of(store: Store, sql: str) -> dict[str, set[str]]:
+    """Stage to the ways in which it saw the one row that a query gives."""
+    with relations(store, read_graph(store).nodes.values()) as connection:
+        ((id,),) = connection.execute(f"{sql} LIMIT 1").fetchall()
+    ways: dict[str, set[str]] = {}
+    for sight in impact(store, id).sights:
+        ways.setdefault(sight.node.stage, set()).update(sight.ways)
+    return ways
+
+
+def test_a_row_that_nothing_was_trained_on_is_told_from_one_that_something_was(history: tuple[Store, str, str]) -> None:
+    store = history[0]
+    rejected = use_of(store, "SELECT source_row FROM stored_native_rows WHERE outcome = 'rejected' ORDER BY 1")
+    assert rejected == {"ingest": {"ingest rejected"}, "quality": {"quality checked"}}
+    measured = use_of(
+        store, "SELECT source_row FROM stored_ratings WHERE split = 'test' AND dataset = 'beavertails-30k' ORDER BY 1"
+    )
+    assert measured["model"] == {"regress test"}
+    benchmark = use_of(store, "SELECT pair_id FROM stored_preferences WHERE dataset = 'rewardbench' ORDER BY 1")
+    assert benchmark["evaluate"] == {"evaluate scored"}
+    assert "model" not in benchmark
+    left_out = use_of(
+        store,
+        """
+        SELECT source_row FROM stored_ratings SEMI JOIN stored_contamination USING (prompt_id)
+        WHERE dataset = 'beavertails-30k' AND split = 'train' ORDER BY 1
+        """,
+    )
+    assert left_out["contamination"] == {"contamination left out"}
+    assert not {"regress", "model"} & set(left_out)
+
+
+def test_a_conversation_a_prompt_and_a_pair_lead_to_their_rows(history: tuple[Store, str, str]) -> None:
+    store, _, second = history
+    pairs = [row for row in trace(store, second).rows.records if row["stage"] == "gate" and row["trained_on"]]
+    pair = next(row for row in pairs if row["dataset"] == "helpsteer")
+    found = {id: impact(store, pair[id]) for id in ("pair_id", "conversation_id", "other_id")}
+    rows = {id: {place["source_row"] for place in of.places.records} for id, of in found.items()}
+    assert rows["pair_id"] == set(pair["source_row"].split("+"))
+    assert [of.key.kind for of in found.values()] == ["pair", "conversation", "conversation"]
+    for of in found.values():
+        assert second in [node.artifact_id for node in of.retrain]
+
+
+def test_a_pair_comes_from_all_rows_that_rate_its_answers(store: Store, writer: Writer, tmp_path: Path) -> None:
+    """Their mean decides which answer is preferred, but one of them alone gives the pair its name."""
+
+    def row(response: str, raw: int) -> dict[str, Any]:
+        names = ("helpfulness", "correctness", "coherence", "complexity", "verbosity")
+        return {"prompt": "p", "response": response} | dict.fromkeys(names, raw)
+
+    lines = [row("a", 4), row("a", 3), row("b", 1), row("c", 1)]
+    (tmp_path / "rows.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+    ingest(writer, "helpsteer", tmp_path / "rows.jsonl")
+    found = impact(store, conversation_id(single_turn("p", "a")))
+    (ingested,) = found.sights
+    assert ingested.ways == {"ingest kept": 2 * 5 + 2}, "the ratings of two rows, and two pairs"
+    with relations(store, read_graph(store).nodes.values()) as connection:
+        pairs = connection.execute("SELECT pair_id FROM stored_preferences").fetchall()
+    assert len(pairs) == 2
+    for (pair,) in pairs:
+        assert {1, 2} < {place["line"] for place in impact(store, pair).places.records}
+
+
+def test_a_model_that_names_other_rows_is_found_out(history: tuple[Store, str, str], tmp_path: Path) -> None:
+    store, _, second = history
+    artifact = store.find("model", second)
+    model = model_stage.load_model(store, artifact)
+    assert model.training_rows
+    other = replace(model, training_rows=model.training_rows | {"gate": {"n_rows": 1, "sha256": "00"}})
+    tensors, description = other.to_bytes()
+    objects = {
+        "tensors": store.objects.put_bytes("safetensors", tensors),
+        "description": store.objects.put_bytes("json", description),
+    }
+    with store.writing("test") as writer:
+        forged = writer.commit(replace(artifact.recipe, slot="forged"), Made(objects)).artifact_id
+        writer.commit_all([], remove=["forged"])
+    found = trace(store, forged)
+    assert [check.name for check in found.checks if not check.agrees] == ["gate"]
+    assert not found.agrees
+    assert trace(store, second).agrees
+
+
+def test_what_was_collected_is_named(history: tuple[Store, str, str], tmp_path: Path) -> None:
+    """Of the snapshots, only some may be kept: what they hold is traced, and what is missing is said."""
+    store, first, second = history
+    shutil.copytree(store.place, tmp_path / "store")
+    kept = {node.artifact_id: node for node in read_graph(store).nodes.values() if node.stage == "model"}
+    for path in (tmp_path / "store" / "snapshots").glob("*.json"):
+        if int(path.stem) not in (kept[first].last, store.head().number):
+            path.unlink()
+    found = trace(Store(tmp_path / "store"), second, n_rows=0)
+    assert (found.agrees, found.gone) == (True, [])
+    older = trace(Store(tmp_path / "store"), first, n_rows=0)
+    assert not older.agrees
+    assert "regress" in older.gone
+
+
+def test_a_store_of_the_first_format_can_be_traced(tmp_path: Path) -> None:
+    with tarfile.open(GOLDEN) as archive:
+        archive.extractall(tmp_path, filter="data")
+    store = Store(tmp_path / "store")
+    found = trace(store, store.find("model").artifact_id)
+    assert [(check.recorded, check.agrees) for check in found.checks] == [(None, None)] * 3
+    assert found.agrees
+    assert found.rows.rows
+
+
+@pytest.mark.parametrize(
+    ("ask", "error", "message"),
+    [
+        (lambda store: impact(store, "abc"), InputError, "got key abc; expected 8 to 32 hex digits"),
+        (lambda store: impact(store, "ABCDEF0123"), InputError, "expected 8 to 32 hex digits"),
+        (lambda store: impact(store, "0" * 32), NotInStore, "of which the store has 0"),
+        (lambda store: trace(store, "x"), NotInStore, "got artifact x, of which the store has 0"),
+        (lambda store: trace(store, ""), NotInStore, r"got artifact \(nothing\)"),
+        (lambda store: trace(store, store.find("gate").artifact_id, objective="x"), NotInStore, "got objective x"),
+    ],
+)
+def test_what_is_not_there_is_said(
+    history: tuple[Store, str, str], ask: Callable[[Store], Any], error: type[Exception], message: str
+) -> None:
+    with pytest.raises(error, match=message):
+        ask(history[0])
+
+
+def test_several_ids_with_one_beginning_are_named(store: Store, writer: Writer) -> None:
+    from tests.features.canonical import Dataset
+
+    mine = Dataset("mine")
+    for row in ("a" * 31 + "1", "a" * 31 + "2"):
+        mine.rate(row, single_turn("p", row), 3)
+    mine.commit(writer)
+    with pytest.raises(NotInStore, match=r"has 2 \(row a{31}1, row a{31}2\); expected one; give more digits"):
+        impact(store, "a" * 10)
+    assert impact(store, "a" * 31 + "2").key == Key("row", "a" * 31 + "2")

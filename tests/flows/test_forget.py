@@ -1,0 +1,40 @@
+"""The forget flow: one command takes a row out of the store, or says what still holds it."""
+
+from pathlib import Path
+
+import pytest
+import typer
+
+from features.catalog import query
+from features.store import Store
+from flows import cli
+from flows.forget import forget
+from flows.ingest import ingest
+
+pytestmark = pytest.mark.usefixtures("server")
+
+KEPT = "SELECT DISTINCT source_row FROM ratings WHERE dataset = 'helpsteer' ORDER BY 1"
+
+
+def test_a_row_is_read_out_of_the_store_at_once(
+    config: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ingest(config)
+    store = Store(config.parent / "store")
+    (first,), (second,), *others = query(store, KEPT).rows
+    forgot = forget(config, first, "asked")
+    assert [(step.name, step.reason) for step in forgot.steps] == [("ingest helpsteer", "setting forgotten is new")]
+    assert forgot.as_json()["ingested"] == ["helpsteer"]
+    assert (forgot.waiting, forgot.vectors) == ({}, [])
+    assert forgot.lines[-1] == "older snapshots keep it until `armorm gc` has collected them"
+    assert query(store, KEPT).rows == [(second,), *others]
+    assert [step for step in ingest(config) if step.reason and step.name.startswith("ingest")] == []
+
+    monkeypatch.setenv("ARMORM_DATASETS__HELPSTEER__PATH", "nowhere")
+    with pytest.raises(typer.Exit) as stopped:
+        cli.forget_key(second, "asked", config)
+    assert stopped.value.exit_code == 1
+    assert "helpsteer may still hold it" in capsys.readouterr().out
+    monkeypatch.delenv("ARMORM_DATASETS__HELPSTEER__PATH")
+    ingest(config)
+    assert query(store, KEPT).rows == others
