@@ -119,7 +119,10 @@ class LocalFolder:
         self._rename(file, final)
 
     def read(self, name: str) -> bytes:
-        return self.local(name).read_bytes()
+        try:
+            return self.local_path(name).read_bytes()
+        except FileNotFoundError as error:
+            raise _absent(self.local_path(name)) from error
 
     def local(self, name: str) -> Path:
         path = self.local_path(name)
@@ -134,11 +137,11 @@ class LocalFolder:
         return False
 
     def files(self, folder: str, *, after: str = "") -> Iterator[StoredFile]:
-        for path in (self.root / folder).rglob("*"):
-            name = path.relative_to(self.root).as_posix()
-            if name > after and path.is_file():
-                status = path.stat()
-                yield StoredFile(name, status.st_size, datetime.fromtimestamp(status.st_mtime, UTC))
+        for parent, _, names in os.walk(self.root / folder):
+            within = Path(parent).relative_to(self.root).as_posix()
+            for name in (f"{within}/{name}" for name in names):
+                if name > after and (file := self._file(name)):
+                    yield file
 
     def move(self, name: str, to: str) -> None:
         self._rename(self.local(name), self.root / to)
@@ -149,6 +152,14 @@ class LocalFolder:
         if path.exists():
             path.unlink(missing_ok=True)
             sync(path.parent)
+
+    def _file(self, name: str) -> StoredFile | None:
+        """As it is listed; none where it has gone since its folder was read."""
+        try:
+            status = (self.root / name).stat()
+        except FileNotFoundError:
+            return None
+        return StoredFile(name, status.st_size, datetime.fromtimestamp(status.st_mtime, UTC))
 
     def _rename(self, path: Path, final: Path) -> None:
         _make_folder(final.parent)

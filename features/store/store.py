@@ -249,7 +249,8 @@ class Writer:
             head = self.store.head()
             artifacts = {s: a for s, a in head.artifacts.items() if s not in removed} | dict(added)
             names = {n: p for n, p in {**head.pointers, **(pointers or {})}.items() if p}
-            if _same(artifacts, head.artifacts) and names == head.pointers:
+            changed = [*added, *removed]
+            if _same(artifacts, head.artifacts, changed) and names == head.pointers:
                 return  # another machine has made the very same
             snapshot = replace(
                 EMPTY,
@@ -264,9 +265,10 @@ class Writer:
                 return
 
 
-def _same(one: Mapping[str, Artifact], other: Mapping[str, Artifact]) -> bool:
+def _same(one: Mapping[str, Artifact], other: Mapping[str, Artifact], slots: Collection[str]) -> bool:
     def marks(artifacts: Mapping[str, Artifact]) -> dict[str, Any]:
-        return {slot: (a.recipe.key, a.artifact_id, a.provenance) for slot, a in artifacts.items()}
+        found = {slot: artifacts[slot] for slot in slots if slot in artifacts}
+        return {slot: (a.recipe.key, a.artifact_id, a.provenance) for slot, a in found.items()}
 
     return marks(one) == marks(other)
 
