@@ -114,6 +114,8 @@ class LocalFolder:
     def keep(self, name: str, file: Path) -> None:
         final = self.root / name
         if final.exists() and file_sha256(final) == file_sha256(file):
+            os.utime(final)  # young again for `gc`: whoever puts it is about to refer to it
+            sync(final.parent)  # who wrote it may have been stopped before that
             return
         sync(file)
         self._rename(file, final)
