@@ -5,6 +5,8 @@ A name is a relative path such as `objects/ab/abcd.parquet`. Whatever is written
 
 import hashlib
 import os
+import re
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -18,6 +20,8 @@ from features.errors import NotInStore, StoreError
 
 if TYPE_CHECKING:
     from obstore.store import ObjectStore
+
+_PROCESS: Final = uuid4().hex[:8]
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +39,7 @@ class Storage(Protocol):
     place: str
     """For people: a path, or an address without credentials."""
     scratch: Path
-    """A folder on this machine for files that are not finished; swept whenever a writer begins."""
+    """A folder on this machine for files that are not finished; see `scratch_path` and `sweep`."""
     lock_path: Path
     """The file whose lock a writer of this machine holds."""
 
@@ -329,7 +333,38 @@ def without_credentials(url: str) -> str:
 def scratch_path(storage: Storage) -> Path:
     """A fresh name among the files that are not finished."""
     storage.scratch.mkdir(parents=True, exist_ok=True)
-    return storage.scratch / uuid4().hex
+    return storage.scratch / scratch_name()
+
+
+def scratch_name() -> str:
+    """A fresh name that says whose it is."""
+    return f"{os.getpid()}-{_PROCESS}-{uuid4().hex}"
+
+
+def sweep(storage: Storage) -> None:
+    """Deletes the unfinished files of processes that are no more: readers, too, have some, and may be at work."""
+    for leftover in storage.scratch.glob("*"):
+        if _is_in_use(leftover.name):
+            continue
+        if leftover.is_dir():
+            shutil.rmtree(leftover, ignore_errors=True)
+        else:
+            with suppress(OSError):  # what cannot be deleted now is tried again by the next one
+                leftover.unlink()
+
+
+def _is_in_use(name: str) -> bool:
+    if not (match := re.fullmatch(r"(\d+)-([0-9a-f]{8})-[0-9a-f]+", name)):
+        return False
+    if int(match[1]) == os.getpid():  # which a process that ended may have had before
+        return match[2] == _PROCESS
+    try:
+        os.kill(int(match[1]), 0)
+    except ProcessLookupError:
+        return False
+    except OSError:  # somebody else's
+        return True
+    return True
 
 
 def file_sha256(path: Path) -> str:
