@@ -186,7 +186,7 @@ def test_a_writer_that_begins_sweeps_only_what_nobody_works_on(anywhere: Store) 
     ended = subprocess.Popen(["true"])
     ended.wait()
     names = {mine.name: True, f"{os.getppid()}-01234567-89": True}
-    names |= {name: False for name in (f"{os.getpid()}-01234567-89", f"{ended.pid}-01234567-89", "whatever")}
+    names |= dict.fromkeys((f"{os.getpid()}-01234567-89", f"{ended.pid}-01234567-89", "whatever"), False)
     for name in names:
         (anywhere.storage.scratch / name).write_bytes(b"..")
     with anywhere.writing("test"):
