@@ -20,6 +20,7 @@ from features.errors import FeatureStoreError, QueryError
 from features.inventory import INVENTORY, inventory_table
 from features.shards import INDEX, Vectors, built_indexes, index_paths, shards_of
 from features.store import Artifact, Snapshot, Store
+from features.store.storage import scratch_name
 from features.tables import SCHEMAS, check_parquet
 
 if TYPE_CHECKING:
@@ -74,7 +75,8 @@ class Catalog:
         self._error: FeatureStoreError | None = None
         """What stopped a function that DuckDB calls; DuckDB's own error only quotes it."""
         self.connection = empty_connection()
-        self.connection.execute("SET temp_directory = ?", [str(store.storage.scratch / "duckdb")])
+        # under a name of its own: a writer that begins sweeps what nobody at work owns
+        self.connection.execute("SET temp_directory = ?", [str(store.storage.scratch / scratch_name())])
         for schema, of in self._snapshots.items():
             self._define(schema, of)
 

@@ -42,6 +42,8 @@ class Lease:
     """The newest snapshot when the work began; a reader's is kept until it ends."""
     expires_at: str
     """UTC, ISO 8601."""
+    lock: str
+    """The file whose lock the holder has; two users of one machine have two, where the store lies in no folder."""
 
     @property
     def name(self) -> str:
@@ -64,12 +66,13 @@ def active(storage: Storage) -> list[Lease]:
 def holding(storage: Storage, run_id: str, kind: Kind, command: str, snapshot: int) -> Iterator[Lease]:
     """A lease while the block runs, renewed in the background.
 
-    The machine's lock is held by the caller, so a lease of another writer of this machine is of one that was killed.
+    The lock is held by the caller, so another writer's lease that names the same one is of a process that was killed.
 
     Raises:
         StoreBusy: `gc` works on the store, or is to begin while others write.
     """
-    lease = Lease(run_id, kind, command, socket.gethostname(), os.getpid(), snapshot, _expiry())
+    lock = str(storage.lock_path.resolve())
+    lease = Lease(run_id, kind, command, socket.gethostname(), os.getpid(), snapshot, _expiry(), lock)
     storage.replace(lease.name, _content(lease))
     ended = threading.Event()
     renewal = threading.Thread(target=_renew, args=(storage, lease, ended), daemon=True)
@@ -88,7 +91,7 @@ def holding(storage: Storage, run_id: str, kind: Kind, command: str, snapshot: i
 
 
 def _make_way(storage: Storage, lease: Lease, other: Lease) -> None:
-    if lease.kind != "read" and other.host == lease.host:
+    if lease.kind != "read" and (other.host, other.lock) == (lease.host, lease.lock):
         storage.remove(other.name)
     elif "gc" in (lease.kind, other.kind) and lease.kind != "read":
         raise StoreBusy(

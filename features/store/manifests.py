@@ -35,11 +35,16 @@ EMPTY: Final = Snapshot(number=0, parent_sha256=None, created_at="", run=None, a
 
 
 class Manifests:
-    """The snapshots of a store. What was read once is remembered: no manifest that stands is ever changed."""
+    """The snapshots of a store. What was read once is remembered: no manifest that stands is ever changed.
+
+    Expiry changes none either: its stub stands for the same snapshot, and its child names the same parent.
+    """
 
     def __init__(self, storage: Storage) -> None:
         self._storage = storage
         self._known: dict[int, Snapshot] = {}
+        self._sha256: dict[int, str] = {}
+        """What a child of the snapshot names as its parent."""
 
     def numbers(self, after: int = 0) -> list[int]:
         """The numbers of all snapshots past `after`, oldest first."""
@@ -62,21 +67,23 @@ class Manifests:
             StoreError: it was written by a later version.
         """
         if number not in self._known:
-            self._known[number] = snapshot_of(self._body(number))
+            self._remember(number, *self._read(number))
         return self._known[number]
 
     def sha256(self, number: int) -> str | None:
         """What a child of that snapshot names as its parent; None for no snapshot."""
         if not number:
             return None
-        expired: str | None = self._body(number).get("expired_sha256")
-        return expired or hashlib.sha256(self._storage.read(name_of(number))).hexdigest()
+        self.read(number)
+        return self._sha256[number]
 
     def create(self, snapshot: Snapshot) -> bool:
         """Commits a snapshot; False where another one has its number already."""
-        if not self._storage.create(name_of(snapshot.number), _document(body_of(snapshot))):
+        content = _document(body_of(snapshot))
+        if not self._storage.create(name_of(snapshot.number), content):
             return False
         self._known[snapshot.number] = snapshot
+        self._sha256[snapshot.number] = hashlib.sha256(content).hexdigest()
         with suppress(OSError, StoreError):  # the commit is done; this only helps `verify`
             self._storage.replace(NEWEST, str(snapshot.number).encode())
         return True
@@ -93,10 +100,10 @@ class Manifests:
         snapshot, sha256 = self.read(number), self.sha256(number)
         body = body_of(snapshot) | {"artifacts": [], "expired_sha256": sha256}
         self._storage.replace(name_of(number), _document(body))
-        del self._known[number]
+        self._remember(number, body, str(sha256))
 
     def check(self, number: int, parent_sha256: str | None) -> str:
-        """Reads the file itself, whatever is remembered, and gives what the next one has to name as its parent.
+        """Reads the file itself, whatever was remembered, and gives what the next one has to name as its parent.
 
         Args:
             number: of the snapshot.
@@ -105,23 +112,29 @@ class Manifests:
         Raises:
             CorruptObject: the file's content is not what was written, or it follows from another parent.
         """
-        body, sha256 = self._body(number), self.sha256(number)
-        assert sha256
+        body, sha256 = self._read(number)
         follows = parent_sha256 in (None, body["parent_sha256"]) or body["snapshot_id"] == LOST
         if body["number"] != number or not follows:
             raise self._corrupt(number, "a manifest that does not follow from the one before", "an unbroken chain")
+        self._remember(number, body, sha256)
         return sha256
 
     def replace_damaged(self, number: int) -> None:
         """Puts a stub in the place of a damaged manifest that another follows: its number stays taken."""
-        child = self._body(number + 1)
+        child, _ = self._read(number + 1)
         body = body_of(replace(EMPTY, number=number, created_at=child["created_at"]))
         body |= {"snapshot_id": LOST, "expired_sha256": child["parent_sha256"]}
         self._storage.replace(name_of(number), _document(body))
 
-    def _body(self, number: int) -> dict[str, Any]:
+    def _remember(self, number: int, body: Mapping[str, Any], sha256: str) -> None:
+        self._known[number] = snapshot_of(body)
+        self._sha256[number] = sha256
+
+    def _read(self, number: int) -> tuple[dict[str, Any], str]:
+        """The body, and what a child names as its parent; of one reading, between two of which it may expire."""
+        content = self._storage.read(name_of(number))
         try:
-            document = json.loads(self._storage.read(name_of(number)))
+            document = json.loads(content)
             body, expected = dict(document["body"]), str(document["sha256"])
         except (ValueError, TypeError, KeyError) as error:
             raise self._corrupt(number, "something else", "a manifest") from error
@@ -132,7 +145,7 @@ class Manifests:
                 f"{self._storage.place}/{name_of(number)}: got format {body.get('format')}; expected at most {FORMAT}; "
                 "use a newer version of armorm"
             )
-        return body
+        return body, body.get("expired_sha256") or hashlib.sha256(content).hexdigest()
 
     def _corrupt(self, number: int, got: str, expected: str) -> CorruptObject:
         return CorruptObject(f"{self._storage.place}/{name_of(number)}", got, expected)
@@ -152,7 +165,7 @@ def body_of(snapshot: Snapshot) -> dict[str, Any]:
         "parent_sha256": snapshot.parent_sha256,
         "created_at": snapshot.created_at,
         "run": asdict(snapshot.run) if snapshot.run else None,
-        "artifacts": [{"artifact_id": a.artifact_id} | asdict(a) for _, a in sorted(snapshot.artifacts.items())],
+        "artifacts": [_record(artifact) for _, artifact in sorted(snapshot.artifacts.items())],
         "pointers": {name: asdict(pointer) for name, pointer in snapshot.pointers.items()},
     }
 
@@ -169,6 +182,20 @@ def snapshot_of(body: Mapping[str, Any]) -> Snapshot:
         pointers={name: Pointer(**pointer) for name, pointer in body.get("pointers", {}).items()},
         expired=body["snapshot_id"] if "expired_sha256" in body else None,
     )
+
+
+def _record(artifact: Artifact) -> dict[str, Any]:
+    """An artifact as JSON values. Not by `asdict`, which copies whatever is in it, at every commit."""
+
+    def values(of: Any) -> dict[str, Any]:
+        return {name: getattr(of, name) for name in of.__slots__}
+
+    return values(artifact) | {
+        "artifact_id": artifact.artifact_id,
+        "recipe": values(artifact.recipe),
+        "objects": {name: values(ref) for name, ref in artifact.objects.items()},
+        "provenance": {name: values(ref) for name, ref in artifact.provenance.items()},
+    }
 
 
 def _artifact(record: Mapping[str, Any]) -> Artifact:

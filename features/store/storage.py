@@ -5,6 +5,8 @@ A name is a relative path such as `objects/ab/abcd.parquet`. Whatever is written
 
 import hashlib
 import os
+import re
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -18,6 +20,8 @@ from features.errors import NotInStore, StoreError
 
 if TYPE_CHECKING:
     from obstore.store import ObjectStore
+
+_PROCESS: Final = uuid4().hex[:8]
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +39,7 @@ class Storage(Protocol):
     place: str
     """For people: a path, or an address without credentials."""
     scratch: Path
-    """A folder on this machine for files that are not finished; swept whenever a writer begins."""
+    """A folder on this machine for files that are not finished; see `scratch_path` and `sweep`."""
     lock_path: Path
     """The file whose lock a writer of this machine holds."""
 
@@ -114,12 +118,17 @@ class LocalFolder:
     def keep(self, name: str, file: Path) -> None:
         final = self.root / name
         if final.exists() and file_sha256(final) == file_sha256(file):
+            os.utime(final)  # young again for `gc`: whoever puts it is about to refer to it
+            sync(final.parent)  # who wrote it may have been stopped before that
             return
         sync(file)
         self._rename(file, final)
 
     def read(self, name: str) -> bytes:
-        return self.local(name).read_bytes()
+        try:
+            return self.local_path(name).read_bytes()
+        except FileNotFoundError as error:
+            raise _absent(self.local_path(name)) from error
 
     def local(self, name: str) -> Path:
         path = self.local_path(name)
@@ -134,11 +143,11 @@ class LocalFolder:
         return False
 
     def files(self, folder: str, *, after: str = "") -> Iterator[StoredFile]:
-        for path in (self.root / folder).rglob("*"):
-            name = path.relative_to(self.root).as_posix()
-            if name > after and path.is_file():
-                status = path.stat()
-                yield StoredFile(name, status.st_size, datetime.fromtimestamp(status.st_mtime, UTC))
+        for parent, _, names in os.walk(self.root / folder):
+            within = Path(parent).relative_to(self.root).as_posix()
+            for name in (f"{within}/{name}" for name in names):
+                if name > after and (file := self._file(name)):
+                    yield file
 
     def move(self, name: str, to: str) -> None:
         self._rename(self.local(name), self.root / to)
@@ -149,6 +158,14 @@ class LocalFolder:
         if path.exists():
             path.unlink(missing_ok=True)
             sync(path.parent)
+
+    def _file(self, name: str) -> StoredFile | None:
+        """As it is listed; none where it has gone since its folder was read."""
+        try:
+            status = (self.root / name).stat()
+        except FileNotFoundError:
+            return None
+        return StoredFile(name, status.st_size, datetime.fromtimestamp(status.st_mtime, UTC))
 
     def _rename(self, path: Path, final: Path) -> None:
         _make_folder(final.parent)
@@ -316,7 +333,38 @@ def without_credentials(url: str) -> str:
 def scratch_path(storage: Storage) -> Path:
     """A fresh name among the files that are not finished."""
     storage.scratch.mkdir(parents=True, exist_ok=True)
-    return storage.scratch / uuid4().hex
+    return storage.scratch / scratch_name()
+
+
+def scratch_name() -> str:
+    """A fresh name that says whose it is."""
+    return f"{os.getpid()}-{_PROCESS}-{uuid4().hex}"
+
+
+def sweep(storage: Storage) -> None:
+    """Deletes the unfinished files of processes that are no more: readers, too, have some, and may be at work."""
+    for leftover in storage.scratch.glob("*"):
+        if _is_in_use(leftover.name):
+            continue
+        if leftover.is_dir():
+            shutil.rmtree(leftover, ignore_errors=True)
+        else:
+            with suppress(OSError):  # what cannot be deleted now is tried again by the next one
+                leftover.unlink()
+
+
+def _is_in_use(name: str) -> bool:
+    if not (match := re.fullmatch(r"(\d+)-([0-9a-f]{8})-[0-9a-f]+", name)):
+        return False
+    if int(match[1]) == os.getpid():  # which a process that ended may have had before
+        return match[2] == _PROCESS
+    try:
+        os.kill(int(match[1]), 0)
+    except ProcessLookupError:
+        return False
+    except OSError:  # somebody else's
+        return True
+    return True
 
 
 def file_sha256(path: Path) -> str:

@@ -3,7 +3,6 @@
 import fcntl
 import os
 import re
-import shutil
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -19,7 +18,7 @@ from features.store import leases
 from features.store.artifacts import Artifact, ObjectRef, Pointer, Recipe, Run, Snapshot, why_stale
 from features.store.manifests import EMPTY, Manifests
 from features.store.objects import Objects
-from features.store.storage import Storage, open_storage
+from features.store.storage import Storage, open_storage, sweep
 
 POINTER: Final = re.compile(r"[a-z][a-z0-9._-]*")
 
@@ -134,8 +133,7 @@ class Store:
             lock.truncate(0)
             lock.write(f"pid {os.getpid()}, {command}")
             lock.flush()
-            for leftover in self.storage.scratch.glob("*"):
-                shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
+            sweep(self.storage)
             writer = Writer(self, command, observers)
             newest = max(self.manifests.numbers(), default=0)
             with leases.holding(self.storage, writer.run.run_id, kind, command, newest):
@@ -249,7 +247,8 @@ class Writer:
             head = self.store.head()
             artifacts = {s: a for s, a in head.artifacts.items() if s not in removed} | dict(added)
             names = {n: p for n, p in {**head.pointers, **(pointers or {})}.items() if p}
-            if _same(artifacts, head.artifacts) and names == head.pointers:
+            changed = [*added, *removed]
+            if _same(artifacts, head.artifacts, changed) and names == head.pointers:
                 return  # another machine has made the very same
             snapshot = replace(
                 EMPTY,
@@ -264,9 +263,10 @@ class Writer:
                 return
 
 
-def _same(one: Mapping[str, Artifact], other: Mapping[str, Artifact]) -> bool:
+def _same(one: Mapping[str, Artifact], other: Mapping[str, Artifact], slots: Collection[str]) -> bool:
     def marks(artifacts: Mapping[str, Artifact]) -> dict[str, Any]:
-        return {slot: (a.recipe.key, a.artifact_id, a.provenance) for slot, a in artifacts.items()}
+        found = {slot: artifacts[slot] for slot in slots if slot in artifacts}
+        return {slot: (a.recipe.key, a.artifact_id, a.provenance) for slot, a in found.items()}
 
     return marks(one) == marks(other)
 

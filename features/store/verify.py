@@ -73,6 +73,9 @@ def verify(
             damages.append(Damage(name, str(error), use.ref, use.slots))
         done += use.ref.size_bytes
         on_progress(done, total)
+    if any(damage.ref for damage in damages):
+        _, named = _manifests(store)  # again: what a collection took meanwhile is no damage
+        damages = [damage for damage in damages if not damage.ref or damage.name in named]
     return Verified(len(store.manifests.numbers()), len(drawn), total, tuple(damages))
 
 

@@ -1,5 +1,6 @@
 """Collection takes what nothing refers to, and only that; a stopped one is gone on with."""
 
+import os
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -97,6 +98,28 @@ def test_nobody_collects_while_another_machine_writes(anywhere: Store, monkeypat
         monkeypatch.setattr("socket.gethostname", lambda: "another")
         with pytest.raises(StoreBusy, match="armorm embed"):
             run(anywhere)
+
+
+def test_what_is_collected_while_it_is_verified_is_no_damage(anywhere: Store, elsewhere: Store) -> None:
+    commit(anywhere, "1", "2", "3", "4")
+
+    def collect_once(done: int, total: int) -> None:
+        if not list(elsewhere.storage.files("trash")):
+            run(elsewhere)
+
+    found = verify(anywhere, on_progress=collect_once)
+    assert (found.n_objects, found.damages) == (4, ())
+    assert len(contents(anywhere)) == 2
+    anywhere.storage.remove(next(anywhere.storage.files("objects")).name)
+    assert len(verify(anywhere).damages) == 1
+
+
+def test_what_is_put_again_is_young_again(store: Store) -> None:
+    path = store.objects.path(store.objects.put_bytes("json", b"of a killed run"))
+    os.utime(path, (0, 0))
+    assert len(plan_collection(store, KEEP_TWO).swept) == 1
+    store.objects.put_bytes("json", b"of a killed run")
+    assert plan_collection(store, KEEP_TWO).swept == ()
 
 
 @pytest.mark.parametrize(("name", "value"), [("keep_days", -1), ("keep_last", 0), ("trash_days", float("nan"))])

@@ -1,6 +1,8 @@
 """The two places where a store can lie keep the same promises: one test suite for both."""
 
 import multiprocessing
+import os
+import subprocess
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -8,7 +10,7 @@ import pytest
 
 from features.errors import CorruptObject, NotInStore, StoreBusy, StoreError
 from features.store import Made, Pointer, Recipe, Store, Writer, leases
-from features.store.storage import ObjectStorage, open_storage, without_credentials
+from features.store.storage import ObjectStorage, open_storage, scratch_path, without_credentials
 from features.store.store import utc_now
 from features.store.verify import verify
 
@@ -167,6 +169,28 @@ def test_a_killed_writer_of_this_machine_leaves_no_lease(anywhere: Store) -> Non
     killed.__enter__()
     with anywhere.writing("test") as writer:
         assert [lease.run_id for lease in leases.active(anywhere.storage)] == [writer.run.run_id]
+
+
+def test_two_users_of_one_machine_are_no_leftovers_of_each_other(s3: str, tmp_path: Path) -> None:
+    users = [Store(s3, cache=tmp_path / name) for name in "ab"]
+    with users[0].writing("armorm run") as writer:
+        with pytest.raises(StoreBusy, match="armorm run"), users[1].writing("armorm gc", kind="gc"):
+            pass
+        with users[1].writing("armorm embed"):
+            pass
+        assert [lease.run_id for lease in leases.active(users[0].storage)] == [writer.run.run_id]
+
+
+def test_a_writer_that_begins_sweeps_only_what_nobody_works_on(anywhere: Store) -> None:
+    mine = scratch_path(anywhere.storage)
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    names = {mine.name: True, f"{os.getppid()}-01234567-89": True}
+    names |= dict.fromkeys((f"{os.getpid()}-01234567-89", f"{ended.pid}-01234567-89", "whatever"), False)
+    for name in names:
+        (anywhere.storage.scratch / name).write_bytes(b"..")
+    with anywhere.writing("test"):
+        assert {name: (anywhere.storage.scratch / name).exists() for name in names} == names
 
 
 def test_snapshots_are_found_by_every_name(anywhere: Store) -> None:

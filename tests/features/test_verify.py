@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from features.catalog import query
+from features.catalog import connect, query
 from features.conversation import SplitFractions
 from features.embedding.embed import EmbedSettings, embed_missing
 from features.embedding.fingerprint import BackboneSettings
@@ -40,13 +40,13 @@ def build(store: Store, folder: Path) -> None:
 
 def use_all(store: Store) -> None:
     """Reads every table and every vector."""
-    for view in ("conversations", "ratings", "preferences", "rejects", "native_rows"):
-        query(store, f"SELECT max(t) FROM {view} AS t")
-    query(store, "SELECT sum(vector[1]), max(n_tokens) FROM features")
+    with connect(store) as catalog:
+        for view in ("conversations", "ratings", "preferences", "rejects", "native_rows"):
+            catalog.execute(f"SELECT max(t) FROM {view} AS t").fetchall()
+        catalog.execute("SELECT sum(vector[1]), max(n_tokens) FROM features").fetchall()
+        ids = [id for (id,) in catalog.execute("SELECT conversation_id FROM conversations").fetchall()]
     for shards in shards_of(store.head()):
-        reader = FeatureReader(store, shards.backbone_id)
-        ids = [row[0] for row in query(store, "SELECT conversation_id FROM conversations").rows]
-        reader.gather("conversation", ids)
+        FeatureReader(store, shards.backbone_id).gather("conversation", ids)
 
 
 def flip(content: bytes, rng: random.Random) -> bytes:
@@ -89,7 +89,7 @@ def damage_at_random(store: Store, n: int, seed: int) -> None:
     for _ in range(n):
         path = rng.choice(files)
         content = path.read_bytes()
-        kinds.add((path.suffix, damage(path, rng, files)))
+        kinds.add((path.parent.name == "snapshots", path.suffix, damage(path, rng, files)))
         name = path.relative_to(root).as_posix()
         found = {damage.name: damage.problem for damage in verify(Store(root)).damages}
         assert name in found, name
