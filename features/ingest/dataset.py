@@ -85,7 +85,7 @@ def ingest_dataset(
                     raise NativeFileError(file, "got a file that changed while it was read; expected none; run again")
             return _merge(writer.store, rules, dataset, outcomes, folder, in_order)
 
-    return writer.ensure(_recipe(dataset, files, splits), make)
+    return writer.ensure(_recipe(dataset, files, splits), make, work={"bytes": sum(size for size, _ in stamps)})
 
 
 def forget_unconfigured(writer: Writer, configured: Collection[str]) -> list[str]:
@@ -284,5 +284,6 @@ def _summary(
         "outcomes": outcomes,
         "pairs_dropped": dict(sorted(pairs_dropped.items())),
         **{name: counts.get(name, 0) for name in ("parts_refused", "conversations", "ratings", "preferences")},
+        "measured": {"rows": len(rows)},
         "scales": {objective: asdict(scale) for objective, scale in source.scales.items()},
     }
