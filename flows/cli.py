@@ -365,27 +365,35 @@ def check(
 
 @app.command()
 def diff(
-    before: Annotated[str, typer.Argument(help="A snapshot: number, beginning of its id, `previous` or `head`.")] = (
-        "previous"
-    ),
-    after: Annotated[str, typer.Argument(help="Another one.")] = "head",
+    before: Annotated[
+        str,
+        typer.Argument(help="A snapshot (tag, number, id, date, `previous`, `head`), or a model or backbone by id."),
+    ] = "previous",
+    after: Annotated[str, typer.Argument(help="Another one of that kind.")] = "head",
     config: Config = DEFAULT_CONFIG,
     format: As = Format.table,
 ) -> None:
-    """Say which native rows differ between two snapshots; without arguments, what the last run has changed.
+    """Say what differs: rows, labels and mean ratings; weights, penalties, gate and figures; vectors of two backbones.
+
+    Without arguments: what the last run has changed.
 
     Example: `armorm diff 12 head`
     """
-    from features.diff import diff as compare
+    from armorm.stages.compare import compare
 
-    store = _store(config)
-    found = compare(store, store.snapshot(before), store.snapshot(after))
+    found = compare(_store(config), before, after)
     if format is Format.json:
         console.print_json(found.as_json())
         return
-    rows = [(r.dataset, r.change, r.file, r.line, r.before, r.after) for r in found.rows[:SHOWN_ROWS]]
-    console.print_table(["dataset", "change", "file", "line", "row before", "row after"], rows)
-    print(found.line)
+    if found.rows and found.rows.rows:
+        rows = [(r.dataset, r.change, r.file, r.line, r.before, r.after) for r in found.rows.rows[:SHOWN_ROWS]]
+        console.print_table(["dataset", "change", "file", "line", "row before", "row after"], rows)
+    for section in found.sections:
+        console.print_table(section.columns, section.rows, title=section.title)
+        if section.note:
+            print(section.note)
+    if found.rows:
+        print(found.rows.line)
 
 
 @app.command()
@@ -451,16 +459,19 @@ def status(
 
     Example: `armorm status --max-age 36h`
     """
-    from features.status import require_fresh, store_status
+    from features.freshness import last_run, require_fresh
+    from features.status import store_status
 
     store = _store(config)
     if max_age:
         require_fresh(store, parse_duration(max_age))
-    state = store_status(store)
+    state, last = store_status(store), last_run(store)
     if format is Format.json:
-        console.print_json(state.as_json())
+        console.print_json(state.as_json() | {"last_run": last and asdict(last)})
         return
     print(state.line)
+    if last:
+        print(last.line)
     console.print_table(["slot", "artifact", "made", "what"], state.rows)
 
 

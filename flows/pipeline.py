@@ -4,8 +4,8 @@ from pathlib import Path
 
 from prefect import flow, get_run_logger
 
+from features.freshness import record_success
 from features.plan import require_planned
-from features.status import record_success
 from features.store import Store
 from flows.embed import run_embed
 from flows.evaluate import run_evaluate
