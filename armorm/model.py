@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,10 +22,12 @@ from safetensors.numpy import save as save_tensors
 
 from armorm.config import GateConfig
 from armorm.errors import ModelError, ModelFolderError
-from armorm.gate import Gate, gate_weights
 from armorm.report import jsonable
 from armorm.ridge import predict
 from armorm.score import coefficients, contributions, score
+
+if TYPE_CHECKING:
+    from armorm.gate import Gate
 
 Floats = NDArray[np.floating]
 Json = dict[str, Any]
@@ -97,8 +99,10 @@ class RewardModel:
         _check(self)
 
     @cached_property
-    def gate(self) -> Gate:
+    def gate(self) -> "Gate":
         """The gate as a module."""
+        from armorm.gate import Gate  # torch, seconds to import
+
         return Gate.from_state(self.gate_state, self.gate_config)
 
     def rewards(self, X_ND: Floats) -> Floats:
@@ -108,6 +112,8 @@ class RewardModel:
 
     def gating(self, H_ND: Floats) -> NDArray[np.float32]:
         """`[N, K]` gate weights of prompt features f(x)."""
+        from armorm.gate import gate_weights
+
         self._check_features(H_ND)
         return gate_weights(self.gate, H_ND)
 

@@ -17,7 +17,8 @@ import pyarrow as pa
 
 from features.catalog import Catalog, connect
 from features.errors import InputError
-from features.store import Done, Made, Recipe, Writer
+from features.inventory import ingested
+from features.store import Done, Made, Recipe, Snapshot, Writer
 from features.tables import make_table, write_parquet
 
 STAGE: Final = "contamination"
@@ -135,7 +136,12 @@ def find_contamination(
         objects = {STAGE: store.objects.put("parquet", partial(write_parquet, table=table))}
         return Made(objects, {"line": _line(counts)} | counts)
 
-    return writer.ensure(recipe, make)
+    return writer.ensure(recipe, make, work=work(store.head()))
+
+
+def work(snapshot: Snapshot) -> dict[str, int]:
+    """What there is to work through, of manifests alone."""
+    return {"rows": ingested(snapshot, "conversations")}
 
 
 def _matches(

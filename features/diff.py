@@ -1,26 +1,51 @@
-"""What differs between two snapshots: native rows, and the conversations that they speak of."""
+"""What differs between two snapshots: native rows, what they say of the same texts, and mean ratings."""
 
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any, Final
 
 from features.catalog import empty_connection, mount, parquet_paths
-from features.store import Snapshot, Store
+from features.store import Artifact, Snapshot, Store
+
+if TYPE_CHECKING:
+    from duckdb import DuckDBPyConnection
+
+CHANGES: Final = ("added", "removed", "edited", "relabelled")
 
 
 @dataclass(frozen=True, slots=True)
 class ChangedRow:
-    """A native row that only one of the snapshots has, or a place where another row stands now."""
+    """A native row that only one of the snapshots has, or two that stand for each other."""
 
     dataset: str
     change: str
-    """`added`, `removed`, or `edited`: gone from a place where another one stands now."""
+    """`added`, `removed`, `relabelled` (the same texts with another rating or preference), or `edited` (anything else:
+    gone from a place where another one stands now, or with the same texts and labels)."""
     file: str
     line: int
+    """In the later snapshot, where it is there."""
     before: str | None
     """The source row, in the earlier snapshot and in the later one."""
     after: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class MovedMean:
+    """The ratings of one objective in one dataset, where their number or mean has changed."""
+
+    dataset: str
+    objective: str
+    n_before: int
+    n_after: int
+    mean_before: float | None
+    """On the native scale; None without ratings."""
+    mean_after: float | None
+
+    @property
+    def moved(self) -> float | None:
+        """By how much; None where there were or are none."""
+        return None if self.mean_before is None or self.mean_after is None else self.mean_after - self.mean_before
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,15 +55,23 @@ class Diff:
     before: Snapshot
     after: Snapshot
     rows: Sequence[ChangedRow]
+    means: Sequence[MovedMean]
     conversations_added: int
     """Distinct ones of all datasets: those that may need a vector."""
     conversations_removed: int
 
     @property
+    def datasets(self) -> dict[str, dict[str, int]]:
+        """For each dataset with changed rows, how many of each kind."""
+        counts = Counter((row.dataset, row.change) for row in self.rows)
+        names = sorted({row.dataset for row in self.rows})
+        return {name: {change: counts[name, change] for change in CHANGES} for name in names}
+
+    @property
     def line(self) -> str:
         """For a person."""
         changes = Counter(row.change for row in self.rows)
-        listed = ", ".join(f"{changes[change]} rows {change}" for change in ("added", "edited", "removed"))
+        listed = ", ".join(f"{changes[change]} rows {change}" for change in CHANGES)
         return (
             f"snapshot {self.before.number} to {self.after.number}: {listed}; "
             f"{self.conversations_added} conversations added, {self.conversations_removed} removed"
@@ -49,6 +82,8 @@ class Diff:
         return {
             "before": self.before.snapshot_id,
             "after": self.after.snapshot_id,
+            "datasets": self.datasets,
+            "means": [asdict(mean) for mean in self.means],
             "rows": [asdict(row) for row in self.rows],
             "conversations_added": self.conversations_added,
             "conversations_removed": self.conversations_removed,
@@ -56,27 +91,14 @@ class Diff:
 
 
 def diff(store: Store, before: Snapshot, after: Snapshot) -> Diff:
-    """Compares the native rows of two snapshots by content, and their places.
+    """Compares the native rows of two snapshots by content, by what they say of which texts, and by their places.
 
     A row that only moved is no difference; neither is a repeated row.
     """
     with empty_connection() as connection:
-        for name in ("native_rows", "conversations"):
-            for when, snapshot in (("before", before), ("after", after)):
-                paths = parquet_paths(store, snapshot.artifacts.values(), name)
-                mount(connection, f"{name}_{when}", name, paths)
-        rows = connection.execute(
-            """
-            WITH old AS (FROM native_rows_before ANTI JOIN native_rows_after USING (dataset, source_row)),
-            new AS (FROM native_rows_after ANTI JOIN native_rows_before USING (dataset, source_row))
-            SELECT dataset,
-                CASE WHEN new.source_row IS NULL THEN 'removed'
-                     WHEN old.source_row IS NULL THEN 'added' ELSE 'edited' END AS change,
-                file, line, old.source_row, new.source_row
-            FROM old FULL JOIN new USING (dataset, file, line)
-            ORDER BY dataset, file, line
-            """
-        ).fetchall()
+        _mount(connection, store, before, after)
+        rows = [ChangedRow(*row) for row in connection.execute(_ROWS).fetchall()]
+        means = [MovedMean(*row) for row in connection.execute(_MEANS).fetchall()]
         added, removed = (
             connection.execute(
                 f"SELECT count(DISTINCT conversation_id) FROM conversations_{here} "
@@ -84,4 +106,79 @@ def diff(store: Store, before: Snapshot, after: Snapshot) -> Diff:
             ).fetchall()[0][0]
             for here, there in (("after", "before"), ("before", "after"))
         )
-    return Diff(before, after, [ChangedRow(*row) for row in rows], added, removed)
+    return Diff(before, after, rows, means, added, removed)
+
+
+def _mount(connection: "DuckDBPyConnection", store: Store, before: Snapshot, after: Snapshot) -> None:
+    """Puts the tables there; but for conversations, which datasets share, those of the datasets that differ."""
+    for when, snapshot, other in (("before", before, after), ("after", after, before)):
+        whole = list(snapshot.artifacts.values())
+        changed = [a for slot, a in snapshot.artifacts.items() if _marks(a) != _marks(other.artifacts.get(slot))]
+        for name, artifacts in (
+            ("conversations", whole),
+            *((name, changed) for name in ("native_rows", "ratings", "preferences")),
+        ):
+            mount(connection, f"{name}_{when}", name, parquet_paths(store, artifacts, name))
+
+
+def _marks(artifact: Artifact | None) -> object:
+    return artifact and (artifact.objects, artifact.provenance)
+
+
+_LABELS: Final = """
+    rated_{when} AS (
+        SELECT dataset, source_row,
+            list(DISTINCT conversation_id ORDER BY conversation_id) AS texts,
+            list((conversation_id, objective, raw) ORDER BY conversation_id, objective, raw)::VARCHAR AS labels
+        FROM ratings_{when} SEMI JOIN {when} USING (dataset, source_row) GROUP BY ALL
+    ),
+    paired_{when} AS (  -- of rows that give pairs alone: others' pairs may be made of several rows
+        SELECT dataset, source_row,
+            list_sort(list_distinct(flatten(list([chosen_id, rejected_id])))) AS texts,
+            list((chosen_id, rejected_id, margin) ORDER BY chosen_id, rejected_id)::VARCHAR AS labels
+        FROM preferences_{when} SEMI JOIN {when} USING (dataset, source_row)
+        ANTI JOIN rated_{when} USING (dataset, source_row) GROUP BY ALL
+    ),
+    said_{when} AS (
+        SELECT *, row_number() OVER (PARTITION BY dataset, texts ORDER BY file, line) AS place
+        FROM {when} JOIN (FROM rated_{when} UNION ALL FROM paired_{when}) USING (dataset, source_row)
+    )
+"""
+"""What each changed row says of which texts, with its number among the rows of its dataset that say it of the same."""
+
+_ROWS: Final = f"""
+    WITH before AS (FROM native_rows_before ANTI JOIN native_rows_after USING (dataset, source_row)),
+    after AS (FROM native_rows_after ANTI JOIN native_rows_before USING (dataset, source_row)),
+    {_LABELS.format(when="before")}, {_LABELS.format(when="after")},
+    same_texts AS (
+        SELECT dataset, if(old.labels = new.labels, 'edited', 'relabelled') AS change,
+            old.file AS old_file, old.line AS old_line, new.file, new.line,
+            old.source_row AS old_row, new.source_row AS new_row
+        FROM said_before AS old JOIN said_after AS new USING (dataset, texts, place)
+    ),
+    old AS (
+        FROM before ANTI JOIN same_texts
+        ON before.dataset = same_texts.dataset AND before.file = old_file AND before.line = old_line
+    ),
+    new AS (FROM after ANTI JOIN same_texts USING (dataset, file, line)),
+    same_place AS (
+        SELECT dataset,
+            CASE WHEN new.source_row IS NULL THEN 'removed'
+                 WHEN old.source_row IS NULL THEN 'added' ELSE 'edited' END AS change,
+            file, line, old.source_row AS old_row, new.source_row AS new_row
+        FROM old FULL JOIN new USING (dataset, file, line)
+    )
+    SELECT dataset, change, file, line, old_row, new_row FROM same_texts
+    UNION ALL FROM same_place
+    ORDER BY dataset, file, line
+"""
+
+_MEANS: Final = """
+    WITH old AS (SELECT dataset, objective, count(*) AS n, avg(raw) AS mean FROM ratings_before GROUP BY ALL),
+    new AS (SELECT dataset, objective, count(*) AS n, avg(raw) AS mean FROM ratings_after GROUP BY ALL)
+    SELECT dataset, objective, coalesce(old.n, 0), coalesce(new.n, 0), old.mean, new.mean
+    FROM old FULL JOIN new USING (dataset, objective)
+    -- the order in which threads add up moves a mean by less than this
+    WHERE old.n IS DISTINCT FROM new.n OR abs(old.mean - new.mean) > 1e-12
+    ORDER BY ALL
+"""

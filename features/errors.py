@@ -10,7 +10,10 @@ A leaf module: it imports nothing of the project. Every message has the form
     │   ├── BackboneError     a backbone cannot be loaded or does not fit
     │   ├── HubError          the Hugging Face Hub does not give what was asked for
     │   │   └── HubUnreachable    it may do so later: the only error that is worth a retry
-    │   └── QualityError      rows that a check does not let through
+    │   ├── QualityError      rows that a check does not let through
+    │   ├── PlanOutdated      a plan of a world that has moved since
+    │   ├── OverLimit         a run that would do more than was meant
+    │   └── TooOld            a store whose last full run is longer ago than allowed
     ├── StoreError            what the store holds, or lacks
     │   ├── CorruptObject     a file's bytes are not those that were written
     │   ├── StoreBusy         another process is writing
@@ -76,6 +79,29 @@ class QualityError(InputError):
             'mend the data, or set the check to "warn" in [checks]'
         )
         self.found = found
+
+
+class PlanOutdated(InputError):
+    """What a plan was made on is not what is there now."""
+
+    def __init__(self, plan: str, what: str, got: str, expected: str) -> None:
+        super().__init__(f"{plan}: {what}: got {got}; expected {expected}, as it was planned on; make a new plan")
+        self.what = what
+
+
+class OverLimit(InputError):
+    """A run would do more than it was allowed to, or one cannot tell how much."""
+
+    def __init__(self, limit: str, got: str, expected: str) -> None:
+        super().__init__(
+            f"{limit}: got {got} in all; expected at most {expected}; nothing was started: see `armorm plan`, then "
+            "raise the limit, or do a part of it first, such as `armorm ingest`"
+        )
+        self.limit = limit
+
+
+class TooOld(InputError):
+    """No full run has succeeded for longer than allowed."""
 
 
 class StoreError(FeatureStoreError):

@@ -119,6 +119,11 @@ _ROWS: Final[Mapping[str, Callable[[Store, Snapshot], Iterable[tuple[Any, ...]]]
 }
 
 
+def ingested(snapshot: Snapshot, what: str) -> int:
+    """How many `conversations`, `ratings` or `preferences` the datasets of a snapshot have, shared ones in each."""
+    return sum(int(artifact.summary.get(what, 0)) for artifact in snapshot.within("ingest").values())
+
+
 def stored_objectives(snapshot: Snapshot) -> tuple[str, ...]:
     """The names of all objectives, those that only own datasets rate among them, in the order of models."""
     return in_order(name for artifact in snapshot.artifacts.values() for name in artifact.summary.get("scales", {}))

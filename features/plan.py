@@ -1,16 +1,19 @@
 """What a run would do, as far as it can be told without running. Nothing is fetched and nothing is written."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from features import hub
-from features.catalog import connect
-from features.embedding.embed import find_missing, why_incomplete
-from features.embedding.fingerprint import HUB_FILES, BackboneSettings, hub_repo, local_folder
-from features.errors import FeatureStoreError
+from features.catalog import Catalog, connect
+from features.embedding.embed import COVERAGE, find_missing, why_incomplete
+from features.embedding.fingerprint import HUB_FILES, BackboneSettings, Fingerprint, hub_repo, local_folder
+from features.errors import FeatureStoreError, PlanOutdated
+from features.estimate import UNKNOWN, Planned, measured, speed_of, unknown
 from features.hub import HubRepo
-from features.store import Done, Made, Recipe, Store, Writer
+from features.shards import SLOT, VectorType
+from features.store import Done, Made, Recipe, Snapshot, Store, Writer
 from features.store.artifacts import why_stale
 
 
@@ -60,37 +63,121 @@ def backbone_files(settings: BackboneSettings) -> Files:
     return hub_files("backbone", hub_repo(settings), HUB_FILES)
 
 
-def why_embed(store: Store, backbone_id: str) -> str | None:
-    """What of the newest snapshot has no vector of this backbone, in words; None when all has."""
-    if not why_incomplete(store, backbone_id):
-        return None
-    with connect(store) as catalog:
-        missing = find_missing(catalog, backbone_id)
-    return f"{missing.conversations} conversations and {missing.prompts} prompts without a vector"
+def require_planned(store: Store, snapshot_id: str) -> None:
+    """Whoever holds the writer's lock makes sure that nobody has committed since the plan was looked at.
 
-
-def why_run(store: Store, stage: Callable[[Writer], Done]) -> str | None:
-    """Why a stage would make its artifact again, in words; None when it stands.
-
-    The stage is asked itself, by a writer that makes nothing.
+    Raises:
+        PlanOutdated: the newest snapshot is another one.
     """
+    if (now := store.head().snapshot_id) != snapshot_id:
+        raise PlanOutdated("run", "snapshot", now, snapshot_id)
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What a stage answers when it is asked what it would do."""
+
+    recipe: Recipe
+    reason: str | None
+    """Why it would make its artifact again, in words; None when it stands."""
+
+
+def ask(store: Store, stage: Callable[[Writer], Done]) -> Asked:
+    """Asks a stage itself, by a writer that makes nothing."""
     try:
         stage(_Asking(store, "armorm plan"))
-    except _Stale as stale:
-        return stale.reason
-    return None
+    except _Answer as answer:
+        return answer.asked
+    raise AssertionError("a stage that makes nothing by `ensure`")
 
 
-class _Stale(Exception):
-    def __init__(self, reason: str) -> None:
-        super().__init__(reason)
-        self.reason = reason
+class _Answer(Exception):
+    def __init__(self, asked: Asked) -> None:
+        super().__init__(asked.reason)
+        self.asked = asked
 
 
 class _Asking(Writer):
-    def ensure(self, recipe: Recipe, make: Callable[[], Made]) -> Done:
-        existing = self.store.head().artifacts.get(recipe.slot)
-        reason = why_stale(recipe, existing)
-        if existing is None or reason:
-            raise _Stale(reason or "first time")
-        return Done(existing, None)
+    def ensure(self, recipe: Recipe, make: Callable[[], Made], *, work: Mapping[str, int] | None = None) -> Done:
+        raise _Answer(Asked(recipe, why_stale(recipe, self.store.head().artifacts.get(recipe.slot))))
+
+
+CHARS_A_TOKEN: Final = 4
+"""Where a store has measured nothing."""
+
+
+def plan_embedding(store: Store, marks: Fingerprint, vector_type: VectorType) -> Planned:
+    """What of the newest snapshot has no vector of this backbone.
+
+    Tables and indexes are opened only when the manifests do not tell that nothing is missing.
+    """
+    if not why_incomplete(store, marks.backbone_id):
+        return Planned("embed", None)
+    with connect(store) as catalog:
+        missing = find_missing(catalog, marks.backbone_id)
+        tokens, notes = _tokens(catalog, marks.backbone_id) if missing else (0, "")
+    if not missing:
+        return Planned("embed", None)
+    reason = f"{missing.conversations} conversations and {missing.prompts} prompts without a vector of this backbone"
+    return _timed(store.head(), marks, vector_type, reason, missing.conversations + missing.prompts, tokens, notes)
+
+
+def plan_embedding_at_most(
+    store: Store, marks: Fingerprint, vector_type: VectorType, reason: str, n_bytes: Mapping[str, int]
+) -> Planned:
+    """The most that there can be to embed once some datasets were ingested again: as if nothing in them were known.
+
+    Args:
+        store: what it holds tells how many conversations and tokens there are in a byte.
+        marks: the backbone.
+        vector_type: how vectors are kept.
+        reason: why more cannot be told.
+        n_bytes: bytes of the native files of each dataset that is to be ingested.
+    """
+    snapshot = store.head()
+    ingested = {name: snapshot.artifacts.get(f"ingest/{name}") for name in n_bytes}
+    covered = snapshot.artifacts.get(f"{COVERAGE}/{marks.backbone_id}")
+    shards = [shard.summary for shard in snapshot.within(f"{SLOT}/{marks.backbone_id}").values()]
+    known = all(measured(artifact).get("bytes") for artifact in ingested.values())
+    if not (known and covered and covered.summary["conversations"]):
+        return unknown("embed", reason, "not known before ingest", n_bytes=None)
+    conversations = sum(
+        artifact.summary["conversations"] * n_bytes[name] / measured(artifact)["bytes"]
+        for name, artifact in ingested.items()
+        if artifact
+    )
+    there = plan_embedding(store, marks, vector_type)
+    rows = round(conversations * (1 + covered.summary["prompts"] / covered.summary["conversations"]))
+    tokens = round(rows * sum(shard["tokens"] for shard in shards) / sum(shard["rows"] for shard in shards))
+    rows, tokens = rows + (there.rows or 0), tokens + (there.tokens or 0)
+    notes = f"at most, as if nothing in {', '.join(n_bytes)} had a vector; tokens by those of stored vectors"
+    return _timed(snapshot, marks, vector_type, reason, rows, tokens, notes)
+
+
+def _timed(
+    snapshot: Snapshot, marks: Fingerprint, vector_type: VectorType, reason: str, rows: int, tokens: int, notes: str
+) -> Planned:
+    """At the speed of the newest shards of this backbone, else of any."""
+    own = speed_of(snapshot.within(f"{SLOT}/{marks.backbone_id}").values(), "tokens", called="shards")
+    speed = own or speed_of(snapshot.within(SLOT).values(), "tokens", called="shards of another backbone")
+    width = int(marks.record["hidden_size"]) * (2 if vector_type == "float16" else 4)
+    seconds = tokens / speed.per_s if speed else None
+    basis = "; ".join([speed.basis if speed else UNKNOWN, notes])
+    return Planned("embed", reason, "", rows, tokens, rows * width, seconds, basis)
+
+
+def _tokens(catalog: Catalog, backbone_id: str) -> tuple[int, str]:
+    """Tokens of the conversations that `find_missing` has found, from their characters; and what that rests on."""
+    sized = "(SELECT DISTINCT conversation_id, n_chars FROM stored_conversations)"
+    ((n_chars,),) = catalog.execute(
+        f"SELECT coalesce(sum(n_chars), 0) FROM {sized} SEMI JOIN missing_conversations ON id = conversation_id"
+    ).fetchall()
+    for where, whose in (("backbone = ?", "this backbone"), ("backbone <> ?", "other backbones")):
+        ((ratio,),) = catalog.execute(
+            f"SELECT sum(n_chars) / sum(n_tokens) FROM {sized} JOIN features ON id = conversation_id "
+            f"WHERE kind = 'conversation' AND {where}",
+            [backbone_id],
+        ).fetchall()
+        if ratio:
+            return round(n_chars / ratio), f"tokens from characters, {ratio:.3g} to one as this store has for {whose}"
+    return round(n_chars / CHARS_A_TOKEN), f"tokens from characters, {CHARS_A_TOKEN} to one as nothing was measured"

@@ -13,8 +13,9 @@ from typing import Any, Final, Literal, get_args
 
 from features.catalog import Catalog, QueryResult, connect, mount, parquet_paths
 from features.errors import InputError, QualityError
+from features.inventory import ingested
 from features.records import encode_record, read_record
-from features.store import Artifact, Done, Made, Recipe, Store, Writer
+from features.store import Artifact, Done, Made, Recipe, Snapshot, Store, Writer
 
 STAGE: Final = "quality"
 STAGE_VERSION: Final = 1
@@ -108,7 +109,12 @@ def check_quality(writer: Writer, severities: Mapping[str, Severity]) -> Done:
         record = store.objects.put_bytes("json", encode_record(counts))
         return Made({"record": record}, {"line": _line(results)})
 
-    return writer.ensure(recipe, make)
+    return writer.ensure(recipe, make, work=work(store.head()))
+
+
+def work(snapshot: Snapshot) -> dict[str, int]:
+    """What there is to work through, of manifests alone."""
+    return {"rows": ingested(snapshot, "conversations")}
 
 
 def read_results(store: Store, artifact: Artifact) -> list[CheckResult]:

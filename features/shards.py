@@ -244,6 +244,10 @@ class FeatureReader:
             # two machines that embed at the same time may both have a text
             self._places = pl.concat(frames).unique(["kind", "id"], keep="first", maintain_order=True)
 
+    def ids(self, kind: str) -> pl.Series:
+        """Everything of a kind that has a vector, in order. Ids being hashes, the first ones are a fair sample."""
+        return self._places.filter(pl.col("kind") == kind)["id"].sort()
+
     def gather(self, kind: str, ids: Sequence[str]) -> npt.NDArray[np.float32]:
         """`[N, D]` vectors in the order of `ids`.
 

@@ -5,11 +5,13 @@ import sys
 import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from features.durations import in_words, parse_duration
 from flows import console
 from flows.commands import lineage as lineage_commands
 from flows.commands import store as store_commands
@@ -18,6 +20,7 @@ from flows.profiles import Profile, configuration
 from flows.settings import CONFIG_NAME, ConfigError, load_settings
 
 if TYPE_CHECKING:
+    from features.estimate import Planned
     from flows.steps import Step
 
 app = typer.Typer(
@@ -108,27 +111,56 @@ def demo(
 
 
 @app.command()
-def run(config: Config = DEFAULT_CONFIG, format: As = Format.table) -> None:
+def run(
+    config: Config = DEFAULT_CONFIG,
+    format: As = Format.table,
+    plan: Annotated[
+        Path | None, typer.Option("--plan", help="A file of `armorm plan --out`; refused if the world has moved since.")
+    ] = None,
+    max_rows: Annotated[
+        int | None, typer.Option("--max-rows", min=0, help="Refuse to start where the plan's total has more rows.")
+    ] = None,
+    max_time: Annotated[
+        str | None, typer.Option("--max-time", help="Refuse to start what takes longer, or nobody knows: 30m, 2h.")
+    ] = None,
+) -> None:
     """Run the whole pipeline; only what is stale runs.
 
-    Example: `armorm run`
+    Example: `armorm run --max-time 2h`
     """
+    settings = load_settings(config)
+    planned_on = None
+    if plan or max_rows is not None or max_time:
+        from flows.plan import plan_run, require_unmoved, require_within
+
+        max_seconds = parse_duration(max_time) if max_time else None
+        now = plan_run(settings)
+        if plan:
+            require_unmoved(plan, now)
+        require_within(now, max_rows=max_rows, max_seconds=max_seconds)
+        planned_on = now.premises.snapshot_id
     from flows.pipeline import pipeline
 
-    _run(pipeline, config, format, with_report=True)
+    _run(partial(pipeline, planned_on=planned_on), config, format, with_report=True)
 
 
 @app.command()
-def plan(config: Config = DEFAULT_CONFIG, format: As = Format.table) -> None:
-    """Say what `armorm run` would fetch and which stages it would run; fetch no data and write nothing.
+def plan(
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Write the plan, for `armorm run --plan`.")] = None,
+    config: Config = DEFAULT_CONFIG,
+    format: As = Format.table,
+) -> None:
+    """Say what `armorm run` would fetch, which stages it would run, why, and how long; fetch no data, change no store.
 
-    Example: `armorm plan`
+    Example: `armorm plan --out plan.json`
     """
-    from flows.plan import plan_run
+    from flows.plan import plan_run, write_plan
 
     planned = plan_run(load_settings(config))
+    if out:
+        write_plan(planned, out)
     if format is Format.json:
-        console.print_json(asdict(planned))
+        console.print_json(planned.as_json())
         return
     console.print_table(
         ["files of", "from", "commit", "files", "size", "to fetch"],
@@ -144,7 +176,24 @@ def plan(config: Config = DEFAULT_CONFIG, format: As = Format.table) -> None:
             for f in planned.files
         ],
     )
-    console.print_steps(planned.steps, "why it would run")
+    console.print_table(
+        ["stage", "why it would run", "rows", "tokens", "bytes", "time", "rests on"],
+        [_amounts(step) for step in [*planned.steps, planned.total]],
+    )
+    print(f"{planned.line}{f'; written to {out}' if out else ''}")
+
+
+def _amounts(step: "Planned") -> tuple[str, ...]:
+    """A row of the plan: nothing where there is nothing, `?` where it is not known."""
+    counts = (step.rows, step.tokens)
+    return (
+        step.name,
+        step.reason or "up to date",
+        *("?" if count is None else f"{count:,}" if count else "" for count in counts),
+        "?" if step.bytes is None else console.size(step.bytes) if step.bytes else "",
+        "?" if step.seconds is None else in_words(step.seconds) if step.runs else "",
+        step.basis,
+    )
 
 
 @app.command()
@@ -300,27 +349,35 @@ def check(
 
 @app.command()
 def diff(
-    before: Annotated[str, typer.Argument(help="A snapshot: number, beginning of its id, `previous` or `head`.")] = (
-        "previous"
-    ),
-    after: Annotated[str, typer.Argument(help="Another one.")] = "head",
+    before: Annotated[
+        str,
+        typer.Argument(help="A snapshot (tag, number, id, date, `previous`, `head`), or a model or backbone by id."),
+    ] = "previous",
+    after: Annotated[str, typer.Argument(help="Another one of that kind.")] = "head",
     config: Config = DEFAULT_CONFIG,
     format: As = Format.table,
 ) -> None:
-    """Say which native rows differ between two snapshots; without arguments, what the last run has changed.
+    """Say what differs: rows, labels and mean ratings; weights, penalties, gate and figures; vectors of two backbones.
+
+    Without arguments: what the last run has changed.
 
     Example: `armorm diff 12 head`
     """
-    from features.diff import diff as compare
+    from armorm.stages.compare import compare
 
-    store = existing_store(config)
-    found = compare(store, store.snapshot(before), store.snapshot(after))
+    found = compare(existing_store(config), before, after)
     if format is Format.json:
         console.print_json(found.as_json())
         return
-    rows = [(r.dataset, r.change, r.file, r.line, r.before, r.after) for r in found.rows[:SHOWN_ROWS]]
-    console.print_table(["dataset", "change", "file", "line", "row before", "row after"], rows)
-    print(found.line)
+    if found.rows and found.rows.rows:
+        rows = [(r.dataset, r.change, r.file, r.line, r.before, r.after) for r in found.rows.rows[:SHOWN_ROWS]]
+        console.print_table(["dataset", "change", "file", "line", "row before", "row after"], rows)
+    for section in found.sections:
+        console.print_table(section.columns, section.rows, title=section.title)
+        if section.note:
+            print(section.note)
+    if found.rows:
+        print(found.rows.line)
 
 
 @app.command()
@@ -382,18 +439,31 @@ def score(
 
 
 @app.command()
-def status(at: At = "head", config: Config = DEFAULT_CONFIG, format: As = Format.table) -> None:
-    """Say what the store holds and how fresh it is.
+def status(
+    at: At = "head",
+    max_age: Annotated[
+        str, typer.Option("--max-age", help="Exit code 1 if the last full run that succeeded is longer ago: 36h, 7d.")
+    ] = "",
+    config: Config = DEFAULT_CONFIG,
+    format: As = Format.table,
+) -> None:
+    """Say what the store holds and how fresh it is; `armorm run` counts as fresh when it had nothing to do, too.
 
-    Example: `armorm status`
+    Example: `armorm status --max-age 36h`
     """
+    from features.freshness import last_run, require_fresh
     from features.status import store_status
 
-    state = store_status(existing_store(config).snapshot(at))
+    store = existing_store(config)
+    if max_age:
+        require_fresh(store, parse_duration(max_age))
+    state, last = store_status(store.snapshot(at)), last_run(store)
     if format is Format.json:
-        console.print_json(state.as_json())
+        console.print_json(state.as_json() | {"last_run": last and asdict(last)})
         return
     print(state.line)
+    if last:
+        print(last.line)
     console.print_table(["slot", "artifact", "made", "what"], state.rows)
 
 

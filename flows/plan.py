@@ -1,52 +1,164 @@
-"""What `armorm run` would do: the files that it reads or fetches, and the stages that it runs."""
+"""What `armorm run` would do: the files that it reads or fetches, the stages that it runs, and what they would cost."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
 
-from armorm.stages import evaluate
-from armorm.stages.decorrelate import decorrelate
-from armorm.stages.gate import train_gate
-from armorm.stages.model import assemble
-from armorm.stages.regress import regress
-from features.contamination import find_contamination
-from features.embedding.fingerprint import fingerprint
+from armorm.stages import decorrelate, evaluate, gate, model, regress
+from features import contamination, quality
+from features.durations import in_words
+from features.embedding.fingerprint import Fingerprint, fingerprint
+from features.errors import InputError, OverLimit, PlanOutdated
+from features.estimate import Planned, estimate, total, unknown
 from features.ingest.dataset import data_files, ingest_dataset
 from features.ingest.hub import download_dataset, parse_uri
-from features.plan import Files, backbone_files, hub_files, local_files, why_embed, why_run
-from features.quality import check_quality
-from features.store import Done, Store, Writer
+from features.plan import (
+    Files,
+    ask,
+    backbone_files,
+    hub_files,
+    local_files,
+    plan_embedding,
+    plan_embedding_at_most,
+)
+from features.store import Done, Store, Writer, content_id
+from features.store.storage import replace_file
 from flows.console import size
 from flows.settings import Settings, check_trainable
-from flows.steps import Step
+
+
+@dataclass(frozen=True, slots=True)
+class Premises:
+    """The world that a plan was made in: in another one it does not hold."""
+
+    snapshot: int
+    """Its number, for people: a tag makes another number of the same content."""
+    snapshot_id: str
+    code_version: str
+    settings: Mapping[str, str]
+    """Of each table of the configuration: 32 hex digits over its settings, those of the environment included."""
+    inputs: Mapping[str, str]
+    """Of each dataset, and of the backbone: 32 hex digits over its files' hashes, or its commit on the Hub."""
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
     """The files of the datasets and of the backbone, and the stages with why each would run."""
 
+    premises: Premises
     files: list[Files]
-    steps: list[Step]
+    steps: list[Planned]
+
+    @property
+    def total(self) -> Planned:
+        """All stages together."""
+        return total(self.steps)
+
+    @property
+    def line(self) -> str:
+        """For a person."""
+        whole = self.total
+        if not whole.runs:
+            return f"nothing to do on snapshot {self.premises.snapshot}"
+        time = "a time that is not known" if whole.seconds is None else in_words(whole.seconds)
+        return f"on snapshot {self.premises.snapshot}: {whole.reason} would run, in {time}"
+
+    def as_json(self) -> dict[str, Any]:
+        """For a program, and for `armorm run --plan`."""
+        return {
+            "premises": asdict(self.premises),
+            "files": [asdict(files) for files in self.files],
+            "steps": [step.as_json() for step in self.steps],
+            "total": self.total.as_json(),
+        }
 
 
 def plan_run(settings: Settings) -> Plan:
-    """Asks the file system, the Hub and the store; what depends on a stage that would run is not known yet.
+    """Asks the file system, the Hub and the store; what depends on a stage that would run is estimated, or not known.
 
     Raises:
         ConfigError: a run would refuse the settings.
     """
     check_trainable(settings)
     store = settings.open_store()
-    datasets = [_files(settings, name) for name in settings.datasets]
+    snapshot = store.head()
+    files = {name: _files(settings, name) for name in settings.datasets}
     backbone = backbone_files(settings.local_backbone())
-    gone = sorted(store.head().within("ingest").keys() - settings.datasets.keys())
-    steps = [
-        *(_ingest(store, settings, files) for files in datasets),
-        *(Step(f"ingest {name}", "no longer in the configuration", "leaves the snapshot") for name in gone),
-    ]
-    waiting = {"ingest"} if any(step.reason for step in steps) else set()
-    if backbone.problem or backbone.missing_bytes:
-        waiting |= {"fetching the backbone"}
-    return Plan([*datasets, backbone], steps + _later(store, settings, waiting))
+    ingests = {name: _ingest(store, settings, of) for name, of in files.items()}
+    gone = sorted(snapshot.within("ingest").keys() - settings.datasets.keys())
+    removed = [Planned(f"ingest {name}", "no longer in the configuration: it leaves the snapshot") for name in gone]
+    steps = [*(step for step, _ in ingests.values()), *removed]
+    marks = None if backbone.problem or backbone.missing_bytes else fingerprint(settings.local_backbone())
+    inputs = {name: files[name].revision or digest for name, (_, digest) in ingests.items()}
+    premises = Premises(
+        snapshot.number,
+        snapshot.snapshot_id,
+        version("armorm"),
+        {table: content_id(of) for table, of in settings.model_dump(mode="json").items()},
+        inputs | {"backbone": backbone.revision or (marks.backbone_id if marks else "")},
+    )
+    to_ingest = {name: files[name].size_bytes for name, (step, _) in ingests.items() if step.runs}
+    later = _later(store, settings, marks, to_ingest, ingesting=any(step.runs for step in steps))
+    return Plan(premises, [*files.values(), backbone], steps + later)
+
+
+def write_plan(plan: Plan, path: Path) -> None:
+    """Keeps a plan, so that exactly it can be run."""
+    replace_file(path, (json.dumps(plan.as_json(), indent=2, ensure_ascii=False) + "\n").encode())
+
+
+def require_unmoved(path: Path, now: Plan) -> None:
+    """Holds a plan that was written against one that was made now.
+
+    Raises:
+        InputError: the file is no plan.
+        PlanOutdated: the store, the settings, a file, the backbone or armorm itself has moved since.
+    """
+    try:
+        document = json.loads(path.read_text())
+        planned = Premises(**document["premises"])
+        reasons = {step["name"]: step["reason"] for step in document["steps"]}
+    except (ValueError, TypeError, LookupError) as error:
+        raise InputError(f"{path}: got no plan; expected one of `armorm plan --out FILE`; make a new plan") from error
+    before, after = _told(planned, reasons), _told(now.premises, {step.name: step.reason for step in now.steps})
+    for what in sorted({*before, *after}, key=lambda what: (what.startswith("stage"), what)):
+        if before.get(what) != after.get(what):
+            raise PlanOutdated(str(path), what, after.get(what, "nothing"), before.get(what, "nothing"))
+
+
+def _told(premises: Premises, reasons: Mapping[str, str | None]) -> dict[str, str]:
+    """All that has to be the same, by what it is called."""
+    return {
+        "snapshot": premises.snapshot_id,
+        **{f"settings of {table}": digest for table, digest in premises.settings.items()},
+        "version of armorm": premises.code_version,
+        **{f"files of {name}": digest for name, digest in premises.inputs.items()},
+        **{f"stage {name}": reason or "up to date" for name, reason in reasons.items()},
+    }
+
+
+def require_within(plan: Plan, *, max_rows: int | None, max_seconds: float | None) -> None:
+    """Lets no run begin that would do more than was meant.
+
+    Raises:
+        OverLimit: the plan's total is more than a limit, or is not known.
+    """
+    whole = plan.total
+    for name, got, limit, shown in (
+        ("--max-rows", whole.rows, max_rows, lambda n: f"{n:,} rows"),
+        ("--max-time", whole.seconds, max_seconds, in_words),
+    ):
+        if limit is None or (got is not None and got <= limit):
+            continue
+        if got is None:
+            steps = [step for step in plan.steps if (step.rows if name == "--max-rows" else step.seconds) is None]
+            more = f", and {len(steps) - 1} stages more" if len(steps) > 1 else ""
+            first = f"{steps[0].name}: {steps[0].basis}"
+            raise OverLimit(name, f"unknown {name.removeprefix('--max-')} ({first}{more})", shown(limit))
+        raise OverLimit(name, shown(got), shown(limit))
 
 
 def _files(settings: Settings, name: str) -> Files:
@@ -57,45 +169,115 @@ def _files(settings: Settings, name: str) -> Files:
     return local_files(name, dataset.path, lambda: data_files(dataset))
 
 
-def _ingest(store: Store, settings: Settings, files: Files) -> Step:
+def _ingest(store: Store, settings: Settings, files: Files) -> tuple[Planned, str]:
+    """The stage, and 32 hex digits over the files' hashes where they are on this machine."""
     name = f"ingest {files.name}"
     if files.problem:
-        return Step(name, "cannot be told", files.problem)
+        step = unknown(name, "cannot be told", "its files cannot be seen", n_bytes=None)
+        return replace(step, what=files.problem), ""
     what = f"{files.n_files} files, {size(files.size_bytes)}"
     if files.missing_bytes:
-        return Step(name, "not fetched yet", f"{what}, of which {size(files.missing_bytes)} are to be fetched")
+        what = f"{what}, of which {size(files.missing_bytes)} are to be fetched"
+        basis = "the speed of the network is not known"
+        return replace(unknown(name, "not fetched yet", basis, n_bytes=files.size_bytes), what=what), ""
     uri = settings.datasets[files.name].uri
     dataset = settings.dataset(files.name, download_dataset(uri, settings.hub_patterns(files.name)) if uri else None)
-    return Step(name, why_run(store, lambda writer: ingest_dataset(writer, dataset, splits=settings.split)), what)
+    asked = ask(store, lambda writer: ingest_dataset(writer, dataset, splits=settings.split))
+    step = estimate(
+        store.head(), name, asked.reason, {"bytes": files.size_bytes}, slot=f"ingest/{files.name}", what=what
+    )
+    return step, content_id(dict(asked.recipe.inputs))
 
 
-def _later(store: Store, settings: Settings, waiting: set[str]) -> list[Step]:
-    """Every stage after ingest: why it would run, or what it waits for."""
-    backbone_id = "" if waiting else fingerprint(settings.local_backbone()).backbone_id
+@dataclass(frozen=True, slots=True)
+class _Stage:
+    """A stage after ingest."""
 
-    def asked(stage: Callable[[Writer], Done]) -> Callable[[], str | None]:
-        return lambda: why_run(store, stage)
+    name: str
+    after: tuple[str, ...]
+    """What has to be done before it can be told whether it runs."""
+    run: Callable[[Writer, str], Done]
+    work: Mapping[str, int]
 
-    stages: dict[str, tuple[tuple[str, ...], Callable[[], str | None]]] = {
-        "quality": (("ingest",), asked(lambda writer: check_quality(writer, settings.checks))),
-        "contamination": (("ingest",), asked(lambda writer: find_contamination(writer, settings.contamination))),
-        "embed": (("ingest", "fetching the backbone"), lambda: why_embed(store, backbone_id)),
-        "regress": (
+
+def _stages(store: Store, settings: Settings) -> list[_Stage]:
+    """Those around the embedding, in order. Their second argument is the backbone."""
+    head, of = store.head(), settings
+    return [
+        _Stage("quality", ("ingest",), lambda w, _: quality.check_quality(w, of.checks), quality.work(head)),
+        _Stage(
+            "contamination",
+            ("ingest",),
+            lambda w, _: contamination.find_contamination(w, of.contamination),
+            contamination.work(head),
+        ),
+        _Stage(
+            "regress",
             ("embed", "contamination"),
-            asked(lambda writer: regress(writer, backbone_id, settings.regression)),
+            lambda w, backbone: regress.regress(w, backbone, of.regression),
+            regress.work(head),
         ),
-        "decorrelate": (
+        _Stage(
+            "decorrelate",
             ("regress",),
-            asked(lambda writer: decorrelate(writer, backbone_id, settings.decorrelation)),
+            lambda w, backbone: decorrelate.decorrelate(w, backbone, of.decorrelation),
+            decorrelate.work(head, of.decorrelation),
         ),
-        "gate": (("decorrelate",), asked(lambda writer: train_gate(writer, backbone_id, settings.gate))),
-        "model": (("gate",), asked(lambda writer: assemble(writer, backbone_id))),
-        "evaluate": (("model",), asked(lambda writer: evaluate.evaluate(writer, backbone_id, settings.evaluation))),
-    }
+        _Stage(
+            "gate",
+            ("decorrelate",),
+            lambda w, backbone: gate.train_gate(w, backbone, of.gate),
+            gate.work(head, of.gate),
+        ),
+        _Stage("model", ("gate",), lambda w, backbone: model.assemble(w, backbone), {}),
+        _Stage(
+            "evaluate",
+            ("model",),
+            lambda w, backbone: evaluate.evaluate(w, backbone, of.evaluation),
+            evaluate.work(head),
+        ),
+    ]
+
+
+def _later(
+    store: Store, settings: Settings, marks: Fingerprint | None, to_ingest: Mapping[str, int], *, ingesting: bool
+) -> list[Planned]:
+    """Every stage after ingest: why it would run, or what it waits for."""
+    snapshot = store.head()
+    waiting = {"ingest"} if ingesting else set()
+    blind = ingesting and not settings.datasets.keys() <= snapshot.within("ingest").keys()
+    """Whether a dataset comes that the store knows nothing of."""
     steps = []
-    for name, (after, why) in stages.items():
-        waits_for = next((one for one in after if one in waiting), None)
-        reason = f"after {waits_for}" if waits_for else why()
-        steps.append(Step(name, reason, ""))
-        waiting = waiting | {name} if reason else waiting
+    for stage in _stages(store, settings):
+        if stage.name == "regress":
+            steps.append(_embed(store, settings, marks, waiting, to_ingest))
+            waiting |= {"embed"} if steps[-1].runs else set()
+        if waits_for := next((one for one in stage.after if one in waiting), None):
+            reason: str | None = f"after {waits_for}"
+        else:
+            reason = _reason(store, stage, marks)
+        if reason and blind and stage.work:
+            step = unknown(stage.name, reason, "not known before ingest")
+        else:
+            step = estimate(snapshot, stage.name, reason, stage.work)
+            if step.runs and ingesting and stage.work:
+                step = replace(step, basis=f"{step.basis}; rows as before ingest")
+        steps.append(step)
+        waiting |= {stage.name} if step.runs else set()
     return steps
+
+
+def _reason(store: Store, stage: _Stage, marks: Fingerprint | None) -> str | None:
+    return ask(store, lambda writer: stage.run(writer, marks.backbone_id if marks else "")).reason
+
+
+def _embed(
+    store: Store, settings: Settings, marks: Fingerprint | None, waiting: set[str], to_ingest: Mapping[str, int]
+) -> Planned:
+    vector_type = settings.embed.vector_type
+    if marks is None:
+        after = "ingest" if "ingest" in waiting else "fetching the backbone"
+        return unknown("embed", f"after {after}", "not known before the backbone is there", n_bytes=None)
+    if to_ingest:
+        return plan_embedding_at_most(store, marks, vector_type, "after ingest", to_ingest)
+    return plan_embedding(store, marks, vector_type)

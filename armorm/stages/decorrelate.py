@@ -12,7 +12,7 @@ from armorm.errors import DecorrelationError
 from armorm.stages import regress
 from armorm.stages.common import put_record, put_tensors, read_tensors, stage_artifact, stage_recipe
 from features.shards import FeatureReader
-from features.store import Done, Made, Store, Writer
+from features.store import Done, Made, Snapshot, Store, Writer
 from features.training_rows import row_set
 
 STAGE = "decorrelate"
@@ -50,7 +50,13 @@ def decorrelate(writer: Writer, backbone_id: str, config: DecorrelationConfig) -
         line = f"{len(rows) - 1} objectives decorrelated from {config.nuisance}, at most {left:.1e} is left"
         return Made(objects, {"line": line})
 
-    return writer.ensure(recipe, make)
+    return writer.ensure(recipe, make, work=work(store.head(), config))
+
+
+def work(snapshot: Snapshot, config: DecorrelationConfig) -> dict[str, int]:
+    """What there is to work through, of manifests alone."""
+    reference = snapshot.artifacts.get(f"ingest/{config.reference}")
+    return {"rows": reference.summary["ratings"] if reference else 0}
 
 
 def read_transform(store: Store) -> npt.NDArray[np.floating]:

@@ -16,9 +16,10 @@ from armorm.score import score
 from armorm.stages import model as model_stage
 from armorm.stages.common import put_record, stage_artifact, stage_recipe
 from features import contamination
+from features.inventory import ingested
 from features.shards import FeatureReader
 from features.sources import preference_test_sets, rewardbench
-from features.store import Done, Made, Store, Writer
+from features.store import Done, Made, Snapshot, Store, Writer
 from features.tables import SCHEMAS, write_parquet
 
 STAGE = "evaluate"
@@ -57,7 +58,12 @@ def evaluate(writer: Writer, backbone_id: str, config: EvaluationConfig) -> Done
         objects["record"] = put_record(store, record)
         return Made(objects, {"line": evaluation.summary_line(record["pairs"], record["rewardbench"])})
 
-    return writer.ensure(recipe, make)
+    return writer.ensure(recipe, make, work=work(store.head()))
+
+
+def work(snapshot: Snapshot) -> dict[str, int]:
+    """What there is to work through, of manifests alone."""
+    return {"rows": ingested(snapshot, "preferences")}
 
 
 def _held_out(

@@ -8,13 +8,12 @@ import numpy as np
 from armorm.bridge import load_pairs, reward_differences
 from armorm.config import GateConfig
 from armorm.errors import GateError
-from armorm.gate import Pairs
-from armorm.gate import train_gate as train
 from armorm.stages import decorrelate, regress
 from armorm.stages.common import put_record, put_tensors, stage_recipe
 from features import contamination
+from features.inventory import ingested
 from features.shards import FeatureReader
-from features.store import Done, Made, Writer
+from features.store import Done, Made, Snapshot, Writer
 from features.training_rows import row_set
 
 STAGE = "gate"
@@ -40,6 +39,9 @@ def train_gate(
     )
 
     def make() -> Made:
+        from armorm.gate import Pairs  # torch, seconds to import
+        from armorm.gate import train_gate as train
+
         stored = load_pairs(store)
         reader = FeatureReader(store, backbone_id)
         differences_PK = reward_differences(reader, regress.read_regression(store)[1], stored)
@@ -67,4 +69,9 @@ def train_gate(
             line += f", {n_contaminated} pairs left out, whose prompts stand in an evaluation dataset"
         return Made({"tensors": put_tensors(store, fit.state), "record": put_record(store, record)}, {"line": line})
 
-    return writer.ensure(recipe, make)
+    return writer.ensure(recipe, make, work=work(store.head(), config))
+
+
+def work(snapshot: Snapshot, config: GateConfig) -> dict[str, int]:
+    """What there is to work through, of manifests alone."""
+    return {"rows": ingested(snapshot, "preferences"), "steps": config.steps}

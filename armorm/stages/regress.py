@@ -11,9 +11,9 @@ from armorm.config import RegressionConfig
 from armorm.ridge import fit_ridge
 from armorm.stages.common import put_record, put_tensors, read_record, read_tensors, stage_artifact, stage_recipe
 from features import contamination
-from features.inventory import stored_objectives
+from features.inventory import ingested, stored_objectives
 from features.shards import FeatureReader
-from features.store import Done, Made, Store, Writer
+from features.store import Done, Made, Snapshot, Store, Writer
 from features.training_rows import row_set
 
 STAGE = "regress"
@@ -55,7 +55,12 @@ def regress(writer: Writer, backbone_id: str, config: RegressionConfig) -> Done:
         objects = {"tensors": put_tensors(store, {"W_KD": fit.W_KD}), "record": put_record(store, record)}
         return Made(objects, {"line": line})
 
-    return writer.ensure(recipe, make)
+    return writer.ensure(recipe, make, work=work(store.head()))
+
+
+def work(snapshot: Snapshot) -> dict[str, int]:
+    """What there is to work through, of manifests alone."""
+    return {"rows": ingested(snapshot, "ratings")}
 
 
 def read_regression(store: Store) -> tuple[tuple[str, ...], npt.NDArray[np.floating]]:

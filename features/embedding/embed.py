@@ -5,6 +5,7 @@ committed shard. What a stopped run has committed is a prefix of the chunks, so 
 those that were left, and the vectors come out bit for bit as if nothing had happened.
 """
 
+import time
 from collections.abc import Callable, Iterator, Mapping, Set
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -17,6 +18,7 @@ from features.records import encode_record
 from features.shards import SLOT, Feature, VectorType, slot_of, write_shard
 from features.store import Made, Recipe, Snapshot, Store, Writer
 from features.store.artifacts import why_stale
+from features.store.store import with_measured
 
 if TYPE_CHECKING:
     from features.embedding.backbone import Backbone
@@ -120,6 +122,7 @@ def _embed(
     inputs = {"backbone": backbone_artifact} | writer.store.head().ids_within("ingest")
     done, total = 0, _count(catalog)
     before: Set[str] = frozenset()
+    started = time.monotonic()
     for chunk in _chunks(catalog, settings.shard_conversations):
         prompts = {work.prompt_id for work in chunk if work.prompt_is_missing}
         features = embed_conversations(
@@ -131,8 +134,9 @@ def _embed(
         )
         before = prompts
         if features:
-            _commit_shard(writer, marks, features, inputs, settings.vector_type)
+            _commit_shard(writer, marks, features, inputs, settings.vector_type, started)
             result = _added(result, features)
+        started = time.monotonic()
         done += len(chunk)
         on_progress(done, total)
     return result
@@ -265,7 +269,12 @@ def _commit_backbone(writer: Writer, marks: Fingerprint, name: str) -> str:
 
 
 def _commit_shard(
-    writer: Writer, marks: Fingerprint, features: list[Feature], inputs: Mapping[str, str], vector_type: VectorType
+    writer: Writer,
+    marks: Fingerprint,
+    features: list[Feature],
+    inputs: Mapping[str, str],
+    vector_type: VectorType,
+    started: float,
 ) -> None:
     objects = write_shard(writer.store, marks.backbone_id, marks.record, features, vector_type=vector_type)
     recipe = Recipe(
@@ -276,7 +285,9 @@ def _commit_shard(
         inputs=inputs,
     )
     n_tokens = sum(feature.n_tokens for feature in features if feature.kind == "conversation")
-    writer.commit(recipe, Made(objects, {"rows": len(features), "tokens": n_tokens, "width": len(features[0].vector)}))
+    work = {"rows": len(features), "tokens": n_tokens, "bytes": objects["shard"].size_bytes}
+    made = Made(objects, {"rows": len(features), "tokens": n_tokens, "width": len(features[0].vector)})
+    writer.commit(recipe, with_measured(made, time.monotonic() - started, work))
 
 
 def _added(result: EmbedResult, features: list[Feature]) -> EmbedResult:

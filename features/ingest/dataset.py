@@ -86,7 +86,8 @@ def ingest_dataset(
                     raise NativeFileError(file, "got a file that changed while it was read; expected none; run again")
             return _merge(writer.store, rules, dataset, outcomes, folder, in_order)
 
-    return writer.ensure(_recipe(dataset, files, rules), make)
+    n_bytes = sum(size for size, _ in stamps)
+    return writer.ensure(_recipe(dataset, files, rules), make, work={"bytes": n_bytes})
 
 
 def rules_of(dataset: DatasetFiles, splits: SplitFractions, forgotten: Forgotten) -> Rules:
@@ -291,5 +292,6 @@ def _summary(
         "outcomes": outcomes,
         "pairs_dropped": dict(sorted(pairs_dropped.items())),
         **{name: counts.get(name, 0) for name in ("parts_refused", "conversations", "ratings", "preferences")},
+        "measured": {"rows": len(rows)},
         "scales": {objective: asdict(scale) for objective, scale in source.scales.items()},
     }

@@ -5,6 +5,7 @@ Pure values and functions; nothing here touches a disk.
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -130,20 +131,54 @@ def why_stale(recipe: Recipe, existing: Artifact | None) -> str | None:
     before = existing.recipe
     reasons = [
         *([f"stage version {before.version} -> {recipe.version}"] if before.version != recipe.version else []),
-        *_differences("setting", before.parameters, recipe.parameters),
-        *_differences("input", before.inputs, recipe.inputs),
-    ]
+        *_settings_changed(_flat(before.parameters), _flat(recipe.parameters)),
+        *_inputs_changed(before.inputs, recipe.inputs),
+    ] or ["inputs have other names"]
     shown = reasons[:3]
     return "; ".join(shown) + (f" and {len(reasons) - 3} more" if len(reasons) > 3 else "")
 
 
-def _differences(kind: str, before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
+def _flat(parameters: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Settings by their names, those of a record within as `record.name`."""
+    flat: dict[str, Any] = {}
+    for name, value in parameters.items():
+        nested = isinstance(value, Mapping) and value
+        flat |= _flat(value, f"{prefix}{name}.") if nested else {f"{prefix}{name}": value}
+    return flat
+
+
+def _settings_changed(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
     def describe(name: str) -> str:
+        setting = f"setting {name.removeprefix('settings.')}"
         if name not in before:
-            return f"{kind} {name} is new"
+            return f"{setting} is new"
         if name not in after:
-            return f"{kind} {name} is gone"
-        changed = f" {before[name]} -> {after[name]}" if kind == "setting" else " changed"
-        return f"{kind} {name}{changed}"
+            return f"{setting} is gone"
+        return f"{setting} {before[name]} -> {after[name]}"
 
     return [describe(name) for name in sorted({*before, *after}) if before.get(name) != after.get(name)]
+
+
+def _inputs_changed(before: Mapping[str, str], after: Mapping[str, str]) -> list[str]:
+    """One by one; of a kind that several belong to, such as files or shards, how many are new and how many gone."""
+    kinds: dict[str, tuple[set[str], set[str]]] = {}
+    for side, inputs in enumerate((before, after)):
+        for name in inputs:
+            kinds.setdefault(_kind(name), (set(), set()))[side].add(name)
+    described = []
+    for kind, (old, new) in sorted(kinds.items()):
+        if len(old | new) == 1:
+            (name,) = old | new
+            change = "is new" if not old else "is gone" if not new else "changed"
+            described += [f"input {name} {change}"] if before.get(name) != after.get(name) else []
+            continue
+        contents = [Counter(inputs[name] for name in names) for inputs, names in ((before, old), (after, new))]
+        n_new, n_gone = (contents[1] - contents[0]).total(), (contents[0] - contents[1]).total()
+        listed = [f"{n} {what}" for n, what in ((n_new, "new"), (n_gone, "gone")) if n]
+        described += [f"of the {len(new)} inputs {kind}: {', '.join(listed)}"] if listed else []
+    return described
+
+
+def _kind(name: str) -> str:
+    """`features/<backbone>` of a shard, `file` of a numbered file; most inputs are a kind of their own."""
+    return "/".join(name.split()[0].split("/")[:2])

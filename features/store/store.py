@@ -183,8 +183,15 @@ class Writer:
         self.run = Run(run_id=uuid4().hex[:16], command=command, started_at=utc_now(), code_version=version("armorm"))
         self._observers = observers
 
-    def ensure(self, recipe: Recipe, make: Callable[[], Made]) -> Done:
-        """Makes and commits what the recipe says, unless the newest snapshot holds it."""
+    def ensure(self, recipe: Recipe, make: Callable[[], Made], *, work: Mapping[str, int] | None = None) -> Done:
+        """Makes and commits what the recipe says, unless the newest snapshot holds it.
+
+        Args:
+            recipe: what is wanted.
+            make: makes it.
+            work: what there is to work through, as far as it is known before: `rows`, `bytes`, `steps`. It is kept
+                beside the time that it took, as `measured` in the summary, so that `plan` knows this store's speeds.
+        """
         existing = self.store.head().artifacts.get(recipe.slot)
         reason = why_stale(recipe, existing)
         if existing and not reason:
@@ -192,8 +199,9 @@ class Writer:
         for observer in self._observers:
             observer.started(self.run, recipe)
         try:
+            started = time.monotonic()
             made = make()
-            artifact = self._artifact(recipe, made)
+            artifact = self._artifact(recipe, with_measured(made, time.monotonic() - started, work or {}))
             self._change({recipe.slot: artifact})
         except BaseException as error:
             for observer in self._observers:
@@ -261,6 +269,12 @@ class Writer:
             )
             if self.store.manifests.create(snapshot):
                 return
+
+
+def with_measured(made: Made, seconds: float, work: Mapping[str, int]) -> Made:
+    """What was made, with how long it took and what was worked through; a stage may have counted more of it itself."""
+    measured = {"seconds": round(seconds, 3), **work, **made.summary.get("measured", {})}
+    return replace(made, summary={**made.summary, "measured": measured})
 
 
 def _same(one: Mapping[str, Artifact], other: Mapping[str, Artifact], slots: Collection[str]) -> bool:

@@ -46,6 +46,40 @@ def test_reasons_are_said_in_words(writer: Writer) -> None:
     assert why_stale(recipe(inputs={}), writer.store.head().artifacts["a"]) is not None
 
 
+@pytest.mark.parametrize(
+    ("before", "after", "reason"),
+    [
+        (
+            {"parameters": {"settings": {"steps": 1, "seed": 0}}},
+            {"parameters": {"settings": {"steps": 2, "seed": 0}}},
+            "setting steps 1 -> 2",
+        ),
+        (
+            {"inputs": {"file 1": "a", "file 2": "b"}},
+            {"inputs": {"file 1": "b", "file 2": "c", "file 3": "d"}},
+            "of the 3 inputs file: 2 new, 1 gone",
+        ),
+        (
+            {"inputs": {"features/x/1": "1"}},
+            {"inputs": {"features/x/1": "1", "features/x/2": "2"}},
+            "of the 2 inputs features/x: 1 new",
+        ),
+        (
+            {"inputs": {"ingest/a": "1", "ingest/b": "2"}},
+            {"inputs": {"ingest/a": "2", "ingest/b": "2"}},
+            "input ingest/a changed",
+        ),
+        ({"inputs": {"file 1 old.jsonl": "a"}}, {"inputs": {"file 1 new.jsonl": "a"}}, "inputs have other names"),
+    ],
+)
+def test_a_reason_names_the_setting_or_counts_the_inputs(
+    writer: Writer, before: dict[str, object], after: dict[str, object], reason: str
+) -> None:
+    stands = writer.ensure(recipe(**before), lambda: made(writer)).artifact
+    assert why_stale(recipe(**before), stands) is None
+    assert why_stale(recipe(**after), stands) == reason
+
+
 def test_the_snapshot_id_is_over_content_alone(tmp_path: Path) -> None:
     ids = []
     for order in (["a", "b"], ["b", "a"]):

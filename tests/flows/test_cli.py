@@ -164,11 +164,43 @@ def test_trace_of_a_model_that_names_other_rows_fails(armorm: Run, home: Path) -
     objects = {**artifact.objects, "description": store.objects.put_bytes("json", json.dumps(description).encode())}
     with store.writing("test") as writer:
         forged = writer.commit(replace(artifact.recipe, slot="forged"), Made(objects)).artifact_id
-        writer.remove(["forged"])
+        writer.commit_all([], remove=["forged"])
     result = armorm("trace", forged)
     assert result.returncode == 1
     assert "gate: " in result.stdout
     assert "NOT what is recorded" in result.stdout
+
+
+def test_a_run_is_refused_before_it_begins_where_it_is_not_the_planned_one(armorm: Run, tmp_path: Path) -> None:
+    file, more = tmp_path / "plan.json", {"ARMORM_GATE__STEPS": "3000"}
+    before = json.loads(armorm("status", "--format", "json").stdout)
+    planned = json.loads(armorm("plan", "--out", file, "--format", "json", **more).stdout)
+    assert json.loads(file.read_text()) == planned
+    gate = next(step for step in planned["steps"] if step["name"] == "gate")
+    assert (gate["runs"], gate["reason"]) == (True, "setting steps 30 -> 3000")
+    assert gate["seconds"] > 0
+    assert "steps/s, measured in run" in gate["basis"]
+    assert "settings of gate: got" in refused(armorm("run", "--plan", file))
+    assert "--max-time: got" in refused(armorm("run", "--max-time", "0.001s", **more))
+    assert "rows in all; expected at most 5 rows" in refused(armorm("run", "--max-rows", "5", **more))
+    assert "got a time of soon" in refused(armorm("run", "--max-time", "soon"))
+    assert json.loads(armorm("status", "--format", "json").stdout) == before
+
+
+def test_a_run_with_nothing_to_do_is_fresh_without_a_commit(armorm: Run, home: Path, tmp_path: Path) -> None:
+    assert armorm("plan", "--out", tmp_path / "plan.json").returncode == 0
+    record = home / "store" / "runs" / "last.json"
+    before = json.loads(record.read_text())
+    record.write_text(json.dumps(before | {"finished_at": "2020-01-01T00:00:00+00:00"}))
+    assert "expected one within 1 d 12 h" in refused(armorm("status", "--max-age", "36h"))
+    ran = armorm("run", "--plan", tmp_path / "plan.json", "--max-rows", "0", "--max-time", "0s")
+    assert ran.returncode == 0, ran.stderr
+    assert armorm("status", "--max-age", "36h").returncode == 0
+    after = json.loads(record.read_text())
+    assert after["snapshot"] == before["snapshot"]
+    assert after["run_id"] != before["run_id"]
+    record.unlink()
+    assert "got no full run that has succeeded" in refused(armorm("status", "--max-age", "36h"))
 
 
 def test_quality_lists_the_checks_and_shows_what_one_has_found(armorm: Run) -> None:

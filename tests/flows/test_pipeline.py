@@ -11,8 +11,10 @@ from prefect.client.schemas.filters import ArtifactFilter, FlowRunFilter, TaskRu
 from prefect.client.schemas.sorting import ArtifactSort
 
 from armorm.model import RewardModel
+from armorm.stages.compare import compare
 from armorm.stages.report import load_report
 from features.catalog import query
+from features.errors import InputError
 from features.objectives import OBJECTIVES
 from features.sources import SOURCES
 from features.store import Store
@@ -88,6 +90,20 @@ def test_a_setting_runs_its_stage_and_those_after_it(
     ran = {step.name: step.reason for step in pipeline(config) if step.reason}
     assert list(ran) == ["gate", "model", "evaluate"]
     assert "seed" in str(ran["gate"])
+    store = store_of(config)
+    found = compare(store, "previous", "head")
+    assert found.rows is not None
+    assert found.models is not None
+    assert (list(found.rows.rows), list(found.drift)) == ([], [])
+    for objective in found.models.objectives:
+        assert (objective.cosine, objective.relative_change) == (pytest.approx(1), 0)
+    gates = np.array([objective.gate for objective in found.models.objectives], dtype=float)
+    assert gates.sum(axis=0) == pytest.approx([1, 1], abs=1e-5)
+    assert np.abs(gates[:, 0] - gates[:, 1]).max() > 0
+    assert "RewardBench overall" in found.models.metrics
+    assert compare(store, found.models.before[:12], found.models.after).models == found.models
+    with pytest.raises(InputError, match="expected two of a kind"):
+        compare(store, "head", found.models.after)
 
 
 def test_rows_are_conserved(finished: tuple[Path, list[Step]]) -> None:

@@ -1,0 +1,129 @@
+"""Two snapshots, two models or two backbones of a store, side by side."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from armorm.compare import ModelDiff, compare_objectives, figures_of, model_sections, side_by_side
+from armorm.model import RewardModel
+from armorm.report import Cell, Section
+from armorm.stages import evaluate
+from armorm.stages.common import Json, read_record
+from armorm.stages.model import STAGE, load_model
+from features.diff import CHANGES, Diff, diff
+from features.drift import SAMPLE, Drift, drift, shared_ids
+from features.errors import InputError
+from features.named import find_named
+from features.shards import FeatureReader
+from features.store import Artifact, Pointer, Snapshot, Store
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """All that can be said of two of a kind; of models and backbones, no rows."""
+
+    rows: Diff | None
+    models: ModelDiff | None
+    drift: Sequence[Drift]
+
+    def as_json(self) -> dict[str, Any]:
+        """For a program."""
+        rows = self.rows.as_json() if self.rows else {}
+        models = {"models": asdict(self.models) if self.models else None}
+        return rows | models | {"drift": [asdict(of_kind) for of_kind in self.drift]}
+
+    @property
+    def sections(self) -> list[Section]:
+        """As tables, without the rows one by one."""
+        tables = _row_sections(self.rows) if self.rows else []
+        return [
+            section
+            for section in [*tables, *(model_sections(self.models) if self.models else []), _drift_section(self.drift)]
+            if section.rows
+        ]
+
+
+def compare(store: Store, before: str, after: str) -> Comparison:
+    """Whatever two names mean; of two snapshots also their models, and their models' backbones.
+
+    Raises:
+        InputError: they mean different kinds of things.
+        NotInStore: one of them means nothing.
+    """
+    one, other = find_named(store, before), find_named(store, after)
+    if one.kind != other.kind:
+        raise InputError(f"got {one.kind} {before} and {other.kind} {after}; expected two of a kind; name another")
+    if one.kind == "backbone":
+        return Comparison(None, None, drift(store, (one.id, _holding(store, one)), (other.id, _holding(store, other))))
+    if one.kind == "model":
+        models, moved = _compare_models(store, store.find(STAGE, one.id), store.find(STAGE, other.id))
+        return Comparison(None, models, moved)
+    snapshots = store.snapshot(before), store.snapshot(after)
+    first, second = (snapshot.artifacts.get(STAGE) for snapshot in snapshots)
+    rows = diff(store, *snapshots)
+    if not first or not second or first.artifact_id == second.artifact_id:
+        return Comparison(rows, None, ())
+    return Comparison(rows, *_compare_models(store, first, second))
+
+
+def _compare_models(store: Store, first: Artifact, second: Artifact) -> tuple[ModelDiff, list[Drift]]:
+    """Two models, and their backbones where these differ."""
+    models = load_model(store, first), load_model(store, second)
+    head = store.head()
+    readers = {model.backbone_id: FeatureReader(store, model.backbone_id, head) for model in models}
+    prompts = shared_ids(readers[models[0].backbone_id], readers[models[1].backbone_id], "prompt")[:SAMPLE]
+    gates = [_mean_gate(model, readers[model.backbone_id], prompts) for model in models]
+    figures = [
+        figures_of(model, _evaluation(store, artifact)) for model, artifact in zip(models, (first, second), strict=True)
+    ]
+    found = ModelDiff(
+        first.artifact_id,
+        second.artifact_id,
+        compare_objectives(*models, gates=(gates[0], gates[1])),
+        side_by_side(*figures),
+        len(prompts),
+    )
+    ids = [model.backbone_id for model in models]
+    return found, drift(store, (ids[0], head), (ids[1], head)) if ids[0] != ids[1] else []
+
+
+def _mean_gate(model: RewardModel, reader: FeatureReader, prompts: list[str]) -> Any:
+    """`[K]` mean weights; None without prompts."""
+    return model.gating(reader.gather("prompt", prompts)).mean(axis=0) if prompts else None
+
+
+def _evaluation(store: Store, model: Artifact) -> Json | None:
+    """The newest evaluation of a model."""
+    for snapshot in store.history():
+        found = snapshot.artifacts.get(evaluate.STAGE)
+        if found and found.recipe.inputs.get(STAGE) == model.artifact_id:
+            return read_record(store, found)
+    return None
+
+
+def _holding(store: Store, backbone: Pointer) -> Snapshot:
+    """The newest snapshot, or that which the backbone was found in."""
+    head = store.head()
+    return head if head.within(f"features/{backbone.id}") else store.manifests.read(backbone.number)
+
+
+def _row_sections(found: Diff) -> list[Section]:
+    counts: list[tuple[Cell, ...]] = [(name, *of.values()) for name, of in found.datasets.items()]
+    means = [(m.dataset, m.objective, m.n_before, m.n_after, m.mean_before, m.mean_after, m.moved) for m in found.means]
+    columns = ["dataset", "objective", "ratings before", "after", "mean before", "after", "moved"]
+    return [
+        Section("Rows", ["dataset", *CHANGES], counts),
+        Section("Mean ratings that moved", columns, means, "on the native scale"),
+    ]
+
+
+_COSINES = {"mean": "cosine mean", "min": "min", "p05": "5 %", "median": "median", "p95": "95 %", "max": "max"}
+
+
+def _drift_section(drifts: Sequence[Drift]) -> Section:
+    def row(of: Drift) -> tuple[Cell, ...]:
+        return (of.kind, of.n_shared, of.n_compared, *((of.cosine or {}).get(name) for name in _COSINES), of.cka)
+
+    note = "cosine of a text's two vectors, where both have one size; CKA: do the same texts lie near to each other?"
+    columns = ["kind", "shared", "compared", *_COSINES.values(), "CKA"]
+    return Section("Drift between the backbones", columns, [row(of) for of in drifts], note)

@@ -1,0 +1,79 @@
+"""Two models side by side: turned and stretched weights have the cosine and the change that they were given."""
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from armorm.compare import ModelDiff, compare_objectives, figures_of, model_sections, side_by_side
+from armorm.config import GateConfig
+from armorm.gate import Gate
+from armorm.model import RewardModel
+
+OBJECTIVES = ("verbosity", "truth", "safety")
+
+
+def reward_model(W_KD: Any, objectives: tuple[str, ...] = OBJECTIVES, alpha: float = 1.0) -> RewardModel:
+    n_objectives, n_features = W_KD.shape
+    config = GateConfig(hidden_dim=2, n_hidden=1)
+    gate = Gate(n_features, n_objectives, config)
+    return RewardModel(
+        objectives=objectives,
+        untrained={},
+        W_KD=W_KD,
+        transform_KK=np.eye(n_objectives),
+        gate_state={name: value.detach().numpy() for name, value in gate.state_dict().items()},
+        gate_config=config,
+        beta=alpha,
+        nuisance=objectives[0],
+        backbone_id="b",
+        backbone={},
+        scales={},
+        metrics={
+            "regression": [{"objective": name, "alpha": alpha, "test_spearman": 0.5} for name in objectives],
+            "decorrelation": {"objectives": [{"objective": name, "lambda": alpha / 2} for name in objectives]},
+        },
+        inputs={},
+    )
+
+
+def test_weights_by_objective_and_not_by_position() -> None:
+    before = reward_model(np.array([[1.0, 0, 0, 0], [0, 2.0, 0, 0], [0, 0, 3.0, 0]]))
+    angle = np.pi / 3
+    turned = [2 * np.sin(angle), 2 * np.cos(angle), 0, 0]
+    after = reward_model(np.array([turned, [4.0, 0, 0, 0]]), objectives=("truth", "verbosity"), alpha=10)
+    truth, verbosity, safety = compare_objectives(before, after, (np.array([0.2, 0.3, 0.5]), None))
+    assert [one.objective for one in (truth, verbosity, safety)] == ["truth", "verbosity", "safety"]
+    assert truth.cosine == pytest.approx(0.5)
+    assert truth.relative_change == pytest.approx(1)  # an equilateral triangle
+    assert (verbosity.cosine, verbosity.relative_change) == (pytest.approx(1), pytest.approx(3))
+    assert (verbosity.alpha, verbosity.penalty, verbosity.spearman) == ((1, 10), (0.5, 5), (0.5, 0.5))
+    assert (truth.gate, safety.gate) == ((0.3, None), (0.5, None))
+    assert (safety.cosine, safety.alpha) == (None, (1, None))
+
+
+def test_of_another_size_weights_are_not_compared_and_figures_are() -> None:
+    before, after = reward_model(np.eye(3, 4)), reward_model(np.eye(3, 6), alpha=3)
+    changes = compare_objectives(before, after, (None, None))
+    assert [(one.cosine, one.relative_change, one.gate) for one in changes] == [(None, None, (None, None))] * 3
+    evaluation = {
+        "pairs": {"scorers": [("gate", "gate")], "rows": [{"accuracy": {"gate": {"estimate": 0.75}}}]},
+        "rewardbench": {"sections": {"Chat": 0.9}, "overall": 0.8},
+    }
+    figures = side_by_side(figures_of(before, None), figures_of(after, evaluation))
+    assert figures == {
+        "gate beta": (1, 3),
+        "held-out pairs: gate": (None, 0.75),
+        "RewardBench Chat": (None, 0.9),
+        "RewardBench overall": (None, 0.8),
+    }
+    sections = model_sections(ModelDiff("a", "b", changes, figures, 0))
+    assert all(len(row) == len(section.columns) for section in sections for row in section.rows)
+    assert sections[1].rows[0] == ("gate beta", 1, 3, 2)
+
+
+def test_the_same_model_has_not_changed() -> None:
+    model = reward_model(np.random.default_rng(0).normal(size=(3, 5)))
+    for one in compare_objectives(model, replace(model, beta=2.0), (None, None)):
+        assert (one.cosine, one.relative_change) == (pytest.approx(1), 0)

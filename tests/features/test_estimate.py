@@ -1,0 +1,113 @@
+"""What a plan says is what was measured: exact where it can be computed, unknown where nothing was measured."""
+
+from pathlib import Path
+
+import pytest
+
+from features.conversation import single_turn
+from features.durations import in_words, parse_duration
+from features.embedding.embed import EmbedSettings, embed_missing
+from features.embedding.fingerprint import BackboneSettings, fingerprint
+from features.errors import InputError
+from features.estimate import Planned, estimate, measured, speed_of, total
+from features.plan import plan_embedding, plan_embedding_at_most
+from features.store import Made, Recipe, Store, Writer
+from tests.features import tiny
+from tests.features.canonical import Dataset
+
+
+def recipe(slot: str, n: int = 1) -> Recipe:
+    return Recipe(slot, "stage", 1, {"n": n}, {})
+
+
+def commit(writer: Writer, slot: str, **amounts: float) -> None:
+    record = writer.store.objects.put_bytes("json", slot.encode())
+    writer.commit(recipe(slot), Made({"record": record}, {"measured": amounts}))
+
+
+def test_what_a_stage_took_is_kept_and_changes_no_id(writer: Writer) -> None:
+    def make() -> Made:
+        return Made({"record": writer.store.objects.put_bytes("json", b"{}")}, {"measured": {"rows": 7}})
+
+    timed = writer.ensure(recipe("a"), make, work={"bytes": 10}).artifact
+    assert measured(timed)["seconds"] >= 0
+    assert measured(timed) | {"seconds": 0} == {"seconds": 0, "bytes": 10, "rows": 7}
+    assert writer.commit(recipe("b"), make()).artifact_id == timed.artifact_id
+
+
+def test_a_speed_is_that_of_the_newest_run(store: Store) -> None:
+    for run, seconds in (("old", 1.0), ("new", 4.0)):
+        with store.writing(run) as writer:
+            commit(writer, f"features/x/{run}1", seconds=seconds, tokens=100)
+            commit(writer, f"features/x/{run}2", seconds=seconds, tokens=300)
+    shards = store.head().within("features").values()
+    speed = speed_of(shards, "tokens", called="shards")
+    assert speed is not None
+    assert speed.per_s == 400 / 8
+    assert speed.basis == f"at 50 tokens/s, measured in run {writer.run.run_id[:8]} on 2 shards"
+    assert speed_of(shards, "rows") is None
+
+
+def test_a_time_goes_with_the_work(writer: Writer) -> None:
+    commit(writer, "ingest/a", seconds=2.0, bytes=1000, rows=50)
+    head = writer.store.head()
+    again = estimate(head, "ingest a", "input file 1 changed", {"bytes": 4000}, slot="ingest/a")
+    assert (again.rows, again.bytes, again.seconds) == (200, 4000, 8.0)
+    other = estimate(head, "ingest b", "first time", {"bytes": 500}, slot="ingest/b")
+    assert (other.rows, other.seconds) == (None, 1.0)
+    never = estimate(head, "regress", "first time", {"rows": 5})
+    assert (never.rows, never.seconds, never.basis) == (5, None, "no speed measured yet")
+    stands = estimate(head, "regress", None, {"rows": 5})
+    assert stands == Planned("regress", None)
+    whole = total([again, other, stands])
+    assert (whole.rows, whole.bytes, whole.seconds, whole.reason) == (None, 4500, 9.0, "2 of 3 stages")
+
+
+def test_what_there_is_to_embed_is_counted_and_never_made_up(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = BackboneSettings(str(tiny.write_backbone(tmp_path / "backbone")))
+    marks = fingerprint(settings)
+    first, second = Dataset("first"), Dataset("second")
+    for n in range(6):
+        first.rate(str(n), single_turn(f"question {n // 2}", f"answer {n}"), 1)
+    second.rate("0", single_turn("question 0", "another answer"), 1)
+    with store.writing("test") as writer:
+        first.commit(writer)
+        new = plan_embedding(store, marks, "float32")
+        n_chars = sum(cells["n_chars"] for cells in first.conversations.values())
+        assert (new.rows, new.tokens, new.seconds) == (6 + 3, round(n_chars / 4), None)
+        assert new.bytes == 9 * 32 * 4
+        assert new.basis == "no speed measured yet; tokens from characters, 4 to one as nothing was measured"
+
+        embed_missing(writer, settings, EmbedSettings(shard_conversations=2))
+        shards = [shard.summary["measured"] for shard in store.head().within("features").values()]
+        n_tokens = sum(shard["tokens"] for shard in shards)
+        assert len(shards) == 3
+        assert sum(shard["rows"] for shard in shards) == 9
+        second.commit(writer)
+        added = plan_embedding(store, marks, "float16")
+        (cells,) = second.conversations.values()
+        assert (added.rows, added.bytes) == (1, 32 * 2)
+        assert added.tokens == round(cells["n_chars"] * n_tokens / n_chars)
+        assert added.seconds == pytest.approx(added.tokens * sum(shard["seconds"] for shard in shards) / n_tokens)
+        assert "3 shards; tokens from characters" in added.basis
+        assert "as this store has for this backbone" in added.basis
+
+        other = fingerprint(BackboneSettings(settings.path, max_tokens=64))
+        assert "3 shards of another backbone" in plan_embedding(store, other, "float32").basis
+        assert plan_embedding_at_most(store, marks, "float32", "after ingest", {"first": 10}).rows is None
+
+        embed_missing(writer, settings, EmbedSettings())
+    monkeypatch.setattr("features.plan.connect", lambda store: pytest.fail("opened the tables"))
+    assert plan_embedding(Store(store.place), marks, "float32") == Planned("embed", None)
+
+
+def test_durations_are_read_and_said() -> None:
+    assert [parse_duration(text) for text in ("90s", "30m", "1h30m", "36h", "0.5d")] == [90, 1800, 5400, 129600, 43200]
+    assert [in_words(s) for s in (0.04, 59.6, 90, 3600, 7500, 129600)] == [
+        *("0.0 s", "1 min", "1 min 30 s", "1 h", "2 h 5 min", "1 d 12 h")
+    ]
+    for wrong in ("", "30", "m", "-1h", "1 h", "1w"):
+        with pytest.raises(InputError, match="expected numbers with s, m, h or d"):
+            parse_duration(wrong)
