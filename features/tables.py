@@ -96,6 +96,15 @@ SCHEMAS: Final[Mapping[str, pa.Schema]] = {
             ("correct", pa.bool_()),
         ]
     ),
+    "gate_coefficients": pa.schema(
+        [
+            ("model", pa.string()),
+            ("prompt_id", pa.string()),
+            ("objective", pa.string()),
+            ("weight", pa.float32()),
+            ("coefficient", pa.float32()),
+        ]
+    ),
 }
 """Table name to schema; grain and key of each stand at the head of its view in `sql/views/`."""
 

@@ -20,6 +20,7 @@ from flows.profiles import Profile, configuration
 from flows.settings import CONFIG_NAME, ConfigError, load_settings
 
 if TYPE_CHECKING:
+    from features.catalog import QueryResult
     from features.estimate import Planned
     from flows.steps import Step
 
@@ -399,8 +400,49 @@ def sql(
 
     store = existing_store(config)
     earlier = store.snapshot(before) if before else None
-    result = answer(store, query, snapshot=store.snapshot(at), before=earlier, time_limit_s=time_limit)
-    if format is QueryFormat.json and len(set(result.columns)) < len(result.columns):
+    found = answer(store, query, snapshot=store.snapshot(at), before=earlier, time_limit_s=time_limit)
+    _print_result(found, format)
+
+
+@app.command()
+def ask(
+    name: Annotated[str, typer.Argument(help="A question; without one they are listed.")] = "",
+    parameters: Annotated[
+        list[str] | None, typer.Option("--set", "-s", help="A parameter, as name=value; can be repeated.")
+    ] = None,
+    at: At = "head",
+    before: Annotated[
+        str, typer.Option("--before", help="The earlier snapshot, for questions of what has changed.")
+    ] = "previous",
+    config: Config = DEFAULT_CONFIG,
+    format: AsQuery = QueryFormat.table,
+) -> None:
+    """Ask the store one of the questions of `sql/questions/`.
+
+    Example: `armorm ask hardest_pairs --set n=5 --set dataset=helpsteer`
+    """
+    from features.catalog import QueryResult
+    from features.questions import ask as answer
+    from features.questions import list_questions
+
+    if name:
+        found = answer(existing_store(config), name, at=at, before=before, **_settings(parameters or []))
+        _print_result(found, format)
+        return
+    listed = [(of.name, of.what, ", ".join(map(str, of.parameters))) for of in list_questions()]
+    _print_result(QueryResult(["question", "answers", "parameters"], listed), format)
+
+
+def _settings(given: list[str]) -> dict[str, str]:
+    """`name=value` of each."""
+    for text in given:
+        if "=" not in text:
+            raise ConfigError(f"got --set {text}; expected name=value; say --set n=20, for one")
+    return dict(text.split("=", 1) for text in given)
+
+
+def _print_result(result: "QueryResult", format: QueryFormat) -> None:
+    if format is QueryFormat.json and len({*result.columns}) < len(result.columns):
         raise ConfigError(f"got columns {', '.join(result.columns)}; expected different names for JSON; rename with AS")
     if format is QueryFormat.json:
         console.print_json(result.records)

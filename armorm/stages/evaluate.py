@@ -1,18 +1,23 @@
-"""Evaluation over the store: scores of every pair, predictions of every rating, and the figures of both."""
+"""Evaluation over the store: scores of every pair, predictions of every rating, and the figures of both.
+
+The gate's coefficients are kept for the prompts of held-out pairs only: they say what it has learnt, and a row for each
+prompt of the training data and objective would outnumber all other tables.
+"""
 
 from dataclasses import asdict
 from functools import partial
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
 from armorm import evaluation
-from armorm.bridge import StoredPairs, load_pairs, load_ratings, predict_rewards, reward_differences
+from armorm.bridge import Names, StoredPairs, load_pairs, load_ratings, predict_rewards, reward_differences
 from armorm.config import EvaluationConfig
 from armorm.metrics import wins
 from armorm.model import RewardModel
-from armorm.score import score
+from armorm.score import coefficients, score
 from armorm.stages import model as model_stage
 from armorm.stages.common import put_record, stage_artifact, stage_recipe
 from features import contamination
@@ -23,7 +28,10 @@ from features.store import Done, Made, Snapshot, Store, Writer
 from features.tables import SCHEMAS, write_parquet
 
 STAGE = "evaluate"
-STAGE_VERSION = 1
+STAGE_VERSION = 2
+
+HELD_OUT = ("test", "evaluation")
+"""The splits that figures are reported of."""
 
 Floats = npt.NDArray[np.floating]
 
@@ -45,7 +53,10 @@ def evaluate(writer: Writer, backbone_id: str, config: EvaluationConfig) -> Done
         model = model_stage.load_model(store, artifact)
         reader = FeatureReader(store, backbone_id)
         stored = load_pairs(store)
-        scores_2P = _score_pairs(model, reader, stored)
+        prompts, prompt_P = np.unique(stored.prompt_ids, return_inverse=True)
+        gating_UK = model.gating(reader.gather("prompt", prompts.tolist()))
+        scores_2P = _score_pairs(model, reader, stored, gating_UK[prompt_P])
+        held_out_U = np.isin(prompts, stored.prompt_ids[np.isin(stored.split_P, HELD_OUT)])
         record = {
             "pairs": _held_out(model, reader, stored, scores_2P, config),
             "rewardbench": _rewardbench(stored, wins(*scores_2P)),
@@ -53,6 +64,7 @@ def evaluate(writer: Writer, backbone_id: str, config: EvaluationConfig) -> Done
         tables = {
             "predictions": _predictions(store, model, reader, artifact.artifact_id),
             "pair_scores": _scored_pairs(stored, scores_2P, artifact.artifact_id),
+            "gate_coefficients": _coefficients(model, prompts[held_out_U], gating_UK[held_out_U], artifact.artifact_id),
         }
         objects = {n: store.objects.put("parquet", partial(write_parquet, table=t)) for n, t in tables.items()}
         objects["record"] = put_record(store, record)
@@ -93,19 +105,27 @@ def _rewardbench(stored: StoredPairs, won_P: npt.NDArray[np.bool_]) -> evaluatio
     )
 
 
-def _score_pairs(model: RewardModel, reader: FeatureReader, stored: StoredPairs) -> Floats:
+def _score_pairs(model: RewardModel, reader: FeatureReader, stored: StoredPairs, gating_PK: Floats) -> Floats:
     """`[2, P]` scores of the chosen and the rejected side of every pair."""
-    prompts, prompt_P = np.unique(stored.prompt_ids, return_inverse=True)
-    gating_PK = model.gating(reader.gather("prompt", prompts.tolist()))[prompt_P]
     sides = (stored.chosen_ids, stored.rejected_ids)
     return np.stack([score(predict_rewards(reader, model.W_KD, ids), model.transform_KK, gating_PK) for ids in sides])
 
 
 def _scored_pairs(stored: StoredPairs, scores_2P: Floats, model_id: str) -> pa.Table:
     chosen_P, rejected_P = scores_2P
-    columns = [[model_id] * len(chosen_P), stored.pair_ids, chosen_P, rejected_P, wins(chosen_P, rejected_P)]
-    schema = SCHEMAS["pair_scores"]
-    return pa.Table.from_arrays([pa.array(c, t) for c, t in zip(columns, schema.types, strict=True)], schema=schema)
+    return _table("pair_scores", model_id, stored.pair_ids, chosen_P, rejected_P, wins(chosen_P, rejected_P))
+
+
+def _coefficients(model: RewardModel, prompts: Names, gating_UK: Floats, model_id: str) -> pa.Table:
+    """What the gate makes of each prompt: its weights, and the coefficients of the raw rewards that follow."""
+    return _table(
+        "gate_coefficients",
+        model_id,
+        np.repeat(prompts, len(model.objectives)),
+        np.tile(np.array(model.objectives), len(prompts)),
+        gating_UK.reshape(-1),
+        coefficients(model.transform_KK, gating_UK).reshape(-1),
+    )
 
 
 def _predictions(store: Store, model: RewardModel, reader: FeatureReader, model_id: str) -> pa.Table:
@@ -117,6 +137,11 @@ def _predictions(store: Store, model: RewardModel, reader: FeatureReader, model_
     rows, columns = np.nonzero(labelled_NK)
     rewards_NK = predict_rewards(reader, model.W_KD, ids)
     names = np.array(model.objectives)[columns]
-    values = [np.full(len(rows), model_id), ids[rows], names, rewards_NK[rows, columns]]
-    schema = SCHEMAS["predictions"]
+    return _table("predictions", model_id, ids[rows], names, rewards_NK[rows, columns])
+
+
+def _table(name: str, model_id: str, *columns: npt.NDArray[Any]) -> pa.Table:
+    """A canonical table about one model, whose id is its first column."""
+    schema = SCHEMAS[name]
+    values = [pa.repeat(model_id, len(columns[0])), *columns]
     return pa.Table.from_arrays([pa.array(v, t) for v, t in zip(values, schema.types, strict=True)], schema=schema)

@@ -3,10 +3,12 @@
 -- grain: one prompt of a dataset and one of an evaluation dataset that is similar to it
 -- key: dataset, prompt_id, evaluation_dataset, evaluation_prompt_id
 CREATE VIEW contamination AS
-WITH asked AS (
-    SELECT dataset, prompt_id FROM stored_ratings WHERE split <> 'evaluation'
+WITH asked AS (  -- few prompts are contaminated: looked for before they are made distinct
+    SELECT dataset, prompt_id FROM stored_ratings SEMI JOIN stored_contamination USING (prompt_id)
+    WHERE split <> 'evaluation'
     UNION
-    SELECT dataset, prompt_id FROM stored_preferences WHERE split <> 'evaluation'
+    SELECT dataset, prompt_id FROM stored_preferences SEMI JOIN stored_contamination USING (prompt_id)
+    WHERE split <> 'evaluation'
 )
 SELECT dataset, prompt_id, evaluation_dataset, evaluation_prompt_id, similarity
 FROM stored_contamination JOIN asked USING (prompt_id);

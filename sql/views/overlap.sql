@@ -1,19 +1,30 @@
 -- overlap: how many distinct conversations and prompts two datasets share, and each dataset with itself: all it has.
+-- A conversation is marked with a bit for each dataset that has it; sets of datasets are few, so only they are paired.
 -- grain: one pair of datasets that share a prompt (dataset <= other)
 -- key: dataset, other
 CREATE VIEW overlap AS
 WITH
-    held AS (SELECT DISTINCT dataset, conversation_id, prompt_id FROM occurrences),
-    asked AS (SELECT DISTINCT dataset, prompt_id FROM held),
-    conversations_shared AS (
-        SELECT a.dataset, b.dataset AS other, count(*) AS conversations
-        FROM held AS a JOIN held AS b ON a.conversation_id = b.conversation_id AND a.dataset <= b.dataset
-        GROUP BY ALL
+    numbered AS (
+        SELECT dataset, row_number() OVER (ORDER BY dataset)::INTEGER - 1 AS place, count(*) OVER () AS n FROM datasets
     ),
-    prompts_shared AS (
-        SELECT a.dataset, b.dataset AS other, count(*) AS prompts
-        FROM asked AS a JOIN asked AS b ON a.prompt_id = b.prompt_id AND a.dataset <= b.dataset
-        GROUP BY ALL
+    marks AS (SELECT dataset, place, set_bit(repeat('0', n)::BIT, place, 1) AS mark FROM numbered),
+    held AS (
+        SELECT conversation_id, prompt_id, mark FROM stored_ratings JOIN marks USING (dataset)
+        UNION ALL
+        SELECT unnest([chosen_id, rejected_id]), prompt_id, mark FROM stored_preferences JOIN marks USING (dataset)
+    ),
+    sets AS (
+        SELECT among, count(*) AS conversations, 0 AS prompts
+        FROM (SELECT bit_or(mark) AS among FROM held GROUP BY conversation_id)
+        GROUP BY among
+        UNION ALL
+        SELECT among, 0, count(*)
+        FROM (SELECT bit_or(mark) AS among FROM held GROUP BY prompt_id)
+        GROUP BY among
     )
-SELECT dataset, other, coalesce(conversations, 0) AS conversations, prompts
-FROM prompts_shared LEFT JOIN conversations_shared USING (dataset, other);
+SELECT
+    a.dataset, b.dataset AS other, sum(conversations)::BIGINT AS conversations, sum(prompts)::BIGINT AS prompts
+FROM sets
+JOIN marks AS a ON get_bit(among, a.place) = 1
+JOIN marks AS b ON get_bit(among, b.place) = 1 AND a.dataset <= b.dataset
+GROUP BY a.dataset, b.dataset;

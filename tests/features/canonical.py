@@ -21,6 +21,7 @@ class Dataset:
 
     name: str
     split: str = "train"
+    licence: str = "none"
     kept: int = 1
     rejected: int = 0
     conversations: dict[str, Cells] = field(default_factory=dict)
@@ -80,12 +81,12 @@ class Dataset:
         summary = {
             "dataset": self.name,
             "upstream": "nobody/nothing",
-            "licence": "none",
+            "licence": self.licence,
             "evaluation": self.split == "evaluation",
             "outcomes": {"kept": {"": self.kept}, "rejected": {"some reason": self.rejected}},
             "parts_refused": 0,
             **{name: len(rows[name]) for name in ("conversations", "ratings", "preferences")},
-            "scales": {OBJECTIVE: asdict(SCALE)} if self.ratings else {},
+            "scales": {rating["objective"]: asdict(SCALE) for rating in self.ratings},
         }
         inputs = {name: ref.sha256 for name, ref in objects.items()}
         return writer.commit(Recipe(f"ingest/{self.name}", "ingest", 1, {}, inputs), Made(objects, summary))

@@ -52,7 +52,9 @@ def full(tmp_path_factory: pytest.TempPathFactory) -> Store:
         predicted = {"model": "m", "conversation_id": "c", "objective": "o", "predicted": 0.5}
         asked = prompt_id(single_turn("p", "a"))
         similar = {"evaluation_prompt_id": "e", "evaluation_dataset": "benchmark", "similarity": 0.8}
+        weighed = {"model": "m", "prompt_id": asked, "objective": "o", "weight": 1.0, "coefficient": 1.0}
         rows = {"pair_scores": scores, "predictions": predicted, "contamination": similar | {"prompt_id": asked}}
+        rows["gate_coefficients"] = weighed
         objects = {
             name: store.objects.put("parquet", lambda path, n=name, row=row: write_parquet(path, make_table(n, [row])))
             for name, row in rows.items()

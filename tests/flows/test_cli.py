@@ -64,6 +64,7 @@ def test_every_command_has_help_with_an_example(armorm: Run) -> None:
         "embed",
         "train",
         "evaluate",
+        "ask",
         "sql",
         "score",
         "status",
@@ -104,6 +105,21 @@ def test_json_is_json_and_loses_no_column(armorm: Run) -> None:
     result = armorm("sql", "SELECT 1/0 AS a, 'nan'::DOUBLE AS b", "--format", "json")
     assert json.loads(result.stdout, parse_constant=pytest.fail) == [{"a": None, "b": None}]
     assert "expected different names" in refused(armorm("sql", "SELECT 1 AS a, 2 AS a", "--format", "json"))
+
+
+def test_ask_lists_the_questions_and_answers_one(armorm: Run) -> None:
+    listed = {row["question"]: row for row in json.loads(armorm("ask", "--format", "json").stdout)}
+    assert listed["longest"]["parameters"] == "n = 20"
+    assert "hardest_pairs" in armorm("ask").stdout
+    rows = json.loads(armorm("ask", "longest", "--set", "n=3", "--format", "json").stdout)
+    assert [row["tokens"] for row in rows] == sorted((row["tokens"] for row in rows), reverse=True)
+    assert len(rows) == 3
+    histogram = armorm("ask", "rating_histogram", "-s", "objective=code-*", "-f", "csv").stdout
+    assert histogram.startswith("dataset,objective,")
+    assert "expected one of accuracy" in refused(armorm("ask", "why"))
+    assert "got n = few; expected a whole number" in refused(armorm("ask", "longest", "--set", "n=few"))
+    assert "got no conversation_id" in refused(armorm("ask", "neighbours"))
+    assert "got --set n; expected name=value" in refused(armorm("ask", "longest", "--set", "n"))
 
 
 def test_control_characters_never_reach_the_terminal(armorm: Run, tmp_path: Path) -> None:

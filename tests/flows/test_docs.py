@@ -7,6 +7,7 @@ import pytest
 import typer
 
 from features.catalog import VIEWS, query
+from features.questions import ask, list_questions
 from features.sources import SOURCES
 from features.sources.base import Source
 from features.store import Store
@@ -24,7 +25,8 @@ SECTIONS = {
     for text in re.split(r"^(?=##+ )", DATASETS, flags=re.MULTILINE)
 }
 EXAMPLES = [text for text in re.findall(r"```toml\n(.+?)```", DATASETS, re.DOTALL) if "[datasets." in text]
-QUERIES = re.findall(r"```sql\n(.+?)```", (ROOT / "docs" / "queries.md").read_text(), re.DOTALL)
+PAGE = (ROOT / "docs" / "queries.md").read_text()
+QUERIES = re.findall(r"```sql\n(.+?)```", PAGE, re.DOTALL)
 
 
 @pytest.fixture(scope="module")
@@ -39,6 +41,12 @@ def test_the_queries_of_the_documentation_run(store: Store, sql: str) -> None:
     assert query(store, sql).rows
 
 
+@pytest.mark.parametrize("name", [q.name for q in list_questions() if q.name != "changes_since"])
+def test_the_questions_have_answers_on_a_store_that_was_run(store: Store, name: str) -> None:
+    ((start,),) = query(store, "SELECT min(conversation_id) FROM conversations").rows
+    assert ask(store, name, **({"conversation_id": start} if name == "neighbours" else {})).rows
+
+
 def test_the_readme_names_every_view_dataset_and_only_real_commands() -> None:
     for view in VIEWS.glob("*.sql"):
         assert f"`{view.stem}`" in README
@@ -46,7 +54,7 @@ def test_the_readme_names_every_view_dataset_and_only_real_commands() -> None:
         assert re.search(rf"`{name}` .*{source.upstream}.*{re.escape(source.licence)}", README), name
     group = typer.main.get_command(app)
     assert isinstance(group, typer.core.TyperGroup)
-    assert set(re.findall(r"^\$ armorm (\w+)", README + DATASETS, re.MULTILINE)) <= group.commands.keys()
+    assert set(re.findall(r"^\$ armorm (\w+)", README + DATASETS + PAGE, re.MULTILINE)) <= group.commands.keys()
 
 
 @pytest.mark.parametrize("example", EXAMPLES)
@@ -75,6 +83,13 @@ def test_every_dataset_has_a_section_with_all_its_settings(source: Source) -> No
         assert re.search(rf"`{name} = \"?{re.escape(option.default)}\"?`", section), name
         for choice in option.choices:
             assert f'"{choice}"' in section, choice
+
+
+def test_every_question_is_listed_with_its_parameters() -> None:
+    for question in list_questions():
+        parameters = ", ".join(f"`{parameter}`" for parameter in question.parameters)
+        row = rf"^\| `{question.name}` \| .+\? \| {re.escape(parameters)} \|$"
+        assert re.search(row, PAGE, re.MULTILINE), question.name
 
 
 def test_links_lead_somewhere() -> None:

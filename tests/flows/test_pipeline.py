@@ -132,6 +132,32 @@ def test_stored_scores_are_those_of_the_model(finished: tuple[Path, list[Step]])
     assert np.abs(model.score_features(X_ND, H_ND).score - score_N).max() < 1e-5
 
 
+def test_stored_coefficients_are_those_of_the_model_for_every_held_out_prompt(
+    finished: tuple[Path, list[Step]],
+) -> None:
+    config, _ = finished
+    store = store_of(config)
+    model = RewardModel.load(config.parent / "models" / store.find("model").artifact_id)
+    rows = query(
+        store,
+        """
+        SELECT score_chosen, c.vector,
+            list(weight ORDER BY list_position($objectives, objective)),
+            list(coefficient ORDER BY list_position($objectives, objective))
+        FROM pair_scores JOIN preferences USING (pair_id)
+        JOIN gate_coefficients USING (prompt_id)
+        JOIN features AS c ON c.kind = 'conversation' AND c.id = chosen_id
+        GROUP BY pair_id, score_chosen, c.vector
+        """.replace("$objectives", str(list(model.objectives))),
+    ).rows
+    score_N, X_ND, weights_NK, coefficients_NK = (np.array(c, dtype=np.float32) for c in zip(*rows, strict=True))
+    assert np.abs(weights_NK.sum(axis=1) - 1).max() < 1e-5
+    assert np.abs((model.rewards(X_ND) * coefficients_NK).sum(axis=1) - score_N).max() < 1e-5
+    held_out = "SELECT prompt_id FROM preferences WHERE split IN ('test', 'evaluation')"
+    differing = "(({0}) EXCEPT ({1})) UNION ALL (({1}) EXCEPT ({0}))"
+    assert query(store, differing.format(held_out, "SELECT prompt_id FROM gate_coefficients")).rows == []
+
+
 def test_the_report_names_every_dataset_and_objective(finished: tuple[Path, list[Step]]) -> None:
     config, _ = finished
     report = load_report(store_of(config))
