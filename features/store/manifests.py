@@ -127,7 +127,12 @@ class Manifests:
         self._storage.replace(name_of(number), _document(body))
 
     def _remember(self, number: int, body: Mapping[str, Any], sha256: str) -> None:
-        self._known[number] = snapshot_of(body)
+        snapshot, beside = snapshot_of(body), self._known.get(number + 1) or self._known.get(number - 1)
+        if beside:  # most artifacts stand in both: in memory they are one
+            there = beside.artifacts
+            shared = {slot: there[slot] if there.get(slot) == a else a for slot, a in snapshot.artifacts.items()}
+            snapshot = replace(snapshot, artifacts=shared)
+        self._known[number] = snapshot
         self._sha256[number] = sha256
 
     def _read(self, number: int) -> tuple[dict[str, Any], str]:

@@ -5,12 +5,15 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 
-from features.errors import CorruptObject, NotInStore, StoreError
+from features.errors import CorruptObject, NotInStore
 from features.store import manifests, objects
 from features.store.artifacts import ObjectRef
 from features.store.store import Store, Writer
 
 QUARANTINE = "quarantine"
+
+_DAMAGE = (CorruptObject, NotInStore, OSError)
+"""Not `StoreError`: of a network that fails, or a later version's format, no file has to be set aside."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +72,7 @@ def verify(
     for name, use in drawn.items():
         try:
             store.objects.check(use.ref)
-        except (CorruptObject, NotInStore, OSError) as error:
+        except _DAMAGE as error:
             damages.append(Damage(name, str(error), use.ref, use.slots))
         done += use.ref.size_bytes
         on_progress(done, total)
@@ -110,7 +113,7 @@ def _manifests(store: Store) -> tuple[list[Damage], Mapping[str, _Use]]:
         try:
             sha256 = store.manifests.check(number, sha256)
             snapshot = store.manifests.read(number)
-        except (CorruptObject, NotInStore, StoreError) as error:
+        except _DAMAGE as error:
             damages.append(Damage(manifests.name_of(number), str(error)))
             sha256 = None
             continue

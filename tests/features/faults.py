@@ -12,9 +12,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+import obstore
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from obstore.exceptions import GenericError
 
 Kind = Literal["full", "broken", "unsure", "crash"]
 """`full`: ENOSPC, from then on whatever needs space fails; `broken`: EIO, once; `unsure`: EIO, though the step took
@@ -86,6 +88,50 @@ def faults(root: Path) -> Iterator[Faults]:
         patch.setattr(Path, "write_bytes", _write_bytes(watch))
         patch.setattr(pa, "OSFile", _arrow_file(watch, pa.OSFile))
         patch.setattr(pq, "write_table", _parquet_file(watch, pq.write_table))
+        yield watch
+
+
+@dataclass
+class LostRequests:
+    """The requests to an object store so far, and which of them fails."""
+
+    at: int = 0
+    took_effect: bool = False
+    """Whether only the answer was lost."""
+    requests: list[str] = field(default_factory=list)
+
+    def begin(self, at: int = 0, *, took_effect: bool = False) -> None:
+        """Counts from the start."""
+        self.at, self.took_effect = at, took_effect
+        self.requests.clear()
+
+    def request(self, name: str, original: Callable[..., Any]) -> Callable[..., Any]:
+        """A function of obstore that fails when its turn comes."""
+
+        def called(store: Any, path: str, *args: Any, **options: Any) -> Any:
+            self.requests.append(f"{name} {path}")
+            if len(self.requests) != self.at:
+                return original(store, path, *args, **options)
+            if self.took_effect:
+                original(store, path, *args, **options)
+            raise GenericError("the network is gone")
+
+        return called
+
+
+@contextmanager
+def lost_requests() -> Iterator[LostRequests]:
+    """Watches every request to an object store while the block runs."""
+    watch = LostRequests()
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("put", "get", "head", "list", "delete", "copy"):
+            patch.setattr(obstore, name, watch.request(name, getattr(obstore, name)))
+
+        def rename(store: Any, path: str, to: str) -> None:  # which is two requests
+            obstore.copy(store, path, to)
+            obstore.delete(store, path)
+
+        patch.setattr(obstore, "rename", rename)
         yield watch
 
 

@@ -4,8 +4,10 @@ After each: the store opens, nothing in it is damaged, what was acknowledged is 
 ends as if nothing had happened. A commit that failed may be there too: what got lost is the answer, and only that.
 """
 
+import resource
 import shutil
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -15,11 +17,12 @@ from uuid import uuid4
 import pytest
 
 from features import pointers
+from features.errors import StoreError
 from features.store import Made, Recipe, Snapshot, Store, Writer, storage
 from features.store.gc import RetentionSettings, collect
 from features.store.manifests import EMPTY
 from features.store.verify import verify
-from tests.features.faults import Crash, Faults, Kind, faults
+from tests.features.faults import Crash, Faults, Kind, LostRequests, faults, lost_requests
 from tests.features.test_verify import build
 
 LATER = datetime.now(UTC) + timedelta(days=100)
@@ -230,3 +233,59 @@ def test_a_fault_at_every_step(kind: Kind, tmp_path: Path, acknowledged: Acknowl
         course = undisturbed(watch, tmp_path)
         n_states = strike_at([(*step, kind) for step in course.all_steps()], course, watch, acknowledged)
     print(f"{kind}: {course.n_steps} steps, {n_states} different states after them")
+
+
+@contextmanager
+def largest_file(n_bytes: int) -> Iterator[None]:
+    """The kernel refuses every write past that, of whatever library."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (n_bytes, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.usefixtures("loaded_once")
+def test_a_kernel_that_takes_no_more_bytes(tmp_path: Path, store: Store, acknowledged: Acknowledged) -> None:
+    whole = Store(tmp_path / "whole")
+    run(whole, tmp_path)
+    sizes = sorted({path.stat().st_size for path in Path(whole.place).rglob("*") if path.is_file()})
+    acknowledged.begin(EMPTY)
+    for n_bytes in [0, *(size - 1 for size in sizes[::2])]:
+        with largest_file(n_bytes), pytest.raises(OSError, match="File too large"):
+            run(store, tmp_path)
+        assert_whole(Store(store.place), acknowledged)
+    run(store, tmp_path)
+    assert store.head().snapshot_id == whole.head().snapshot_id
+
+
+REMOTE: tuple[Phase, ...] = (commit_several, tag, check, clear)
+
+
+def lose(address: str, folder: Path, at: int, watch: LostRequests, acknowledged: Acknowledged, **how: bool) -> str:
+    """Runs over an object store with one request lost, and again; gives the id that it ends in."""
+    store = Store(address, cache=folder / "cache")
+    acknowledged.begin(EMPTY)
+    watch.begin(at, **how)
+    with suppress(StoreError):
+        run(store, folder, REMOTE)
+    watch.begin()
+    assert_whole(Store(address, cache=folder / "another"), acknowledged)
+    run(store, folder, REMOTE)
+    assert verify(Store(address, cache=folder / "a third")).damages == ()
+    return Store(address, cache=folder / "a third").head().snapshot_id
+
+
+@pytest.mark.parametrize("took_effect", [False, True], ids=["request", "answer"])
+@pytest.mark.parametrize("every", [pytest.param(1, marks=pytest.mark.slow), 23])
+def test_a_request_is_lost(s3: str, every: int, took_effect: bool, tmp_path: Path, acknowledged: Acknowledged) -> None:
+    with lost_requests() as watch:
+        run(Store(f"{s3}/undisturbed", cache=tmp_path / "cache"), tmp_path, REMOTE)
+        expected = Store(f"{s3}/undisturbed", cache=tmp_path / "cache").head().snapshot_id
+        requests = list(watch.requests)
+        for at in range(1, len(requests) + 1, every):
+            address, folder = f"{s3}/{at}", tmp_path / str(at)
+            found = lose(address, folder, at, watch, acknowledged, took_effect=took_effect)
+            assert found == expected, f"{at}: {requests[at - 1]}"
+    print(f"{len(requests)} requests")

@@ -10,11 +10,11 @@ from features.catalog import connect, query
 from features.conversation import SplitFractions
 from features.embedding.embed import EmbedSettings, embed_missing
 from features.embedding.fingerprint import BackboneSettings
-from features.errors import FeatureStoreError, QueryError
+from features.errors import FeatureStoreError, QueryError, StoreError
 from features.ingest.dataset import DatasetFiles, ingest_dataset
 from features.shards import FeatureReader, shards_of
 from features.sources import complete_options, find_source
-from features.store import Store
+from features.store import Store, manifests
 from features.store.verify import quarantine, verify
 from tests.features import tiny
 
@@ -174,3 +174,11 @@ def test_a_damaged_head_is_an_error_for_readers_and_not_for_verify(store: Store,
     with pytest.raises((FeatureStoreError, QueryError)):
         query(Store(store.place), "SELECT 1")
     assert [damage.name for damage in verify(Store(store.place)).damages] == [f"snapshots/{last.name}"]
+
+
+def test_a_manifest_of_a_later_version_is_no_damage(store: Store, tmp_path: Path) -> None:
+    build(store, tmp_path)
+    later = manifests.body_of(store.head()) | {"format": manifests.FORMAT + 1}
+    store.storage.replace(manifests.name_of(store.head().number), manifests._document(later))
+    with pytest.raises(StoreError, match="use a newer version"):  # else a repair would set it aside
+        verify(Store(store.place))
