@@ -80,7 +80,7 @@ def load(settings: BackboneSettings, fingerprint: Fingerprint) -> Backbone:
     disable_progress_bar()  # type: ignore[no-untyped-call]  # of reading weights: the embedding has its own
     try:
         model: Any = AutoModel.from_pretrained(
-            fingerprint.folder, dtype=getattr(torch, settings.dtype), attn_implementation="sdpa", use_safetensors=True
+            fingerprint.folder, dtype=getattr(torch, settings.dtype), use_safetensors=True
         )
         tokenizer = AutoTokenizer.from_pretrained(fingerprint.folder)
         model.to(settings.device)
@@ -109,6 +109,7 @@ def _packed(padded: Backbone) -> Backbone:
     candidate = Backbone(
         padded.name, padded.fingerprint, padded.model, padded.tokenizer, last_layer=LastLayer(padded.model)
     )
+    own = padded.model.config._attn_implementation
     try:
         padded.model.set_attn_implementation(ATTENTION)
         got = dict(candidate.embed(probe, token_budget=1024))
@@ -118,7 +119,7 @@ def _packed(padded: Backbone) -> Backbone:
         why = f"it takes no packs ({type(error).__name__})"
     if why is None:
         return candidate
-    padded.model.set_attn_implementation("sdpa")
+    padded.model.set_attn_implementation(own)
     return Backbone(padded.name, padded.fingerprint, padded.model, padded.tokenizer, why_padded=why)
 
 

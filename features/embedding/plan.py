@@ -11,6 +11,7 @@ from itertools import pairwise
 from typing import Final
 
 import numpy as np
+import numpy.typing as npt
 
 from features.shards import Kind
 
@@ -187,7 +188,7 @@ def _pack(sequences: Sequence[TokenSequence], shared: Sequence[int]) -> Pack:
     return Pack(tuple(branches), tuple(wanted))
 
 
-def _common(one: np.ndarray, two: np.ndarray) -> int:  # type: ignore[type-arg]
+def _common(one: npt.NDArray[np.int_], two: npt.NDArray[np.int_]) -> int:
     """Leading tokens that both share, or 0 where they are too few."""
     length = min(len(one), len(two))
     apart = np.flatnonzero(one[:length] != two[:length])
