@@ -1,6 +1,6 @@
 """Loading a frozen decoder-only backbone, and its forward pass: token ids in, vectors out."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,8 +12,11 @@ from transformers import AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTo
 from transformers.utils.logging import disable_progress_bar
 
 from features.embedding.fingerprint import BackboneSettings, Fingerprint
-from features.embedding.plan import TokenSequence
+from features.embedding.packed import ATTENTION, LastLayer, forward
+from features.embedding.plan import TokenSequence, Wanted, plan_batches, plan_packs
 from features.errors import BackboneError
+
+Vector = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,24 +27,40 @@ class Backbone:
     fingerprint: Fingerprint
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
+    last_layer: LastLayer | None = None
+    """What a packed pass needs; none where the backbone is run in padded batches."""
+    why_padded: str | None = None
+    """Why it is, in words."""
 
-    def forward(self, batch: Sequence[TokenSequence]) -> list[npt.NDArray[np.float32]]:
-        """One right-padded pass: for each sequence `[n_wanted, D]`, the states at its wanted positions.
+    def embed(self, sequences: Sequence[TokenSequence], *, token_budget: int) -> Iterator[tuple[Wanted, Vector]]:
+        """Every wanted feature with its vector `[D]`, a forward pass at a time.
 
-        Under causal attention what follows a token cannot change its state, so padding on the right and a
-        shared prompt need no further care; position ids count from the sequence's own start.
+        Args:
+            sequences: what to compute.
+            token_budget: tokens of a pass, padding included where there is any.
         """
-        longest = max(len(sequence.token_ids) for sequence in batch)
-        ids_BL = torch.zeros((len(batch), longest), dtype=torch.long)
-        mask_BL = torch.zeros((len(batch), longest), dtype=torch.long)
-        for row, sequence in enumerate(batch):
-            ids_BL[row, : len(sequence.token_ids)] = torch.as_tensor(sequence.token_ids)
-            mask_BL[row, : len(sequence.token_ids)] = 1
-        states_BLD = self.last_hidden_state(ids_BL, mask_BL)
-        return [
-            states_BLD[row, [wanted.position for wanted in sequence.wanted]].float().cpu().numpy()
-            for row, sequence in enumerate(batch)
-        ]
+        if self.last_layer is None:
+            yield from self._padded(sequences, token_budget)
+            return
+        for pack in plan_packs(sequences, token_budget=token_budget):
+            states_WD = forward(self.model, self.last_layer, pack).float().cpu().numpy()
+            for (_, _, wanted), vector in zip(pack.wanted, states_WD, strict=True):
+                yield wanted, vector
+
+    def _padded(self, sequences: Sequence[TokenSequence], token_budget: int) -> Iterator[tuple[Wanted, Vector]]:
+        """Right-padded batches: what follows a token cannot change its state, so padding needs no further care."""
+        for batch in plan_batches([len(sequence.token_ids) for sequence in sequences], token_budget=token_budget):
+            chosen = [sequences[index] for index in batch]
+            longest = max(len(sequence.token_ids) for sequence in chosen)
+            ids_BL = torch.zeros((len(chosen), longest), dtype=torch.long)
+            mask_BL = torch.zeros((len(chosen), longest), dtype=torch.long)
+            for row, sequence in enumerate(chosen):
+                ids_BL[row, : len(sequence.token_ids)] = torch.as_tensor(sequence.token_ids)
+                mask_BL[row, : len(sequence.token_ids)] = 1
+            states_BLD = self.last_hidden_state(ids_BL, mask_BL)
+            for row, sequence in enumerate(chosen):
+                for wanted in sequence.wanted:
+                    yield wanted, states_BLD[row, wanted.position].float().cpu().numpy()
 
     def last_hidden_state(self, ids_BL: torch.Tensor, mask_BL: torch.Tensor) -> torch.Tensor:
         """`[B, L, D]` states of the last layer, after the final norm."""
@@ -53,7 +72,7 @@ class Backbone:
 
 
 def load(settings: BackboneSettings, fingerprint: Fingerprint) -> Backbone:
-    """Loads weights and tokenizer, without remote code and without pickle.
+    """Loads weights and tokenizer, without remote code and without pickle, and finds out whether it can be packed.
 
     Raises:
         BackboneError: transformers cannot load it, or it is no causal decoder.
@@ -61,16 +80,16 @@ def load(settings: BackboneSettings, fingerprint: Fingerprint) -> Backbone:
     disable_progress_bar()  # type: ignore[no-untyped-call]  # of reading weights: the embedding has its own
     try:
         model: Any = AutoModel.from_pretrained(
-            fingerprint.folder, dtype=getattr(torch, settings.dtype), attn_implementation="sdpa", use_safetensors=True
+            fingerprint.folder, dtype=getattr(torch, settings.dtype), use_safetensors=True
         )
         tokenizer = AutoTokenizer.from_pretrained(fingerprint.folder)
         model.to(settings.device)
     except (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError) as error:
         first_line = str(error).strip().splitlines()[0]
         raise BackboneError(settings.path, f"transformers cannot load it: {first_line}") from error
-    backbone = Backbone(settings.path, fingerprint, model.eval(), tokenizer)
-    _check_causal(backbone)
-    return backbone
+    padded = Backbone(settings.path, fingerprint, model.eval(), tokenizer)
+    _check_causal(padded)
+    return _packed(padded)
 
 
 def _check_causal(backbone: Backbone) -> None:
@@ -81,3 +100,42 @@ def _check_causal(backbone: Backbone) -> None:
     states_BLD = backbone.last_hidden_state(ids_BL, torch.ones_like(ids_BL)).float()
     if not torch.allclose(states_BLD[0, :-1], states_BLD[1, :-1], atol=1e-3, rtol=1e-3):
         raise BackboneError(backbone.name, "got a model that looks ahead; expected a decoder-only (causal) model")
+
+
+def _packed(padded: Backbone) -> Backbone:
+    """The backbone as it is run: packed, if that gives what padded batches give on a probe, else as it came."""
+    probe = _probe()
+    expected = dict(padded.embed(probe, token_budget=1))
+    candidate = Backbone(
+        padded.name, padded.fingerprint, padded.model, padded.tokenizer, last_layer=LastLayer(padded.model)
+    )
+    own = padded.model.config._attn_implementation
+    try:
+        padded.model.set_attn_implementation(ATTENTION)
+        got = dict(candidate.embed(probe, token_budget=1024))
+        furthest = max(_apart(expected[wanted], got[wanted]) for wanted in expected)
+        why = f"a packed pass gives other vectors, {furthest:.1e} apart" if furthest > PROBE_TOLERANCE else None
+    except Exception as error:  # whatever a model of any kind raises that does not take packs
+        why = f"it takes no packs ({type(error).__name__})"
+    if why is None:
+        return candidate
+    padded.model.set_attn_implementation(own)
+    return Backbone(padded.name, padded.fingerprint, padded.model, padded.tokenizer, why_padded=why)
+
+
+PROBE_TOLERANCE = 0.02
+"""Of the distance of two vectors to their length: far above what bfloat16 rounds, far below what a wrong mask does."""
+
+
+def _probe() -> list[TokenSequence]:
+    """Texts that share beginnings, of token ids that every vocabulary has."""
+    stem = tuple(range(1, 25))
+    texts = [stem, (*stem, 3, 5, 7, 9), (*stem, 3, 5, 7, 9, *stem[::-1]), (*stem, 2, 4, 6), (*stem[5:], *stem)]
+    return [
+        TokenSequence(text, (Wanted("conversation", str(number), len(text) - 1, len(text)),))
+        for number, text in enumerate(texts)
+    ]
+
+
+def _apart(one: Vector, two: Vector) -> float:
+    return float(np.linalg.norm(one - two) / np.linalg.norm(one))

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from features.catalog import Catalog, connect
 from features.conversation import Conversation
 from features.embedding.fingerprint import BackboneSettings, Fingerprint, fingerprint
-from features.embedding.plan import plan_batches, plan_sequences
+from features.embedding.plan import plan_sequences
 from features.records import encode_record
 from features.shards import SLOT, Feature, VectorType, slot_of, write_shard
 from features.store import Made, Recipe, Snapshot, Store, Writer
@@ -159,15 +159,10 @@ def embed_conversations(
         prompts=wanted_prompts,
         max_tokens=backbone.fingerprint.max_tokens,
     )
-    features = []
-    for batch in plan_batches([len(sequence.token_ids) for sequence in sequences], token_budget=token_budget):
-        chosen = [sequences[index] for index in batch]
-        for sequence, vectors in zip(chosen, backbone.forward(chosen), strict=True):
-            features += [
-                Feature(of.kind, of.id, of.n_tokens, of.truncated, vector)
-                for of, vector in zip(sequence.wanted, vectors, strict=True)
-            ]
-    return features
+    return [
+        Feature(of.kind, of.id, of.n_tokens, of.truncated, vector)
+        for of, vector in backbone.embed(sequences, token_budget=token_budget)
+    ]
 
 
 def find_missing(catalog: Catalog, backbone_id: str) -> Missing:

@@ -1,11 +1,24 @@
-"""What goes into which forward pass. Pure: token ids in, batches out."""
+"""What goes into which forward pass. Pure: token ids in, packs out.
+
+A pack is a forest: sequences that begin alike share the tokens of their common beginning, which are computed once, and
+each goes on as a branch of its own. Under causal attention a token's state depends on what precedes it alone, so every
+feature is what it would be if its sequence stood by itself.
+"""
 
 from collections.abc import Sequence, Set
 from dataclasses import dataclass, replace
+from itertools import pairwise
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
 
 from features.shards import Kind
 
 TokenIds = tuple[int, ...]
+
+SHARED_AT_LEAST: Final = 8
+"""Tokens: a shorter common beginning costs less to compute again than to attend to apart."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +50,32 @@ class Rendered:
     prompt_id: str
     token_ids: TokenIds
     n_prompt_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Branch:
+    """Tokens that follow upon the beginning of another branch, or begin a text."""
+
+    parent: int | None
+    """The branch that it leaves, by its place among the pack's branches; it goes on from that one's tokens before
+    `position`, and from what those follow upon."""
+    position: int
+    """Of its first token, counted from the beginning of the text."""
+    token_ids: TokenIds
+
+
+@dataclass(frozen=True, slots=True)
+class Pack:
+    """What is computed in one forward pass: branches one after another, parents before children, without padding."""
+
+    branches: tuple[Branch, ...]
+    wanted: tuple[tuple[int, int, Wanted], ...]
+    """Branch, place in the branch, and what is taken there."""
+
+    @property
+    def n_tokens(self) -> int:
+        """That are computed."""
+        return sum(len(branch.token_ids) for branch in self.branches)
 
 
 def plan_sequences(
@@ -75,8 +114,22 @@ def plan_sequences(
     return sequences
 
 
+def plan_packs(sequences: Sequence[TokenSequence], *, token_budget: int) -> list[Pack]:
+    """Packs of at most the budget, cut where the fewest tokens are computed in all.
+
+    In the order of their tokens, sequences that begin alike lie together. A cut makes the first sequence after it
+    compute again what it shares with the one before. A sequence longer than the budget goes alone. The plan is a
+    function of the sequences, whatever their order.
+    """
+    ordered = sorted(sequences, key=lambda sequence: sequence.token_ids)
+    arrays = [np.asarray(sequence.token_ids) for sequence in ordered]
+    shared = [0, *(_common(one, two) for one, two in pairwise(arrays))]
+    cuts = _cheapest_cuts([len(array) for array in arrays], shared, token_budget)
+    return [_pack(ordered[start:end], shared[start:end]) for start, end in cuts]
+
+
 def plan_batches(lengths: Sequence[int], *, token_budget: int) -> list[list[int]]:
-    """Indices grouped in order of length, so that padding stays small.
+    """Indices grouped in order of length, so that padding stays small: for backbones that cannot be packed.
 
     A batch's padded size (rows times longest) stays within the budget; a sequence longer than the budget
     goes alone. Equal lengths keep their order: the plan is a function of `lengths`.
@@ -88,6 +141,59 @@ def plan_batches(lengths: Sequence[int], *, token_budget: int) -> list[list[int]
         else:
             batches.append([index])
     return batches
+
+
+def _cheapest_cuts(lengths: Sequence[int], shared: Sequence[int], budget: int) -> list[tuple[int, int]]:
+    """First and last-but-one index of each pack, by dynamic programming over where the last pack begins.
+
+    Args:
+        lengths: of the sequences, in order.
+        shared: what each has in common with the one before.
+        budget: tokens of a pack.
+    """
+    best = [(0, 0, 0)]  # of the first n sequences: tokens computed, packs, and where the last pack begins
+    for end in range(1, len(lengths) + 1):
+        size, options = 0, []
+        for start in range(end - 1, -1, -1):
+            # the pack begins at `start`: whole; the one that began there before shares now
+            size += lengths[start] - (shared[start + 1] if start + 1 < end else 0)
+            if size > budget and start + 1 < end:
+                break
+            tokens, packs, _ = best[start]
+            options.append((tokens + size, packs + 1, start))
+        best.append(min(options))
+    cuts, end = [], len(lengths)
+    while end:
+        start = best[end][2]
+        cuts.append((start, end))
+        end = start
+    return cuts[::-1]
+
+
+def _pack(sequences: Sequence[TokenSequence], shared: Sequence[int]) -> Pack:
+    """Sequences in the order of their tokens as branches: each leaves the path of the one before where they part."""
+    branches: list[Branch] = []
+    wanted: list[tuple[int, int, Wanted]] = []
+    path: list[int] = []
+    for number, (sequence, begins_alike) in enumerate(zip(sequences, shared, strict=True)):
+        position = begins_alike if number else 0
+        while path and branches[path[-1]].position >= position:
+            path.pop()
+        if position < len(sequence.token_ids):
+            branches.append(Branch(path[-1] if path else None, position, sequence.token_ids[position:]))
+            path.append(len(branches) - 1)
+        for one in sequence.wanted:
+            holder = next(index for index in reversed(path) if branches[index].position <= one.position)
+            wanted.append((holder, one.position - branches[holder].position, one))
+    return Pack(tuple(branches), tuple(wanted))
+
+
+def _common(one: npt.NDArray[np.int_], two: npt.NDArray[np.int_]) -> int:
+    """Leading tokens that both share, or 0 where they are too few."""
+    length = min(len(one), len(two))
+    apart = np.flatnonzero(one[:length] != two[:length])
+    shared = int(apart[0]) if len(apart) else length
+    return shared if shared >= SHARED_AT_LEAST else 0
 
 
 def _with(sequence: TokenSequence, wanted: Wanted) -> TokenSequence:

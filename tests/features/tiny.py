@@ -6,13 +6,23 @@ from typing import Any
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 from transformers import (
+    Gemma2Config,
+    Gemma2Model,
+    Gemma3TextConfig,
+    Gemma3TextModel,
     LlamaConfig,
     LlamaModel,
     MistralConfig,
     MistralModel,
+    Phi3Config,
+    Phi3Model,
+    PhiConfig,
+    PhiModel,
     PreTrainedTokenizerFast,
     Qwen2Config,
     Qwen2Model,
+    Qwen3Config,
+    Qwen3Model,
 )
 
 SPECIAL = ["<pad>", "<bos>", "<turn>", "<end>"]
@@ -36,10 +46,21 @@ SIZES: dict[str, Any] = {
     "initializer_range": 0.3,
 }
 
+SLIDING: dict[str, Any] = SIZES | {
+    "head_dim": 8,
+    "sliding_window": 24,
+    "layer_types": ["sliding_attention", "full_attention"],
+}
+
 ARCHITECTURES: dict[str, tuple[Any, Any]] = {
     "llama": (LlamaModel, LlamaConfig(**SIZES)),
     "qwen2": (Qwen2Model, Qwen2Config(**SIZES)),
+    "qwen3": (Qwen3Model, Qwen3Config(**SIZES, head_dim=8)),
     "mistral": (MistralModel, MistralConfig(**SIZES, sliding_window=24)),
+    "gemma2": (Gemma2Model, Gemma2Config(**SLIDING, attn_logit_softcapping=5.0, query_pre_attn_scalar=8)),
+    "gemma3": (Gemma3TextModel, Gemma3TextConfig(**SLIDING, query_pre_attn_scalar=8)),
+    "phi": (PhiModel, PhiConfig(**SIZES)),
+    "phi3": (Phi3Model, Phi3Config(**SIZES, pad_token_id=0)),
 }
 
 
