@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -40,7 +40,7 @@ class Recorder(Writer):
 
     made: Callable[[], Made]
 
-    def ensure(self, recipe: Recipe, make: Callable[[], Made]) -> Done:
+    def ensure(self, recipe: Recipe, make: Callable[[], Made], *, work: Mapping[str, int] | None = None) -> Done:
         """Commits the stand-in."""
         return Done(self.commit(recipe, self.made()), "stand-in")
 
@@ -241,10 +241,14 @@ def evaluated(rng: np.random.Generator, store: Store) -> dict[str, Any]:
     with connect(store) as catalog:
         rated = catalog.execute("SELECT DISTINCT conversation_id, objective FROM ratings").fetchnumpy()
         pairs = catalog.execute("SELECT pair_id FROM preferences").fetchnumpy()["pair_id"]
+        prompts = catalog.execute("SELECT DISTINCT prompt_id FROM preferences WHERE split = 'test'").fetchnumpy()
     n, scores = len(rated["objective"]), rng.normal(size=(2, len(pairs)))
+    asked = np.repeat(prompts["prompt_id"], OBJECTIVES)
+    names = np.tile([f"objective-{i}" for i in range(OBJECTIVES)], len(prompts["prompt_id"]))
     columns = {
         "predictions": [np.full(n, "m"), rated["conversation_id"], rated["objective"], rng.random(n)],
         "pair_scores": [np.full(len(pairs), "m"), pairs, *scores, scores[0] > scores[1]],
+        "gate_coefficients": [np.full(len(asked), "m"), asked, names, *rng.random((2, len(asked)), np.float32)],
     }
     return {
         name: put(store, pa.table([pa.array(column) for column in of], schema=SCHEMAS[name]))
@@ -289,20 +293,20 @@ def timed(config: Path, prepare: str, call: str) -> tuple[float, float]:
     return float(process.stdout.splitlines()[-1]), time.perf_counter() - start
 
 
-def questions(config: Path) -> dict[str, tuple[str, str]]:
+def questions() -> dict[str, tuple[str, str]]:
     """A timed call for every question of `sql/questions/`."""
-    from features.questions import read_questions
+    from features.questions import list_questions
 
     prepare = (
-        "import duckdb; from features.questions import ask; from flows.settings import load_settings; "
-        "store = load_settings(config).open_store(); from benchmarks.store import parameters"
+        "import duckdb; from features.catalog import query; from features.questions import ask; "
+        "from flows.settings import load_settings; store = load_settings(config).open_store(); "
+        "one = query(store, 'SELECT conversation_id FROM conversations LIMIT 1').rows[0][0]; "
+        "store = load_settings(config).open_store()"
     )
+    given = {"neighbours": ", conversation_id=one", "changes_since": ", before='start'"}
     return {
-        f"question: {question.name}": (
-            prepare,
-            f"ask(store, {question.name!r}, **parameters(store, {question.name!r}))",
-        )
-        for question in read_questions().values()
+        f"question: {question.name}": (prepare, f"ask(store, {question.name!r}{given.get(question.name, '')})")
+        for question in list_questions()
     }
 
 
@@ -322,7 +326,7 @@ def main() -> None:
     print(f"{given.conversations:,} conversations, {given.shards} shards, {size / 1e9:.2f} GB; {platform.machine()}")
     print(f"Python {platform.python_version()}, duckdb {version('duckdb')}, pyarrow {version('pyarrow')}")
     print("| what | s | with imports, s |\n| --- | --- | --- |")
-    for name, (prepare, call) in TIMED.items():
+    for name, (prepare, call) in (TIMED | questions()).items():
         rounds = [timed(config, prepare, call) for _ in range(given.rounds)]
         inner, whole = (statistics.median(times) for times in zip(*rounds, strict=True))
         print(f"| {name} | {inner:.2f} | {whole:.2f} |", flush=True)
