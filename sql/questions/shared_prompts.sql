@@ -3,22 +3,29 @@
 -- grain: one prompt that at least two datasets have
 -- key: prompt_id
 WITH
-    placed AS (
+    placed AS MATERIALIZED (
         SELECT dataset, prompt_id FROM ratings
         UNION  -- each prompt of a dataset once
         SELECT dataset, prompt_id FROM preferences
     ),
-    shared AS (
-        SELECT prompt_id, count(*) AS n_datasets, list(dataset ORDER BY dataset) AS datasets
+    shared AS MATERIALIZED (
+        SELECT prompt_id, count(*) AS n_datasets
         FROM placed
         GROUP BY prompt_id
         HAVING count(*) > 1
         ORDER BY n_datasets DESC, prompt_id
         LIMIT $n
+    ),
+    named AS (
+        SELECT prompt_id, list(dataset ORDER BY dataset) AS datasets
+        FROM placed SEMI JOIN shared USING (prompt_id)
+        GROUP BY prompt_id
     )
 SELECT
     prompt_id, any_value(n_datasets) AS n_datasets, any_value(datasets) AS datasets,
     count(DISTINCT conversation_id) AS answers, any_value(messages[-2].content) AS question
-FROM texts JOIN shared USING (prompt_id)
+FROM texts
+JOIN shared USING (prompt_id)
+JOIN named USING (prompt_id)
 GROUP BY prompt_id
 ORDER BY n_datasets DESC, prompt_id;

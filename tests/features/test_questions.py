@@ -269,19 +269,19 @@ def comparisons(world: World) -> Iterator[tuple[Row, Row, Row]]:
 
 @answers("contradicted_pairs")
 def contradicted_pairs(world: World) -> None:
-    widest: dict[tuple[str, str, str], tuple[float, float, float]] = {}
-    for pair, chosen, rejected in comparisons(world):
-        key = (pair["pair_id"], chosen["objective"], chosen["dataset"])
-        apart = (rejected["value"] - chosen["value"], chosen["raw"], rejected["raw"])
-        if apart[0] > 0:
-            widest[key] = max(widest.get(key, apart), apart)
+    expected = sorted(
+        (
+            *(chosen["value"] - rejected["value"], pair["pair_id"], chosen["objective"], chosen["dataset"]),
+            *(chosen["source_row"], rejected["source_row"], chosen["raw"], rejected["raw"]),
+        )
+        for pair, chosen, rejected in comparisons(world)
+        if chosen["value"] < rejected["value"]
+    )
+    names = ("pair_id", "objective", "rated_in", "chosen_row", "rejected_row", "chosen_raw", "rejected_raw")
     rows = world.ask("contradicted_pairs", n=10_000)
-    assert {
-        (r["pair_id"], r["objective"], r["rated_in"]): (r["apart"], r["chosen_raw"], r["rejected_raw"]) for r in rows
-    } == widest
-    assert column(rows, "apart") == sorted(column(rows, "apart"), reverse=True)
+    assert [(-row["apart"], *(row[name] for name in names)) for row in rows] == expected
     assert len(rows) > 20 == len(world.ask("contradicted_pairs"))
-    assert world.ask("contradicted_pairs", n=5) == rows[:5]
+    assert {row["objective"] for row in world.ask("contradicted_pairs", objective="argilla-*")} == {OVERALL}
 
 
 @answers("agreement")
