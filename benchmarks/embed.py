@@ -4,7 +4,7 @@
     python benchmarks/embed.py --shapes llama-3-8b --dtypes bfloat16 --device cuda --prompts 64
 
 Weights are random, texts are token ids of realistic lengths: prompts 20 to 400 (log-normal, median 110), answers 20 to
-600 (median 200). Every way computes the same vectors, f(x) of each prompt and f(x+y) of each answer, and all are compared
+600 (median 200). Every way computes the same vectors, f(x) of each prompt and f(x+y) of each answer, all compared
 with one at a time. Ways take turns; a ratio is the median of those of each turn, to one conversation at a time as the
 public scripts do it.
 
