@@ -570,8 +570,9 @@ def neighbours(world: World) -> None:
     cosine_N = X_ND @ X_ND[5] / np.linalg.norm(X_ND, axis=1) / np.linalg.norm(X_ND[5])
     nearest = [index for index in np.argsort(-cosine_N) if index != 5][:6]
     rows = world.ask("neighbours", conversation_id=ids[5], n=6)
-    assert [row["conversation_id"] for row in rows] == [ids[index] for index in nearest]
     assert column(rows, "similarity") == pytest.approx(cosine_N[nearest], abs=1e-5)
+    own = dict(zip(ids, cosine_N, strict=True))  # some are as near as others, to what float32 can tell
+    assert column(rows, "similarity") == pytest.approx([own[row["conversation_id"]] for row in rows], abs=1e-5)
     for row in rows:
         question, answer = world.conversations[row["conversation_id"]]["messages"]
         assert (row["question"], row["answer"]) == (question["content"], answer["content"])

@@ -7,7 +7,7 @@ import typer
 
 from features.catalog import query
 from features.store import Store
-from flows import cli
+from flows.commands import lineage
 from flows.forget import forget
 from flows.ingest import ingest
 
@@ -32,7 +32,7 @@ def test_a_row_is_read_out_of_the_store_at_once(
 
     monkeypatch.setenv("ARMORM_DATASETS__HELPSTEER__PATH", "nowhere")
     with pytest.raises(typer.Exit) as stopped:
-        cli.forget_key(second, "asked", config)
+        lineage.forget_key(second, "asked", config)
     assert stopped.value.exit_code == 1
     assert "helpsteer may still hold it" in capsys.readouterr().out
     monkeypatch.delenv("ARMORM_DATASETS__HELPSTEER__PATH")
