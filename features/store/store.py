@@ -18,7 +18,7 @@ from features.store import leases
 from features.store.artifacts import Artifact, ObjectRef, Pointer, Recipe, Run, Snapshot, why_stale
 from features.store.manifests import EMPTY, Manifests
 from features.store.objects import Objects
-from features.store.storage import Storage, open_storage, sweep
+from features.store.storage import Storage, make_folder, open_storage, sweep
 
 POINTER: Final = re.compile(r"[a-z][a-z0-9._-]*")
 
@@ -122,7 +122,7 @@ class Store:
         """
         lock_path = self.storage.lock_path
         try:
-            lock_path.parent.mkdir(parents=True, exist_ok=True)
+            make_folder(lock_path.parent)
         except OSError as error:
             raise StoreError(
                 f"{lock_path.parent}: got a path where no folder can be made ({error.strerror}); expected one for the "
