@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import random
 import re
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -9,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
+from itertools import count
 from pathlib import Path
 from typing import Any, Final, Protocol
 from uuid import uuid4
@@ -243,7 +245,8 @@ class Writer:
         removed: Collection[str] = (),
         pointers: Mapping[str, Pointer | None] | None = None,
     ) -> None:
-        while True:
+        for lost in count(1):
+            begun = time.monotonic()
             head = self.store.head()
             artifacts = {s: a for s, a in head.artifacts.items() if s not in removed} | dict(added)
             names = {n: p for n, p in {**head.pointers, **(pointers or {})}.items() if p}
@@ -261,6 +264,8 @@ class Writer:
             )
             if self.store.manifests.create(snapshot):
                 return
+            # Those who lost to one commit would race for the next one as well, most of them in vain.
+            time.sleep(random.uniform(0, lost * (time.monotonic() - begun)))
 
 
 def _same(one: Mapping[str, Artifact], other: Mapping[str, Artifact], slots: Collection[str]) -> bool:
