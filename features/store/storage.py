@@ -96,7 +96,7 @@ class LocalFolder:
 
     def create(self, name: str, content: bytes) -> bool:
         path, temporary = self.root / name, scratch_path(self)
-        _make_folder(path.parent)
+        make_folder(path.parent)
         try:
             _write(temporary, content)
             os.link(temporary, path)  # unlike a rename, this fails where the name is taken
@@ -168,7 +168,7 @@ class LocalFolder:
         return StoredFile(name, status.st_size, datetime.fromtimestamp(status.st_mtime, UTC))
 
     def _rename(self, path: Path, final: Path) -> None:
-        _make_folder(final.parent)
+        make_folder(final.parent)
         os.replace(path, final)
         sync(final.parent)
 
@@ -332,7 +332,7 @@ def without_credentials(url: str) -> str:
 
 def scratch_path(storage: Storage) -> Path:
     """A fresh name among the files that are not finished."""
-    storage.scratch.mkdir(parents=True, exist_ok=True)
+    make_folder(storage.scratch)
     return storage.scratch / scratch_name()
 
 
@@ -394,10 +394,10 @@ def _write(path: Path, content: bytes) -> None:
     sync(path)
 
 
-def _make_folder(path: Path) -> None:
-    """A new folder is part of the folder above it, which has to be synced too."""
+def make_folder(path: Path) -> None:
+    """Makes a folder and those above it that lack; each is part of the folder above it, which has to be synced too."""
     if not path.is_dir():
-        _make_folder(path.parent)
+        make_folder(path.parent)
         path.mkdir(exist_ok=True)
         sync(path.parent)
 

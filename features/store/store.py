@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import random
 import re
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -9,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
+from itertools import count
 from pathlib import Path
 from typing import Any, Final, Protocol
 from uuid import uuid4
@@ -18,7 +20,7 @@ from features.store import leases
 from features.store.artifacts import Artifact, ObjectRef, Pointer, Recipe, Run, Snapshot, why_stale
 from features.store.manifests import EMPTY, Manifests
 from features.store.objects import Objects
-from features.store.storage import Storage, open_storage, sweep
+from features.store.storage import Storage, make_folder, open_storage, sweep
 
 POINTER: Final = re.compile(r"[a-z][a-z0-9._-]*")
 
@@ -122,7 +124,7 @@ class Store:
         """
         lock_path = self.storage.lock_path
         try:
-            lock_path.parent.mkdir(parents=True, exist_ok=True)
+            make_folder(lock_path.parent)
         except OSError as error:
             raise StoreError(
                 f"{lock_path.parent}: got a path where no folder can be made ({error.strerror}); expected one for the "
@@ -251,7 +253,8 @@ class Writer:
         removed: Collection[str] = (),
         pointers: Mapping[str, Pointer | None] | None = None,
     ) -> None:
-        while True:
+        for lost in count(1):
+            begun = time.monotonic()
             head = self.store.head()
             artifacts = {s: a for s, a in head.artifacts.items() if s not in removed} | dict(added)
             names = {n: p for n, p in {**head.pointers, **(pointers or {})}.items() if p}
@@ -269,6 +272,8 @@ class Writer:
             )
             if self.store.manifests.create(snapshot):
                 return
+            # Those who lost to one commit would race for the next one as well, most of them in vain.
+            time.sleep(random.uniform(0, lost * (time.monotonic() - begun)))
 
 
 def with_measured(made: Made, seconds: float, work: Mapping[str, int]) -> Made:

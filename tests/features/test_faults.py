@@ -235,6 +235,28 @@ def test_a_fault_at_every_step(kind: Kind, tmp_path: Path, acknowledged: Acknowl
     print(f"{kind}: {course.n_steps} steps, {n_states} different states after them")
 
 
+def test_everything_is_synced_before_it_counts(tmp_path: Path) -> None:
+    """At every commit, and at the end, no folder has a change that a power cut could undo."""
+    changed: set[str] = set()
+    with faults(tmp_path) as watch:
+        run(Store(tmp_path / "new/store"), tmp_path, REMOTE)
+    written = ""
+    for what, _, name in (step.partition(" ") for step in watch.steps):
+        of_store = name.removeprefix("new/store/")
+        if what == "sync":
+            changed.discard(name)
+            written = "" if name == written else written
+        elif what == "write":
+            written = name
+        elif of_store.startswith("tmp") or what == "create":
+            continue  # nobody misses what is not finished, or a lock
+        else:
+            assert not written, f"{written} is not synced at {what} {name}"
+            assert not (changed and of_store.startswith("snapshots/0")), f"{changed} at {what} {name}"
+            changed.add(str(Path(name).parent))
+    assert not changed
+
+
 @contextmanager
 def largest_file(n_bytes: int) -> Iterator[None]:
     """The kernel refuses every write past that, of whatever library."""
