@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from armorm.ridge import predict
 from features.catalog import connect
+from features.rejected import OF_BACKBONE
 from features.shards import FeatureReader
 from features.store import Store
 
@@ -32,6 +33,8 @@ class RatedRows:
     split_N: Names
     n_contaminated: int
     """Rows left out because their prompt stands in an evaluation dataset, exactly or nearly."""
+    n_rejected: int
+    """Rows left out because the backbone gives their conversation no usable vector."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,20 +52,27 @@ class StoredPairs:
     """`[P]` characters of chosen minus rejected; they share the prompt, so this is about the answers."""
     contaminated_P: npt.NDArray[np.bool_]
     """`[P]` training or held-out pairs whose prompt stands in an evaluation dataset, exactly or nearly."""
+    n_rejected: int
+    """Pairs left out because the backbone gives their prompt or one of their answers no usable vector."""
 
     def usable(self, split: str) -> npt.NDArray[np.bool_]:
         """`[P]` the pairs of a split, without the contaminated ones."""
         return np.asarray((self.split_P == split) & ~self.contaminated_P)
 
 
-def load_ratings(store: Store, objectives: Sequence[str]) -> RatedRows:
-    """Ratings of the given objectives as a matrix, without rows whose prompt stands in an evaluation dataset."""
+def load_ratings(store: Store, objectives: Sequence[str], *, backbone_id: str) -> RatedRows:
+    """Ratings of the given objectives as a matrix, of conversations that have a vector of the backbone.
+
+    Rows whose prompt stands in an evaluation dataset are left out, and so are those whose conversation the backbone
+    has rejected. One that just was not embedded yet is no such thing: to ask for its vector is an error.
+    """
     with connect(store) as connection:
+        connection.execute(f"CREATE TEMP TABLE no_vector AS {OF_BACKBONE}", [backbone_id, "conversation"])
         cells = connection.execute(
             """
             WITH rated AS (
                 SELECT *, split <> 'evaluation' AND prompt_id IN (SELECT prompt_id FROM contamination) AS contaminated
-                FROM ratings WHERE list_contains(?, objective)
+                FROM ratings WHERE list_contains(?, objective) AND conversation_id NOT IN (FROM no_vector)
             )
             SELECT
                 contaminated,
@@ -74,6 +84,11 @@ def load_ratings(store: Store, objectives: Sequence[str]) -> RatedRows:
             """,
             [list(objectives), list(objectives)],
         ).fetchnumpy()
+        ((n_rejected,),) = connection.execute(
+            "SELECT count(DISTINCT (dataset, source_row, conversation_id)) FROM ratings "
+            "WHERE list_contains(?, objective) AND conversation_id IN (FROM no_vector)",
+            [list(objectives)],
+        ).fetchall()
     clean = ~cells["contaminated"].astype(bool)
     place, first = np.unique(cells["place"][clean], return_index=True)
     Y_NK = np.full((len(place), len(objectives)), np.nan)
@@ -84,23 +99,30 @@ def load_ratings(store: Store, objectives: Sequence[str]) -> RatedRows:
         Y_NK=Y_NK,
         split_N=cells["split"][clean][first],
         n_contaminated=len(np.unique(cells["place"][~clean])),
+        n_rejected=n_rejected,
     )
 
 
-def load_pairs(store: Store) -> StoredPairs:
-    """All preference pairs, benchmarks included, in order of dataset and id."""
+def load_pairs(store: Store, *, backbone_id: str) -> StoredPairs:
+    """All pairs, benchmarks included, in order of dataset and id, without those that the backbone has rejected."""
     with connect(store) as connection:
-        rows = connection.execute(
+        for table, kind in (("no_vector", "conversation"), ("no_prompt_vector", "prompt")):
+            connection.execute(f"CREATE TEMP TABLE {table} AS {OF_BACKBONE}", [backbone_id, kind])
+        cells = connection.execute(
             """
             SELECT pair_id, dataset, coalesce(subset, '') AS subset, p.prompt_id, chosen_id, rejected_id, split,
                 chosen.n_chars - rejected.n_chars AS n_chars_difference,
-                split <> 'evaluation' AND p.prompt_id IN (SELECT prompt_id FROM contamination) AS contaminated
+                split <> 'evaluation' AND p.prompt_id IN (SELECT prompt_id FROM contamination) AS contaminated,
+                chosen_id IN (FROM no_vector) OR rejected_id IN (FROM no_vector)
+                    OR p.prompt_id IN (FROM no_prompt_vector) AS without_vector
             FROM preferences AS p
             JOIN conversations AS chosen ON chosen.conversation_id = chosen_id
             JOIN conversations AS rejected ON rejected.conversation_id = rejected_id
             ORDER BY dataset, pair_id
             """
         ).fetchnumpy()
+    without_P = cells["without_vector"].astype(bool)
+    rows = {name: column[~without_P] for name, column in cells.items()}
     return StoredPairs(
         pair_ids=rows["pair_id"],
         datasets=rows["dataset"],
@@ -111,14 +133,17 @@ def load_pairs(store: Store) -> StoredPairs:
         split_P=rows["split"],
         n_chars_difference_P=rows["n_chars_difference"].astype(np.float64),
         contaminated_P=rows["contaminated"].astype(bool),
+        n_rejected=int(without_P.sum()),
     )
 
 
-def load_responses(store: Store, dataset: str) -> Names:
-    """Ids of a dataset's distinct rated conversations: the reference responses of the decorrelation."""
+def load_responses(store: Store, dataset: str, *, backbone_id: str) -> Names:
+    """Ids of a dataset's distinct rated conversations that have a vector: the decorrelation's reference responses."""
     with connect(store) as connection:
         rows = connection.execute(
-            "SELECT DISTINCT conversation_id FROM ratings WHERE dataset = ? ORDER BY 1", [dataset]
+            "SELECT DISTINCT conversation_id FROM ratings "
+            f"WHERE dataset = ? AND conversation_id NOT IN ({OF_BACKBONE}) ORDER BY 1",
+            [dataset, backbone_id, "conversation"],
         ).fetchnumpy()
     return rows["conversation_id"]
 

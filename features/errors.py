@@ -8,6 +8,7 @@ A leaf module: it imports nothing of the project. Every message has the form
     │   ├── NativeFileError   a dataset's file is missing, unreadable or broken
     │   ├── DatasetError      a dataset is unknown, or none of its rows is usable
     │   ├── BackboneError     a backbone cannot be loaded or does not fit
+    │   ├── OutOfMemory       one text alone is more than memory holds
     │   ├── HubError          the Hugging Face Hub does not give what was asked for
     │   │   └── HubUnreachable    it may do so later: the only error that is worth a retry
     │   └── QualityError      rows that a check does not let through
@@ -52,6 +53,17 @@ class BackboneError(InputError):
     def __init__(self, backbone: str, message: str) -> None:
         super().__init__(f"backbone {backbone}: {message}")
         self.backbone = backbone
+
+
+class OutOfMemory(InputError):
+    """A forward pass of a single text is more than memory holds, so that there is nothing to halve."""
+
+    def __init__(self, n_tokens: int) -> None:
+        super().__init__(
+            f"got too little memory for one text of {n_tokens} tokens; expected enough for the longest one; free some, "
+            "or set max_tokens in [backbone]; what was embedded before is kept"
+        )
+        self.n_tokens = n_tokens
 
 
 class HubError(InputError):

@@ -10,6 +10,7 @@ from features.embedding.embed import find_missing, why_incomplete
 from features.embedding.fingerprint import HUB_FILES, BackboneSettings, hub_repo, local_folder
 from features.errors import FeatureStoreError
 from features.hub import HubRepo
+from features.shards import VectorType
 from features.store import Done, Made, Recipe, Store, Writer
 from features.store.artifacts import why_stale
 
@@ -60,12 +61,12 @@ def backbone_files(settings: BackboneSettings) -> Files:
     return hub_files("backbone", hub_repo(settings), HUB_FILES)
 
 
-def why_embed(store: Store, backbone_id: str) -> str | None:
+def why_embed(store: Store, backbone_id: str, vector_type: VectorType) -> str | None:
     """What of the newest snapshot has no vector of this backbone, in words; None when all has."""
-    if not why_incomplete(store, backbone_id):
+    if not why_incomplete(store, backbone_id, vector_type):
         return None
     with connect(store) as catalog:
-        missing = find_missing(catalog, backbone_id)
+        missing = find_missing(catalog, backbone_id, vector_type)
     return f"{missing.conversations} conversations and {missing.prompts} prompts without a vector"
 
 

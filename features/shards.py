@@ -44,6 +44,7 @@ INDEX: Final = pa.schema(
 
 Kind = Literal["conversation", "prompt"]
 VectorType = Literal["float32", "float16"]
+Vector = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,16 +75,14 @@ def write_shard(
     """
     ordered = sorted(features, key=lambda feature: (feature.kind, feature.id))
     vectors_ND = np.stack([feature.vector for feature in ordered])
-    norms_N = np.linalg.norm(vectors_ND, axis=1)
-    with np.errstate(over="ignore"):
-        stored_ND = vectors_ND.astype(vector_type)
-    usable_N = np.isfinite(stored_ND).all(axis=1) & (norms_N > 0)
-    bad = [f"{f.kind} {f.id}" for f, usable in zip(ordered, usable_N, strict=True) if not usable]
+    reasons = unusable(vectors_ND, vector_type)
+    bad = [f"{f.kind} {f.id}" for f, reason in zip(ordered, reasons, strict=True) if reason]
     if bad:
         raise StoreError(
             f"got NaN, infinite or zero vectors for {len(bad)} texts, the first {bad[0]}; expected finite ones in "
             f"{vector_type}; run the backbone, and keep its vectors, in float32"
         )
+    stored_ND, norms_N = vectors_ND.astype(vector_type), np.linalg.norm(vectors_ND, axis=1)
     columns = [
         pa.array([feature.kind for feature in ordered]),
         pa.array([feature.id for feature in ordered]),
@@ -101,6 +100,21 @@ def write_shard(
     shard = store.objects.put("arrow", write)
     index = store.objects.put("parquet", partial(write_parquet, table=index_of(shard, table)))
     return {"shard": shard, "index": index}
+
+
+def unusable(vectors_N: Sequence[Vector] | npt.NDArray[np.float32], vector_type: VectorType) -> list[str | None]:
+    """Why each vector cannot be kept, None where it can: `not_finite`, `zero` or `float16_overflow`."""
+    if not len(vectors_N):
+        return []
+    vectors_ND = np.stack(list(vectors_N))
+    with np.errstate(over="ignore", invalid="ignore"):
+        stored_ND = vectors_ND.astype(vector_type)
+        norms_N = np.linalg.norm(vectors_ND, axis=1)
+    reasons_N = np.full(len(vectors_ND), None, dtype=object)
+    reasons_N[~np.isfinite(stored_ND).all(axis=1)] = f"{vector_type}_overflow"
+    reasons_N[~stored_ND.any(axis=1)] = "zero"
+    reasons_N[~np.isfinite(norms_N)] = "not_finite"  # of a number, or of their squares' sum
+    return list(reasons_N)
 
 
 def open_shard(store: Store, ref: ObjectRef) -> pa.Table:

@@ -79,7 +79,10 @@ def _later(store: Store, settings: Settings, waiting: set[str]) -> list[Step]:
     stages: dict[str, tuple[tuple[str, ...], Callable[[], str | None]]] = {
         "quality": (("ingest",), asked(lambda writer: check_quality(writer, settings.checks))),
         "contamination": (("ingest",), asked(lambda writer: find_contamination(writer, settings.contamination))),
-        "embed": (("ingest", "fetching the backbone"), lambda: why_embed(store, backbone_id)),
+        "embed": (
+            ("ingest", "fetching the backbone"),
+            lambda: why_embed(store, backbone_id, settings.embed.vector_type),
+        ),
         "regress": (
             ("embed", "contamination"),
             asked(lambda writer: regress(writer, backbone_id, settings.regression)),

@@ -22,7 +22,7 @@ from features.store import Done, Made, Store, Writer
 from features.tables import SCHEMAS, write_parquet
 
 STAGE = "evaluate"
-STAGE_VERSION = 1
+STAGE_VERSION = 2
 
 Floats = npt.NDArray[np.floating]
 
@@ -43,19 +43,23 @@ def evaluate(writer: Writer, backbone_id: str, config: EvaluationConfig) -> Done
         artifact = stage_artifact(store.head(), model_stage.STAGE)
         model = model_stage.load_model(store, artifact)
         reader = FeatureReader(store, backbone_id)
-        stored = load_pairs(store)
+        stored = load_pairs(store, backbone_id=backbone_id)
         scores_2P = _score_pairs(model, reader, stored)
-        record = {
+        record: evaluation.Json = {
             "pairs": _held_out(model, reader, stored, scores_2P, config),
             "rewardbench": _rewardbench(stored, wins(*scores_2P)),
+            "rejected_pairs": stored.n_rejected,
         }
         tables = {
-            "predictions": _predictions(store, model, reader, artifact.artifact_id),
+            "predictions": _predictions(store, model, reader, artifact.artifact_id, backbone_id),
             "pair_scores": _scored_pairs(stored, scores_2P, artifact.artifact_id),
         }
         objects = {n: store.objects.put("parquet", partial(write_parquet, table=t)) for n, t in tables.items()}
         objects["record"] = put_record(store, record)
-        return Made(objects, {"line": evaluation.summary_line(record["pairs"], record["rewardbench"])})
+        line = evaluation.summary_line(record["pairs"], record["rewardbench"])
+        if stored.n_rejected:
+            line += f"; {stored.n_rejected} pairs left out, which the backbone gives no usable vectors"
+        return Made(objects, {"line": line})
 
     return writer.ensure(recipe, make)
 
@@ -102,9 +106,9 @@ def _scored_pairs(stored: StoredPairs, scores_2P: Floats, model_id: str) -> pa.T
     return pa.Table.from_arrays([pa.array(c, t) for c, t in zip(columns, schema.types, strict=True)], schema=schema)
 
 
-def _predictions(store: Store, model: RewardModel, reader: FeatureReader, model_id: str) -> pa.Table:
+def _predictions(store: Store, model: RewardModel, reader: FeatureReader, model_id: str, backbone_id: str) -> pa.Table:
     """What the model predicts wherever a rating is given."""
-    rated = load_ratings(store, model.objectives)
+    rated = load_ratings(store, model.objectives, backbone_id=backbone_id)
     ids, row_N = np.unique(rated.conversation_ids, return_inverse=True)
     labelled_NK = np.zeros((len(ids), len(model.objectives)), dtype=bool)
     np.logical_or.at(labelled_NK, row_N, ~np.isnan(rated.Y_NK))

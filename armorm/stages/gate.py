@@ -17,7 +17,7 @@ from features.shards import FeatureReader
 from features.store import Done, Made, Writer
 
 STAGE = "gate"
-STAGE_VERSION = 1
+STAGE_VERSION = 2
 
 
 def train_gate(
@@ -39,7 +39,7 @@ def train_gate(
     )
 
     def make() -> Made:
-        stored = load_pairs(store)
+        stored = load_pairs(store, backbone_id=backbone_id)
         reader = FeatureReader(store, backbone_id)
         differences_PK = reward_differences(reader, regress.read_regression(store)[1], stored)
 
@@ -59,10 +59,13 @@ def train_gate(
         record = {
             "gate": {"n_pairs": len(training), "beta": fit.beta, "curve": [asdict(point) for point in fit.curve]},
             "contaminated_pairs": n_contaminated,
+            "rejected_pairs": stored.n_rejected,
         }
         line = f"{config.steps} steps on {len(training)} pairs, beta {fit.beta:.1f}"
         if n_contaminated:
             line += f", {n_contaminated} pairs left out, whose prompts stand in an evaluation dataset"
+        if stored.n_rejected:
+            line += f", {stored.n_rejected} pairs left out, which the backbone gives no usable vectors"
         return Made({"tensors": put_tensors(store, fit.state), "record": put_record(store, record)}, {"line": line})
 
     return writer.ensure(recipe, make)
