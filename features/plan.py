@@ -6,6 +6,7 @@ from pathlib import Path
 
 from features import hub
 from features.catalog import connect
+from features.embedding.canary import SLOT as CANARY
 from features.embedding.embed import find_missing, why_incomplete
 from features.embedding.fingerprint import HUB_FILES, BackboneSettings, hub_repo, local_folder
 from features.errors import FeatureStoreError
@@ -67,6 +68,8 @@ def why_embed(store: Store, backbone_id: str, vector_type: VectorType) -> str | 
         return None
     with connect(store) as catalog:
         missing = find_missing(catalog, backbone_id, vector_type)
+    if not missing:
+        return None if f"{CANARY}/{backbone_id}" in store.head().artifacts else "no canaries of this backbone"
     return f"{missing.conversations} conversations and {missing.prompts} prompts without a vector"
 
 

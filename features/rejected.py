@@ -9,7 +9,8 @@ from functools import partial
 from typing import Any, Final
 
 from features.conversation import Conversation, canonical_bytes
-from features.embedding.vectors import Name, Reject
+from features.embedding.vectors import Reject
+from features.shards import Name
 from features.store import Artifact, Made, Recipe, Snapshot, Store
 from features.tables import make_table, write_parquet
 

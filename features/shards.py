@@ -46,6 +46,9 @@ Kind = Literal["conversation", "prompt"]
 VectorType = Literal["float32", "float16"]
 Vector = npt.NDArray[np.float32]
 
+Name = tuple[Kind, str]
+"""What a vector is the vector of."""
+
 
 @dataclass(frozen=True, slots=True)
 class Feature:
@@ -92,14 +95,29 @@ def write_shard(
         pa.FixedSizeListArray.from_arrays(pa.array(stored_ND.reshape(-1)), vectors_ND.shape[1]),
     ]
     table = pa.Table.from_arrays(columns, schema=_schema(backbone_id, record, vectors_ND.shape[1], vector_type))
-
-    def write(path: Path) -> None:
-        with pa.OSFile(str(path), "wb") as sink, ipc.new_file(sink, table.schema) as writer:
-            writer.write_table(table, max_chunksize=BATCH_ROWS)
-
-    shard = store.objects.put("arrow", write)
+    shard = store.objects.put("arrow", partial(_write_arrow, table=table))
     index = store.objects.put("parquet", partial(write_parquet, table=index_of(shard, table)))
     return {"shard": shard, "index": index}
+
+
+def put_vectors(store: Store, names: Sequence[Name], vectors_N: Sequence[Vector]) -> ObjectRef:
+    """Keeps vectors by name as they are, in float32, whether they are of use or not: this is no shard."""
+    vectors_ND = np.stack(vectors_N)
+    columns = [
+        pa.array([kind for kind, _ in names]),
+        pa.array([id for _, id in names]),
+        pa.FixedSizeListArray.from_arrays(pa.array(vectors_ND.reshape(-1)), vectors_ND.shape[1]),
+    ]
+    table = pa.table(columns, names=["kind", "id", "vector"]).replace_schema_metadata({"format": str(FORMAT)})
+    return store.objects.put("arrow", partial(_write_arrow, table=table))
+
+
+def read_vectors(store: Store, ref: ObjectRef) -> dict[Name, Vector]:
+    """What `put_vectors` has kept."""
+    table = open_shard(store, ref)
+    names = zip(table["kind"].to_pylist(), table["id"].to_pylist(), strict=True)
+    vectors_ND = table["vector"].combine_chunks().flatten().to_numpy().reshape(len(table), -1)
+    return dict(zip(names, vectors_ND, strict=True))
 
 
 def unusable(vectors_N: Sequence[Vector] | npt.NDArray[np.float32], vector_type: VectorType) -> list[str | None]:
@@ -254,6 +272,11 @@ class FeatureReader:
 def _numbered(index: pa.Table, number: int) -> pl.DataFrame:
     """What finds a vector; the shard by its number, since its name is long."""
     return pl.DataFrame(index.select(["kind", "id", "row"])).with_columns(shard=pl.lit(number, pl.Int32))
+
+
+def _write_arrow(path: Path, table: pa.Table) -> None:
+    with pa.OSFile(str(path), "wb") as sink, ipc.new_file(sink, table.schema) as writer:
+        writer.write_table(table, max_chunksize=BATCH_ROWS)
 
 
 def _schema(backbone_id: str, record: Mapping[str, Any], width: int, vector_type: VectorType) -> pa.Schema:

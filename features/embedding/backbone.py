@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from safetensors import SafetensorError
 from transformers import AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
@@ -15,8 +14,7 @@ from features.embedding.fingerprint import BackboneSettings, Fingerprint
 from features.embedding.packed import ATTENTION, LastLayer, forward
 from features.embedding.plan import Batch, Pack, TokenSequence, Wanted, plan_batches, plan_packs
 from features.errors import BackboneError
-
-Vector = npt.NDArray[np.float32]
+from features.shards import Vector
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,12 +16,14 @@ from typing import TYPE_CHECKING, Final
 from features import rejected
 from features.catalog import Catalog, connect, mount, parquet_paths
 from features.conversation import Conversation
+from features.embedding.canary import SLOT as CANARY
+from features.embedding.canary import check_canaries
 from features.embedding.fingerprint import BackboneSettings, Fingerprint, fingerprint
 from features.embedding.unfinished import SLOT as UNFINISHED
 from features.embedding.unfinished import Unfinished
-from features.embedding.vectors import Embedded, Name, judge, plan_texts, run_passes
+from features.embedding.vectors import Embedded, judge, plan_texts, run_passes
 from features.records import encode_record
-from features.shards import SLOT, Feature, VectorType, write_shard
+from features.shards import SLOT, Feature, Name, VectorType, write_shard
 from features.store import Made, Recipe, Snapshot, Store, Writer, content_id
 from features.store.artifacts import why_stale
 
@@ -73,6 +75,8 @@ class EmbedResult:
     """Reason to texts that were given no vector."""
     token_budget: int = 0
     """Of a forward pass in the end: less than was set where memory did not suffice. 0 where nothing was forwarded."""
+    canary_distance: float = 0.0
+    """How far the furthest canary lies from its first vector, as a share of its length."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +107,8 @@ def embed_missing(
         on_progress: called with conversations done and conversations in all.
 
     Raises:
-        BackboneError: it cannot be loaded.
+        BackboneError: it cannot be loaded, or gives nothing usable for plain short texts.
+        CanaryError: it gives other vectors than those in the store; nothing is appended.
         OutOfMemory: for one text alone; shards before it stay committed.
     """
     marks = fingerprint(backbone_settings)
@@ -116,7 +121,7 @@ def embed_missing(
     with connect(writer.store) as catalog:
         missing = find_missing(catalog, marks.backbone_id, vector_type)
         result = EmbedResult(marks.backbone_id, n_present=missing.n_present)
-        if missing:
+        if missing or not _has_canaries(writer.store.head(), marks.backbone_id):
             result = _embed(writer, catalog, marks, backbone_artifact, backbone_settings, settings, result, on_progress)
     _commit_coverage(writer, marks.backbone_id)
     return result
@@ -138,7 +143,8 @@ def _embed(
     inputs = {"backbone": backbone_artifact} | writer.store.head().ids_within("ingest")
     done, total = 0, _count(catalog)
     before: Set[str] = frozenset()
-    result = replace(result, token_budget=settings.token_budget)
+    moved = check_canaries(writer, backbone, backbone_artifact, token_budget=settings.token_budget)
+    result = replace(result, token_budget=settings.token_budget, canary_distance=moved)
     for works in _chunks(catalog, settings.shard_conversations):
         prompts = {work.prompt_id for work in works if work.prompt_is_missing}
         # in order of prompts, so that only the last one may go on in the next chunk
@@ -211,6 +217,11 @@ def why_incomplete(store: Store, backbone_id: str, vector_type: VectorType) -> s
     return why_stale(_coverage(head, backbone_id), head.artifacts.get(f"{COVERAGE}/{backbone_id}"))
 
 
+def _has_canaries(snapshot: Snapshot, backbone_id: str) -> bool:
+    """They may be lost, or the store be older than they are: then they are made again, lest nothing be compared."""
+    return f"{CANARY}/{backbone_id}" in snapshot.artifacts
+
+
 def _reject_recipe(backbone_id: str, vector_type: VectorType, inputs: Mapping[str, str] = NO_INPUTS) -> Recipe:
     return rejected.recipe_of(backbone_id, STAGE_VERSION, {"vector_type": vector_type}, inputs)
 
@@ -230,12 +241,13 @@ def _coverage(snapshot: Snapshot, backbone_id: str) -> Recipe:
         inputs=snapshot.ids_within("ingest")
         | snapshot.ids_within(f"{SLOT}/{backbone_id}")
         | snapshot.ids_within(f"{rejected.SLOT}/{backbone_id}")
+        | {slot: id for slot, id in snapshot.ids_within(CANARY).items() if slot.endswith(backbone_id)}
         | {slot: id for slot, id in snapshot.ids_within(BACKBONE_STAGE).items() if slot.endswith(backbone_id)},
     )
 
 
 def _commit_coverage(writer: Writer, backbone_id: str) -> None:
-    """Records that everything has its vector or was rejected, so that the next run need not compare.
+    """Records that everything has its vector or was rejected, and that there are canaries: nothing is left to do.
 
     Parts of shards that will never be finished, since the texts have changed meanwhile, go.
     """

@@ -7,24 +7,14 @@ slots of their own below `unfinished/`. The commit of the shard takes its parts 
 
 import time
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Final
 
-import numpy as np
-import pyarrow as pa
-from pyarrow import ipc
-
 from features.embedding.plan import Wanted
-from features.embedding.vectors import Name
-from features.shards import Vector
-from features.store import Artifact, Made, ObjectRef, Recipe, Store, Writer
-from features.tables import check_format
+from features.shards import Name, Vector, put_vectors, read_vectors
+from features.store import Artifact, Made, Recipe, Writer
 
 SLOT: Final = "unfinished"
 STAGE_VERSION: Final = 1
-
-FORMAT: Final = 1
-"""Of a part."""
 
 
 class Unfinished:
@@ -45,7 +35,7 @@ class Unfinished:
         self.done: dict[Name, Vector] = {}
         """What earlier runs have put aside, in float32: finishing rounds it as if it had just been computed."""
         for part in self._parts().values():
-            self.done |= _read(writer.store, part.objects["part"])
+            self.done |= read_vectors(writer.store, part.objects["part"])
 
     @property
     def slots(self) -> list[str]:
@@ -59,7 +49,8 @@ class Unfinished:
             self._save()
 
     def _save(self) -> None:
-        ref = _write(self._writer.store, self._new)
+        names: list[Name] = [(of.kind, of.id) for of, _ in self._new]
+        ref = put_vectors(self._writer.store, names, [vector for _, vector in self._new])
         recipe = Recipe(f"{self._slot}/{len(self._parts()):06d}", SLOT, STAGE_VERSION, {}, self._inputs)
         line = f"{len(self._new)} vectors of a shard that is not finished"
         self._writer.commit(recipe, Made({"part": ref}, {"line": line}))
@@ -67,29 +58,3 @@ class Unfinished:
 
     def _parts(self) -> dict[str, Artifact]:
         return self._writer.store.head().within(self._slot)
-
-
-def _write(store: Store, vectors: Sequence[tuple[Wanted, Vector]]) -> ObjectRef:
-    vectors_ND = np.stack([vector for _, vector in vectors])
-    columns = {
-        "kind": pa.array([of.kind for of, _ in vectors]),
-        "id": pa.array([of.id for of, _ in vectors]),
-        "vector": pa.FixedSizeListArray.from_arrays(pa.array(vectors_ND.reshape(-1)), vectors_ND.shape[1]),
-    }
-    table = pa.table(columns).replace_schema_metadata({"format": str(FORMAT)})
-
-    def write(path: Path) -> None:
-        with pa.OSFile(str(path), "wb") as sink, ipc.new_file(sink, table.schema) as file:
-            file.write_table(table)
-
-    return store.objects.put("arrow", write)
-
-
-def _read(store: Store, ref: ObjectRef) -> dict[Name, Vector]:
-    path = store.objects.path(ref)
-    with pa.memory_map(str(path)) as source:
-        table = ipc.open_file(source).read_all()
-    check_format(path, int(table.schema.metadata[b"format"]), FORMAT)
-    names = zip(table["kind"].to_pylist(), table["id"].to_pylist(), strict=True)
-    flat = table["vector"].combine_chunks().flatten().to_numpy(zero_copy_only=False)
-    return dict(zip(names, flat.reshape(len(table), -1).copy(), strict=True))

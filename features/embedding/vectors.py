@@ -11,15 +11,12 @@ from typing import TYPE_CHECKING, Final
 
 from features.embedding.plan import TokenSequence, Wanted, plan_sequences
 from features.errors import OutOfMemory
-from features.shards import Feature, Kind, Vector, VectorType, unusable
+from features.shards import Feature, Kind, Name, Vector, VectorType, unusable
 
 if TYPE_CHECKING:
     from features.conversation import Conversation
     from features.embedding.backbone import Backbone
     from features.embedding.plan import Batch, Pack
-
-Name = tuple[Kind, str]
-"""What a vector is the vector of."""
 
 
 @dataclass(frozen=True, slots=True)
