@@ -72,6 +72,7 @@ def _ingest(store: Store, settings: Settings, files: Files) -> Step:
 def _later(store: Store, settings: Settings, waiting: set[str]) -> list[Step]:
     """Every stage after ingest: why it would run, or what it waits for."""
     backbone_id = "" if waiting else fingerprint(settings.local_backbone()).backbone_id
+    vector_type = settings.embed.vector_type_of(settings.backbone.dtype)
 
     def asked(stage: Callable[[Writer], Done]) -> Callable[[], str | None]:
         return lambda: why_run(store, stage)
@@ -81,7 +82,7 @@ def _later(store: Store, settings: Settings, waiting: set[str]) -> list[Step]:
         "contamination": (("ingest",), asked(lambda writer: find_contamination(writer, settings.contamination))),
         "embed": (
             ("ingest", "fetching the backbone"),
-            lambda: why_embed(store, backbone_id, settings.embed.vector_type),
+            lambda: why_embed(store, backbone_id, vector_type),
         ),
         "regress": (
             ("embed", "contamination"),

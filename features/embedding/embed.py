@@ -11,14 +11,14 @@ A text that gets no usable vector is recorded in `rejects`, with the reason, and
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Set
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Literal
 
 from features import rejected
 from features.catalog import Catalog, connect, mount, parquet_paths
 from features.conversation import Conversation
 from features.embedding.canary import SLOT as CANARY
 from features.embedding.canary import check_canaries
-from features.embedding.fingerprint import BackboneSettings, Fingerprint, fingerprint
+from features.embedding.fingerprint import BackboneSettings, Dtype, Fingerprint, fingerprint
 from features.embedding.unfinished import SLOT as UNFINISHED
 from features.embedding.unfinished import Unfinished
 from features.embedding.vectors import Embedded, judge, plan_texts, run_passes
@@ -49,13 +49,20 @@ class EmbedSettings:
     save_every_s: float = 30.0
     """Seconds after which the vectors of an unfinished shard are put aside: what a killed run loses, at most, besides
     the forward pass at work."""
-    vector_type: VectorType = "float32"
-    """How vectors are kept; `float16` halves the store, and reads back as float32."""
+    vector_type: Literal["auto", "float32", "float16"] = "auto"
+    """How vectors are kept: `auto` is float16 for a backbone of 16 bits and float32 for one of 32. `float16` halves the
+    store, and reads back as float32; a vector with a number past 65504 is rejected by name."""
 
     def __post_init__(self) -> None:
         for name, least in (("token_budget", 1), ("shard_conversations", 1), ("save_every_s", 0)):
             if getattr(self, name) < least:
                 raise ValueError(f"{name}: got {getattr(self, name)}; expected {least} or more")
+
+    def vector_type_of(self, dtype: Dtype) -> VectorType:
+        """How the vectors of a backbone of that type are kept."""
+        if self.vector_type == "auto":
+            return "float32" if dtype == "float32" else "float16"
+        return self.vector_type
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +119,7 @@ def embed_missing(
         OutOfMemory: for one text alone; shards before it stay committed.
     """
     marks = fingerprint(backbone_settings)
-    vector_type = settings.vector_type
+    vector_type = settings.vector_type_of(backbone_settings.dtype)
     backbone_artifact = _commit_backbone(writer, marks, backbone_settings.path)
     complete = writer.store.head().artifacts.get(f"{COVERAGE}/{marks.backbone_id}")
     if complete and not why_incomplete(writer.store, marks.backbone_id, vector_type):
@@ -176,9 +183,10 @@ def _embed_chunk(
         vectors |= {(wanted.kind, wanted.id): vector for wanted, vector in one.vectors}
         result = replace(result, token_budget=one.token_budget)
         unfinished.add(one.vectors)
-    judged = judge([(of[name], vector) for name, vector in vectors.items()], settings.vector_type)
+    vector_type = settings.vector_type_of(marks.record["dtype"])
+    judged = judge([(of[name], vector) for name, vector in vectors.items()], vector_type)
     embedded = Embedded(judged.features, texts.rejects + judged.rejects)
-    _commit_chunk(writer, marks, embedded, chunk, inputs, settings.vector_type, remove=unfinished.slots)
+    _commit_chunk(writer, marks, embedded, chunk, inputs, vector_type, remove=unfinished.slots)
     return embedded, result
 
 

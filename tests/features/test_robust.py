@@ -1,6 +1,7 @@
 """Embedding that is killed, short of memory or poisoned: nothing is lost, nothing wrong is kept, all is named."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,10 @@ from features.embedding import backbone as backbone_module
 from features.embedding.embed import EmbedSettings, embed_missing, why_incomplete
 from features.embedding.fingerprint import BackboneSettings
 from features.embedding.plan import Pack
+from features.embedding.vectors import WHY
 from features.errors import NotInStore, OutOfMemory
 from features.plan import why_embed
-from features.shards import FeatureReader, unusable
+from features.shards import FeatureReader, open_shard, shards_of, unusable
 from features.store import Store, Writer
 from tests.features import tiny
 from tests.features.canonical import Dataset
@@ -275,3 +277,40 @@ def test_a_conversation_that_the_template_refuses_is_rejected_by_name(writer: Wr
     assert details == [
         ("the chat template cannot render a conversation of system, user, assistant: System role not supported",)
     ]
+
+
+@pytest.mark.parametrize(
+    ("dtype", "vector_type", "kept"),
+    [
+        ("float32", "auto", "float32"),
+        ("bfloat16", "auto", "float16"),
+        ("float16", "auto", "float16"),
+        ("bfloat16", "float32", "float32"),
+        ("float32", "float16", "float16"),
+    ],
+)
+def test_vectors_are_kept_in_the_bits_that_they_have(
+    writer: Writer, backbone: BackboneSettings, dtype: Any, vector_type: Any, kept: str
+) -> None:
+    fill(writer, range(4))
+    settings = replace(SETTINGS, vector_type=vector_type)
+    result = embed_missing(writer, replace(backbone, dtype=dtype), settings)
+    (shards,) = shards_of(writer.store.head())
+    stored = open_shard(writer.store, shards.artifacts[0].objects["shard"]).column("vector").type.value_type
+    assert str(stored) == {"float32": "float", "float16": "halffloat"}[kept]
+    assert why_embed(writer.store, result.backbone_id, kept) is None  # type: ignore[arg-type]
+
+
+def test_a_bfloat16_that_float16_does_not_hold_is_rejected_by_name_with_what_to_do(
+    writer: Writer, backbone: BackboneSettings, patch: Callable[[Forward], None]
+) -> None:
+    fill(writer, range(4))
+    patch(poisoned({conversation_id(conversation(1)): 1e5}))
+    halves = replace(backbone, dtype="bfloat16")
+    assert embed_missing(writer, halves, SETTINGS).rejected == {"float16_overflow": 1}
+    ((detail,),) = query(writer.store, "SELECT detail FROM rejects").rows
+    assert detail == WHY["float16_overflow"]
+    assert 'set vector_type = "float32" in [embed]' in detail
+    wide = embed_missing(writer, halves, replace(SETTINGS, vector_type="float32"))
+    assert (wide.n_conversations, wide.rejected) == (1, {})
+    assert query(writer.store, "SELECT count(*) FROM rejects").rows == [(0,)]
