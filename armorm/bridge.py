@@ -12,6 +12,7 @@ import polars as pl
 
 from armorm.ridge import predict
 from features.catalog import connect
+from features.rejected import OF_BACKBONE
 from features.shards import FeatureReader
 from features.store import Store
 
@@ -33,6 +34,8 @@ class RatedRows:
     split_N: Names
     n_contaminated: int
     """Rows left out because their prompt stands in an evaluation dataset, exactly or nearly."""
+    n_rejected: int
+    """Rows left out because the backbone gives their conversation no usable vector."""
     keys: pl.DataFrame
     """One row a rating: dataset, source_row, conversation_id, objective, split."""
 
@@ -53,6 +56,8 @@ class StoredPairs:
     """`[P]` characters of chosen minus rejected; they share the prompt, so this is about the answers."""
     contaminated_P: npt.NDArray[np.bool_]
     """`[P]` training or held-out pairs whose prompt stands in an evaluation dataset, exactly or nearly."""
+    n_rejected: int
+    """Pairs left out because the backbone gives their prompt or one of their answers no usable vector."""
 
     def usable(self, split: str) -> npt.NDArray[np.bool_]:
         """`[P]` the pairs of a split, without the contaminated ones."""
@@ -81,14 +86,19 @@ class Responses:
     """One row for each native row that rates one: dataset, source_row, conversation_id."""
 
 
-def load_ratings(store: Store, objectives: Sequence[str]) -> RatedRows:
-    """Ratings of the given objectives as a matrix, without rows whose prompt stands in an evaluation dataset."""
+def load_ratings(store: Store, objectives: Sequence[str], *, backbone_id: str) -> RatedRows:
+    """Ratings of the given objectives as a matrix, of conversations that have a vector of the backbone.
+
+    Rows whose prompt stands in an evaluation dataset are left out, and so are those whose conversation the backbone
+    has rejected. One that just was not embedded yet is no such thing: to ask for its vector is an error.
+    """
     with connect(store) as connection:
+        connection.execute(f"CREATE TEMP TABLE no_vector AS {OF_BACKBONE}", [backbone_id, "conversation"])
         rows = connection.sql(
             """
             WITH rated AS (
                 SELECT *, split <> 'evaluation' AND prompt_id IN (SELECT prompt_id FROM contamination) AS contaminated
-                FROM ratings WHERE list_contains(?, objective)
+                FROM ratings WHERE list_contains(?, objective) AND conversation_id NOT IN (FROM no_vector)
             )
             SELECT
                 contaminated,
@@ -101,6 +111,11 @@ def load_ratings(store: Store, objectives: Sequence[str]) -> RatedRows:
             """,
             params=[list(objectives), list(objectives)],
         ).to_arrow_table()
+        ((n_rejected,),) = connection.execute(
+            "SELECT count(DISTINCT (dataset, source_row, conversation_id)) FROM ratings "
+            "WHERE list_contains(?, objective) AND conversation_id IN (FROM no_vector)",
+            [list(objectives)],
+        ).fetchall()
     cells = pl.DataFrame(rows)
     clean = cells.filter(~pl.col("contaminated"))
     first = clean.unique("place", keep="first", maintain_order=True)
@@ -112,24 +127,31 @@ def load_ratings(store: Store, objectives: Sequence[str]) -> RatedRows:
         Y_NK=Y_NK,
         split_N=first["split"].to_numpy(),
         n_contaminated=cells.filter("contaminated")["place"].n_unique(),
+        n_rejected=n_rejected,
         keys=clean.select("dataset", "source_row", "conversation_id", "objective", "split"),
     )
 
 
-def load_pairs(store: Store) -> StoredPairs:
-    """All preference pairs, benchmarks included, in order of dataset and id."""
+def load_pairs(store: Store, *, backbone_id: str) -> StoredPairs:
+    """All pairs, benchmarks included, in order of dataset and id, without those that the backbone has rejected."""
     with connect(store) as connection:
-        rows = connection.execute(
+        for table, kind in (("no_vector", "conversation"), ("no_prompt_vector", "prompt")):
+            connection.execute(f"CREATE TEMP TABLE {table} AS {OF_BACKBONE}", [backbone_id, kind])
+        cells = connection.execute(
             """
             SELECT pair_id, dataset, source_row, coalesce(subset, '') AS subset, p.prompt_id, chosen_id, rejected_id,
                 split, chosen.n_chars - rejected.n_chars AS n_chars_difference,
-                split <> 'evaluation' AND p.prompt_id IN (SELECT prompt_id FROM contamination) AS contaminated
+                split <> 'evaluation' AND p.prompt_id IN (SELECT prompt_id FROM contamination) AS contaminated,
+                chosen_id IN (FROM no_vector) OR rejected_id IN (FROM no_vector)
+                    OR p.prompt_id IN (FROM no_prompt_vector) AS without_vector
             FROM preferences AS p
             JOIN conversations AS chosen ON chosen.conversation_id = chosen_id
             JOIN conversations AS rejected ON rejected.conversation_id = rejected_id
             ORDER BY dataset, pair_id
             """
         ).fetchnumpy()
+    without_P = cells["without_vector"].astype(bool)
+    rows = {name: column[~without_P] for name, column in cells.items()}
     return StoredPairs(
         pair_ids=rows["pair_id"],
         datasets=rows["dataset"],
@@ -141,14 +163,17 @@ def load_pairs(store: Store) -> StoredPairs:
         split_P=rows["split"],
         n_chars_difference_P=rows["n_chars_difference"].astype(np.float64),
         contaminated_P=rows["contaminated"].astype(bool),
+        n_rejected=int(without_P.sum()),
     )
 
 
-def load_responses(store: Store, dataset: str) -> Responses:
-    """A dataset's rated conversations: the reference responses of the decorrelation."""
+def load_responses(store: Store, dataset: str, *, backbone_id: str) -> Responses:
+    """A dataset's rated conversations that have a vector: the reference responses of the decorrelation."""
     with connect(store) as connection:
         rows = connection.sql(
-            "SELECT DISTINCT dataset, source_row, conversation_id FROM ratings WHERE dataset = ?", params=[dataset]
+            "SELECT DISTINCT dataset, source_row, conversation_id FROM ratings "
+            f"WHERE dataset = ? AND conversation_id NOT IN ({OF_BACKBONE})",
+            params=[dataset, backbone_id, "conversation"],
         ).to_arrow_table()
     keys = pl.DataFrame(rows)
     return Responses(keys["conversation_id"].unique().sort().to_numpy(), keys)

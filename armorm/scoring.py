@@ -18,8 +18,8 @@ from features.conversation import (
     prompt_id,
     single_turn,
 )
-from features.embedding.embed import embed_conversations
 from features.embedding.fingerprint import BackboneSettings, fingerprint
+from features.embedding.vectors import Reject, embed_conversations
 from features.errors import BackboneError, NativeFileError, NotInStore
 from features.ingest.native import NativeRow, find_files, read_rows
 from features.objectives import in_order
@@ -100,7 +100,7 @@ def score_file(
     """Scores every conversation of a file, and both sides of every pair.
 
     Raises:
-        NativeFileError: the file or a line of it cannot be used; then nothing is scored.
+        NativeFileError: the file or a line of it cannot be used, or gets no vector; then nothing is scored.
         BackboneError: the configured backbone is not the model's.
     """
     requests = [request for path in find_files(file) for row in read_rows(path) for request in _requests(file, row)]
@@ -121,10 +121,11 @@ def score_file(
         chunk = requests[start : start + CHUNK]
         distinct = {conversation_id(request.messages): request.messages for request in chunk}
         prompts = {prompt_id(messages) for messages in distinct.values()}
-        features = embed_conversations(
+        embedded = embed_conversations(
             backbone, list(distinct.values()), set(distinct), prompts, token_budget=token_budget
         )
-        vectors: dict[tuple[str, str], Feature] = {(feature.kind, feature.id): feature for feature in features}
+        _refuse(file, chunk, embedded.rejects)
+        vectors: dict[tuple[str, str], Feature] = {(feature.kind, feature.id): feature for feature in embedded.features}
         scored += _score(model, chunk, vectors)
         on_progress(len(scored), len(requests))
     return scored
@@ -176,6 +177,16 @@ def _score(model: RewardModel, requests: Sequence[Request], vectors: Mapping[tup
         )
         for row, request in enumerate(requests)
     ]
+
+
+def _refuse(file: Path, requests: Sequence[Request], rejects: Sequence[Reject]) -> None:
+    """Names the first line whose text, or whose prompt, gets no vector: a score without it would be made up."""
+    why = {(reject.kind, reject.id): reject.detail for reject in rejects}
+    for request in requests:
+        messages = request.messages
+        detail = why.get(("conversation", conversation_id(messages))) or why.get(("prompt", prompt_id(messages)))
+        if detail:
+            raise NativeFileError(file, f"line {request.line}: no vector of it: {detail}; nothing was scored")
 
 
 def _requests(file: Path, row: NativeRow) -> list[Request]:

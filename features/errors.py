@@ -8,6 +8,8 @@ A leaf module: it imports nothing of the project. Every message has the form
     │   ├── NativeFileError   a dataset's file is missing, unreadable or broken
     │   ├── DatasetError      a dataset is unknown, or none of its rows is usable
     │   ├── BackboneError     a backbone cannot be loaded or does not fit
+    │   │   └── CanaryError       it gives other vectors here than it gave at first
+    │   ├── OutOfMemory       one text alone is more than memory holds
     │   ├── HubError          the Hugging Face Hub does not give what was asked for
     │   │   └── HubUnreachable    it may do so later: the only error that is worth a retry
     │   ├── QualityError      rows that a check does not let through
@@ -55,6 +57,36 @@ class BackboneError(InputError):
     def __init__(self, backbone: str, message: str) -> None:
         super().__init__(f"backbone {backbone}: {message}")
         self.backbone = backbone
+
+
+class CanaryError(BackboneError):
+    """On this machine, or with these libraries, a backbone gives other vectors than those in the store."""
+
+    def __init__(
+        self, backbone: str, *, furthest: int, distance: float, median: float, band: float, machines: tuple[str, str]
+    ) -> None:
+        super().__init__(
+            backbone,
+            f"got canary {furthest} at {distance:.2g} of its length from where it was at first (median of all: "
+            f"{median:.2g}), on {machines[1]}; expected at most {band:g}, as on {machines[0]}; nothing was appended: "
+            "run it with the device and the versions of then, or embed all of it anew in another store",
+        )
+        self.furthest = furthest
+        self.distance = distance
+        self.median = median
+        self.band = band
+        self.machines = machines
+
+
+class OutOfMemory(InputError):
+    """A forward pass of a single text is more than memory holds, so that there is nothing to halve."""
+
+    def __init__(self, n_tokens: int) -> None:
+        super().__init__(
+            f"got too little memory for one text of {n_tokens} tokens; expected enough for the longest one; free some, "
+            "or set max_tokens in [backbone]; what was embedded before is kept"
+        )
+        self.n_tokens = n_tokens
 
 
 class HubError(InputError):

@@ -7,6 +7,7 @@ from typing import Final
 
 from features import hub
 from features.catalog import Catalog, connect
+from features.embedding.canary import SLOT as CANARY
 from features.embedding.embed import COVERAGE, find_missing, why_incomplete
 from features.embedding.fingerprint import HUB_FILES, BackboneSettings, Fingerprint, hub_repo, local_folder
 from features.errors import FeatureStoreError, PlanOutdated
@@ -107,17 +108,18 @@ CHARS_A_TOKEN: Final = 4
 
 
 def plan_embedding(store: Store, marks: Fingerprint, vector_type: VectorType) -> Planned:
-    """What of the newest snapshot has no vector of this backbone.
+    """What of the newest snapshot has no vector of this backbone. A text that was rejected is not missing.
 
     Tables and indexes are opened only when the manifests do not tell that nothing is missing.
     """
-    if not why_incomplete(store, marks.backbone_id):
+    if not why_incomplete(store, marks.backbone_id, vector_type):
         return Planned("embed", None)
     with connect(store) as catalog:
-        missing = find_missing(catalog, marks.backbone_id)
+        missing = find_missing(catalog, marks.backbone_id, vector_type)
         tokens, notes = _tokens(catalog, marks.backbone_id) if missing else (0, "")
     if not missing:
-        return Planned("embed", None)
+        there = f"{CANARY}/{marks.backbone_id}" in store.head().artifacts
+        return Planned("embed", None if there else "no canaries of this backbone")
     reason = f"{missing.conversations} conversations and {missing.prompts} prompts without a vector of this backbone"
     return _timed(store.head(), marks, vector_type, reason, missing.conversations + missing.prompts, tokens, notes)
 

@@ -45,6 +45,10 @@ INDEX: Final = pa.schema(
 
 Kind = Literal["conversation", "prompt"]
 VectorType = Literal["float32", "float16"]
+Vector = npt.NDArray[np.float32]
+
+Name = tuple[Kind, str]
+"""What a vector is the vector of."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,16 +79,14 @@ def write_shard(
     """
     ordered = sorted(features, key=lambda feature: (feature.kind, feature.id))
     vectors_ND = np.stack([feature.vector for feature in ordered])
-    norms_N = np.linalg.norm(vectors_ND, axis=1)
-    with np.errstate(over="ignore"):
-        stored_ND = vectors_ND.astype(vector_type)
-    usable_N = np.isfinite(stored_ND).all(axis=1) & (norms_N > 0)
-    bad = [f"{f.kind} {f.id}" for f, usable in zip(ordered, usable_N, strict=True) if not usable]
+    reasons = unusable(vectors_ND, vector_type)
+    bad = [f"{f.kind} {f.id}" for f, reason in zip(ordered, reasons, strict=True) if reason]
     if bad:
         raise StoreError(
             f"got NaN, infinite or zero vectors for {len(bad)} texts, the first {bad[0]}; expected finite ones in "
             f"{vector_type}; run the backbone, and keep its vectors, in float32"
         )
+    stored_ND, norms_N = vectors_ND.astype(vector_type), np.linalg.norm(vectors_ND, axis=1)
     columns = [
         pa.array([feature.kind for feature in ordered]),
         pa.array([feature.id for feature in ordered]),
@@ -116,14 +118,44 @@ def slot_of(backbone_id: str, shard: ObjectRef) -> str:
 
 def _put(store: Store, table: pa.Table) -> dict[str, ObjectRef]:
     """Keeps a table of vectors, and its index."""
-
-    def write(path: Path) -> None:
-        with pa.OSFile(str(path), "wb") as sink, ipc.new_file(sink, table.schema) as writer:
-            writer.write_table(table, max_chunksize=BATCH_ROWS)
-
-    shard = store.objects.put("arrow", write)
+    shard = store.objects.put("arrow", partial(_write_arrow, table=table))
     index = store.objects.put("parquet", partial(write_parquet, table=index_of(shard, table)))
     return {"shard": shard, "index": index}
+
+
+def put_vectors(store: Store, names: Sequence[Name], vectors_N: Sequence[Vector]) -> ObjectRef:
+    """Keeps vectors by name as they are, in float32, whether they are of use or not: this is no shard."""
+    vectors_ND = np.stack(vectors_N)
+    columns = [
+        pa.array([kind for kind, _ in names]),
+        pa.array([id for _, id in names]),
+        pa.FixedSizeListArray.from_arrays(pa.array(vectors_ND.reshape(-1)), vectors_ND.shape[1]),
+    ]
+    table = pa.table(columns, names=["kind", "id", "vector"]).replace_schema_metadata({"format": str(FORMAT)})
+    return store.objects.put("arrow", partial(_write_arrow, table=table))
+
+
+def read_vectors(store: Store, ref: ObjectRef) -> dict[Name, Vector]:
+    """What `put_vectors` has kept."""
+    table = open_shard(store, ref)
+    names = zip(table["kind"].to_pylist(), table["id"].to_pylist(), strict=True)
+    vectors_ND = table["vector"].combine_chunks().flatten().to_numpy().reshape(len(table), -1)
+    return dict(zip(names, vectors_ND, strict=True))
+
+
+def unusable(vectors_N: Sequence[Vector] | npt.NDArray[np.float32], vector_type: VectorType) -> list[str | None]:
+    """Why each vector cannot be kept, None where it can: `not_finite`, `zero` or `float16_overflow`."""
+    if not len(vectors_N):
+        return []
+    vectors_ND = np.stack(list(vectors_N))
+    with np.errstate(over="ignore", invalid="ignore"):
+        stored_ND = vectors_ND.astype(vector_type)
+        norms_N = np.linalg.norm(vectors_ND, axis=1)
+    reasons_N = np.full(len(vectors_ND), None, dtype=object)
+    reasons_N[~np.isfinite(stored_ND).all(axis=1)] = f"{vector_type}_overflow"
+    reasons_N[~stored_ND.any(axis=1)] = "zero"
+    reasons_N[~np.isfinite(norms_N)] = "not_finite"  # of a number, or of their squares' sum
+    return list(reasons_N)
 
 
 def open_shard(store: Store, ref: ObjectRef) -> pa.Table:
@@ -267,6 +299,11 @@ class FeatureReader:
 def _numbered(index: pa.Table, number: int) -> pl.DataFrame:
     """What finds a vector; the shard by its number, since its name is long."""
     return pl.DataFrame(index.select(["kind", "id", "row"])).with_columns(shard=pl.lit(number, pl.Int32))
+
+
+def _write_arrow(path: Path, table: pa.Table) -> None:
+    with pa.OSFile(str(path), "wb") as sink, ipc.new_file(sink, table.schema) as writer:
+        writer.write_table(table, max_chunksize=BATCH_ROWS)
 
 
 def _schema(backbone_id: str, record: Mapping[str, Any], width: int, vector_type: VectorType) -> pa.Schema:

@@ -22,7 +22,7 @@ def embed_all(writer: Writer, backbone: BackboneSettings, settings: EmbedSetting
         result = embed_missing(writer, backbone, settings, on_progress=on_progress)
     step = Step(
         "embed",
-        "content without a vector of this backbone" if result.n_shards else None,
+        "content without a vector of this backbone" if result.n_shards or result.rejected else None,
         f"{result.n_conversations} conversations and {result.n_prompts} prompts embedded, "
         f"{result.n_present} vectors were there; backbone {result.backbone_id[:12]}",
     )
@@ -30,6 +30,16 @@ def embed_all(writer: Writer, backbone: BackboneSettings, settings: EmbedSetting
     logger.info(step.line)
     if result.n_truncated:
         logger.warning(f"embed: {result.n_truncated} texts, longer than the backbone allows, lost their beginning")
+    if result.rejected:
+        counted = ", ".join(f"{reason} ({n})" for reason, n in sorted(result.rejected.items()))
+        logger.warning(
+            f"embed: no usable vector for some texts: {counted}; they are in `rejects`, and left out from here"
+        )
+    if result.token_budget and result.token_budget < settings.token_budget:
+        logger.warning(
+            f"embed: memory did not suffice for passes of {settings.token_budget} tokens, only for "
+            f"{result.token_budget}; set token_budget = {result.token_budget} in [embed]"
+        )
     return step
 
 

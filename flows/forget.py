@@ -28,7 +28,7 @@ class Forgot:
     waiting: Mapping[str, str]
     """Datasets that still hold it, or may, and why they could not be read again."""
     vectors: Sequence[LeftVector]
-    """Vectors of its texts, which were taken out of their shards."""
+    """Vectors of its texts, which were taken out of their shards, and its texts that were rejected."""
 
     @property
     def lines(self) -> list[str]:
@@ -36,9 +36,12 @@ class Forgot:
         entry = self.forgotten.entry
         lines = [f"{entry.kind} {entry.id}: left out of every ingest from now on ({entry.reason})"]
         lines += [f"{name} may still hold it ({why}); run `armorm ingest`" for name, why in self.waiting.items()]
-        if self.vectors:
-            shards = len({vector.slot for vector in self.vectors})
-            lines.append(f"{len(self.vectors)} vectors of its texts were taken out of {shards} shards")
+        vectors = [left for left in self.vectors if not left.rejected]
+        if vectors:
+            shards = len({vector.slot for vector in vectors})
+            lines.append(f"{len(vectors)} vectors of its texts were taken out of {shards} shards")
+        if rejected := len(self.vectors) - len(vectors):
+            lines.append(f"{rejected} of its texts were taken out of those that a backbone gives no usable vector for")
         lines.append(to_retrain(self.forgotten.before.retrain))
         return [*lines, "older snapshots keep it until `armorm gc` has collected them"]
 

@@ -274,7 +274,7 @@ def _reason(store: Store, stage: _Stage, marks: Fingerprint | None) -> str | Non
 def _embed(
     store: Store, settings: Settings, marks: Fingerprint | None, waiting: set[str], to_ingest: Mapping[str, int]
 ) -> Planned:
-    vector_type = settings.embed.vector_type
+    vector_type = settings.embed.vector_type_of(settings.backbone.dtype)
     if marks is None:
         after = "ingest" if "ingest" in waiting else "fetching the backbone"
         return unknown("embed", f"after {after}", "not known before the backbone is there", n_bytes=None)

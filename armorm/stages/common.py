@@ -8,7 +8,7 @@ from safetensors import safe_open
 from safetensors.numpy import save
 
 from armorm.report import jsonable
-from features import records
+from features import records, rejected
 from features.errors import NotInStore
 from features.records import encode_record
 from features.shards import SLOT as FEATURES
@@ -42,7 +42,7 @@ def stage_recipe(
         stage=stage,
         version=version,
         parameters={"settings": jsonable(settings), "backbone": backbone_id},
-        inputs=snapshot.ids_within("ingest") | shards | earlier,
+        inputs=snapshot.ids_within("ingest") | shards | snapshot.ids_within(f"{rejected.SLOT}/{backbone_id}") | earlier,
     )
 
 

@@ -27,7 +27,7 @@ def decorrelate(writer: Writer, backbone_id: str, config: DecorrelationConfig) -
     )
 
     def make() -> Made:
-        responses = load_responses(store, config.reference)
+        responses = load_responses(store, config.reference, backbone_id=backbone_id)
         if not len(responses.conversation_ids):
             raise DecorrelationError(
                 f"got reference {config.reference}, of which the store has no rated responses; "

@@ -28,7 +28,7 @@ from features.store import Done, Made, Snapshot, Store, Writer
 from features.tables import SCHEMAS, write_parquet
 
 STAGE = "evaluate"
-STAGE_VERSION = 2
+STAGE_VERSION = 3
 
 HELD_OUT = ("test", "evaluation")
 """The splits that figures are reported of."""
@@ -52,23 +52,27 @@ def evaluate(writer: Writer, backbone_id: str, config: EvaluationConfig) -> Done
         artifact = stage_artifact(store.head(), model_stage.STAGE)
         model = model_stage.load_model(store, artifact)
         reader = FeatureReader(store, backbone_id)
-        stored = load_pairs(store)
+        stored = load_pairs(store, backbone_id=backbone_id)
         prompts, prompt_P = np.unique(stored.prompt_ids, return_inverse=True)
         gating_UK = model.gating(reader.gather("prompt", prompts.tolist()))
         scores_2P = _score_pairs(model, reader, stored, gating_UK[prompt_P])
         held_out_U = np.isin(prompts, stored.prompt_ids[np.isin(stored.split_P, HELD_OUT)])
-        record = {
+        record: evaluation.Json = {
             "pairs": _held_out(model, reader, stored, scores_2P, config),
             "rewardbench": _rewardbench(stored, wins(*scores_2P)),
+            "rejected_pairs": stored.n_rejected,
         }
         tables = {
-            "predictions": _predictions(store, model, reader, artifact.artifact_id),
+            "predictions": _predictions(store, model, reader, artifact.artifact_id, backbone_id),
             "pair_scores": _scored_pairs(stored, scores_2P, artifact.artifact_id),
             "gate_coefficients": _coefficients(model, prompts[held_out_U], gating_UK[held_out_U], artifact.artifact_id),
         }
         objects = {n: store.objects.put("parquet", partial(write_parquet, table=t)) for n, t in tables.items()}
         objects["record"] = put_record(store, record)
-        return Made(objects, {"line": evaluation.summary_line(record["pairs"], record["rewardbench"])})
+        line = evaluation.summary_line(record["pairs"], record["rewardbench"])
+        if stored.n_rejected:
+            line += f"; {stored.n_rejected} pairs left out, which the backbone gives no usable vectors"
+        return Made(objects, {"line": line})
 
     return writer.ensure(recipe, make, work=work(store.head()))
 
@@ -128,9 +132,9 @@ def _coefficients(model: RewardModel, prompts: Names, gating_UK: Floats, model_i
     )
 
 
-def _predictions(store: Store, model: RewardModel, reader: FeatureReader, model_id: str) -> pa.Table:
+def _predictions(store: Store, model: RewardModel, reader: FeatureReader, model_id: str, backbone_id: str) -> pa.Table:
     """What the model predicts wherever a rating is given."""
-    rated = load_ratings(store, model.objectives)
+    rated = load_ratings(store, model.objectives, backbone_id=backbone_id)
     ids, row_N = np.unique(rated.conversation_ids, return_inverse=True)
     labelled_NK = np.zeros((len(ids), len(model.objectives)), dtype=bool)
     np.logical_or.at(labelled_NK, row_N, ~np.isnan(rated.Y_NK))

@@ -17,7 +17,7 @@ from features.store import Done, Made, Snapshot, Writer
 from features.training_rows import row_set
 
 STAGE = "gate"
-STAGE_VERSION = 2
+STAGE_VERSION = 3
 
 
 def train_gate(
@@ -42,7 +42,7 @@ def train_gate(
         from armorm.gate import Pairs  # torch, seconds to import
         from armorm.gate import train_gate as train
 
-        stored = load_pairs(store)
+        stored = load_pairs(store, backbone_id=backbone_id)
         reader = FeatureReader(store, backbone_id)
         differences_PK = reward_differences(reader, regress.read_regression(store)[1], stored)
 
@@ -63,10 +63,13 @@ def train_gate(
             "gate": {"n_pairs": len(training), "beta": fit.beta, "curve": [asdict(point) for point in fit.curve]},
             "contaminated_pairs": n_contaminated,
             "training_rows": asdict(row_set("gate", stored.keys(stored.usable("train")))),
+            "rejected_pairs": stored.n_rejected,
         }
         line = f"{config.steps} steps on {len(training)} pairs, beta {fit.beta:.1f}"
         if n_contaminated:
             line += f", {n_contaminated} pairs left out, whose prompts stand in an evaluation dataset"
+        if stored.n_rejected:
+            line += f", {stored.n_rejected} pairs left out, which the backbone gives no usable vectors"
         return Made({"tensors": put_tensors(store, fit.state), "record": put_record(store, record)}, {"line": line})
 
     return writer.ensure(recipe, make, work=work(store.head(), config))

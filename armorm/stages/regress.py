@@ -17,7 +17,7 @@ from features.store import Done, Made, Snapshot, Store, Writer
 from features.training_rows import row_set
 
 STAGE = "regress"
-STAGE_VERSION = 2
+STAGE_VERSION = 3
 
 SEEN_SPLITS = ("train", "validation")
 """Whose ratings the weights depend on: they are fitted to the first, and their alphas chosen on the second."""
@@ -37,7 +37,7 @@ def regress(writer: Writer, backbone_id: str, config: RegressionConfig) -> Done:
 
     def make() -> Made:
         objectives = stored_objectives(store.head())
-        rated = load_ratings(store, objectives)
+        rated = load_ratings(store, objectives, backbone_id=backbone_id)
         X_ND = FeatureReader(store, backbone_id).gather("conversation", rated.conversation_ids.tolist())
         masks = {f"{split}_N": rated.split_N == split for split in ("train", "validation", "test")}
         fit = fit_ridge(X_ND, rated.Y_NK, objectives=objectives, alphas=config.alphas, **masks)
@@ -48,10 +48,13 @@ def regress(writer: Writer, backbone_id: str, config: RegressionConfig) -> Done:
             "untrained": fit.untrained,
             "contaminated_ratings": rated.n_contaminated,
             "training_rows": asdict(row_set("regression", seen)),
+            "rejected_ratings": rated.n_rejected,
         }
         line = f"{len(fit.objectives)} objectives fitted on {len(X_ND)} rated rows"
         if rated.n_contaminated:
             line += f", {rated.n_contaminated} more left out, whose prompts stand in an evaluation dataset"
+        if rated.n_rejected:
+            line += f", {rated.n_rejected} left out, which the backbone gives no usable vector"
         objects = {"tensors": put_tensors(store, {"W_KD": fit.W_KD}), "record": put_record(store, record)}
         return Made(objects, {"line": line})
 

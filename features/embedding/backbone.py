@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from safetensors import SafetensorError
 from transformers import AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
@@ -13,10 +12,9 @@ from transformers.utils.logging import disable_progress_bar
 
 from features.embedding.fingerprint import BackboneSettings, Fingerprint
 from features.embedding.packed import ATTENTION, LastLayer, forward
-from features.embedding.plan import TokenSequence, Wanted, plan_batches, plan_packs
+from features.embedding.plan import Batch, Pack, TokenSequence, Wanted, plan_batches, plan_packs
 from features.errors import BackboneError
-
-Vector = npt.NDArray[np.float32]
+from features.shards import Vector
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,28 +37,38 @@ class Backbone:
             sequences: what to compute.
             token_budget: tokens of a pass, padding included where there is any.
         """
-        if self.last_layer is None:
-            yield from self._padded(sequences, token_budget)
-            return
-        for pack in plan_packs(sequences, token_budget=token_budget):
-            states_WD = forward(self.model, self.last_layer, pack).float().cpu().numpy()
-            for (_, _, wanted), vector in zip(pack.wanted, states_WD, strict=True):
-                yield wanted, vector
+        for planned in self.plan(sequences, token_budget=token_budget):
+            yield from self.run(planned)
 
-    def _padded(self, sequences: Sequence[TokenSequence], token_budget: int) -> Iterator[tuple[Wanted, Vector]]:
-        """Right-padded batches: what follows a token cannot change its state, so padding needs no further care."""
-        for batch in plan_batches([len(sequence.token_ids) for sequence in sequences], token_budget=token_budget):
-            chosen = [sequences[index] for index in batch]
-            longest = max(len(sequence.token_ids) for sequence in chosen)
-            ids_BL = torch.zeros((len(chosen), longest), dtype=torch.long)
-            mask_BL = torch.zeros((len(chosen), longest), dtype=torch.long)
-            for row, sequence in enumerate(chosen):
-                ids_BL[row, : len(sequence.token_ids)] = torch.as_tensor(sequence.token_ids)
-                mask_BL[row, : len(sequence.token_ids)] = 1
-            states_BLD = self.last_hidden_state(ids_BL, mask_BL)
-            for row, sequence in enumerate(chosen):
-                for wanted in sequence.wanted:
-                    yield wanted, states_BLD[row, wanted.position].float().cpu().numpy()
+    def plan(self, sequences: Sequence[TokenSequence], *, token_budget: int) -> Sequence[Pack | Batch]:
+        """The forward passes that give every wanted feature once."""
+        if self.last_layer is not None:
+            return plan_packs(sequences, token_budget=token_budget)
+        batches = plan_batches([len(sequence.token_ids) for sequence in sequences], token_budget=token_budget)
+        return [Batch(tuple(sequences[index] for index in batch)) for batch in batches]
+
+    def run(self, planned: Pack | Batch) -> list[tuple[Wanted, Vector]]:
+        """One forward pass."""
+        if isinstance(planned, Batch):
+            return self._padded(planned)
+        assert self.last_layer is not None
+        states_WD = forward(self.model, self.last_layer, planned).float().cpu().numpy()
+        return list(zip(planned.features, states_WD, strict=True))
+
+    def _padded(self, batch: Batch) -> list[tuple[Wanted, Vector]]:
+        """Right-padded: what follows a token cannot change its state, so padding needs no further care."""
+        longest = max(len(sequence.token_ids) for sequence in batch.sequences)
+        ids_BL = torch.zeros((len(batch.sequences), longest), dtype=torch.long)
+        mask_BL = torch.zeros((len(batch.sequences), longest), dtype=torch.long)
+        for row, sequence in enumerate(batch.sequences):
+            ids_BL[row, : len(sequence.token_ids)] = torch.as_tensor(sequence.token_ids)
+            mask_BL[row, : len(sequence.token_ids)] = 1
+        states_BLD = self.last_hidden_state(ids_BL, mask_BL)
+        return [
+            (wanted, states_BLD[row, wanted.position].float().cpu().numpy())
+            for row, sequence in enumerate(batch.sequences)
+            for wanted in sequence.wanted
+        ]
 
     def last_hidden_state(self, ids_BL: torch.Tensor, mask_BL: torch.Tensor) -> torch.Tensor:
         """`[B, L, D]` states of the last layer, after the final norm."""

@@ -2,21 +2,30 @@
 
 The work is cut into chunks of conversations in order of (prompt, conversation); each chunk becomes one
 committed shard. What a stopped run has committed is a prefix of the chunks, so the next run's chunks are
-those that were left, and the vectors come out bit for bit as if nothing had happened.
+those that were left, and the vectors come out bit for bit as if nothing had happened. Of the chunk at work
+the vectors are put aside now and then (see `unfinished`).
+
+A text that gets no usable vector is recorded in `rejects`, with the reason, and not tried again by this backbone.
 """
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Set
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Set
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Final, Literal
 
-from features.catalog import Catalog, connect
+from features import rejected
+from features.catalog import Catalog, connect, mount, parquet_paths
 from features.conversation import Conversation
-from features.embedding.fingerprint import BackboneSettings, Fingerprint, fingerprint
-from features.embedding.plan import plan_sequences
+from features.embedding.canary import SLOT as CANARY
+from features.embedding.canary import check_canaries
+from features.embedding.fingerprint import BackboneSettings, Dtype, Fingerprint, fingerprint
+from features.embedding.unfinished import SLOT as UNFINISHED
+from features.embedding.unfinished import Unfinished
+from features.embedding.vectors import Embedded, judge, plan_texts, run_passes
 from features.records import encode_record
-from features.shards import SLOT, Feature, VectorType, slot_of, write_shard
-from features.store import Made, Recipe, Snapshot, Store, Writer
+from features.shards import SLOT, Feature, Name, Vector, VectorType, slot_of, write_shard
+from features.store import Made, Recipe, Snapshot, Store, Writer, content_id
 from features.store.artifacts import why_stale
 from features.store.store import with_measured
 
@@ -28,6 +37,8 @@ STAGE_VERSION = 1
 BACKBONE_STAGE = "backbone"
 COVERAGE = "coverage"
 
+NO_INPUTS: Final[Mapping[str, str]] = {}
+
 
 @dataclass(frozen=True, slots=True)
 class EmbedSettings:
@@ -36,14 +47,24 @@ class EmbedSettings:
     token_budget: int = 8192
     """Padded tokens of a forward pass."""
     shard_conversations: int = 4096
-    """Conversations of a shard: what a killed run can lose, at most."""
-    vector_type: VectorType = "float32"
-    """How vectors are kept; `float16` halves the store, and reads back as float32."""
+    """Conversations of a shard."""
+    save_every_s: float = 30.0
+    """Seconds after which the vectors of an unfinished shard are put aside: what a killed run loses, at most, besides
+    the forward pass at work."""
+    vector_type: Literal["auto", "float32", "float16"] = "auto"
+    """How vectors are kept: `auto` is float16 for a backbone of 16 bits and float32 for one of 32. `float16` halves the
+    store, and reads back as float32; a vector with a number past 65504 is rejected by name."""
 
     def __post_init__(self) -> None:
-        for name in ("token_budget", "shard_conversations"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}: got {getattr(self, name)}; expected 1 or more")
+        for name, least in (("token_budget", 1), ("shard_conversations", 1), ("save_every_s", 0)):
+            if getattr(self, name) < least:
+                raise ValueError(f"{name}: got {getattr(self, name)}; expected {least} or more")
+
+    def vector_type_of(self, dtype: Dtype) -> VectorType:
+        """How the vectors of a backbone of that type are kept."""
+        if self.vector_type == "auto":
+            return "float32" if dtype == "float32" else "float16"
+        return self.vector_type
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +80,12 @@ class EmbedResult:
     n_shards: int = 0
     n_present: int = 0
     """Features that were there already."""
+    rejected: Mapping[str, int] = field(default_factory=dict)
+    """Reason to texts that were given no vector."""
+    token_budget: int = 0
+    """Of a forward pass in the end: less than was set where memory did not suffice. 0 where nothing was forwarded."""
+    canary_distance: float = 0.0
+    """How far the furthest canary lies from its first vector, as a share of its length."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,20 +116,23 @@ def embed_missing(
         on_progress: called with conversations done and conversations in all.
 
     Raises:
-        BackboneError: it cannot be loaded, or its template is unusable.
-        StoreError: a vector of it is not finite, or zero; shards before it stay committed.
+        BackboneError: it cannot be loaded, or gives nothing usable for plain short texts.
+        CanaryError: it gives other vectors than those in the store; nothing is appended.
+        OutOfMemory: for one text alone; shards before it stay committed.
     """
     marks = fingerprint(backbone_settings)
+    vector_type = settings.vector_type_of(backbone_settings.dtype)
     backbone_artifact = _commit_backbone(writer, marks, backbone_settings.path)
     complete = writer.store.head().artifacts.get(f"{COVERAGE}/{marks.backbone_id}")
-    if complete and not why_incomplete(writer.store, marks.backbone_id):
+    if complete and not why_incomplete(writer.store, marks.backbone_id, vector_type):
         return EmbedResult(marks.backbone_id, n_present=complete.summary["conversations"] + complete.summary["prompts"])
+    _forget_stale_rejects(writer, marks.backbone_id, vector_type)
     with connect(writer.store) as catalog:
-        missing = find_missing(catalog, marks.backbone_id)
+        missing = find_missing(catalog, marks.backbone_id, vector_type)
         result = EmbedResult(marks.backbone_id, n_present=missing.n_present)
-        if missing:
+        if missing or not _has_canaries(writer.store.head(), marks.backbone_id):
             result = _embed(writer, catalog, marks, backbone_artifact, backbone_settings, settings, result, on_progress)
-    _commit_coverage(writer, marks.backbone_id, result)
+    _commit_coverage(writer, marks.backbone_id)
     return result
 
 
@@ -122,59 +152,65 @@ def _embed(
     inputs = {"backbone": backbone_artifact} | writer.store.head().ids_within("ingest")
     done, total = 0, _count(catalog)
     before: Set[str] = frozenset()
+    moved = check_canaries(writer, backbone, backbone_artifact, token_budget=settings.token_budget)
+    result = replace(result, token_budget=settings.token_budget, canary_distance=moved)
     started = time.monotonic()
-    for chunk in _chunks(catalog, settings.shard_conversations):
-        prompts = {work.prompt_id for work in chunk if work.prompt_is_missing}
-        features = embed_conversations(
-            backbone,
-            [work.messages for work in chunk],
-            {work.conversation_id for work in chunk if work.is_missing},
-            prompts - before,  # in order of prompts, so that only the last one may go on in the next chunk
-            token_budget=settings.token_budget,
-        )
+    for works in _chunks(catalog, settings.shard_conversations):
+        prompts = {work.prompt_id for work in works if work.prompt_is_missing}
+        # in order of prompts, so that only the last one may go on in the next chunk
+        chunk = Chunk(works, frozenset(prompts - before))
         before = prompts
-        if features:
-            _commit_shard(writer, marks, features, inputs, settings.vector_type, started)
-            result = _added(result, features)
+        embedded, result = _embed_chunk(writer, backbone, chunk, inputs, settings, result, started)
+        result = _added(result, embedded)
         started = time.monotonic()
-        done += len(chunk)
+        done += len(works)
         on_progress(done, total)
     return result
 
 
-def embed_conversations(
+def _embed_chunk(
+    writer: Writer,
     backbone: "Backbone",
-    conversations: list[Conversation],
-    wanted_conversations: Set[str],
-    wanted_prompts: Set[str],
-    *,
-    token_budget: int,
-) -> list[Feature]:
-    """The wanted features of some conversations: render, plan, forward."""
-    from features.embedding.render import render
+    chunk: "Chunk",
+    inputs: Mapping[str, str],
+    settings: EmbedSettings,
+    result: EmbedResult,
+    started: float,
+) -> tuple[Embedded, EmbedResult]:
+    """Makes and commits the shard of a chunk, with what has come of it before the run that began it was stopped."""
+    marks = backbone.fingerprint
+    texts = plan_texts(backbone, [work.messages for work in chunk.works], chunk.conversation_ids, chunk.prompt_ids)
+    of = {(wanted.kind, wanted.id): wanted for sequence in texts.sequences for wanted in sequence.wanted}
+    slot = f"{UNFINISHED}/{marks.backbone_id}/{chunk.id(settings.token_budget)}"
+    unfinished = Unfinished(writer, slot, inputs, settings.save_every_s)
+    vectors = {name: vector for name, vector in unfinished.done.items() if name in of}
+    for one in run_passes(backbone, texts.sequences, token_budget=result.token_budget, done=unfinished.done):
+        vectors |= {(wanted.kind, wanted.id): vector for wanted, vector in one.vectors}
+        result = replace(result, token_budget=one.token_budget)
+        unfinished.add(one.vectors)
+    vector_type = settings.vector_type_of(marks.record["dtype"])
+    judged = judge([(of[name], vector) for name, vector in vectors.items()], vector_type)
+    embedded = Embedded(judged.features, texts.rejects + judged.rejects)
+    _commit_chunk(writer, marks, embedded, chunk, inputs, vector_type, unfinished, started)
+    return embedded, result
 
-    sequences = plan_sequences(
-        render(backbone.tokenizer, conversations),
-        conversations=wanted_conversations,
-        prompts=wanted_prompts,
-        max_tokens=backbone.fingerprint.max_tokens,
-    )
-    return [
-        Feature(of.kind, of.id, of.n_tokens, of.truncated, vector)
-        for of, vector in backbone.embed(sequences, token_budget=token_budget)
-    ]
 
+def find_missing(catalog: Catalog, backbone_id: str, vector_type: VectorType) -> Missing:
+    """Compares a snapshot with the backbone's features; leaves what is missing as two tables in the catalogue.
 
-def find_missing(catalog: Catalog, backbone_id: str) -> Missing:
-    """Compares a snapshot with the backbone's features; leaves what is missing as two tables in the catalogue."""
+    A text that was rejected is not missing, unless it was under another version or another type of vector.
+    """
+    fresh, _ = rejected.split_by_age(catalog.snapshot, _reject_recipe(backbone_id, vector_type))
+    mount(catalog, "known_rejects", "rejects", parquet_paths(catalog.store, fresh, "rejects"))
     counts = {}
     for kind, column in (("conversation", "conversation_id"), ("prompt", "prompt_id")):
         catalog.execute(
             f"""
             CREATE TEMP TABLE missing_{kind}s AS SELECT DISTINCT {column} AS id FROM stored_conversations
             ANTI JOIN (SELECT id AS {column} FROM features WHERE backbone = ? AND kind = ?) USING ({column})
+            ANTI JOIN (SELECT source_row AS {column} FROM known_rejects WHERE scope = ?) USING ({column})
             """,
-            [backbone_id, kind],
+            [backbone_id, kind, kind],
         )
         counts[kind] = _number(catalog, f"SELECT count(*) FROM missing_{kind}s")
     there = _number(
@@ -183,10 +219,30 @@ def find_missing(catalog: Catalog, backbone_id: str) -> Missing:
     return Missing(counts["conversation"], counts["prompt"], there - sum(counts.values()))
 
 
-def why_incomplete(store: Store, backbone_id: str) -> str | None:
-    """Why a backbone may lack vectors of the newest snapshot, from manifests alone; None when it lacks none."""
+def why_incomplete(store: Store, backbone_id: str, vector_type: VectorType) -> str | None:
+    """Why a backbone may lack vectors of the newest snapshot, from manifests alone; None when it lacks none.
+
+    A text that was rejected counts as done.
+    """
     head = store.head()
+    if rejected.split_by_age(head, _reject_recipe(backbone_id, vector_type))[1]:
+        return "texts were rejected under other settings"
     return why_stale(_coverage(head, backbone_id), head.artifacts.get(f"{COVERAGE}/{backbone_id}"))
+
+
+def _has_canaries(snapshot: Snapshot, backbone_id: str) -> bool:
+    """They may be lost, or the store be older than they are: then they are made again, lest nothing be compared."""
+    return f"{CANARY}/{backbone_id}" in snapshot.artifacts
+
+
+def _reject_recipe(backbone_id: str, vector_type: VectorType, inputs: Mapping[str, str] = NO_INPUTS) -> Recipe:
+    return rejected.recipe_of(backbone_id, STAGE_VERSION, {"vector_type": vector_type}, inputs)
+
+
+def _forget_stale_rejects(writer: Writer, backbone_id: str, vector_type: VectorType) -> None:
+    _, stale = rejected.split_by_age(writer.store.head(), _reject_recipe(backbone_id, vector_type))
+    if stale:
+        writer.commit_all([], remove=[artifact.recipe.slot for artifact in stale])
 
 
 def _coverage(snapshot: Snapshot, backbone_id: str) -> Recipe:
@@ -197,12 +253,20 @@ def _coverage(snapshot: Snapshot, backbone_id: str) -> Recipe:
         parameters={},
         inputs=snapshot.ids_within("ingest")
         | snapshot.ids_within(f"{SLOT}/{backbone_id}")
+        | snapshot.ids_within(f"{rejected.SLOT}/{backbone_id}")
+        | {slot: id for slot, id in snapshot.ids_within(CANARY).items() if slot.endswith(backbone_id)}
         | {slot: id for slot, id in snapshot.ids_within(BACKBONE_STAGE).items() if slot.endswith(backbone_id)},
     )
 
 
-def _commit_coverage(writer: Writer, backbone_id: str, result: EmbedResult) -> None:
-    """Records that everything has its vector, so that the next run need not compare."""
+def _commit_coverage(writer: Writer, backbone_id: str) -> None:
+    """Records that everything has its vector or was rejected, and that there are canaries: nothing is left to do.
+
+    Parts of shards that will never be finished, since the texts have changed meanwhile, go.
+    """
+    left = [f"{UNFINISHED}/{backbone_id}/{name}" for name in writer.store.head().within(f"{UNFINISHED}/{backbone_id}")]
+    if left:
+        writer.commit_all([], remove=left)
 
     def make() -> Made:
         with connect(writer.store) as catalog:
@@ -230,6 +294,29 @@ class _Work:
     messages: Conversation
     is_missing: bool
     prompt_is_missing: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """The conversations of one shard, and the prompts whose vector belongs into it."""
+
+    works: list[_Work]
+    prompt_ids: Set[str]
+
+    @property
+    def conversation_ids(self) -> Set[str]:
+        """Whose vectors belong into it; the others are read for their prompt's."""
+        return {work.conversation_id for work in self.works if work.is_missing}
+
+    def id(self, token_budget: int) -> str:
+        """Names the same work of another run: the same texts, in passes of the same size."""
+        return content_id([token_budget, sorted(self.conversation_ids), sorted(self.prompt_ids)])[:16]
+
+    @property
+    def messages(self) -> dict[Name, Conversation]:
+        """What each text says."""
+        found: dict[Name, Conversation] = {("conversation", work.conversation_id): work.messages for work in self.works}
+        return found | {("prompt", work.prompt_id): work.messages[:-1] for work in self.works}
 
 
 def _number(catalog: Catalog, sql: str) -> int:
@@ -263,15 +350,42 @@ def _commit_backbone(writer: Writer, marks: Fingerprint, name: str) -> str:
     return writer.ensure(Recipe(slot, BACKBONE_STAGE, STAGE_VERSION, record, inputs={}), make).artifact.artifact_id
 
 
-def _commit_shard(
+def _commit_chunk(
     writer: Writer,
+    marks: Fingerprint,
+    embedded: Embedded,
+    chunk: Chunk,
+    inputs: Mapping[str, str],
+    vector_type: VectorType,
+    unfinished: Unfinished,
+    started: float,
+) -> None:
+    """In one commit: the shard, what was rejected, and away with the parts."""
+    changes = []
+    if embedded.features:
+        changes.append(
+            _shard(writer.store, marks, embedded.features, inputs, vector_type, done=unfinished.done, started=started)
+        )
+    if embedded.rejects:
+        recipe = _reject_recipe(marks.backbone_id, vector_type, inputs)
+        changes.append(
+            rejected.change_of(writer.store, recipe, embedded.rejects, chunk.messages, backbone_id=marks.backbone_id)
+        )
+    writer.commit_all(changes, remove=unfinished.slots)
+
+
+def _shard(
+    store: Store,
     marks: Fingerprint,
     features: list[Feature],
     inputs: Mapping[str, str],
     vector_type: VectorType,
+    *,
+    done: Mapping[Name, Vector],
     started: float,
-) -> None:
-    objects = write_shard(writer.store, marks.backbone_id, marks.record, features, vector_type=vector_type)
+) -> tuple[Recipe, Made]:
+    """A shard; what an earlier run has put aside of it, `done`, counts for no time of this one's."""
+    objects = write_shard(store, marks.backbone_id, marks.record, features, vector_type=vector_type)
     recipe = Recipe(
         slot=slot_of(marks.backbone_id, objects["shard"]),
         stage=STAGE,
@@ -279,20 +393,26 @@ def _commit_shard(
         parameters={},
         inputs=inputs,
     )
-    n_tokens = sum(feature.n_tokens for feature in features if feature.kind == "conversation")
-    work = {"rows": len(features), "tokens": n_tokens, "bytes": objects["shard"].size_bytes}
-    made = Made(objects, {"rows": len(features), "tokens": n_tokens, "width": len(features[0].vector)})
-    writer.commit(recipe, with_measured(made, time.monotonic() - started, work))
+    computed = [feature for feature in features if (feature.kind, feature.id) not in done]
+    work = {"rows": len(computed), "tokens": _n_tokens(computed), "bytes": objects["shard"].size_bytes}
+    summary = {"rows": len(features), "tokens": _n_tokens(features), "width": len(features[0].vector)}
+    return recipe, with_measured(Made(objects, summary), time.monotonic() - started, work)
 
 
-def _added(result: EmbedResult, features: list[Feature]) -> EmbedResult:
-    conversations = [feature for feature in features if feature.kind == "conversation"]
-    return EmbedResult(
-        result.backbone_id,
+def _n_tokens(features: Iterable[Feature]) -> int:
+    """Of the conversations."""
+    return sum(feature.n_tokens for feature in features if feature.kind == "conversation")
+
+
+def _added(result: EmbedResult, embedded: Embedded) -> EmbedResult:
+    conversations = [feature for feature in embedded.features if feature.kind == "conversation"]
+    reasons = [reject.reason for reject in embedded.rejects]
+    return replace(
+        result,
         n_conversations=result.n_conversations + len(conversations),
-        n_prompts=result.n_prompts + len(features) - len(conversations),
+        n_prompts=result.n_prompts + len(embedded.features) - len(conversations),
         n_tokens=result.n_tokens + sum(feature.n_tokens for feature in conversations),
-        n_truncated=result.n_truncated + sum(feature.truncated for feature in features),
-        n_shards=result.n_shards + 1,
-        n_present=result.n_present,
+        n_truncated=result.n_truncated + sum(feature.truncated for feature in embedded.features),
+        n_shards=result.n_shards + bool(embedded.features),
+        rejected=Counter(result.rejected) + Counter(reasons),
     )

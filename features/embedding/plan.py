@@ -50,6 +50,7 @@ class Rendered:
     prompt_id: str
     token_ids: TokenIds
     n_prompt_tokens: int
+    """0 where the template gives no way to tell."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +78,28 @@ class Pack:
         """That are computed."""
         return sum(len(branch.token_ids) for branch in self.branches)
 
+    @property
+    def features(self) -> tuple[Wanted, ...]:
+        """What comes out of it."""
+        return tuple(wanted for *_, wanted in self.wanted)
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """What is computed in one forward pass of a backbone that cannot be packed: sequences padded to one length."""
+
+    sequences: tuple[TokenSequence, ...]
+
+    @property
+    def n_tokens(self) -> int:
+        """That are computed, padding included."""
+        return len(self.sequences) * max(len(sequence.token_ids) for sequence in self.sequences)
+
+    @property
+    def features(self) -> tuple[Wanted, ...]:
+        """What comes out of it."""
+        return tuple(wanted for sequence in self.sequences for wanted in sequence.wanted)
+
 
 def plan_sequences(
     rendered: Sequence[Rendered], *, conversations: Set[str], prompts: Set[str], max_tokens: int
@@ -101,7 +124,7 @@ def plan_sequences(
             whole = _with(
                 whole, Wanted("conversation", one.conversation_id, len(one.token_ids) - 1, len(one.token_ids))
             )
-        if one.prompt_id in prompts and one.prompt_id not in taken:
+        if one.n_prompt_tokens and one.prompt_id in prompts and one.prompt_id not in taken:
             taken.add(one.prompt_id)
             prompt = Wanted("prompt", one.prompt_id, one.n_prompt_tokens - 1, one.n_prompt_tokens)
             if fits and whole.wanted:

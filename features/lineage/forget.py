@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import Final
 
+from features import rejected
 from features.catalog import empty_connection, mount, parquet_paths
 from features.errors import InputError
 from features.forgotten import REASON, Entry, Forgotten, Kind, forgotten_of, make_list, read_entries
@@ -16,7 +17,7 @@ from features.ingest.normalise import Rules, normalise
 from features.lineage.graph import read_graph
 from features.lineage.impact import KINDS, Impact, Key, impact
 from features.lineage.relations import relations
-from features.shards import shard_without, slot_of
+from features.shards import SLOT, shard_without, slot_of
 from features.store import Artifact, Made, Recipe, Store, Writer
 from features.store.store import utc_now
 
@@ -70,16 +71,21 @@ def forget(writer: Writer, key: str, reason: str, rules: Mapping[str, Rules]) ->
 
 @dataclass(frozen=True, slots=True)
 class LeftVector:
-    """A vector of a text that no table of the newest snapshot holds any more."""
+    """A vector of a text that no table of the newest snapshot holds any more, or a record that it has none."""
 
     slot: str
-    """Of the shard."""
+    """Of the shard, or of the texts that were rejected."""
     kind: str
     id: str
 
+    @property
+    def rejected(self) -> bool:
+        """Whether it is of a text that has no vector; what is recorded of that says what the text was."""
+        return self.slot.startswith(f"{rejected.SLOT}/")
+
 
 def left_vectors(store: Store, key: Key) -> list[LeftVector]:
-    """Vectors in the newest snapshot whose texts were those of a row or prompt, and are no other row's now."""
+    """Vectors and rejected texts in the newest snapshot that are of a row's or prompt's texts, and of no others'."""
     graph, number = read_graph(store), store.head().number
     current = {n for n, node in graph.nodes.items() if node.last == number}
     held = " OR ".join(f"{column} = $id" for column in KINDS[key.kind])
@@ -97,7 +103,8 @@ def left_vectors(store: Store, key: Key) -> list[LeftVector]:
                     FROM stored_conversations WHERE list_contains($current, node)
                 )
             SELECT DISTINCT node, kind, id
-            FROM stored_vectors SEMI JOIN mine USING (kind, id) ANTI JOIN others USING (kind, id)
+            FROM (FROM stored_vectors UNION ALL FROM rejected_texts)
+            SEMI JOIN mine USING (kind, id) ANTI JOIN others USING (kind, id)
             WHERE list_contains($current, node) ORDER BY ALL
             """,
             {"id": key.id, "current": sorted(current)},
@@ -106,14 +113,19 @@ def left_vectors(store: Store, key: Key) -> list[LeftVector]:
 
 
 def replace_shards(writer: Writer, left: Sequence[LeftVector]) -> None:
-    """Puts shards without these vectors in the place of those that hold them, in one commit."""
+    """Puts shards without these vectors in the place of those that hold them, in one commit.
+
+    The same with texts that were rejected; parts of a shard that is not finished just go.
+    """
     artifacts = writer.store.head().artifacts
     changes = []
     for slot in sorted({vector.slot for vector in left}):
-        shard = artifacts[slot]
+        artifact, (folder, backbone_id, *_) = artifacts[slot], slot.split("/")
         without = {(vector.kind, vector.id) for vector in left if vector.slot == slot}
-        if made := shard_without(writer.store, shard, without):
-            changes.append((replace(shard.recipe, slot=slot_of(slot.split("/")[1], made.objects["shard"])), made))
+        if folder == SLOT and (made := shard_without(writer.store, artifact, without)):
+            changes.append((replace(artifact.recipe, slot=slot_of(backbone_id, made.objects["shard"])), made))
+        if folder == rejected.SLOT and (change := rejected.without(writer.store, artifact, backbone_id, without)):
+            changes.append(change)
     writer.commit_all(changes, remove={vector.slot for vector in left})
 
 

@@ -22,11 +22,17 @@ if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
 VIEWS: Final = Path(__file__).parent.parent.parent / "sql" / "lineage"
-ORDER: Final = ("places", "items", "used", "seen")
+ORDER: Final = ("places", "items", "rejected_texts", "used", "seen")
 """Of the views: each reads those before it."""
 
 ITEM: Final = "(dataset, source_row, outcome, conversation_id, objective, pair_id)"
 """What counts as one in `items`, whatever native rows it comes from."""
+
+EMBED: Final = "embed"
+REJECTED: Final = "rejected"
+UNFINISHED: Final = "unfinished"
+OF_TEXTS: Final = (EMBED, REJECTED, UNFINISHED)
+"""Stages whose artifacts are of texts, whichever version of a dataset holds these."""
 
 NODE: Final = pa.field("node", pa.int64())
 
@@ -86,11 +92,11 @@ def _edges(nodes: Iterable[Node]) -> pa.Table:
 
 
 def _vectors(store: Store, nodes: Iterable[Node]) -> pa.Table:
-    """Which texts each shard holds vectors of."""
+    """Which texts each shard holds vectors of, finished or not."""
     schema = pa.schema([NODE, ("kind", pa.string()), ("id", pa.string())])
     tables = [schema.empty_table()]
     for node in nodes:
-        if node.stage == "embed":
+        if node.stage in (EMBED, UNFINISHED):
             ids = _index(store, node.artifact)
             tables.append(ids.add_column(0, NODE, pa.repeat(pa.scalar(node.number, NODE.type), len(ids))).cast(schema))
     return pa.concat_tables(tables)
@@ -98,6 +104,8 @@ def _vectors(store: Store, nodes: Iterable[Node]) -> pa.Table:
 
 def _index(store: Store, shard: Artifact) -> pa.Table:
     """Kind and id of a shard's vectors."""
+    if "part" in shard.objects:  # of a shard that is not finished
+        return open_shard(store, shard.objects["part"]).select(["kind", "id"])
     if "index" not in shard.objects:  # of a store of format 1
         return open_shard(store, shard.objects["shard"]).select(["kind", "id"])
     return pq.read_table(store.objects.path(shard.objects["index"]), columns=["kind", "id"])

@@ -10,7 +10,7 @@ import polars as pl
 from features.catalog import QueryResult
 from features.errors import NotInStore
 from features.lineage.graph import Graph, Node, read_graph
-from features.lineage.relations import ITEM, relations
+from features.lineage.relations import EMBED, ITEM, OF_TEXTS, relations
 from features.records import read_record
 from features.store import Store
 from features.training_rows import KEYS, RowSet, row_set
@@ -56,7 +56,7 @@ class Trace:
     @property
     def gone(self) -> list[str]:
         """What it was made from, and no snapshot holds any more: rows of it cannot be told."""
-        return sorted({name for node in self.made_from if node.stage != "embed" for name in node.gone})
+        return sorted({name for node in self.made_from if node.stage not in OF_TEXTS for name in node.gone})
 
     @property
     def agrees(self) -> bool:
@@ -110,10 +110,10 @@ def trace(
 
 def needed(graph: Graph, node: Node) -> list[Node]:
     """The artifacts whose tables say what this one saw. Vectors count for a shard alone, whose texts may stand in any
-    version of a dataset."""
-    if node.stage == "embed":
+    version of a dataset, as may those that were rejected; these count for all that was trained without them, too."""
+    if node.stage in OF_TEXTS:
         return [node, *(other for other in graph.nodes.values() if other.stage == "ingest")]
-    return graph.ancestors(node.number, without=("embed",))
+    return graph.ancestors(node.number, without=(EMBED,))
 
 
 def recorded_rows(store: Store, node: Node) -> dict[str, RowSet]:

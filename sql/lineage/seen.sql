@@ -39,6 +39,12 @@ SELECT
 FROM stored_vectors AS vector JOIN texts USING (kind, id)
 GROUP BY ALL
 UNION ALL
+SELECT
+    rejected.node, 'embed', 'rejected', false,
+    max(source), dataset, source_row, native_row, outcome, prompt_id, conversation_id, other_id, objective, pair_id
+FROM rejected_texts AS rejected JOIN texts USING (kind, id)
+GROUP BY ALL
+UNION ALL
 FROM used
 UNION ALL
 SELECT model.node, used.* EXCLUDE node

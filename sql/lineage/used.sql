@@ -14,11 +14,25 @@ WITH
         SELECT DISTINCT edge.node, prompt_id
         FROM stored_edges AS edge JOIN stored_contamination AS found ON found.node = input_node
     ),
+    without_vector AS NOT MATERIALIZED (
+        SELECT DISTINCT edge.node, kind, id
+        FROM stored_edges AS edge JOIN rejected_texts AS found ON found.node = input_node
+    ),
+    embedded AS NOT MATERIALIZED (  -- a rating needs the vector of its conversation, a pair those of both and its prompt's
+        SELECT *
+        FROM read
+        ANTI JOIN without_vector AS answer
+            ON answer.node = read.node AND answer.kind = 'conversation' AND answer.id = conversation_id
+        ANTI JOIN without_vector AS other
+            ON other.node = read.node AND other.kind = 'conversation' AND other.id = other_id
+        ANTI JOIN without_vector AS prompt
+            ON prompt.node = read.node AND prompt.kind = 'prompt' AND prompt.id = prompt_id AND pair_id IS NOT NULL
+    ),
     fitted AS (
         SELECT node, unnest(from_json(record -> 'objectives', '["VARCHAR"]')) AS objective
         FROM stored_nodes WHERE stage = 'regress'
     ),
-    clean AS NOT MATERIALIZED (FROM read ANTI JOIN left_out USING (node, prompt_id))
+    clean AS NOT MATERIALIZED (FROM embedded ANTI JOIN left_out USING (node, prompt_id))
 SELECT
     node, stage, split AS usage, split IN ('train', 'validation') AS trained_on,
     source, dataset, source_row, native_row, outcome, prompt_id, conversation_id, other_id, objective, pair_id
@@ -34,5 +48,5 @@ UNION ALL
 SELECT DISTINCT
     node, stage, 'reference', true,
     source, dataset, source_row, native_row, outcome, prompt_id, conversation_id, other_id, NULL, pair_id
-FROM read
+FROM embedded
 WHERE stage = 'decorrelate' AND objective IS NOT NULL AND dataset = (record -> 'decorrelation' ->> 'reference');

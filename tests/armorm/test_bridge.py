@@ -4,7 +4,7 @@ import numpy as np
 
 from armorm.bridge import load_pairs, load_ratings, load_responses
 from features.contamination import ContaminationSettings, find_contamination
-from features.conversation import conversation_id, single_turn
+from features.conversation import conversation_id, prompt_id, single_turn
 from features.store import Store, Writer
 from tests.features.canonical import OBJECTIVE, Dataset
 
@@ -28,7 +28,7 @@ def test_pairs_of_evaluation_prompts_are_marked_exactly_and_nearly(store: Store,
     fill(writer)
     for threshold, n_contaminated in ((0.75, 2), (1.0, 1)):
         find_contamination(writer, ContaminationSettings(threshold=threshold))
-        pairs = load_pairs(store)
+        pairs = load_pairs(store, backbone_id="none")
         assert pairs.contaminated_P.sum() == n_contaminated
         assert pairs.usable("train").sum() == 3 - n_contaminated
         assert pairs.usable("evaluation").tolist() == (pairs.datasets == "benchmark").tolist()
@@ -37,7 +37,7 @@ def test_pairs_of_evaluation_prompts_are_marked_exactly_and_nearly(store: Store,
 def test_ratings_of_evaluation_prompts_are_left_out_and_counted(store: Store, writer: Writer) -> None:
     fill(writer)
     find_contamination(writer, ContaminationSettings())
-    rated = load_ratings(store, [OBJECTIVE])
+    rated = load_ratings(store, [OBJECTIVE], backbone_id="none")
     assert rated.n_contaminated == 2
     assert rated.conversation_ids.tolist() == [conversation_id(single_turn(OTHER, "chosen"))]
     assert np.array_equal(rated.Y_NK, [[0.5]])
@@ -51,10 +51,33 @@ def test_each_array_comes_with_the_keys_of_its_rows(store: Store, writer: Writer
         mine.rate(row, single_turn(OTHER, "chosen"), 3)
         mine.prefer(f"p-{row}", "chosen", row)
     mine.commit(writer)
-    responses, pairs = load_responses(store, "mine"), load_pairs(store)
+    responses, pairs = load_responses(store, "mine", backbone_id="none"), load_pairs(store, backbone_id="none")
     id = conversation_id(single_turn(OTHER, "chosen"))
     assert responses.conversation_ids.tolist() == [id]
     assert sorted(responses.keys.rows()) == [("mine", "r1", id), ("mine", "r2", id)]
     second = pairs.keys(pairs.source_rows == "p-r2")
     assert second.rows() == [("mine", "p-r2", pairs.pair_ids[pairs.source_rows == "p-r2"][0], "train")]
     assert pairs.keys(pairs.usable("test")).columns == second.columns
+
+
+def test_what_the_backbone_rejects_is_left_out_and_counted(store: Store, writer: Writer) -> None:
+    mine = Dataset("mine")
+    for row, prompt in enumerate(("one?", "two?", "three?", "four?")):
+        mine.prefer(f"p{row}", "chosen", "rejected", prompt=prompt)
+        mine.rate(f"r{row}", single_turn(prompt, "chosen"), row)
+    lost = [
+        ("conversation", conversation_id(single_turn("one?", "chosen"))),
+        ("conversation", conversation_id(single_turn("two?", "rejected"))),
+        ("prompt", prompt_id(single_turn("three?", "chosen"))),
+    ]
+    cells = {"dataset": "backbone/b", "reason": "not_finite", "detail": "", "raw": ""}
+    mine.rejects += [cells | {"scope": kind, "source_row": id} for kind, id in lost]
+    mine.commit(writer)
+
+    rated, pairs = load_ratings(store, [OBJECTIVE], backbone_id="b"), load_pairs(store, backbone_id="b")
+    assert (len(rated.conversation_ids), rated.n_rejected) == (3, 1)
+    assert lost[0][1] not in rated.conversation_ids
+    assert (pairs.prompt_ids.tolist(), pairs.n_rejected) == ([prompt_id(single_turn("four?", ""))], 3)
+    responses = load_responses(store, "mine", backbone_id="b")
+    assert len(responses.conversation_ids) == len(responses.keys) == 3
+    assert load_pairs(store, backbone_id="another").n_rejected == 0

@@ -120,7 +120,9 @@ def test_lineage_leads_from_vectors_to_native_files(full: Store) -> None:
         """,
     ).rows
     assert stages == [
+        ("canary", "backbone"),
         ("coverage", "backbone"),
+        ("coverage", "canary"),
         ("coverage", "embed"),
         ("coverage", "ingest"),
         ("embed", "backbone"),

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from features.catalog import query
@@ -16,8 +17,9 @@ from features.ingest.dataset import DatasetFiles, ingest_dataset, rules_of
 from features.ingest.normalise import Rules
 from features.lineage.forget import LeftVector, forget, left_vectors, replace_shards
 from features.lineage.impact import Key, impact
+from features.shards import Name, put_vectors
 from features.sources import complete_options, find_source
-from features.store import Writer
+from features.store import Made, Recipe, Writer
 from tests.features import tiny
 
 SECRET = "Where does Ada live?"
@@ -177,6 +179,36 @@ def test_vectors_that_are_left_are_named(home: Home, tmp_path: Path) -> None:
     n_snapshots = home.store.head().number
     assert embed_missing(home.writer, backbone, EmbedSettings()).n_shards == 0
     assert home.store.head().number == n_snapshots + 1, "that all have their vectors is said anew"
+
+
+def test_a_rejected_text_is_forgotten_as_well(home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is recorded of it says what the text was; a part of a shard that holds a vector of it goes."""
+    monkeypatch.setattr("features.embedding.vectors.unusable", lambda vectors, _: ["not_finite"] * len(vectors))
+    backbone = BackboneSettings(str(tiny.write_backbone(tmp_path / "backbone")))
+    embed_missing(home.writer, backbone, EmbedSettings())
+    (slot,) = (slot for slot in home.store.head().artifacts if slot.startswith("rejected/"))
+    ((conversation,),) = query(
+        home.store, "SELECT source_row FROM rejects WHERE scope = 'conversation' AND contains(raw, 'In a house.')"
+    ).rows
+    names: list[Name] = [("conversation", conversation)]
+    part = Made({"part": put_vectors(home.store, names, [np.ones(4, np.float32)])})
+    unfinished = f"unfinished/{slot.split('/')[1]}/some/000000"
+    home.writer.commit(Recipe(unfinished, "unfinished", 1, {}, {}), part)
+    ((n_rejects,),) = query(home.store, "SELECT count(*) FROM rejects").rows
+    row = home.row("helpsteer", 1)
+    home.forget(row)
+    home.ingest()
+    assert "In a house." in home.text()
+    left = left_vectors(home.store, Key("row", row))
+    assert {(of.slot, of.id, of.rejected) for of in left} == {
+        (slot, conversation, True),
+        (unfinished, conversation, False),
+    }
+    replace_shards(home.writer, left)
+    assert "In a house." not in home.text()
+    assert query(home.store, "SELECT count(*) FROM rejects").rows == [(n_rejects - 1,)]
+    assert unfinished not in home.store.head().artifacts
+    assert left_vectors(home.store, Key("row", row)) == []
 
 
 def test_only_rows_and_prompts_can_be_forgotten(home: Home) -> None:

@@ -17,10 +17,12 @@ from armorm.stages.decorrelate import decorrelate
 from armorm.stages.evaluate import evaluate
 from armorm.stages.gate import train_gate
 from armorm.stages.regress import regress
+from features import rejected
 from features.contamination import ContaminationSettings, find_contamination
 from features.conversation import SplitFractions, conversation_id, single_turn
 from features.embedding.embed import EmbedSettings, embed_missing
 from features.embedding.fingerprint import BackboneSettings
+from features.embedding.vectors import Reject
 from features.errors import InputError, NotInStore
 from features.ingest.dataset import DatasetFiles, ingest_dataset
 from features.ingest.native import read_rows, source_row_id
@@ -30,6 +32,7 @@ from features.lineage.relations import relations
 from features.lineage.trace import needed, trace
 from features.quality import check_quality
 from features.sample import write_sample
+from features.shards import Name
 from features.sources import complete_options, find_source
 from features.store import Made, Store, Writer
 from tests.features import tiny
@@ -158,7 +161,7 @@ def agreement(store: Store, every: int) -> None:
     by_row, asked = impacts(store, every)
     assert by_row == {(node, dataset, row) for node, dataset, row in by_artifact if row in asked}
     assert {node for node, _, _ in by_artifact} == {
-        node.number for node in read_graph(store).nodes.values() if node.stage not in ("backbone", "coverage")
+        node.number for node in read_graph(store).nodes.values() if node.stage not in ("backbone", "canary", "coverage")
     }
 
 
@@ -217,6 +220,50 @@ def test_a_row_that_nothing_was_trained_on_is_told_from_one_that_something_was(h
     )
     assert left_out["contamination"] == {"contamination left out"}
     assert not {"regress", "model"} & set(left_out)
+
+
+def test_what_a_backbone_rejects_was_not_trained_on(history: tuple[Store, str, str], tmp_path: Path) -> None:
+    """Neither a model nor what is recomputed from its inputs holds such a row, and both still agree."""
+    shutil.copytree(history[0].place, tmp_path / "store")
+    store = Store(tmp_path / "store")
+    (backbone_id,) = store.head().within("backbone")
+    before = {check.name: check.found for check in trace(store, history[2], n_rows=0).checks}
+    traced_rows = [row for row in trace(store, history[2]).rows.records if row["trained_on"]]
+    rated = next(row for row in traced_rows if row["usage"] == "train" and row["dataset"] == "beavertails-30k")
+    reference = next(row for row in traced_rows if row["usage"] == "reference")
+    pairs = [row for row in traced_rows if row["pair_id"] and row["dataset"] == "hh-rlhf"]
+    with relations(store, read_graph(store).nodes.values()) as connection:
+        sql = "SELECT min(prompt_id) FROM items WHERE pair_id = ?"
+        ((prompt,),) = connection.execute(sql, [pairs[1]["pair_id"]]).fetchall()
+    lost: list[Name] = [
+        ("conversation", rated["conversation_id"]),
+        ("conversation", reference["conversation_id"]),
+        ("conversation", pairs[0]["other_id"]),
+        ("prompt", prompt),
+    ]
+    rejects = [Reject(kind, id, "not_finite", "") for kind, id in lost]
+    with store.writing("test") as writer:
+        recipe = rejected.recipe_of(backbone_id, 1, {"vector_type": "float32"}, store.head().ids_within("ingest"))
+        writer.commit_all(
+            [rejected.change_of(store, recipe, rejects, dict.fromkeys(lost, ()), backbone_id=backbone_id)]
+        )
+        regress(writer, backbone_id, RegressionConfig(alphas=(1.0, 10.0)))
+        decorrelate(writer, backbone_id, DecorrelationConfig())
+        train_gate(writer, backbone_id, GATE)
+        model = model_stage.assemble(writer, backbone_id).artifact.artifact_id
+        evaluate(writer, backbone_id, EvaluationConfig(n_resamples=10))
+    found = trace(store, model)
+    assert {check.name: check.agrees for check in found.checks} == dict.fromkeys(before, True)
+    assert all(check.found.n_rows < before[check.name].n_rows for check in found.checks)
+    ids = {id for _, id in lost}
+    of_pairs = [row for row in found.rows.records if row["pair_id"]]
+    assert not ids & {row["conversation_id"] for row in found.rows.records}
+    assert not ids & {row["other_id"] for row in of_pairs}
+    assert not {pairs[0]["pair_id"], pairs[1]["pair_id"]} & {row["pair_id"] for row in of_pairs}
+    sights = impact(store, rated["conversation_id"]).sights
+    assert "embed rejected" in {way for sight in sights if sight.node.stage == "rejected" for way in sight.ways}
+    assert model not in [sight.node.artifact_id for sight in sights]
+    agreement(store, every=40)
 
 
 def test_a_conversation_a_prompt_and_a_pair_lead_to_their_rows(history: tuple[Store, str, str]) -> None:

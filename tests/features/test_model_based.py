@@ -8,12 +8,13 @@ import hashlib
 import json
 import shutil
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from tempfile import mkdtemp
+from types import SimpleNamespace
 from typing import Any, ClassVar, get_args
 
 import numpy as np
@@ -29,8 +30,10 @@ from features.catalog import connect
 from features.conversation import SplitFractions, conversation_id, prompt_id
 from features.embedding import backbone, embed
 from features.embedding.fingerprint import BackboneSettings
+from features.embedding.plan import TokenSequence, Wanted
+from features.embedding.vectors import Pass, Texts
 from features.ingest.dataset import DatasetFiles, forget_unconfigured, ingest_dataset
-from features.shards import Feature, FeatureReader, shards_of
+from features.shards import FeatureReader, shards_of
 from features.sources import complete_options, find_source
 from features.store import Snapshot, Store, Writer
 from features.store.gc import RetentionSettings, collect
@@ -67,9 +70,14 @@ def vector(id: str) -> npt.NDArray[np.float32]:
     return np.frombuffer(hashlib.sha256(id.encode()).digest(), np.uint8).astype(np.float32) + 1
 
 
-def fake_features(_: Any, conversations: Any, wanted: Any, wanted_prompts: Any, *, token_budget: int) -> list[Feature]:
+def fake_texts(_: Any, conversations: Any, wanted: Any, wanted_prompts: Any) -> Texts:
     found = [("conversation", id) for id in sorted(wanted)] + [("prompt", id) for id in sorted(wanted_prompts)]
-    return [Feature(kind, id, 3, False, vector(id)) for kind, id in found]  # type: ignore[arg-type]
+    return Texts([TokenSequence((0,), (Wanted(kind, id, 0, 3),)) for kind, id in found], [])  # type: ignore[arg-type]
+
+
+def fake_passes(_: Any, sequences: Any, *, token_budget: int, done: Any) -> Iterator[Pass]:
+    for sequence in sequences:
+        yield Pass([(wanted, vector(wanted.id)) for wanted in sequence.wanted], 3, token_budget)
 
 
 @dataclass(frozen=True)
@@ -261,8 +269,10 @@ class StoreMachine(RuleBasedStateMachine):
 
 
 def drive(monkeypatch: pytest.MonkeyPatch, folder: Path, *, n_examples: int, n_steps: int) -> None:
-    monkeypatch.setattr(embed, "embed_conversations", fake_features)
-    monkeypatch.setattr(backbone, "load", lambda *_: None)
+    monkeypatch.setattr(embed, "plan_texts", fake_texts)
+    monkeypatch.setattr(embed, "run_passes", fake_passes)
+    monkeypatch.setattr(embed, "check_canaries", lambda *_, **__: 0.0)
+    monkeypatch.setattr(backbone, "load", lambda _, marks: SimpleNamespace(fingerprint=marks))
     StoreMachine.backbone = tiny.write_backbone(folder / "backbone")
     run_state_machine_as_test(
         StoreMachine,

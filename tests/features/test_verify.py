@@ -12,7 +12,7 @@ from features.embedding.embed import EmbedSettings, embed_missing
 from features.embedding.fingerprint import BackboneSettings
 from features.errors import FeatureStoreError, QueryError, StoreError
 from features.ingest.dataset import DatasetFiles, ingest_dataset
-from features.shards import FeatureReader, shards_of
+from features.shards import FeatureReader, read_vectors, shards_of
 from features.sources import complete_options, find_source
 from features.store import Store, manifests
 from features.store.verify import quarantine, verify
@@ -47,6 +47,8 @@ def use_all(store: Store) -> None:
         ids = [id for (id,) in catalog.execute("SELECT conversation_id FROM conversations").fetchall()]
     for shards in shards_of(store.head()):
         FeatureReader(store, shards.backbone_id).gather("conversation", ids)
+    for canaries in store.head().within("canary").values():
+        read_vectors(store, canaries.objects["vectors"])
 
 
 def flip(content: bytes, rng: random.Random) -> bytes:

@@ -65,7 +65,8 @@ def test_a_whole_run_is_valid_by_the_official_schemas(told: list[Json]) -> None:
 
 
 def test_every_stage_is_told_with_its_code(told: list[Json]) -> None:
-    assert {event["job"]["name"].partition("/")[0] for event in told} == stages().keys()
+    of_trouble = {"rejected", "unfinished"}  # a text without a usable vector, and a shard of more than seconds
+    assert {event["job"]["name"].partition("/")[0] for event in told} - of_trouble == stages().keys() - of_trouble
     root = Path(__file__).parent.parent.parent
     for event in told:
         assert (root / event["job"]["facets"]["sourceCodeLocation"]["path"]).is_file()

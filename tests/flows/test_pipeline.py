@@ -3,6 +3,7 @@
 import json
 import logging
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from armorm.model import RewardModel
 from armorm.stages.compare import compare
 from armorm.stages.report import load_report
 from features.catalog import query
+from features.embedding.plan import Pack
 from features.errors import InputError
 from features.objectives import OBJECTIVES
 from features.sources import SOURCES
@@ -181,3 +183,27 @@ def test_a_dataset_that_is_no_longer_configured_leaves_the_snapshot(config: Path
     names = query(store_of(config), "SELECT dataset FROM datasets").rows
     assert len(names) == len(SOURCES) - 1
     assert ("preference-test-sets",) not in names
+
+
+def test_texts_without_a_usable_vector_are_left_out_and_counted(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from features.embedding import backbone
+
+    original = backbone.forward
+
+    def forward(model: Any, last_layer: Any, pack: Pack) -> Any:
+        states_WD = original(model, last_layer, pack).clone()
+        for row, wanted in enumerate(pack.features):
+            if len(wanted.id) == 32 and wanted.id.endswith("00"):  # no canary
+                states_WD[row] = float("nan")
+        return states_WD
+
+    monkeypatch.setattr(backbone, "forward", forward)
+    lines = {step.name: step.what for step in pipeline(config)}
+    n_rejected = query(store_of(config), "SELECT count(*) FROM rejects WHERE dataset LIKE 'backbone/%'").rows[0][0]
+    assert n_rejected > 0
+    assert "left out" in lines["regress"]
+    assert "pairs left out" in lines["evaluate"]
+    left = "SELECT count(*) FROM preferences ANTI JOIN pair_scores USING (pair_id)"
+    lost = f"{left} WHERE chosen_id LIKE '%00' OR rejected_id LIKE '%00' OR prompt_id LIKE '%00'"
+    assert query(store_of(config), left).rows == query(store_of(config), lost).rows
+    assert [step for step in pipeline(config) if step.reason] == []

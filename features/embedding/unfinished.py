@@ -1,0 +1,60 @@
+"""What is known of a shard before it is finished, so that a killed run loses seconds and not the whole shard.
+
+Where a shard ends follows from the texts alone, never from the clock: else a run that was killed would cut other
+shards than one that was not. What the clock decides is when the vectors of the shard at work are put aside, as parts in
+slots of their own below `unfinished/`. The commit of the shard takes its parts out again, so none is left in the end.
+"""
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+from features.embedding.plan import Wanted
+from features.shards import Name, Vector, put_vectors, read_vectors
+from features.store import Artifact, Made, Recipe, Writer
+
+SLOT: Final = "unfinished"
+STAGE_VERSION: Final = 1
+
+
+class Unfinished:
+    """The vectors of one shard so far: those that are put aside, and those that are not yet."""
+
+    def __init__(self, writer: Writer, slot: str, inputs: Mapping[str, str], every_s: float) -> None:
+        """Takes up what an earlier run has left.
+
+        Args:
+            writer: commits the parts.
+            slot: below which they stand; it names the backbone and the texts.
+            inputs: what the shard is made of.
+            every_s: how long vectors are in memory alone, at most.
+        """
+        self._writer, self._slot, self._inputs, self._every_s = writer, slot, inputs, every_s
+        self._new: list[tuple[Wanted, Vector]] = []
+        self._saved_at = time.monotonic()
+        self.done: dict[Name, Vector] = {}
+        """What earlier runs have put aside, in float32: finishing rounds it as if it had just been computed."""
+        for part in self._parts().values():
+            self.done |= read_vectors(writer.store, part.objects["part"])
+
+    @property
+    def slots(self) -> list[str]:
+        """Of the parts: what a commit of the shard is to take out."""
+        return [f"{self._slot}/{name}" for name in self._parts()]
+
+    def add(self, vectors: Sequence[tuple[Wanted, Vector]]) -> None:
+        """Takes the vectors of a forward pass, and puts aside what has come since the last time if that is long ago."""
+        self._new += vectors
+        if self._new and time.monotonic() - self._saved_at >= self._every_s:
+            self._save()
+
+    def _save(self) -> None:
+        names: list[Name] = [(of.kind, of.id) for of, _ in self._new]
+        ref = put_vectors(self._writer.store, names, [vector for _, vector in self._new])
+        recipe = Recipe(f"{self._slot}/{len(self._parts()):06d}", SLOT, STAGE_VERSION, {}, self._inputs)
+        line = f"{len(self._new)} vectors of a shard that is not finished"
+        self._writer.commit(recipe, Made({"part": ref}, {"line": line}))
+        self._new, self._saved_at = [], time.monotonic()
+
+    def _parts(self) -> dict[str, Artifact]:
+        return self._writer.store.head().within(self._slot)

@@ -1,0 +1,185 @@
+"""From conversations to vectors: render, plan, forward, judge. Nothing here knows a store.
+
+What cannot be embedded is a value, a `Reject`, and not an exception: one text never costs the others their vectors.
+"""
+
+import gc
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence, Set
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from features.embedding.plan import TokenSequence, Wanted, plan_sequences
+from features.errors import OutOfMemory
+from features.shards import Feature, Kind, Name, Vector, VectorType, unusable
+
+if TYPE_CHECKING:
+    from features.conversation import Conversation
+    from features.embedding.backbone import Backbone
+    from features.embedding.plan import Batch, Pack
+
+
+@dataclass(frozen=True, slots=True)
+class Reject:
+    """A text that this backbone gives no vector for."""
+
+    kind: Kind
+    id: str
+    reason: str
+    """A stable code: `not_rendered`, `not_finite`, `zero` or `float16_overflow`."""
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Texts:
+    """What is to be forwarded of some conversations, and what cannot be."""
+
+    sequences: list[TokenSequence]
+    rejects: list[Reject]
+
+
+@dataclass(frozen=True, slots=True)
+class Pass:
+    """What one forward pass has given."""
+
+    vectors: list[tuple[Wanted, Vector]]
+    n_forwarded: int
+    """Tokens that were computed: shared beginnings once, padding included."""
+    token_budget: int
+    """That memory sufficed for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Embedded:
+    """The vectors of some conversations."""
+
+    features: list[Feature]
+    rejects: list[Reject]
+
+
+def embed_conversations(
+    backbone: "Backbone",
+    conversations: "Sequence[Conversation]",
+    wanted_conversations: Set[str],
+    wanted_prompts: Set[str],
+    *,
+    token_budget: int,
+    vector_type: VectorType = "float32",
+) -> Embedded:
+    """The wanted features of some conversations, all at once."""
+    texts = plan_texts(backbone, conversations, wanted_conversations, wanted_prompts)
+    passes = run_passes(backbone, texts.sequences, token_budget=token_budget)
+    judged = judge([pair for one in passes for pair in one.vectors], vector_type)
+    return Embedded(judged.features, texts.rejects + judged.rejects)
+
+
+def plan_texts(
+    backbone: "Backbone",
+    conversations: "Sequence[Conversation]",
+    wanted_conversations: Set[str],
+    wanted_prompts: Set[str],
+) -> Texts:
+    """Renders conversations and says what to forward; every wanted text is either in there or among the rejects."""
+    from features.conversation import conversation_id, prompt_id
+    from features.embedding.render import render
+
+    rendering = render(backbone.tokenizer, conversations)
+    sequences = plan_sequences(
+        rendering.rendered,
+        conversations=wanted_conversations,
+        prompts=wanted_prompts,
+        max_tokens=backbone.fingerprint.max_tokens,
+    )
+    planned = {(wanted.kind, wanted.id) for sequence in sequences for wanted in sequence.wanted}
+    rejects: dict[Name, Reject] = {}
+    for messages in conversations:
+        id, prompt = conversation_id(messages), prompt_id(messages)
+        why = rendering.refused.get(id, "")
+        why_prompt = rendering.without_prompt.get(prompt, why)
+        if id in wanted_conversations and ("conversation", id) not in planned:
+            rejects["conversation", id] = Reject("conversation", id, "not_rendered", why)
+        if prompt in wanted_prompts and ("prompt", prompt) not in planned:
+            rejects["prompt", prompt] = Reject("prompt", prompt, "not_rendered", why_prompt)
+    return Texts(sequences, list(rejects.values()))
+
+
+def run_passes(
+    backbone: "Backbone",
+    sequences: Sequence[TokenSequence],
+    *,
+    token_budget: int,
+    done: Mapping[Name, Vector] | None = None,
+) -> Iterator[Pass]:
+    """Forwards sequences; where memory does not suffice, from there on in passes of half the tokens.
+
+    Args:
+        backbone: what gives the vectors.
+        sequences: what is to be forwarded.
+        token_budget: tokens of a pass, to begin with.
+        done: vectors that there are already. All passes are planned as if there were none, and those that give
+            nothing new are left out: a vector's last bits depend on what is computed beside it.
+
+    Raises:
+        OutOfMemory: one sequence alone is too much.
+    """
+    holder = {wanted: sequence for sequence in sequences for wanted in sequence.wanted}
+    waiting = deque(backbone.plan(sequences, token_budget=token_budget))
+    while waiting:
+        planned = waiting.popleft()
+        if done and all((wanted.kind, wanted.id) in done for wanted in planned.features):
+            continue
+        vectors = _run(backbone, planned)
+        if vectors is not None:
+            yield Pass(vectors, planned.n_tokens, token_budget)
+            continue
+        if len({holder[wanted] for wanted in planned.features}) == 1:
+            raise OutOfMemory(planned.n_tokens)
+        token_budget = max(1, min(token_budget, planned.n_tokens) // 2)
+        left = dict.fromkeys(holder[wanted] for one in (planned, *waiting) for wanted in one.features)
+        waiting = deque(backbone.plan(list(left), token_budget=token_budget))
+
+
+def judge(vectors: Sequence[tuple[Wanted, Vector]], vector_type: VectorType) -> Embedded:
+    """Tells vectors that can be kept from those that cannot."""
+    reasons = unusable([vector for _, vector in vectors], vector_type)
+    features, rejects = [], []
+    for (of, vector), reason in zip(vectors, reasons, strict=True):
+        if reason:
+            rejects.append(Reject(of.kind, of.id, reason, WHY[reason]))
+        else:
+            features.append(Feature(of.kind, of.id, of.n_tokens, of.truncated, vector))
+    return Embedded(features, rejects)
+
+
+WHY: Final = {
+    "not_finite": "got NaN or infinity in its vector; expected finite numbers; run the backbone in float32",
+    "zero": "got a vector of zeros; expected a direction; run the backbone in float32",
+    "float16_overflow": (
+        'got a number past 65504 in its vector; expected what float16 holds; set vector_type = "float32" in [embed]'
+    ),
+}
+"""Reason to what it means and what to do."""
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether there was too little memory: torch says so by class on a GPU, and on a CPU in words alone."""
+    import torch
+
+    in_words = ("not enough memory", "can't allocate memory", "cannot allocate memory", "out of memory")
+    said = isinstance(error, RuntimeError) and any(words in str(error).lower() for words in in_words)
+    return said or isinstance(error, MemoryError | torch.OutOfMemoryError)
+
+
+def _run(backbone: "Backbone", planned: "Pack | Batch") -> list[tuple[Wanted, Vector]] | None:
+    """None where memory did not suffice; what the attempt has taken is given back."""
+    import torch
+
+    try:
+        return backbone.run(planned)
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+    gc.collect()  # after the exception is gone, whose frames hold tensors
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    return None
