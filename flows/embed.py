@@ -28,7 +28,10 @@ def embed_all(writer: Writer, backbone: BackboneSettings, settings: EmbedSetting
     logger = get_run_logger()
     logger.info(step.line)
     if result.n_truncated:
-        logger.warning(f"embed: {result.n_truncated} texts, longer than the backbone allows, lost their beginning")
+        lost = "their oldest exchanges" if backbone.over_long == "drop_turns" else "their first tokens"
+        logger.warning(
+            f"embed: {result.n_truncated} texts, longer than max_tokens, lost {lost}; see features.truncated"
+        )
     if result.rejected:
         counted = ", ".join(f"{reason} ({n})" for reason, n in sorted(result.rejected.items()))
         logger.warning(
