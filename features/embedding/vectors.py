@@ -44,6 +44,8 @@ class Pass:
     """What one forward pass has given."""
 
     vectors: list[tuple[Wanted, Vector]]
+    n_tokens: int
+    """Of its texts, each counted whole."""
     n_forwarded: int
     """Tokens that were computed: shared beginnings once, padding included."""
     token_budget: int
@@ -173,10 +175,11 @@ def run_passes(
         if done and all((wanted.kind, wanted.id) in done for wanted in planned.features):
             continue
         vectors = _run(backbone, planned)
+        own = {holder[wanted] for wanted in planned.features}
         if vectors is not None:
-            yield Pass(vectors, planned.n_tokens, token_budget)
+            yield Pass(vectors, sum(len(one.token_ids) for one in own), planned.n_tokens, token_budget)
             continue
-        if len({holder[wanted] for wanted in planned.features}) == 1:
+        if len(own) == 1:
             raise OutOfMemory(planned.n_tokens)
         token_budget = max(1, min(token_budget, planned.n_tokens) // 2)
         left = dict.fromkeys(holder[wanted] for one in (planned, *waiting) for wanted in one.features)
