@@ -140,7 +140,7 @@ def _backbone(settings: BackboneSettings) -> tuple[Verdict, str]:
     folder = local_folder(settings)
     if folder is None:
         return "ok", f"{settings.path} is fetched from the Hub at the first run"
-    chat_template(folder, settings.path)
+    chat_template(folder, settings)
     if not (size := _weights_bytes(folder)):
         return "failed", f"got no *.safetensors in {folder}; expected some; convert it with save_pretrained()"
     return "ok", f"{folder}: {size / 1e6:,.0f} MB of weights, with a chat template"

@@ -4,7 +4,8 @@ import csv
 import json
 import logging
 import sys
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Protocol
 
@@ -25,6 +26,7 @@ from rich.table import Table
 
 from armorm.errors import ArmormError
 from armorm.report import Cell, Report, jsonable, shown
+from features.embedding.embed import Progress as Embedding
 from features.errors import FeatureStoreError
 from flows.settings import ConfigError
 from flows.steps import Step
@@ -64,6 +66,21 @@ def progress(label: str, *, of_bytes: bool = False) -> Iterator[OnProgress]:
             bar.update(task, completed=done, total=total, note=note)
 
         yield on_progress
+
+
+def of_tokens(on_progress: OnProgress) -> Callable[[Embedding], None]:
+    """An embedding on a bar of tokens, by which the time that is left is told; beside it the texts and the speed."""
+    began: list[tuple[float, int]] = []
+
+    def show(done: Embedding) -> None:
+        now = time.monotonic()
+        if not began:  # what an earlier run has done is no speed
+            began.append((now, done.tokens))
+        elapsed_s, n_tokens = now - began[0][0], done.tokens - began[0][1]
+        speed = f", {n_tokens / elapsed_s:,.0f} tokens/s" if n_tokens and elapsed_s else ""
+        on_progress(done.tokens, done.total_tokens, f"tokens, {done.texts:,} of {done.total_texts:,} texts{speed}")
+
+    return show
 
 
 def print_report(report: Report) -> None:

@@ -8,7 +8,7 @@ from prefect.cache_policies import NO_CACHE
 from features.embedding.embed import EmbedSettings, embed_missing
 from features.embedding.fingerprint import BackboneSettings
 from features.store import Writer
-from flows.console import progress
+from flows.console import of_tokens, progress
 from flows.observers import writing
 from flows.quality import quality
 from flows.settings import Settings, load_settings
@@ -18,18 +18,26 @@ from flows.steps import Step
 @task(task_run_name="embed", cache_policy=NO_CACHE)
 def embed_all(writer: Writer, backbone: BackboneSettings, settings: EmbedSettings) -> Step:
     """What the newest snapshot holds and the backbone has not seen."""
-    with progress("embedding conversations") as on_progress:
-        result = embed_missing(writer, backbone, settings, on_progress=on_progress)
+    with progress("embedding") as on_progress:
+        result = embed_missing(writer, backbone, settings, on_progress=of_tokens(on_progress))
     step = Step(
         "embed",
         "content without a vector of this backbone" if result.n_shards or result.rejected else None,
         f"{result.n_conversations} conversations and {result.n_prompts} prompts embedded, "
-        f"{result.n_present} vectors were there; backbone {result.backbone_id[:12]}",
+        f"{result.n_present} were done; backbone {result.backbone_id[:12]}",
     )
     logger = get_run_logger()
     logger.info(step.line)
+    if result.n_tokens:
+        logger.info(
+            f"embed: {result.n_forwarded:,} tokens forwarded for {result.n_tokens:,} of the texts; canaries at most "
+            f"{result.canary_distance:.1e} from the first run's"
+        )
     if result.n_truncated:
-        logger.warning(f"embed: {result.n_truncated} texts, longer than the backbone allows, lost their beginning")
+        lost = "their oldest exchanges" if backbone.over_long == "drop_turns" else "their first tokens"
+        logger.warning(
+            f"embed: {result.n_truncated} texts, longer than max_tokens, lost {lost}; see features.truncated"
+        )
     if result.rejected:
         counted = ", ".join(f"{reason} ({n})" for reason, n in sorted(result.rejected.items()))
         logger.warning(

@@ -214,8 +214,12 @@ class Settings(BaseSettings):
 
     def local_backbone(self) -> BackboneSettings:
         """The backbone; a folder that exists below the file's own is taken before a Hub id."""
-        local = self.root / self.backbone.path
-        return replace(self.backbone, path=str(local)) if local.is_dir() else self.backbone
+        local, template = self.root / self.backbone.path, self.backbone.chat_template
+        return replace(
+            self.backbone,
+            path=str(local) if local.is_dir() else self.backbone.path,
+            chat_template=template and str(self.root / template),
+        )
 
 
 def load_settings(path: Path) -> Settings:

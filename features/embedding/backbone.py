@@ -10,7 +10,7 @@ from safetensors import SafetensorError
 from transformers import AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils.logging import disable_progress_bar
 
-from features.embedding.fingerprint import BackboneSettings, Fingerprint
+from features.embedding.fingerprint import BackboneSettings, Fingerprint, chat_template
 from features.embedding.packed import ATTENTION, LastLayer, forward
 from features.embedding.plan import Batch, Pack, TokenSequence, Wanted, plan_batches, plan_packs
 from features.errors import BackboneError
@@ -91,6 +91,8 @@ def load(settings: BackboneSettings, fingerprint: Fingerprint) -> Backbone:
             fingerprint.folder, dtype=getattr(torch, settings.dtype), use_safetensors=True
         )
         tokenizer = AutoTokenizer.from_pretrained(fingerprint.folder)
+        if settings.chat_template:
+            tokenizer.chat_template = chat_template(fingerprint.folder, settings)
         model.to(settings.device)
     except (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError) as error:
         first_line = str(error).strip().splitlines()[0]

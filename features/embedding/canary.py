@@ -138,7 +138,8 @@ def _rendered(backbone: "Backbone") -> list[Rendered]:
     from features.embedding.render import render
 
     plain = [tuple(turn for turn in messages if turn[0] != "system") for messages in CANARIES]
-    whole, without = render(backbone.tokenizer, CANARIES), render(backbone.tokenizer, plain)
+    system = backbone.fingerprint.system
+    whole, without = (render(backbone.tokenizer, of, system=system) for of in (CANARIES, plain))
     by_id = {one.conversation_id: one for rendering in (without, whole) for one in rendering.rendered}
     found = []
     for messages, shorter in zip(CANARIES, plain, strict=True):

@@ -22,7 +22,7 @@ from features.embedding.canary import check_canaries
 from features.embedding.fingerprint import BackboneSettings, Dtype, Fingerprint, fingerprint
 from features.embedding.unfinished import SLOT as UNFINISHED
 from features.embedding.unfinished import Unfinished
-from features.embedding.vectors import Embedded, judge, plan_texts, run_passes
+from features.embedding.vectors import Embedded, Texts, judge, plan_texts, run_passes
 from features.records import encode_record
 from features.shards import SLOT, Feature, Name, Vector, VectorType, slot_of, write_shard
 from features.store import Made, Recipe, Snapshot, Store, Writer, content_id
@@ -75,17 +75,31 @@ class EmbedResult:
     n_conversations: int = 0
     n_prompts: int = 0
     n_tokens: int = 0
-    """Forwarded, without padding."""
+    """Of the texts that were forwarded, each counted whole, a prompt as the beginning of its conversation."""
+    n_forwarded: int = 0
+    """That went through the backbone: beginnings that texts share once, padding included where there is any."""
     n_truncated: int = 0
     n_shards: int = 0
     n_present: int = 0
-    """Features that were there already."""
+    """Texts that were done already: they have a vector, or were rejected."""
     rejected: Mapping[str, int] = field(default_factory=dict)
     """Reason to texts that were given no vector."""
     token_budget: int = 0
     """Of a forward pass in the end: less than was set where memory did not suffice. 0 where nothing was forwarded."""
     canary_distance: float = 0.0
     """How far the furthest canary lies from its first vector, as a share of its length."""
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far an embedding run has come."""
+
+    texts: int
+    total_texts: int
+    tokens: int
+    """Of those texts, as they are to be forwarded one by one."""
+    total_tokens: int
+    """As far as it can be told: what was not tokenised yet is taken to have as many tokens a character."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +119,7 @@ def embed_missing(
     backbone_settings: BackboneSettings,
     settings: EmbedSettings,
     *,
-    on_progress: Callable[[int, int], None] = lambda done, total: None,
+    on_progress: Callable[[Progress], None] = lambda progress: None,
 ) -> EmbedResult:
     """Embeds what the newest snapshot holds and this backbone has not seen.
 
@@ -113,7 +127,7 @@ def embed_missing(
         writer: the store's writer; every full shard is a commit.
         backbone_settings: the backbone; it is loaded only when something is missing.
         settings: sizes of batches and shards, and how vectors are kept.
-        on_progress: called with conversations done and conversations in all.
+        on_progress: called when a shard is planned and after every forward pass.
 
     Raises:
         BackboneError: it cannot be loaded, or gives nothing usable for plain short texts.
@@ -131,7 +145,8 @@ def embed_missing(
         missing = find_missing(catalog, marks.backbone_id, vector_type)
         result = EmbedResult(marks.backbone_id, n_present=missing.n_present)
         if missing or not _has_canaries(writer.store.head(), marks.backbone_id):
-            result = _embed(writer, catalog, marks, backbone_artifact, backbone_settings, settings, result, on_progress)
+            meter = _Meter(missing.conversations + missing.prompts, _n_chars(catalog), on_progress)
+            result = _embed(writer, catalog, marks, backbone_artifact, backbone_settings, settings, result, meter)
     _commit_coverage(writer, marks.backbone_id)
     return result
 
@@ -144,13 +159,12 @@ def _embed(
     backbone_settings: BackboneSettings,
     settings: EmbedSettings,
     result: EmbedResult,
-    on_progress: Callable[[int, int], None],
+    meter: "_Meter",
 ) -> EmbedResult:
     from features.embedding.backbone import load  # torch and transformers, seconds to import
 
     backbone = load(backbone_settings, marks)
     inputs = {"backbone": backbone_artifact} | writer.store.head().ids_within("ingest")
-    done, total = 0, _count(catalog)
     before: Set[str] = frozenset()
     moved = check_canaries(writer, backbone, backbone_artifact, token_budget=settings.token_budget)
     result = replace(result, token_budget=settings.token_budget, canary_distance=moved)
@@ -160,11 +174,9 @@ def _embed(
         # in order of prompts, so that only the last one may go on in the next chunk
         chunk = Chunk(works, frozenset(prompts - before))
         before = prompts
-        embedded, result = _embed_chunk(writer, backbone, chunk, inputs, settings, result, started)
+        embedded, result = _embed_chunk(writer, backbone, chunk, inputs, settings, result, meter, started)
         result = _added(result, embedded)
         started = time.monotonic()
-        done += len(works)
-        on_progress(done, total)
     return result
 
 
@@ -175,6 +187,7 @@ def _embed_chunk(
     inputs: Mapping[str, str],
     settings: EmbedSettings,
     result: EmbedResult,
+    meter: "_Meter",
     started: float,
 ) -> tuple[Embedded, EmbedResult]:
     """Makes and commits the shard of a chunk, with what has come of it before the run that began it was stopped."""
@@ -184,10 +197,17 @@ def _embed_chunk(
     slot = f"{UNFINISHED}/{marks.backbone_id}/{chunk.id(settings.token_budget)}"
     unfinished = Unfinished(writer, slot, inputs, settings.save_every_s)
     vectors = {name: vector for name, vector in unfinished.done.items() if name in of}
+    meter.plan(chunk, texts, vectors.keys())
     for one in run_passes(backbone, texts.sequences, token_budget=result.token_budget, done=unfinished.done):
         vectors |= {(wanted.kind, wanted.id): vector for wanted, vector in one.vectors}
-        result = replace(result, token_budget=one.token_budget)
+        result = replace(
+            result,
+            n_tokens=result.n_tokens + one.n_tokens,
+            n_forwarded=result.n_forwarded + one.n_forwarded,
+            token_budget=one.token_budget,
+        )
         unfinished.add(one.vectors)
+        meter.add(len(one.vectors), one.n_tokens)
     vector_type = settings.vector_type_of(marks.record["dtype"])
     judged = judge([(of[name], vector) for name, vector in vectors.items()], vector_type)
     embedded = Embedded(judged.features, texts.rejects + judged.rejects)
@@ -319,12 +339,34 @@ class Chunk:
         return found | {("prompt", work.prompt_id): work.messages[:-1] for work in self.works}
 
 
+class _Meter:
+    """Adds up what is done and what is planned, and reports it."""
+
+    def __init__(self, total_texts: int, total_chars: int, report: Callable[[Progress], None]) -> None:
+        self._total_texts, self._total_chars, self._report = total_texts, total_chars, report
+        self._texts = self._tokens = self._planned_tokens = self._planned_chars = 0
+
+    def plan(self, chunk: Chunk, texts: Texts, known: Set[Name]) -> None:
+        """A shard is to be made; some of its vectors may be known, and some of its texts are rejected at once."""
+        self._planned_tokens += sum(len(one.token_ids) for one in texts.sequences)
+        self._planned_chars += sum(len(content) for work in chunk.works for _, content in work.messages)
+        done = [one for one in texts.sequences if all((of.kind, of.id) in known for of in one.wanted)]
+        self.add(len(known) + len(texts.rejects), sum(len(one.token_ids) for one in done))
+
+    def add(self, n_texts: int, n_tokens: int) -> None:
+        """They are done."""
+        self._texts, self._tokens = self._texts + n_texts, self._tokens + n_tokens
+        share = self._planned_chars / self._total_chars
+        total = round(self._planned_tokens / share) if 0 < share < 1 else self._planned_tokens
+        self._report(Progress(self._texts, self._total_texts, self._tokens, total))
+
+
 def _number(catalog: Catalog, sql: str) -> int:
     return int(catalog.execute(sql).fetchall()[0][0])
 
 
-def _count(catalog: Catalog) -> int:
-    return _number(catalog, f"SELECT count(*) {_TO_EMBED}")
+def _n_chars(catalog: Catalog) -> int:
+    return _number(catalog, f"SELECT coalesce(sum(n_chars), 0) {_TO_EMBED}")
 
 
 def _chunks(catalog: Catalog, size: int) -> Iterator[list[_Work]]:
@@ -411,7 +453,6 @@ def _added(result: EmbedResult, embedded: Embedded) -> EmbedResult:
         result,
         n_conversations=result.n_conversations + len(conversations),
         n_prompts=result.n_prompts + len(embedded.features) - len(conversations),
-        n_tokens=result.n_tokens + sum(feature.n_tokens for feature in conversations),
         n_truncated=result.n_truncated + sum(feature.truncated for feature in embedded.features),
         n_shards=result.n_shards + bool(embedded.features),
         rejected=Counter(result.rejected) + Counter(reasons),

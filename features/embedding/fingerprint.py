@@ -17,6 +17,12 @@ from features.store.storage import file_sha256
 
 Dtype = Literal["float32", "bfloat16", "float16"]
 
+SystemTurns = Literal["template", "first_user"]
+"""Where a system turn goes: into the template, or to the head of the first user turn."""
+
+OverLong = Literal["cut_left", "drop_turns", "refuse"]
+"""What becomes of a text longer than `max_tokens`: it loses its first tokens or its oldest exchanges, or is refused."""
+
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.json", "merges.txt")
 
 HUB_FILES = ("*.safetensors", "*.json", "*.jinja", "*.model", "merges.txt")
@@ -34,6 +40,12 @@ class BackboneSettings:
     dtype: Dtype = "float32"
     max_tokens: int | None = None
     """Longest conversation; by default what the backbone's configuration allows."""
+    over_long: OverLong = "cut_left"
+    """What becomes of longer ones."""
+    chat_template: str | None = None
+    """A Jinja file, in place of the template that comes with the backbone, or where none does."""
+    system: SystemTurns = "template"
+    """Where system turns go; a conversation that the template refuses is rejected by name."""
     device: str = "cpu"
 
 
@@ -55,6 +67,18 @@ class Fingerprint:
         """Longest conversation that is embedded whole."""
         return int(self.record["max_tokens"])
 
+    @property
+    def over_long(self) -> OverLong:
+        """What becomes of longer ones."""
+        over_long: OverLong = self.record.get("over_long", "cut_left")
+        return over_long
+
+    @property
+    def system(self) -> SystemTurns:
+        """Where system turns go."""
+        system: SystemTurns = self.record.get("system", "template")
+        return system
+
 
 def fingerprint(settings: BackboneSettings) -> Fingerprint:
     """Finds the backbone's folder and hashes what a vector depends on.
@@ -73,13 +97,15 @@ def fingerprint(settings: BackboneSettings) -> Fingerprint:
         "config": file_sha256(folder / "config.json"),
         "weights": weights,
         "tokenizer": _tokenizer_hashes(folder),
-        "chat_template": content_id(chat_template(folder, settings.path)),
+        "chat_template": content_id(chat_template(folder, settings)),
         "dtype": settings.dtype,
         "layer": "last, after the final norm",
         "attention": "sdpa",
         "max_tokens": _max_tokens(settings, config),
     }
-    return Fingerprint(folder, record)
+    # Named only where they are not what they always were: the ids of backbones stay what they are.
+    own = {"over_long": (settings.over_long, "cut_left"), "system": (settings.system, "template")}
+    return Fingerprint(folder, record | {name: value for name, (value, usual) in own.items() if value != usual})
 
 
 def find_folder(settings: BackboneSettings) -> Path:
@@ -108,20 +134,29 @@ def hub_repo(settings: BackboneSettings) -> HubRepo:
     return HubRepo("model", settings.path, settings.revision or "main")
 
 
-def chat_template(folder: Path, name: str) -> str:
-    """The text of the template that renders conversations.
+def chat_template(folder: Path, settings: BackboneSettings) -> str:
+    """The text of the template that renders conversations: the one that is set, else the backbone's own.
 
     Raises:
-        BackboneError: the tokenizer has none.
+        BackboneError: there is none, or the file cannot be read.
     """
+    if settings.chat_template:
+        try:
+            return _text(Path(settings.chat_template))
+        except OSError as error:
+            raise BackboneError(
+                settings.path,
+                f"got chat_template {settings.chat_template}, which cannot be read ({error.strerror}); expected a "
+                "Jinja file; change it in [backbone]",
+            ) from error
     if (folder / "chat_template.jinja").is_file():
         return _text(folder / "chat_template.jinja")
     template = _json(folder, "tokenizer_config.json").get("chat_template")
     if not template:
         raise BackboneError(
-            name,
+            settings.path,
             f"{folder} has no chat template; expected chat_template.jinja or a chat_template in tokenizer_config.json; "
-            "add the template that the model was trained with",
+            "set chat_template in [backbone] to a file with the template that the model was trained with",
         )
     return json.dumps(template) if isinstance(template, list) else str(template)
 

@@ -7,6 +7,7 @@ from typing import Any, Final
 from transformers import PreTrainedTokenizerBase
 
 from features.conversation import Conversation, conversation_id, prompt_id
+from features.embedding.fingerprint import SystemTurns
 from features.embedding.plan import Rendered, TokenIds
 
 STAND_INS: Final = ("Yes", "No")
@@ -24,29 +25,49 @@ class Rendering:
     """Prompt id to why its end cannot be told."""
 
 
-def render(tokenizer: PreTrainedTokenizerBase, conversations: Sequence[Conversation]) -> Rendering:
+def render(
+    tokenizer: PreTrainedTokenizerBase, conversations: Sequence[Conversation], *, system: SystemTurns = "template"
+) -> Rendering:
     """Tokenises whole conversations, each distinct prompt once, and finds where each prompt ends.
 
     The ids are those of `apply_chat_template(messages, tokenize=True)`: a template writes its own special
     tokens, so the tokenizer adds none and a BOS is never doubled. A prompt ends where the ids of the
     conversation and those of the prompt rendered alone part: token prefixes are compared, not text, since a
     byte-level BPE may join the prompt's last bytes with the answer's first. Where a template refuses a prompt
-    without an answer, the prompt is what two different answers to it are both rendered after.
+    without an answer, or writes it in another way, the prompt is all that stands before an answer, whatever the answer.
+
+    Args:
+        tokenizer: with its chat template.
+        conversations: what to render.
+        system: where system turns go.
     """
-    prompts = {prompt_id(messages): messages[:-1] for messages in conversations}
-    prompt_tokens, no_prompt = _tokenise(tokenizer, prompts)
-    prompt_tokens |= _before_answers(tokenizer, {id: prompts[id] for id in no_prompt})
-    tokens, refused = _tokenise(tokenizer, {conversation_id(messages): messages for messages in conversations})
+    shown = {conversation_id(messages): _with_system(messages, system) for messages in conversations}
+    prompts = {prompt_id(messages): _with_system(messages[:-1], system) for messages in conversations}
+    written, refused = _write(tokenizer, shown)
+    alone, no_prompt = _write(tokenizer, prompts)
+    pairs = [(conversation_id(messages), prompt_id(messages)) for messages in conversations]
+    odd = {
+        p: prompts[p] for id, p in pairs if id in written and not _begins_with(written[id], alone.get(p), prompts[p])
+    }
+    tokens, prompt_tokens = _encode(tokenizer, written), _encode(tokenizer, alone)
+    prompt_tokens = {id: ids for id, ids in prompt_tokens.items() if id not in odd} | _before_answers(tokenizer, odd)
+    refused |= {id: "the chat template renders it to nothing" for id, ids in tokens.items() if not ids}
     rendered, without_prompt = [], {}
-    for messages in conversations:
-        id, prompt = conversation_id(messages), prompt_id(messages)
-        if id not in tokens:
+    for id, prompt in pairs:
+        if id in refused:
             continue
         n_prompt = common_prefix(tokens[id], prompt_tokens.get(prompt, ()))
         if not n_prompt:
-            without_prompt[prompt] = no_prompt.get(prompt, "it shares no beginning with its conversations")
+            without_prompt[prompt] = no_prompt.get(prompt, "the chat template does not begin its conversations with it")
         rendered.append(Rendered(id, prompt, tokens[id], n_prompt))
     return Rendering(rendered, refused, without_prompt)
+
+
+def shortened(messages: Conversation) -> list[Conversation]:
+    """The conversation without its oldest exchange, without its two oldest, and so on; a system turn stays."""
+    head = messages[:1] if messages[0][0] == "system" else ()
+    turns = messages[len(head) :]
+    return [(*head, *turns[start:]) for start in range(2, len(turns), 2)]
 
 
 def common_prefix(first: TokenIds, second: TokenIds) -> int:
@@ -55,37 +76,48 @@ def common_prefix(first: TokenIds, second: TokenIds) -> int:
     return next((n for n, (a, b) in enumerate(both) if a != b), min(len(first), len(second)))
 
 
+def _with_system(messages: Conversation, system: SystemTurns) -> Conversation:
+    if system == "template" or len(messages) < 2 or messages[0][0] != "system":
+        return messages
+    (_, rules), (role, content), *others = messages
+    return ((role, f"{rules}\n\n{content}"), *others)
+
+
+def _begins_with(text: str, alone: str | None, prompt: Conversation) -> bool:
+    """Whether a rendered conversation begins as its prompt rendered alone does, to the end of what the prompt says."""
+    said = prompt[-1][1].strip()
+    return alone is not None and said in alone and text.startswith(alone[: alone.rindex(said) + len(said)])
+
+
 def _before_answers(tokenizer: PreTrainedTokenizerBase, prompts: Mapping[str, Conversation]) -> dict[str, TokenIds]:
     """For each prompt the tokens that stand before an answer to it, whatever the answer."""
     one, other = (
-        _tokenise(tokenizer, {id: (*prompt, ("assistant", answer)) for id, prompt in prompts.items()})[0]
+        _encode(tokenizer, _write(tokenizer, {id: (*p, ("assistant", answer)) for id, p in prompts.items()})[0])
         for answer in STAND_INS
     )
     return {id: one[id][: common_prefix(one[id], other[id])] for id in prompts if id in one and id in other}
 
 
-def _tokenise(
+def _write(
     tokenizer: PreTrainedTokenizerBase, texts: Mapping[str, Conversation]
-) -> tuple[dict[str, TokenIds], dict[str, str]]:
-    """Ids to tokens, in one batch; and ids to why there are none."""
+) -> tuple[dict[str, str], dict[str, str]]:
+    """Ids to what the template writes; and ids to why it does not."""
     written: dict[str, str] = {}
     refused: dict[str, str] = {}
     for id, messages in texts.items():
+        turns = [{"role": role, "content": content} for role, content in messages]
         try:
-            written[id] = _text(tokenizer, messages)
+            written[id] = str(tokenizer.apply_chat_template(turns, tokenize=False))
         except Exception as error:  # a template is a program of the backbone's author: it may raise anything
             roles = ", ".join(role for role, _ in messages)
-            refused[id] = f"the chat template cannot render a conversation of {roles}: {' '.join(str(error).split())}"
-    if not written:
-        return {}, refused
-    encoded: Any = tokenizer(
-        list(written.values()), add_special_tokens=False, return_attention_mask=False, verbose=False
-    )
-    tokens = {id: tuple(ids) for id, ids in zip(written, encoded["input_ids"], strict=True)}
-    refused |= {id: "the chat template renders it to nothing" for id, ids in tokens.items() if not ids}
-    return {id: ids for id, ids in tokens.items() if ids}, refused
+            said = " ".join(str(error).split())
+            refused[id] = f"the chat template cannot render a conversation of {roles}: {said}"
+    return written, refused
 
 
-def _text(tokenizer: PreTrainedTokenizerBase, messages: Conversation) -> str:
-    turns = [{"role": role, "content": content} for role, content in messages]
-    return str(tokenizer.apply_chat_template(turns, tokenize=False))
+def _encode(tokenizer: PreTrainedTokenizerBase, texts: Mapping[str, str]) -> dict[str, TokenIds]:
+    """All texts in one batch."""
+    if not texts:
+        return {}
+    encoded: Any = tokenizer(list(texts.values()), add_special_tokens=False, return_attention_mask=False, verbose=False)
+    return {id: tuple(ids) for id, ids in zip(texts, encoded["input_ids"], strict=True)}

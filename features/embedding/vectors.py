@@ -6,15 +6,16 @@ What cannot be embedded is a value, a `Reject`, and not an exception: one text n
 import gc
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
+from features.conversation import Conversation, conversation_id, prompt_id
+from features.embedding.fingerprint import OverLong
 from features.embedding.plan import TokenSequence, Wanted, plan_sequences
 from features.errors import OutOfMemory
 from features.shards import Feature, Kind, Name, Vector, VectorType, unusable
 
 if TYPE_CHECKING:
-    from features.conversation import Conversation
     from features.embedding.backbone import Backbone
     from features.embedding.plan import Batch, Pack
 
@@ -26,7 +27,7 @@ class Reject:
     kind: Kind
     id: str
     reason: str
-    """A stable code: `not_rendered`, `not_finite`, `zero` or `float16_overflow`."""
+    """A stable code: `not_rendered`, `over_long`, `not_finite`, `zero` or `float16_overflow`."""
     detail: str
 
 
@@ -43,6 +44,8 @@ class Pass:
     """What one forward pass has given."""
 
     vectors: list[tuple[Wanted, Vector]]
+    n_tokens: int
+    """Of its texts, each counted whole."""
     n_forwarded: int
     """Tokens that were computed: shared beginnings once, padding included."""
     token_budget: int
@@ -59,7 +62,7 @@ class Embedded:
 
 def embed_conversations(
     backbone: "Backbone",
-    conversations: "Sequence[Conversation]",
+    conversations: Sequence[Conversation],
     wanted_conversations: Set[str],
     wanted_prompts: Set[str],
     *,
@@ -75,15 +78,14 @@ def embed_conversations(
 
 def plan_texts(
     backbone: "Backbone",
-    conversations: "Sequence[Conversation]",
+    conversations: Sequence[Conversation],
     wanted_conversations: Set[str],
     wanted_prompts: Set[str],
 ) -> Texts:
     """Renders conversations and says what to forward; every wanted text is either in there or among the rejects."""
-    from features.conversation import conversation_id, prompt_id
     from features.embedding.render import render
 
-    rendering = render(backbone.tokenizer, conversations)
+    rendering = render(backbone.tokenizer, conversations, system=backbone.fingerprint.system)
     sequences = plan_sequences(
         rendering.rendered,
         conversations=wanted_conversations,
@@ -100,7 +102,51 @@ def plan_texts(
             rejects["conversation", id] = Reject("conversation", id, "not_rendered", why)
         if prompt in wanted_prompts and ("prompt", prompt) not in planned:
             rejects["prompt", prompt] = Reject("prompt", prompt, "not_rendered", why_prompt)
-    return Texts(sequences, list(rejects.values()))
+    within = _within_length(backbone, sequences, conversations)
+    return Texts(within.sequences, [*rejects.values(), *within.rejects])
+
+
+def _within_length(
+    backbone: "Backbone", sequences: list[TokenSequence], conversations: Sequence[Conversation]
+) -> Texts:
+    """What the policy makes of over-long texts, which were planned without their first tokens."""
+    policy = backbone.fingerprint.over_long
+    if policy == "cut_left":
+        return Texts(sequences, [])
+    says: dict[Name, Conversation] = {("prompt", prompt_id(messages)): messages for messages in conversations}
+    says |= {("conversation", conversation_id(messages)): messages for messages in conversations}
+    kept: list[TokenSequence] = []
+    rejects = []
+    for sequence in sequences:
+        of = sequence.wanted[0]
+        shorter: TokenSequence | None = sequence
+        if of.truncated:  # then it is the only one of its sequence
+            shorter = _without_oldest(backbone, of, says[of.kind, of.id]) if policy == "drop_turns" else None
+        if shorter:
+            kept.append(shorter)
+        else:
+            rejects.append(Reject(of.kind, of.id, "over_long", _over_long(of, backbone.fingerprint.max_tokens, policy)))
+    return Texts(kept, rejects)
+
+
+def _without_oldest(backbone: "Backbone", of: Wanted, messages: Conversation) -> TokenSequence | None:
+    """The text without as few of its oldest exchanges as will do; None where the last one alone is too long."""
+    from features.embedding.render import render, shortened
+
+    candidates = render(backbone.tokenizer, shortened(messages), system=backbone.fingerprint.system).rendered
+    for one in candidates:
+        length = len(one.token_ids) if of.kind == "conversation" else one.n_prompt_tokens
+        if 0 < length <= backbone.fingerprint.max_tokens:
+            return TokenSequence(one.token_ids[:length], (replace(of, position=length - 1, truncated=True),))
+    return None
+
+
+def _over_long(of: Wanted, max_tokens: int, policy: OverLong) -> str:
+    what = "the last exchange alone is longer" if policy == "drop_turns" else "over_long is refuse"
+    return (
+        f"got {of.n_tokens} tokens; expected at most {max_tokens} ({what}); raise max_tokens, or set over_long, in "
+        "[backbone]"
+    )
 
 
 def run_passes(
@@ -129,10 +175,11 @@ def run_passes(
         if done and all((wanted.kind, wanted.id) in done for wanted in planned.features):
             continue
         vectors = _run(backbone, planned)
+        own = {holder[wanted] for wanted in planned.features}
         if vectors is not None:
-            yield Pass(vectors, planned.n_tokens, token_budget)
+            yield Pass(vectors, sum(len(one.token_ids) for one in own), planned.n_tokens, token_budget)
             continue
-        if len({holder[wanted] for wanted in planned.features}) == 1:
+        if len(own) == 1:
             raise OutOfMemory(planned.n_tokens)
         token_budget = max(1, min(token_budget, planned.n_tokens) // 2)
         left = dict.fromkeys(holder[wanted] for one in (planned, *waiting) for wanted in one.features)

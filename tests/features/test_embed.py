@@ -2,6 +2,7 @@
 
 import random
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from transformers import AutoModel, AutoTokenizer, BertConfig, BertModel
 
 from features.conversation import Conversation, SplitFractions, conversation_id, prompt_id
 from features.embedding.backbone import Backbone, load
-from features.embedding.embed import EmbedSettings, embed_missing
+from features.embedding.embed import EmbedSettings, Progress, embed_missing
 from features.embedding.fingerprint import BackboneSettings, fingerprint
 from features.embedding.render import common_prefix, render
 from features.embedding.vectors import embed_conversations
@@ -225,8 +226,8 @@ def test_a_stopped_run_is_continued_to_the_same_shards(
     with whole.writing("test") as writer:
         embed_missing(writer, settings, SMALL)
 
-    def stop_after_two(done: int, total: int) -> None:
-        if done == 16:
+    def stop_after_two(done: Progress) -> None:
+        if len(shards(stopped)) == 2:
             raise KeyboardInterrupt
 
     with stopped.writing("test") as writer, pytest.raises(KeyboardInterrupt):
@@ -239,6 +240,20 @@ def test_a_stopped_run_is_continued_to_the_same_shards(
     assert finished.items() <= shards(stopped).items()
     assert shards(stopped) == shards(whole)
     assert stopped.head().snapshot_id == whole.head().snapshot_id
+
+
+def test_progress_tells_texts_and_tokens_and_what_sharing_saves(
+    writer: Writer, tmp_path: Path, settings: BackboneSettings
+) -> None:
+    ingest(writer, tmp_path / "data", rated_rows(50))
+    seen: list[Progress] = []
+    result = embed_missing(writer, settings, SMALL, on_progress=seen.append)
+    assert {one.total_texts for one in seen} == {67}
+    assert (seen[0].texts, seen[0].tokens, seen[-1].texts) == (0, 0, 67)
+    assert seen[-1].tokens == seen[-1].total_tokens == result.n_tokens
+    assert all(one.tokens <= two.tokens and one.texts <= two.texts for one, two in pairwise(seen))
+    assert all(abs(one.total_tokens / result.n_tokens - 1) < 0.1 for one in seen)  # known from the first shard on
+    assert 0 < result.n_forwarded < result.n_tokens  # three answers go on from one prompt
 
 
 def test_two_backbones_stand_side_by_side(writer: Writer, tmp_path: Path, settings: BackboneSettings) -> None:

@@ -12,7 +12,7 @@ import torch
 from features.catalog import query
 from features.conversation import conversation_id, prompt_id, single_turn
 from features.embedding import backbone as backbone_module
-from features.embedding.embed import EmbedSettings, embed_missing, why_incomplete
+from features.embedding.embed import EmbedSettings, Progress, embed_missing, why_incomplete
 from features.embedding.fingerprint import BackboneSettings, fingerprint
 from features.embedding.plan import Pack
 from features.embedding.vectors import WHY
@@ -102,8 +102,10 @@ def test_a_killed_run_goes_on_within_a_shard_to_the_same_snapshot(
     with killed.writing("test") as writer, pytest.raises(KeyboardInterrupt):
         embed_missing(writer, backbone, SETTINGS)
     patch(counting(passes))
+    seen: list[Progress] = []
     with killed.writing("test") as writer:
-        embed_missing(writer, backbone, SETTINGS)
+        embed_missing(writer, backbone, SETTINGS, on_progress=seen.append)
+    assert (seen[-1].texts, seen[-1].tokens) == (seen[-1].total_texts, seen[-1].total_tokens)
     assert passes == undisturbed  # each pass once, and those that were put aside not again
     assert killed.head().within("unfinished") == {}
     assert killed.head().snapshot_id == whole.head().snapshot_id
