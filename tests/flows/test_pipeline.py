@@ -151,7 +151,7 @@ def test_texts_without_a_usable_vector_are_left_out_and_counted(config: Path, mo
     def forward(model: Any, last_layer: Any, pack: Pack) -> Any:
         states_WD = original(model, last_layer, pack).clone()
         for row, wanted in enumerate(pack.features):
-            if wanted.id.endswith("00"):
+            if len(wanted.id) == 32 and wanted.id.endswith("00"):  # no canary
                 states_WD[row] = float("nan")
         return states_WD
 
