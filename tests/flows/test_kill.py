@@ -64,6 +64,7 @@ def test_a_killed_run_goes_on_to_the_same_result(
     while kill_after_next_commit(killed, rng.uniform(0, 0.3)):
         kills += 1
         now = {slot: artifact.artifact_id for slot, artifact in store.head().artifacts.items()}
+        now = {slot: id for slot, id in now.items() if not slot.startswith("unfinished/")}  # they come and go
         assert artifacts.items() <= now.items()  # nothing that was committed is lost or made again otherwise
         stages |= {slot.split("/")[0] for slot in now.keys() - artifacts.keys()}
         artifacts = now
