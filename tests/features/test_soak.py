@@ -22,7 +22,7 @@ from tests.features import soak, tiny
 
 pytestmark = pytest.mark.slow
 
-KILLS = int(os.environ.get("ARMORM_KILLS", "300"))
+KILLS = int(os.environ.get("TEST_KILLS", "300"))
 
 RECOVERY_S = 10.0
 """A second is what is aimed at, and what is printed; the bound is for machines that do other things too."""
