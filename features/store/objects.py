@@ -46,9 +46,13 @@ class Objects:
         """
         path = self._storage.local(name_of(ref))
         if ref.sha256 not in self._verified:
-            if file_sha256(path) != ref.sha256 and self._storage.drop_local(name_of(ref)):
-                path = self._storage.local(name_of(ref))  # only the copy on this machine may be damaged
-            self._check(ref, path)
+            try:
+                self._check(ref, path)
+            except CorruptObject:
+                if not self._storage.drop_local(name_of(ref)):
+                    raise
+                path = self._storage.local(name_of(ref))  # only the copy on this machine may have been damaged
+                self._check(ref, path)
         return path
 
     def check(self, ref: ObjectRef) -> None:
