@@ -10,8 +10,10 @@ from safetensors import SafetensorError
 from transformers import AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils.logging import disable_progress_bar
 
+from features.embedding.attention import ATTENTION
 from features.embedding.fingerprint import BackboneSettings, Fingerprint, chat_template
-from features.embedding.packed import ATTENTION, LastLayer, forward
+from features.embedding.memory import keep_freed_memory
+from features.embedding.packed import LastLayer, forward
 from features.embedding.plan import Batch, Pack, TokenSequence, Wanted, plan_batches, plan_packs
 from features.errors import BackboneError
 from features.shards import Vector
@@ -85,6 +87,8 @@ def load(settings: BackboneSettings, fingerprint: Fingerprint) -> Backbone:
     Raises:
         BackboneError: transformers cannot load it, or it is no causal decoder.
     """
+    if settings.device == "cpu":
+        keep_freed_memory()
     disable_progress_bar()  # type: ignore[no-untyped-call]  # of reading weights: the embedding has its own
     try:
         model: Any = AutoModel.from_pretrained(

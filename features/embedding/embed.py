@@ -45,7 +45,7 @@ class EmbedSettings:
     """How the embedding is cut and kept."""
 
     token_budget: int = 8192
-    """Padded tokens of a forward pass."""
+    """Tokens of a forward pass."""
     shard_conversations: int = 4096
     """Conversations of a shard."""
     save_every_s: float = 30.0
