@@ -74,9 +74,11 @@ class Recipes:
 class Forwarded:
     """What a backbone makes of a chunk."""
 
+    started: float
+    """By the monotonic clock."""
     texts: Texts
     passes: Iterable[Pass]
-    """Each is run when it is asked for."""
+    """Each is run when it is asked for, or was run elsewhere."""
 
 
 def cut(catalog: Catalog, size: int) -> Iterator[Chunk]:
@@ -97,10 +99,22 @@ def cut(catalog: Catalog, size: int) -> Iterator[Chunk]:
         before = prompts
 
 
-def forward(backbone: "Backbone", chunk: Chunk, *, token_budget: int, done: Mapping[Name, Vector]) -> Forwarded:
-    """Plans the passes of a chunk, without those that give only what is `done`."""
-    texts = plan_texts(backbone, [work.messages for work in chunk.works], chunk.conversation_ids, chunk.prompt_ids)
-    return Forwarded(texts, run_passes(backbone, texts.sequences, token_budget=token_budget, done=done))
+class Forwarder:
+    """A loaded backbone that takes chunk after chunk; after one that memory did not suffice for, in smaller passes."""
+
+    def __init__(self, backbone: "Backbone", token_budget: int) -> None:
+        self._backbone, self._token_budget = backbone, token_budget
+
+    def forward(self, chunk: Chunk, done: Mapping[Name, Vector]) -> Forwarded:
+        """Plans the passes of a chunk, without those that give only what is `done`."""
+        started, works = time.monotonic(), chunk.works
+        texts = plan_texts(self._backbone, [work.messages for work in works], chunk.conversation_ids, chunk.prompt_ids)
+        return Forwarded(started, texts, self._passes(texts, done))
+
+    def _passes(self, texts: Texts, done: Mapping[Name, Vector]) -> Iterator[Pass]:
+        for one in run_passes(self._backbone, texts.sequences, token_budget=self._token_budget, done=done):
+            self._token_budget = one.token_budget
+            yield one
 
 
 def commit(

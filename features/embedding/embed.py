@@ -8,17 +8,18 @@ the vectors are put aside now and then (see `unfinished`).
 A text that gets no usable vector is recorded in `rejects`, with the reason, and not tried again by this backbone.
 """
 
+import math
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Set
+from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Final, Literal
+from typing import Final, Literal
 
 from features import rejected
 from features.catalog import Catalog, connect, mount, parquet_paths
 from features.embedding.canary import SLOT as CANARY
-from features.embedding.canary import check_canaries
-from features.embedding.chunks import TO_EMBED, Chunk, Recipes, commit, cut, forward
+from features.embedding.canary import Canaries, check_canaries, take_canaries
+from features.embedding.chunks import TO_EMBED, Chunk, Forwarded, Forwarder, Recipes, commit, cut
 from features.embedding.fingerprint import BackboneSettings, Dtype, Fingerprint, fingerprint
 from features.embedding.unfinished import SLOT as UNFINISHED
 from features.embedding.unfinished import Unfinished
@@ -27,9 +28,6 @@ from features.records import encode_record
 from features.shards import SLOT, Name, VectorType
 from features.store import Made, Recipe, Snapshot, Store, Writer
 from features.store.artifacts import why_stale
-
-if TYPE_CHECKING:
-    from features.embedding.backbone import Backbone
 
 STAGE = "embed"
 STAGE_VERSION = 1
@@ -53,9 +51,13 @@ class EmbedSettings:
     vector_type: Literal["auto", "float32", "float16"] = "auto"
     """How vectors are kept: `auto` is float16 for a backbone of 16 bits and float32 for one of 32. `float16` halves the
     store, and reads back as float32; a vector with a number past 65504 is rejected by name."""
+    engine: Literal["local", "ray"] = "local"
+    """Where passes are run: by this process, or by workers of Ray, here or on the cluster that `RAY_ADDRESS` names."""
+    workers: int = 1
+    """Of `ray`: each has a copy of the backbone, on a GPU or a core of its own."""
 
     def __post_init__(self) -> None:
-        for name, least in (("token_budget", 1), ("shard_conversations", 1), ("save_every_s", 0)):
+        for name, least in (("token_budget", 1), ("shard_conversations", 1), ("save_every_s", 0), ("workers", 1)):
             if getattr(self, name) < least:
                 raise ValueError(f"{name}: got {getattr(self, name)}; expected {least} or more")
 
@@ -160,36 +162,70 @@ def _embed(
     result: EmbedResult,
     meter: "_Meter",
 ) -> EmbedResult:
+    backbone_id, vector_type = marks.backbone_id, settings.vector_type_of(marks.record["dtype"])
+    inputs = {"backbone": backbone_artifact} | writer.store.head().ids_within("ingest")
+    recipes = Recipes(_shard_recipe(backbone_id, inputs), _reject_recipe(backbone_id, vector_type, inputs))
+    moved = [0.0]
+
+    def check(canaries: Canaries) -> None:
+        moved.append(check_canaries(writer, canaries, marks, backbone_artifact))
+
+    def begin(chunk: Chunk) -> Begun:
+        slot = f"{UNFINISHED}/{backbone_id}/{chunk.id(settings.token_budget)}"
+        every_s = settings.save_every_s if settings.engine == "local" else math.inf  # a worker gives a whole chunk
+        return chunk, Unfinished(writer, slot, inputs, every_s)
+
+    begun = map(begin, cut(catalog, settings.shard_conversations))
+    result = replace(result, token_budget=settings.token_budget)
+    ended = time.monotonic()
+    for chunk, unfinished, forwarded in _forward_all(begun, backbone_settings, marks, settings, check):
+        started = max(ended, forwarded.started)
+        embedded, result = _run_passes(chunk, unfinished, forwarded, vector_type, result, meter)
+        commit(writer, marks, embedded, chunk, recipes, vector_type, unfinished, started)
+        result = _added(result, embedded)
+        ended = time.monotonic()
+    return replace(result, canary_distance=max(moved))
+
+
+Begun = tuple[Chunk, Unfinished]
+
+
+def _forward_all(
+    begun: Iterable[Begun],
+    backbone_settings: BackboneSettings,
+    marks: Fingerprint,
+    settings: EmbedSettings,
+    check: Callable[[Canaries], None],
+) -> Iterator[tuple[Chunk, Unfinished, Forwarded]]:
+    """What the backbone makes of chunk after chunk, in their order, by the engine that is set.
+
+    The canaries of whoever runs a pass are checked before anything that comes of it is given on.
+    """
+    if settings.engine == "ray":
+        from features.embedding.on_ray import forward_on_ray
+
+        yield from forward_on_ray(
+            begun, backbone_settings, marks, token_budget=settings.token_budget, workers=settings.workers, check=check
+        )
+        return
     from features.embedding.backbone import load  # torch and transformers, seconds to import
 
     backbone = load(backbone_settings, marks)
-    vector_type = settings.vector_type_of(marks.record["dtype"])
-    inputs = {"backbone": backbone_artifact} | writer.store.head().ids_within("ingest")
-    recipes = Recipes(_shard_recipe(marks.backbone_id, inputs), _reject_recipe(marks.backbone_id, vector_type, inputs))
-    moved = check_canaries(writer, backbone, backbone_artifact, token_budget=settings.token_budget)
-    result = replace(result, token_budget=settings.token_budget, canary_distance=moved)
-    started = time.monotonic()
-    for chunk in cut(catalog, settings.shard_conversations):
-        result = _embed_chunk(writer, backbone, chunk, recipes, settings, result, meter, started)
-        started = time.monotonic()
-    return result
+    check(take_canaries(backbone, token_budget=settings.token_budget))
+    forwarder = Forwarder(backbone, settings.token_budget)
+    for chunk, unfinished in begun:
+        yield chunk, unfinished, forwarder.forward(chunk, unfinished.done)
 
 
-def _embed_chunk(
-    writer: Writer,
-    backbone: "Backbone",
+def _run_passes(
     chunk: Chunk,
-    recipes: Recipes,
-    settings: EmbedSettings,
+    unfinished: Unfinished,
+    forwarded: Forwarded,
+    vector_type: VectorType,
     result: EmbedResult,
     meter: "_Meter",
-    started: float,
-) -> EmbedResult:
-    """Makes and commits the shard of a chunk, with what has come of it before the run that began it was stopped."""
-    marks = backbone.fingerprint
-    slot = f"{UNFINISHED}/{marks.backbone_id}/{chunk.id(settings.token_budget)}"
-    unfinished = Unfinished(writer, slot, recipes.shard.inputs, settings.save_every_s)
-    forwarded = forward(backbone, chunk, token_budget=result.token_budget, done=unfinished.done)
+) -> tuple[Embedded, EmbedResult]:
+    """The vectors of a chunk, with what has come of it before the run that began it was stopped."""
     of = {(wanted.kind, wanted.id): wanted for sequence in forwarded.texts.sequences for wanted in sequence.wanted}
     vectors = {name: vector for name, vector in unfinished.done.items() if name in of}
     meter.plan(chunk, forwarded.texts, vectors.keys())
@@ -199,15 +235,12 @@ def _embed_chunk(
             result,
             n_tokens=result.n_tokens + one.n_tokens,
             n_forwarded=result.n_forwarded + one.n_forwarded,
-            token_budget=one.token_budget,
+            token_budget=min(result.token_budget, one.token_budget),
         )
         unfinished.add(one.vectors)
         meter.add(len(one.vectors), one.n_tokens)
-    vector_type = settings.vector_type_of(marks.record["dtype"])
     judged = judge([(of[name], vector) for name, vector in vectors.items()], vector_type)
-    embedded = Embedded(judged.features, forwarded.texts.rejects + judged.rejects)
-    commit(writer, marks, embedded, chunk, recipes, vector_type, unfinished, started)
-    return _added(result, embedded)
+    return Embedded(judged.features, forwarded.texts.rejects + judged.rejects), result
 
 
 def find_missing(catalog: Catalog, backbone_id: str, vector_type: VectorType) -> Missing:
