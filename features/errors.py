@@ -10,6 +10,7 @@ A leaf module: it imports nothing of the project. Every message has the form
     │   ├── BackboneError     a backbone cannot be loaded or does not fit
     │   │   └── CanaryError       it gives other vectors here than it gave at first
     │   ├── OutOfMemory       one text alone is more than memory holds
+    │   ├── WorkerError       one of the above, or a death, on another machine
     │   ├── HubError          the Hugging Face Hub does not give what was asked for
     │   │   └── HubUnreachable    it may do so later: the only error that is worth a retry
     │   ├── QualityError      rows that a check does not let through
@@ -87,6 +88,14 @@ class OutOfMemory(InputError):
             "or set max_tokens in [backbone]; what was embedded before is kept"
         )
         self.n_tokens = n_tokens
+
+
+class WorkerError(InputError):
+    """A worker that embeds elsewhere cannot go on; what was committed before stands."""
+
+    def __init__(self, worker: str, message: str) -> None:
+        super().__init__(f"worker {worker}: {message}")
+        self.worker = worker
 
 
 class HubError(InputError):

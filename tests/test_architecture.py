@@ -15,7 +15,7 @@ PACKAGES = ("armorm", "features", "flows")
 OVER_THE_STORE = ("armorm.bridge", "armorm.scoring", "armorm.stages")
 """The parts of `armorm` that know `features`; all else there is mathematics."""
 
-HEAVY = ("torch", "transformers", "duckdb", "prefect", "openlineage")
+HEAVY = ("torch", "transformers", "duckdb", "prefect", "openlineage", "ray")
 
 
 def modules() -> dict[str, Path]:

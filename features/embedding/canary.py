@@ -5,6 +5,7 @@ the files and settings are the same. A run whose canaries leave the band appends
 """
 
 import platform
+from dataclasses import dataclass
 from importlib.metadata import version
 from itertools import pairwise
 from typing import TYPE_CHECKING, Final
@@ -13,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from features.conversation import Conversation
+from features.embedding.fingerprint import Fingerprint
 from features.embedding.plan import Rendered, TokenSequence, Wanted
 from features.embedding.vectors import run_passes
 from features.errors import BackboneError, CanaryError
@@ -71,17 +73,35 @@ def _canaries() -> tuple[Conversation, ...]:
 CANARIES: Final = _canaries()
 
 
-def check_canaries(writer: Writer, backbone: "Backbone", backbone_artifact: str, *, token_budget: int) -> float:
+@dataclass(frozen=True, slots=True)
+class Canaries:
+    """What a backbone gives for the canaries on some machine."""
+
+    backbone: str
+    """Its name."""
+    machine: str
+    vectors_ND: npt.NDArray[np.float32]
+    """`[64, D]` in the order of `CANARIES`."""
+
+
+def take_canaries(backbone: "Backbone", *, token_budget: int) -> Canaries:
+    """Embeds them here.
+
+    Raises:
+        BackboneError: one has no usable vector at all.
+    """
+    return Canaries(backbone.name, _machine(backbone), embed_canaries(backbone, token_budget=token_budget))
+
+
+def check_canaries(writer: Writer, canaries: Canaries, marks: Fingerprint, backbone_artifact: str) -> float:
     """Compares the canaries' vectors with the first ones, or keeps them as the first; gives how far the furthest is.
 
     Raises:
         CanaryError: one left the band.
-        BackboneError: one has no usable vector at all.
     """
-    vectors_ND = embed_canaries(backbone, token_budget=token_budget)
-    backbone_id, dtype = backbone.fingerprint.backbone_id, backbone.fingerprint.record["dtype"]
+    vectors_ND, machine = canaries.vectors_ND, canaries.machine
+    backbone_id, dtype = marks.backbone_id, marks.record["dtype"]
     recipe = Recipe(f"{SLOT}/{backbone_id}", SLOT, STAGE_VERSION, {}, {"backbone": backbone_artifact})
-    machine = _machine(backbone)
 
     def make() -> Made:
         names: list[Name] = [("conversation", _name(number)) for number in range(len(CANARIES))]
@@ -96,7 +116,7 @@ def check_canaries(writer: Writer, backbone: "Backbone", backbone_artifact: str,
     furthest = int(apart_N.argmax())
     if not apart_N[furthest] <= band:
         raise CanaryError(
-            backbone.name,
+            canaries.backbone,
             furthest=furthest,
             distance=float(apart_N[furthest]),
             median=float(np.median(apart_N)),

@@ -8,29 +8,26 @@ the vectors are put aside now and then (see `unfinished`).
 A text that gets no usable vector is recorded in `rejects`, with the reason, and not tried again by this backbone.
 """
 
+import math
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Final, Literal
+from typing import Final, Literal
 
 from features import rejected
 from features.catalog import Catalog, connect, mount, parquet_paths
-from features.conversation import Conversation
 from features.embedding.canary import SLOT as CANARY
-from features.embedding.canary import check_canaries
+from features.embedding.canary import Canaries, check_canaries, take_canaries
+from features.embedding.chunks import TO_EMBED, Chunk, Forwarded, Forwarder, Recipes, commit, cut
 from features.embedding.fingerprint import BackboneSettings, Dtype, Fingerprint, fingerprint
 from features.embedding.unfinished import SLOT as UNFINISHED
 from features.embedding.unfinished import Unfinished
-from features.embedding.vectors import Embedded, Texts, judge, plan_texts, run_passes
+from features.embedding.vectors import Embedded, Texts, judge
 from features.records import encode_record
-from features.shards import SLOT, Feature, Name, Vector, VectorType, slot_of, write_shard
-from features.store import Made, Recipe, Snapshot, Store, Writer, content_id
+from features.shards import SLOT, Name, VectorType
+from features.store import Made, Recipe, Snapshot, Store, Writer
 from features.store.artifacts import why_stale
-from features.store.store import with_measured
-
-if TYPE_CHECKING:
-    from features.embedding.backbone import Backbone
 
 STAGE = "embed"
 STAGE_VERSION = 1
@@ -54,9 +51,13 @@ class EmbedSettings:
     vector_type: Literal["auto", "float32", "float16"] = "auto"
     """How vectors are kept: `auto` is float16 for a backbone of 16 bits and float32 for one of 32. `float16` halves the
     store, and reads back as float32; a vector with a number past 65504 is rejected by name."""
+    engine: Literal["local", "ray"] = "local"
+    """Where passes are run: by this process, or by workers of Ray, here or on the cluster that `RAY_ADDRESS` names."""
+    workers: int = 1
+    """Of `ray`: each has a copy of the backbone, on a GPU or a core of its own."""
 
     def __post_init__(self) -> None:
-        for name, least in (("token_budget", 1), ("shard_conversations", 1), ("save_every_s", 0)):
+        for name, least in (("token_budget", 1), ("shard_conversations", 1), ("save_every_s", 0), ("workers", 1)):
             if getattr(self, name) < least:
                 raise ValueError(f"{name}: got {getattr(self, name)}; expected {least} or more")
 
@@ -161,58 +162,85 @@ def _embed(
     result: EmbedResult,
     meter: "_Meter",
 ) -> EmbedResult:
+    backbone_id, vector_type = marks.backbone_id, settings.vector_type_of(marks.record["dtype"])
+    inputs = {"backbone": backbone_artifact} | writer.store.head().ids_within("ingest")
+    recipes = Recipes(_shard_recipe(backbone_id, inputs), _reject_recipe(backbone_id, vector_type, inputs))
+    moved = [0.0]
+
+    def check(canaries: Canaries) -> None:
+        moved.append(check_canaries(writer, canaries, marks, backbone_artifact))
+
+    def begin(chunk: Chunk) -> Begun:
+        slot = f"{UNFINISHED}/{backbone_id}/{chunk.id(settings.token_budget)}"
+        every_s = settings.save_every_s if settings.engine == "local" else math.inf  # a worker gives a whole chunk
+        return chunk, Unfinished(writer, slot, inputs, every_s)
+
+    begun = map(begin, cut(catalog, settings.shard_conversations))
+    result = replace(result, token_budget=settings.token_budget)
+    ended = time.monotonic()
+    for chunk, unfinished, forwarded in _forward_all(begun, backbone_settings, marks, settings, check):
+        started = max(ended, forwarded.started)
+        embedded, result = _run_passes(chunk, unfinished, forwarded, vector_type, result, meter)
+        commit(writer, marks, embedded, chunk, recipes, vector_type, unfinished, started)
+        result = _added(result, embedded)
+        ended = time.monotonic()
+    return replace(result, canary_distance=max(moved))
+
+
+Begun = tuple[Chunk, Unfinished]
+
+
+def _forward_all(
+    begun: Iterable[Begun],
+    backbone_settings: BackboneSettings,
+    marks: Fingerprint,
+    settings: EmbedSettings,
+    check: Callable[[Canaries], None],
+) -> Iterator[tuple[Chunk, Unfinished, Forwarded]]:
+    """What the backbone makes of chunk after chunk, in their order, by the engine that is set.
+
+    The canaries of whoever runs a pass are checked before anything that comes of it is given on.
+    """
+    if settings.engine == "ray":
+        from features.embedding.on_ray import forward_on_ray
+
+        yield from forward_on_ray(
+            begun, backbone_settings, marks, token_budget=settings.token_budget, workers=settings.workers, check=check
+        )
+        return
     from features.embedding.backbone import load  # torch and transformers, seconds to import
 
     backbone = load(backbone_settings, marks)
-    inputs = {"backbone": backbone_artifact} | writer.store.head().ids_within("ingest")
-    before: Set[str] = frozenset()
-    moved = check_canaries(writer, backbone, backbone_artifact, token_budget=settings.token_budget)
-    result = replace(result, token_budget=settings.token_budget, canary_distance=moved)
-    started = time.monotonic()
-    for works in _chunks(catalog, settings.shard_conversations):
-        prompts = {work.prompt_id for work in works if work.prompt_is_missing}
-        # in order of prompts, so that only the last one may go on in the next chunk
-        chunk = Chunk(works, frozenset(prompts - before))
-        before = prompts
-        embedded, result = _embed_chunk(writer, backbone, chunk, inputs, settings, result, meter, started)
-        result = _added(result, embedded)
-        started = time.monotonic()
-    return result
+    check(take_canaries(backbone, token_budget=settings.token_budget))
+    forwarder = Forwarder(backbone, settings.token_budget)
+    for chunk, unfinished in begun:
+        yield chunk, unfinished, forwarder.forward(chunk, unfinished.done)
 
 
-def _embed_chunk(
-    writer: Writer,
-    backbone: "Backbone",
-    chunk: "Chunk",
-    inputs: Mapping[str, str],
-    settings: EmbedSettings,
+def _run_passes(
+    chunk: Chunk,
+    unfinished: Unfinished,
+    forwarded: Forwarded,
+    vector_type: VectorType,
     result: EmbedResult,
     meter: "_Meter",
-    started: float,
 ) -> tuple[Embedded, EmbedResult]:
-    """Makes and commits the shard of a chunk, with what has come of it before the run that began it was stopped."""
-    marks = backbone.fingerprint
-    texts = plan_texts(backbone, [work.messages for work in chunk.works], chunk.conversation_ids, chunk.prompt_ids)
-    of = {(wanted.kind, wanted.id): wanted for sequence in texts.sequences for wanted in sequence.wanted}
-    slot = f"{UNFINISHED}/{marks.backbone_id}/{chunk.id(settings.token_budget)}"
-    unfinished = Unfinished(writer, slot, inputs, settings.save_every_s)
+    """The vectors of a chunk, with what has come of it before the run that began it was stopped."""
+    of = {(wanted.kind, wanted.id): wanted for sequence in forwarded.texts.sequences for wanted in sequence.wanted}
     vectors = {name: vector for name, vector in unfinished.done.items() if name in of}
-    meter.plan(chunk, texts, vectors.keys())
-    for one in run_passes(backbone, texts.sequences, token_budget=result.token_budget, done=unfinished.done):
+    meter.plan(chunk, forwarded.texts, vectors.keys())
+    for one in forwarded.passes:
         vectors |= {(wanted.kind, wanted.id): vector for wanted, vector in one.vectors}
         result = replace(
             result,
             n_tokens=result.n_tokens + one.n_tokens,
             n_forwarded=result.n_forwarded + one.n_forwarded,
-            token_budget=one.token_budget,
+            token_budget=min(result.token_budget, one.token_budget),
         )
         unfinished.add(one.vectors)
         meter.add(len(one.vectors), one.n_tokens)
-    vector_type = settings.vector_type_of(marks.record["dtype"])
     judged = judge([(of[name], vector) for name, vector in vectors.items()], vector_type)
-    embedded = Embedded(judged.features, texts.rejects + judged.rejects)
-    _commit_chunk(writer, marks, embedded, chunk, inputs, vector_type, unfinished, started)
-    return embedded, result
+    return Embedded(judged.features, forwarded.texts.rejects + judged.rejects), result
 
 
 def find_missing(catalog: Catalog, backbone_id: str, vector_type: VectorType) -> Missing:
@@ -253,6 +281,10 @@ def why_incomplete(store: Store, backbone_id: str, vector_type: VectorType) -> s
 def _has_canaries(snapshot: Snapshot, backbone_id: str) -> bool:
     """They may be lost, or the store be older than they are: then they are made again, lest nothing be compared."""
     return f"{CANARY}/{backbone_id}" in snapshot.artifacts
+
+
+def _shard_recipe(backbone_id: str, inputs: Mapping[str, str]) -> Recipe:
+    return Recipe(f"{SLOT}/{backbone_id}", STAGE, STAGE_VERSION, {}, inputs)
 
 
 def _reject_recipe(backbone_id: str, vector_type: VectorType, inputs: Mapping[str, str] = NO_INPUTS) -> Recipe:
@@ -300,45 +332,6 @@ def _commit_coverage(writer: Writer, backbone_id: str) -> None:
     writer.ensure(_coverage(writer.store.head(), backbone_id), make)
 
 
-_TO_EMBED = (
-    "FROM conversations WHERE conversation_id IN (FROM missing_conversations) OR prompt_id IN (FROM missing_prompts)"
-)
-
-
-@dataclass(frozen=True, slots=True)
-class _Work:
-    """A conversation that is to be read, for a vector of its own or for one of its prompt."""
-
-    conversation_id: str
-    prompt_id: str
-    messages: Conversation
-    is_missing: bool
-    prompt_is_missing: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Chunk:
-    """The conversations of one shard, and the prompts whose vector belongs into it."""
-
-    works: list[_Work]
-    prompt_ids: Set[str]
-
-    @property
-    def conversation_ids(self) -> Set[str]:
-        """Whose vectors belong into it; the others are read for their prompt's."""
-        return {work.conversation_id for work in self.works if work.is_missing}
-
-    def id(self, token_budget: int) -> str:
-        """Names the same work of another run: the same texts, in passes of the same size."""
-        return content_id([token_budget, sorted(self.conversation_ids), sorted(self.prompt_ids)])[:16]
-
-    @property
-    def messages(self) -> dict[Name, Conversation]:
-        """What each text says."""
-        found: dict[Name, Conversation] = {("conversation", work.conversation_id): work.messages for work in self.works}
-        return found | {("prompt", work.prompt_id): work.messages[:-1] for work in self.works}
-
-
 class _Meter:
     """Adds up what is done and what is planned, and reports it."""
 
@@ -366,20 +359,7 @@ def _number(catalog: Catalog, sql: str) -> int:
 
 
 def _n_chars(catalog: Catalog) -> int:
-    return _number(catalog, f"SELECT coalesce(sum(n_chars), 0) {_TO_EMBED}")
-
-
-def _chunks(catalog: Catalog, size: int) -> Iterator[list[_Work]]:
-    """Conversations in order of (prompt, conversation), so that those of one prompt lie together."""
-    cursor = catalog.execute(
-        "SELECT conversation_id, prompt_id, messages, conversation_id IN (FROM missing_conversations), "
-        f"prompt_id IN (FROM missing_prompts) {_TO_EMBED} ORDER BY prompt_id, conversation_id"
-    )
-    while rows := cursor.fetchmany(size):
-        yield [
-            _Work(conversation, prompt, tuple((turn["role"], turn["content"]) for turn in messages), *missing)
-            for conversation, prompt, messages, *missing in rows
-        ]
+    return _number(catalog, f"SELECT coalesce(sum(n_chars), 0) {TO_EMBED}")
 
 
 def _commit_backbone(writer: Writer, marks: Fingerprint, name: str) -> str:
@@ -390,60 +370,6 @@ def _commit_backbone(writer: Writer, marks: Fingerprint, name: str) -> str:
 
     slot = f"{BACKBONE_STAGE}/{marks.backbone_id}"
     return writer.ensure(Recipe(slot, BACKBONE_STAGE, STAGE_VERSION, record, inputs={}), make).artifact.artifact_id
-
-
-def _commit_chunk(
-    writer: Writer,
-    marks: Fingerprint,
-    embedded: Embedded,
-    chunk: Chunk,
-    inputs: Mapping[str, str],
-    vector_type: VectorType,
-    unfinished: Unfinished,
-    started: float,
-) -> None:
-    """In one commit: the shard, what was rejected, and away with the parts."""
-    changes = []
-    if embedded.features:
-        changes.append(
-            _shard(writer.store, marks, embedded.features, inputs, vector_type, done=unfinished.done, started=started)
-        )
-    if embedded.rejects:
-        recipe = _reject_recipe(marks.backbone_id, vector_type, inputs)
-        changes.append(
-            rejected.change_of(writer.store, recipe, embedded.rejects, chunk.messages, backbone_id=marks.backbone_id)
-        )
-    writer.commit_all(changes, remove=unfinished.slots)
-
-
-def _shard(
-    store: Store,
-    marks: Fingerprint,
-    features: list[Feature],
-    inputs: Mapping[str, str],
-    vector_type: VectorType,
-    *,
-    done: Mapping[Name, Vector],
-    started: float,
-) -> tuple[Recipe, Made]:
-    """A shard; what an earlier run has put aside of it, `done`, counts for no time of this one's."""
-    objects = write_shard(store, marks.backbone_id, marks.record, features, vector_type=vector_type)
-    recipe = Recipe(
-        slot=slot_of(marks.backbone_id, objects["shard"]),
-        stage=STAGE,
-        version=STAGE_VERSION,
-        parameters={},
-        inputs=inputs,
-    )
-    computed = [feature for feature in features if (feature.kind, feature.id) not in done]
-    work = {"rows": len(computed), "tokens": _n_tokens(computed), "bytes": objects["shard"].size_bytes}
-    summary = {"rows": len(features), "tokens": _n_tokens(features), "width": len(features[0].vector)}
-    return recipe, with_measured(Made(objects, summary), time.monotonic() - started, work)
-
-
-def _n_tokens(features: Iterable[Feature]) -> int:
-    """Of the conversations."""
-    return sum(feature.n_tokens for feature in features if feature.kind == "conversation")
 
 
 def _added(result: EmbedResult, embedded: Embedded) -> EmbedResult:

@@ -28,7 +28,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from features import pointers
 from features.catalog import connect
 from features.conversation import SplitFractions, conversation_id, prompt_id
-from features.embedding import backbone, embed
+from features.embedding import backbone, chunks, embed
 from features.embedding.fingerprint import BackboneSettings
 from features.embedding.plan import TokenSequence, Wanted
 from features.embedding.vectors import Pass, Texts
@@ -269,8 +269,9 @@ class StoreMachine(RuleBasedStateMachine):
 
 
 def drive(monkeypatch: pytest.MonkeyPatch, folder: Path, *, n_examples: int, n_steps: int) -> None:
-    monkeypatch.setattr(embed, "plan_texts", fake_texts)
-    monkeypatch.setattr(embed, "run_passes", fake_passes)
+    monkeypatch.setattr(chunks, "plan_texts", fake_texts)
+    monkeypatch.setattr(chunks, "run_passes", fake_passes)
+    monkeypatch.setattr(embed, "take_canaries", lambda *_, **__: None)
     monkeypatch.setattr(embed, "check_canaries", lambda *_, **__: 0.0)
     monkeypatch.setattr(backbone, "load", lambda _, marks: SimpleNamespace(fingerprint=marks))
     StoreMachine.backbone = tiny.write_backbone(folder / "backbone")

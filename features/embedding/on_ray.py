@@ -1,0 +1,220 @@
+"""Passes on many devices: chunks go out as rows of a Ray dataset, and what workers make of them comes back in order.
+
+Ray schedules, moves data and repeats what a lost worker had at hand; what is made of a chunk, and how it is committed,
+is as without it. Workers know no store: the driver alone commits, so a chunk counts once, whoever ran it how often.
+
+What travels is pickled by this module and read by it alone, on machines that trust each other as Ray's do.
+"""
+
+import logging
+import os
+import pickle
+import socket
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+import pyarrow as pa
+
+from features.embedding.canary import Canaries, take_canaries
+from features.embedding.chunks import Chunk, Forwarded, Forwarder
+from features.embedding.fingerprint import BackboneSettings, Fingerprint, fingerprint
+from features.embedding.unfinished import Unfinished
+from features.embedding.vectors import Pass, Texts
+from features.errors import BackboneError, FeatureStoreError, InputError, WorkerError
+from features.shards import Name, Vector
+
+ADDRESS: Final = "RAY_ADDRESS"
+"""Of the environment: a running cluster. Without it Ray is started on this machine, and stopped in the end."""
+
+RETRIES: Final = 3
+"""A chunk whose workers die so often, and once more, ends the run: its texts may be why."""
+
+NOTHING: Final = Chunk([], frozenset())
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """What a worker gives back for a chunk."""
+
+    worker: str
+    canaries: Canaries
+    seconds: float
+    texts: Texts
+    passes: list[Pass]
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """That a worker cannot go on, and why."""
+
+    worker: str
+    why: str
+
+
+class Worker:
+    """One copy of the backbone, in a process of its own on a machine that has its files."""
+
+    def __init__(self, settings: BackboneSettings, backbone_id: str, token_budget: int) -> None:
+        """Loads it. What goes wrong is told with the first chunk, since Ray would start the worker again and again."""
+        from features.embedding.backbone import load
+
+        self._name = f"{socket.gethostname()} (pid {os.getpid()})"
+        self._failed: Failed | None = None
+        try:
+            marks = fingerprint(settings)
+            if marks.backbone_id != backbone_id:
+                raise BackboneError(
+                    settings.path,
+                    f"got files of backbone {marks.backbone_id[:12]} here; expected those of {backbone_id[:12]}, as "
+                    "where the run was started; copy them",
+                )
+            backbone = load(settings, marks)
+            self._canaries = take_canaries(backbone, token_budget=token_budget)
+            self._forwarder = Forwarder(backbone, token_budget)
+        except (FeatureStoreError, OSError) as error:
+            self._failed = Failed(self._name, str(error))
+
+    def __call__(self, row: pa.Table) -> pa.Table:
+        """A row with a chunk becomes a row with what was made of it."""
+        return _row(self._failed or self._made(*_unpacked(row)))
+
+    def _made(self, chunk: Chunk, done: Mapping[Name, Vector]) -> Made | Failed:
+        try:
+            forwarded = self._forwarder.forward(chunk, done)
+            passes = list(forwarded.passes)
+        except FeatureStoreError as error:
+            return Failed(self._name, str(error))
+        return Made(self._name, self._canaries, time.monotonic() - forwarded.started, forwarded.texts, passes)
+
+
+def forward_on_ray(
+    begun: Iterable[tuple[Chunk, Unfinished]],
+    backbone: BackboneSettings,
+    marks: Fingerprint,
+    *,
+    token_budget: int,
+    workers: int,
+    check: Callable[[Canaries], None],
+) -> Iterator[tuple[Chunk, Unfinished, Forwarded]]:
+    """What workers make of chunks, in the order of the chunks.
+
+    Args:
+        begun: chunks, and what is known of each. All go into Ray's object store, which spills to disk, before the first
+            is forwarded.
+        backbone: loaded by every worker from its own machine.
+        marks: what its files have to be.
+        token_budget: of a pass.
+        workers: how many copies of the backbone; each takes a GPU if its device is one, else a core.
+        check: given the canaries of each worker, before the first of what it has made.
+
+    Raises:
+        InputError: Ray is not installed or not to be reached, or has fewer GPUs here than there are to be workers.
+        WorkerError: a worker cannot go on, or workers die of one chunk.
+    """
+    on_gpu = backbone.device.startswith("cuda")
+    with _running(workers, on_gpu=on_gpu) as ray:
+        refs, unfinished = [], []
+        for chunk, known in begun:
+            refs.append(ray.put(_row((chunk, known.done))))
+            unfinished.append(known)
+        # a run that lacks canaries alone has them taken all the same
+        rows = _rows(
+            refs or [ray.put(_row((NOTHING, {})))],
+            (replace(backbone, device="cuda") if on_gpu else backbone, marks.backbone_id, token_budget),
+            workers,
+            num_gpus=1 if on_gpu else 0,
+        )
+        checked = set[str]()
+        for number, made in enumerate(rows):
+            if isinstance(made, Failed):
+                raise WorkerError(made.worker, made.why)
+            if made.worker not in checked:
+                check(made.canaries)
+                checked.add(made.worker)
+            if refs:
+                chunk, _ = _unpacked(ray.get(refs[number]))
+                forwarded = Forwarded(time.monotonic() - made.seconds, made.texts, made.passes)
+                yield chunk, unfinished[number], forwarded
+
+
+def _rows(refs: list[Any], given: tuple[Any, ...], workers: int, *, num_gpus: int) -> Iterator[Made | Failed]:
+    """Runs the dataset; what it gives is in the order of the references."""
+    from ray.data import ActorPoolStrategy, from_arrow_refs
+    from ray.exceptions import RayActorError
+
+    dataset = from_arrow_refs(refs)
+    dataset.context.execution_options.preserve_order = True
+    dataset.context.enable_progress_bars = False  # the embedding has its own
+    dataset.context.print_on_execution_start = False
+    made = dataset.map_batches(
+        Worker,
+        batch_size=1,
+        batch_format="pyarrow",
+        compute=ActorPoolStrategy(size=min(workers, len(refs))),
+        fn_constructor_args=given,
+        num_cpus=1,
+        num_gpus=num_gpus,
+        max_restarts=-1,
+        max_task_retries=RETRIES,
+    )
+    try:
+        for row in made.iter_batches(batch_size=1, batch_format="pyarrow", prefetch_batches=0):
+            yield _unpacked(row)
+    except RayActorError as error:
+        raise WorkerError(
+            "of Ray",
+            f"got {RETRIES + 1} deaths over one chunk; expected it to be embedded; memory that does not suffice is the "
+            "usual reason: see the logs of Ray, and set token_budget, or max_tokens in [backbone], lower",
+        ) from error
+
+
+@contextmanager
+def _running(workers: int, *, on_gpu: bool) -> Iterator[Any]:
+    """Ray, as it runs already, on the cluster of the environment, or started here for so many workers."""
+    # Read when Ray is imported or started. Neither figures for its makers nor lines of its own on the terminal.
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
+    try:
+        import ray
+        import ray.data
+    except ModuleNotFoundError as error:
+        raise InputError(
+            f'embed.engine: got "ray", and no module {error.name}; expected Ray Data; '
+            "run `pip install 'armorm[ray]'`, or set engine = \"local\""
+        ) from error
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    if ray.is_initialized():
+        yield ray
+        return
+    address = os.environ.get(ADDRESS)
+    own: dict[str, Any] = {} if address else {"num_cpus": workers, "include_dashboard": False}
+    try:
+        ray.init(address or "local", log_to_driver=False, logging_level=logging.ERROR, **own)
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        first_line = str(error).strip().splitlines()[0]
+        raise InputError(
+            f"{ADDRESS}: got {address or 'nothing'}, where Ray does not start ({first_line}); expected the address of "
+            "a running cluster, or none to start it on this machine"
+        ) from error
+    try:
+        n_gpus = int(ray.cluster_resources().get("GPU", 0))  # type: ignore[no-untyped-call]
+        if on_gpu and not address and n_gpus < workers:
+            raise InputError(
+                f"embed.workers: got {workers}, on a machine with {n_gpus} GPUs for Ray; expected one each; set it "
+                f"lower, or name a cluster in {ADDRESS}"
+            )
+        yield ray
+    finally:
+        ray.shutdown()
+
+
+def _row(value: Any) -> pa.Table:
+    """A table of one row: Ray's unit of work."""
+    return pa.table({"pickled": pa.array([pickle.dumps(value, protocol=5)], pa.large_binary())})
+
+
+def _unpacked(row: pa.Table) -> Any:
+    return pickle.loads(row["pickled"][0].as_buffer())

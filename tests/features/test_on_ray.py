@@ -1,0 +1,178 @@
+"""On Ray as without it: the same snapshot, bit for bit, whoever dies meanwhile, wherever the store is."""
+
+import json
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+from features.catalog import query
+from features.embedding import on_ray
+from features.embedding.canary import Canaries
+from features.embedding.embed import EmbedResult, EmbedSettings, Progress, embed_missing
+from features.embedding.fingerprint import BackboneSettings, fingerprint
+from features.errors import InputError, WorkerError
+from features.store import Store
+from tests.features import tiny
+from tests.features.test_embed import ingest
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),  # of Ray's own settings, and of `max_task_retries`
+    pytest.mark.filterwarnings("ignore::FutureWarning"),
+]
+
+HERE = EmbedSettings(token_budget=256, shard_conversations=40)
+ON_RAY = replace(HERE, engine="ray", workers=2)
+
+
+@pytest.fixture(scope="module")
+def backbone(tmp_path_factory: pytest.TempPathFactory) -> BackboneSettings:
+    return BackboneSettings(str(tiny.write_backbone(tmp_path_factory.mktemp("backbone"))))
+
+
+@pytest.fixture(scope="module")
+def ray() -> Iterator[None]:
+    """One for all tests: it takes seconds to start."""
+    ray = pytest.importorskip("ray")
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        ray.init("local", num_cpus=2, include_dashboard=False, log_to_driver=False)
+        yield
+        ray.shutdown()
+
+
+def rows(n: int) -> list[str]:
+    """Long answers, two a prompt: a shard is a second of work."""
+    return [
+        json.dumps({"prompt": f"p{i // 2}", "response": f"{i} " + "is here " * 50, "is_safe": i % 2 == 0})
+        for i in range(n)
+    ]
+
+
+def fill(store: Store, folder: Path, n: int) -> None:
+    with store.writing("test") as writer:
+        ingest(writer, folder, rows(n))
+
+
+def embed(store: Store, backbone: BackboneSettings, settings: EmbedSettings, **given) -> EmbedResult:  # type: ignore[no-untyped-def]
+    with store.writing("test") as writer:
+        return embed_missing(writer, backbone, settings, **given)
+
+
+def workers() -> set[int]:
+    """The processes that hold a backbone, as the system lists them."""
+    found = set[int]()
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            if b"ray::MapWorker" in (folder / "cmdline").read_bytes():
+                found.add(int(folder.name))
+        except OSError:  # it has ended
+            continue
+    return found
+
+
+@pytest.mark.slow
+def test_a_worker_that_is_killed_half_way_changes_nothing(
+    ray: None, tmp_path: Path, backbone: BackboneSettings
+) -> None:
+    here, there = Store(tmp_path / "here"), Store(tmp_path / "there")
+    for store in (here, there):
+        fill(store, tmp_path / "data", 480)
+    expected = embed(here, backbone, HERE)
+    assert expected.n_shards == 12
+    seen: list[Progress] = []
+    processes = set[int]()
+    killed: list[int] = []
+
+    def kill_one(done: Progress) -> None:
+        seen.append(done)
+        processes.update(workers())
+        # Each worker has been given chunks up to four ahead, and has not done all of those.
+        if not killed and len(there.head().within("features")) == 4:
+            killed.append(max(workers()))
+            os.kill(killed[0], signal.SIGKILL)
+
+    result = embed(there, backbone, ON_RAY, on_progress=kill_one)
+    assert killed
+    assert len(processes) == 3  # another one took up what the dead one had at hand
+    assert result == expected
+    assert there.head().snapshot_id == here.head().snapshot_id
+    assert query(there, "SELECT count(*), count(DISTINCT kind || id) FROM features").rows == [(720, 720)]
+    assert (seen[-1].texts, seen[-1].tokens) == (seen[-1].total_texts, seen[-1].total_tokens)
+    assert (seen[-1].total_texts, seen[-1].tokens) == (720, result.n_tokens)
+
+    number = there.head().number
+    assert embed(there, backbone, ON_RAY).n_shards == 0
+    assert there.head().number == number
+
+
+@pytest.mark.slow
+def test_what_was_begun_without_ray_is_finished_with_it_in_a_bucket(
+    ray: None, s3: str, tmp_path: Path, backbone: BackboneSettings
+) -> None:
+    whole, begun = Store(tmp_path / "whole"), Store(s3, cache=tmp_path / "cache")
+    for store in (whole, begun):
+        fill(store, tmp_path / "data", 160)
+    embed(whole, backbone, HERE)
+
+    def stop(done: Progress) -> None:
+        if len(begun.head().within("unfinished")) == 2 and begun.head().within("features"):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        embed(begun, backbone, replace(HERE, save_every_s=0), on_progress=stop)
+    result = embed(begun, backbone, ON_RAY)
+    assert (result.n_shards, result.n_conversations) == (3, 120)
+    assert begun.head().within("unfinished") == {}
+    assert begun.head().snapshot_id == whole.head().snapshot_id
+
+
+class Dying:
+    """Dies of whatever it is given."""
+
+    def __init__(self, *given: object) -> None: ...
+
+    def __call__(self, row: pa.Table) -> pa.Table:
+        os.kill(os.getpid(), signal.SIGKILL)
+        return row
+
+
+@pytest.mark.slow
+def test_a_chunk_that_every_worker_dies_of_ends_the_run(
+    ray: None, tmp_path: Path, backbone: BackboneSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = Store(tmp_path / "store")
+    fill(store, tmp_path / "data", 4)
+    monkeypatch.setattr(on_ray, "Worker", Dying)
+    with pytest.raises(WorkerError, match="got 4 deaths over one chunk; expected it to be embedded; memory") as error:
+        embed(store, backbone, ON_RAY)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.slow
+def test_a_worker_tells_why_it_cannot_go_on_and_shows_its_canaries(ray: None, backbone: BackboneSettings) -> None:
+    marks = fingerprint(backbone)
+    others = replace(marks, record={**marks.record, "weights": {}})
+    shown: list[Canaries] = []
+    given = {"token_budget": 256, "workers": 1, "check": shown.append}
+    with pytest.raises(WorkerError, match=r"^worker .* \(pid \d+\): .* got files of backbone .*; copy them$"):
+        list(on_ray.forward_on_ray([], backbone, others, **given))  # type: ignore[arg-type]
+    assert shown == []
+    assert list(on_ray.forward_on_ray([], backbone, marks, **given)) == []  # type: ignore[arg-type]
+    assert [len(canaries.vectors_ND) for canaries in shown] == [64]
+
+
+def test_without_ray_there_is_one_line_that_says_what_to_do(
+    tmp_path: Path, backbone: BackboneSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = Store(tmp_path / "store")
+    fill(store, tmp_path / "data", 4)
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(InputError, match=r"no module ray; expected .* run `pip install 'armorm\[ray\]'`") as error:
+        embed(store, backbone, ON_RAY)
+    assert "\n" not in str(error.value)
