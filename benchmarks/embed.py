@@ -14,7 +14,8 @@ public scripts do it.
 - `armorm`: packs, the best of some token budgets
 
 Peak is the best rate of a square matrix product in the same type. `floor` is the time that the fewest operations would
-take at that rate, as a share of the time taken: every token once, in the last layer the wanted ones alone.
+take at that rate, as a share of the time taken: every token once, in the last layer the wanted ones alone (see
+`features/embedding/flops.py`).
 """
 
 import argparse
@@ -35,6 +36,7 @@ from transformers import LlamaConfig, LlamaModel
 
 from features.embedding.backbone import Backbone, load
 from features.embedding.fingerprint import BackboneSettings, fingerprint
+from features.embedding.flops import cost_of, least_flops, peak_flops
 from features.embedding.plan import TokenSequence, Wanted, plan_packs
 
 VOCABULARY = 4096
@@ -95,32 +97,6 @@ def one_at_a_time(backbone: Backbone, sequences: list[TokenSequence]) -> Vectors
     return vectors
 
 
-def peak_flops(dtype: torch.dtype, device: str) -> float:
-    """Operations a second of a square matrix product, the best of some."""
-    size = 8192 if device.startswith("cuda") else 1536
-    one = torch.randn(size, size, dtype=dtype, device=device)
-    best = math.inf
-    for _ in range(8):
-        _synchronise(device)
-        start = time.perf_counter()
-        one @ one
-        _synchronise(device)
-        best = min(best, time.perf_counter() - start)
-    return 2 * size**3 / best
-
-
-def least_flops(model: LlamaConfig, sequences: list[TokenSequence]) -> float:
-    """Of linear layers and attention, each shared beginning once, and the last layer for wanted tokens alone."""
-    (pack,) = plan_packs(sequences, token_budget=10**9)
-    d, f, layers = model.hidden_size, model.intermediate_size, model.num_hidden_layers
-    kv = d * model.num_key_value_heads // model.num_attention_heads
-    linear_rest, linear_kv = 2 * (2 * d * d + 3 * d * f), 2 * 2 * d * kv
-    n, wanted = pack.n_tokens, len(pack.wanted)
-    seen = sum(branch.position + (len(branch.token_ids) + 1) / 2 for branch in pack.branches for _ in branch.token_ids)
-    attention = 4 * d * seen
-    return (layers - 1) * (n * (linear_rest + linear_kv) + attention) + n * linear_kv + wanted * linear_rest
-
-
 def sentence_transformer(folder: Path, dtype: str, device: str) -> Callable[[list[TokenSequence], int], Vectors] | None:
     """`encode` over the same token ids, f(x+y) alone; None where it is not installed."""
     try:
@@ -178,8 +154,8 @@ def measure(shape: str, dtype: str, answers: int, rounds: int, n_prompts: int, d
                 way()
                 _synchronise(device)
                 times[name].append(time.perf_counter() - start)
-    peak = peak_flops(getattr(torch, dtype), device)
-    floor = least_flops(config(shape), sequences) / peak
+    (whole,) = plan_packs(sequences, token_budget=10**9)
+    floor = least_flops(cost_of(plain.model), whole) / peak_flops(dtype, device)
     medians = {name: statistics.median(of) for name, of in times.items()}
     for kind in ("one at a time", "padded", "sentence-transformers", "armorm"):
         of_kind = {name: seconds for name, seconds in medians.items() if name.startswith(kind)}

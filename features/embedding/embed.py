@@ -20,9 +20,10 @@ from features.conversation import Conversation
 from features.embedding.canary import SLOT as CANARY
 from features.embedding.canary import check_canaries
 from features.embedding.fingerprint import BackboneSettings, Dtype, Fingerprint, fingerprint
+from features.embedding.predict import Prediction, missing_tokens, predict
 from features.embedding.unfinished import SLOT as UNFINISHED
 from features.embedding.unfinished import Unfinished
-from features.embedding.vectors import Embedded, Texts, judge, plan_texts, run_passes
+from features.embedding.vectors import Embedded, Pass, Texts, judge, plan_texts, run_passes
 from features.records import encode_record
 from features.shards import SLOT, Feature, Name, Vector, VectorType, slot_of, write_shard
 from features.store import Made, Recipe, Snapshot, Store, Writer, content_id
@@ -88,6 +89,9 @@ class EmbedResult:
     """Of a forward pass in the end: less than was set where memory did not suffice. 0 where nothing was forwarded."""
     canary_distance: float = 0.0
     """How far the furthest canary lies from its first vector, as a share of its length."""
+    peak_share: float | None = None
+    """Of the operations a second that this machine does at best, those that the vectors need; None where nothing was
+    forwarded."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +104,8 @@ class Progress:
     """Of those texts, as they are to be forwarded one by one."""
     total_tokens: int
     """As far as it can be told: what was not tokenised yet is taken to have as many tokens a character."""
+    peak_share: float | None = None
+    """As in the result, up to now."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +151,9 @@ def embed_missing(
         missing = find_missing(catalog, marks.backbone_id, vector_type)
         result = EmbedResult(marks.backbone_id, n_present=missing.n_present)
         if missing or not _has_canaries(writer.store.head(), marks.backbone_id):
-            meter = _Meter(missing.conversations + missing.prompts, _n_chars(catalog), on_progress)
+            tokens, _ = missing_tokens(catalog, marks.backbone_id)
+            predicted = predict(catalog.snapshot, marks.backbone_id, tokens)
+            meter = _Meter(missing.conversations + missing.prompts, _n_chars(catalog), predicted, on_progress)
             result = _embed(writer, catalog, marks, backbone_artifact, backbone_settings, settings, result, meter)
     _commit_coverage(writer, marks.backbone_id)
     return result
@@ -168,6 +176,7 @@ def _embed(
     before: Set[str] = frozenset()
     moved = check_canaries(writer, backbone, backbone_artifact, token_budget=settings.token_budget)
     result = replace(result, token_budget=settings.token_budget, canary_distance=moved)
+    meter.begin(backbone_settings)
     started = time.monotonic()
     for works in _chunks(catalog, settings.shard_conversations):
         prompts = {work.prompt_id for work in works if work.prompt_is_missing}
@@ -177,7 +186,7 @@ def _embed(
         embedded, result = _embed_chunk(writer, backbone, chunk, inputs, settings, result, meter, started)
         result = _added(result, embedded)
         started = time.monotonic()
-    return result
+    return replace(result, peak_share=meter.peak_share)
 
 
 def _embed_chunk(
@@ -207,11 +216,11 @@ def _embed_chunk(
             token_budget=one.token_budget,
         )
         unfinished.add(one.vectors)
-        meter.add(len(one.vectors), one.n_tokens)
+        meter.ran(one)
     vector_type = settings.vector_type_of(marks.record["dtype"])
     judged = judge([(of[name], vector) for name, vector in vectors.items()], vector_type)
     embedded = Embedded(judged.features, texts.rejects + judged.rejects)
-    _commit_chunk(writer, marks, embedded, chunk, inputs, vector_type, unfinished, started)
+    _commit_chunk(writer, marks, embedded, chunk, inputs, vector_type, unfinished, meter.of_shard, started)
     return embedded, result
 
 
@@ -342,23 +351,53 @@ class Chunk:
 class _Meter:
     """Adds up what is done and what is planned, and reports it."""
 
-    def __init__(self, total_texts: int, total_chars: int, report: Callable[[Progress], None]) -> None:
-        self._total_texts, self._total_chars, self._report = total_texts, total_chars, report
+    def __init__(
+        self, total_texts: int, total_chars: int, predicted: Prediction, report: Callable[[Progress], None]
+    ) -> None:
+        self._total_texts, self._total_chars, self._report = total_texts, max(total_chars, 1), report
+        self._predicted = predicted
         self._texts = self._tokens = self._planned_tokens = self._planned_chars = 0
+        self._flops = self._peak_flops = self._began = 0.0
+        self.of_shard: dict[str, float] = {}
+        """Of the shard at work: what was forwarded for it, and what the plan would have said of it."""
+
+    def begin(self, backbone: BackboneSettings) -> None:
+        """From now on time is measured, and held against the best that the machine does."""
+        from features.embedding.flops import peak_flops
+
+        self._peak_flops = peak_flops(backbone.dtype, backbone.device)
+        self._began = time.monotonic()
+
+    @property
+    def peak_share(self) -> float | None:
+        """None before anything was forwarded."""
+        return self._flops / (self._peak_flops * (time.monotonic() - self._began)) if self._flops else None
 
     def plan(self, chunk: Chunk, texts: Texts, known: Set[Name]) -> None:
         """A shard is to be made; some of its vectors may be known, and some of its texts are rejected at once."""
+        n_chars = sum(len(content) for work in chunk.works for _, content in work.messages)
         self._planned_tokens += sum(len(one.token_ids) for one in texts.sequences)
-        self._planned_chars += sum(len(content) for work in chunk.works for _, content in work.messages)
+        self._planned_chars += n_chars
+        share = n_chars / self._total_chars
+        self.of_shard = {"forwarded": 0, "flops": 0.0, "peak_flops": self._peak_flops}
+        self.of_shard["predicted_tokens"] = round(share * self._predicted.tokens, 1)
+        if self._predicted.seconds is not None:
+            self.of_shard["predicted_seconds"] = round(share * self._predicted.seconds, 3)
         done = [one for one in texts.sequences if all((of.kind, of.id) in known for of in one.wanted)]
-        self.add(len(known) + len(texts.rejects), sum(len(one.token_ids) for one in done))
+        self._add(len(known) + len(texts.rejects), sum(len(one.token_ids) for one in done))
 
-    def add(self, n_texts: int, n_tokens: int) -> None:
-        """They are done."""
+    def ran(self, one: Pass) -> None:
+        """A forward pass is done."""
+        self._flops += one.n_flops
+        self.of_shard["forwarded"] += one.n_forwarded
+        self.of_shard["flops"] += one.n_flops
+        self._add(len(one.vectors), one.n_tokens)
+
+    def _add(self, n_texts: int, n_tokens: int) -> None:
         self._texts, self._tokens = self._texts + n_texts, self._tokens + n_tokens
         share = self._planned_chars / self._total_chars
         total = round(self._planned_tokens / share) if 0 < share < 1 else self._planned_tokens
-        self._report(Progress(self._texts, self._total_texts, self._tokens, total))
+        self._report(Progress(self._texts, self._total_texts, self._tokens, total, self.peak_share))
 
 
 def _number(catalog: Catalog, sql: str) -> int:
@@ -400,13 +439,15 @@ def _commit_chunk(
     inputs: Mapping[str, str],
     vector_type: VectorType,
     unfinished: Unfinished,
+    spent: Mapping[str, float],
     started: float,
 ) -> None:
     """In one commit: the shard, what was rejected, and away with the parts."""
     changes = []
     if embedded.features:
+        done = unfinished.done
         changes.append(
-            _shard(writer.store, marks, embedded.features, inputs, vector_type, done=unfinished.done, started=started)
+            _shard(writer.store, marks, embedded.features, inputs, vector_type, done=done, spent=spent, started=started)
         )
     if embedded.rejects:
         recipe = _reject_recipe(marks.backbone_id, vector_type, inputs)
@@ -424,6 +465,7 @@ def _shard(
     vector_type: VectorType,
     *,
     done: Mapping[Name, Vector],
+    spent: Mapping[str, float],
     started: float,
 ) -> tuple[Recipe, Made]:
     """A shard; what an earlier run has put aside of it, `done`, counts for no time of this one's."""
@@ -438,7 +480,7 @@ def _shard(
     computed = [feature for feature in features if (feature.kind, feature.id) not in done]
     work = {"rows": len(computed), "tokens": _n_tokens(computed), "bytes": objects["shard"].size_bytes}
     summary = {"rows": len(features), "tokens": _n_tokens(features), "width": len(features[0].vector)}
-    return recipe, with_measured(Made(objects, summary), time.monotonic() - started, work)
+    return recipe, with_measured(Made(objects, summary), time.monotonic() - started, {**work, **spent})
 
 
 def _n_tokens(features: Iterable[Feature]) -> int:

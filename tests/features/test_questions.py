@@ -388,6 +388,22 @@ def embedded(world: World) -> None:
     assert sum(row["truncated"] for row in rows.values()) > 0
 
 
+@answers("predicted")
+def predicted(world: World) -> None:
+    shards = world.store.head().within("features").values()
+    took = [shard.summary["measured"] for shard in shards]
+    (row,) = world.ask("predicted")
+    assert (row["shards"], row["run_id"]) == (len(took), world.store.head().run.run_id)
+    assert row["tokens"] == sum(one["tokens"] for one in took)
+    assert row["predicted_seconds"] is None  # nothing was measured before
+    assert row["predicted_tokens"] == pytest.approx(sum(n["n_chars"] for n in world.conversations.values()) / 4, abs=1)
+    assert row["seconds"] == pytest.approx(sum(one["seconds"] for one in took))
+    assert row["tokens_per_s"] == pytest.approx(row["tokens"] / row["seconds"])
+    assert row["forwarded"] == sum(one["forwarded"] for one in took) < row["tokens"]
+    at_best = sum(one["flops"] / one["peak_flops"] for one in took)
+    assert row["peak_share"] == pytest.approx(at_best / row["seconds"])
+
+
 @answers("freshness")
 def freshness(world: World) -> None:
     rows = keyed(world.ask("freshness"), "dataset")
