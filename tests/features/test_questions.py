@@ -404,6 +404,20 @@ def predicted(world: World) -> None:
     assert row["peak_share"] == pytest.approx(at_best / row["seconds"])
 
 
+@answers("forwarded")
+def forwarded(world: World) -> None:
+    kept = vectors(world)
+    sides = [pair[side] for pair in world.pairs for side in ("chosen_id", "rejected_id")]
+    mentions = [id for _, id in {(row["source_row"], row["conversation_id"]) for row in world.ratings}] + sides
+    (row,) = world.ask("forwarded")
+    assert row["mentions"] == len(mentions)
+    assert row["vectors"] == query(world.store, "SELECT count(*) FROM features").rows[0][0]
+    assert row["vectors_per_mention"] == row["vectors"] / len(mentions)
+    assert row["tokens_one_by_one"] == sum(min(kept[id]["n_tokens"], MAX_TOKENS) for id in mentions)
+    assert row["tokens_forwarded"] < sum(one["n_tokens"] for one in kept.values())
+    assert row["times_fewer"] == pytest.approx(row["tokens_one_by_one"] / row["tokens_forwarded"])
+
+
 @answers("freshness")
 def freshness(world: World) -> None:
     rows = keyed(world.ask("freshness"), "dataset")
