@@ -15,7 +15,8 @@ conversation at a time as the public scripts do it.
 - `armorm`: packs, the best of some token budgets
 
 Peak is the best rate of a square matrix product in the same type. `floor` is the time that the fewest operations would
-take at that rate, as a share of the time taken: every token once, in the last layer the wanted ones alone.
+take at that rate, as a share of the time taken: every token once, in the last layer the wanted ones alone (see
+`features/embedding/flops.py`).
 """
 
 import argparse
@@ -39,6 +40,7 @@ from transformers import AutoModel, AutoTokenizer, LlamaConfig, LlamaModel
 
 from features.embedding.backbone import Backbone, load
 from features.embedding.fingerprint import BackboneSettings, fingerprint
+from features.embedding.flops import cost_of, least_flops, peak_flops
 from features.embedding.memory import keep_freed_memory
 from features.embedding.plan import TokenSequence, Wanted, plan_packs
 
@@ -98,32 +100,6 @@ def one_at_a_time(backbone: Backbone, sequences: list[TokenSequence]) -> Vectors
         states = backbone.last_hidden_state(torch.tensor([one.token_ids]), torch.ones((1, len(one.token_ids))).long())
         vectors |= {wanted: states[0, wanted.position].float().cpu().numpy() for wanted in one.wanted}
     return vectors
-
-
-def peak_flops(dtype: torch.dtype, device: str) -> float:
-    """Operations a second of a square matrix product, the best of some."""
-    size = 8192 if device.startswith("cuda") else 1536
-    one = torch.randn(size, size, dtype=dtype, device=device)
-    best = math.inf
-    for _ in range(8):
-        _synchronise(device)
-        start = time.perf_counter()
-        one @ one
-        _synchronise(device)
-        best = min(best, time.perf_counter() - start)
-    return 2 * size**3 / best
-
-
-def least_flops(model: LlamaConfig, sequences: list[TokenSequence]) -> float:
-    """Of linear layers and attention, each shared beginning once, and the last layer for wanted tokens alone."""
-    (pack,) = plan_packs(sequences, token_budget=10**9)
-    d, f, layers = model.hidden_size, model.intermediate_size, model.num_hidden_layers
-    kv = d * model.num_key_value_heads // model.num_attention_heads
-    linear_rest, linear_kv = 2 * (2 * d * d + 3 * d * f), 2 * 2 * d * kv
-    n, wanted = pack.n_tokens, len(pack.wanted)
-    seen = sum(branch.position + (len(branch.token_ids) + 1) / 2 for branch in pack.branches for _ in branch.token_ids)
-    attention = 4 * d * seen
-    return (layers - 1) * (n * (linear_rest + linear_kv) + attention) + n * linear_kv + wanted * linear_rest
 
 
 def sentence_transformer(folder: Path, dtype: str, device: str) -> Callable[[list[TokenSequence], int], Vectors]:
@@ -232,7 +208,10 @@ def measure(shape: str, dtype: str, answers: int, rounds: int, n_prompts: int, d
         for way in ways.values():
             way.close()
     expected = "one at a time", 1
-    floor = least_flops(config(shape), sequences) / peak_flops(getattr(torch, dtype), device)
+    (whole,) = plan_packs(sequences, token_budget=10**9)
+    with torch.device("meta"):
+        cost = cost_of(LlamaModel(config(shape)))
+    floor = least_flops(cost, whole) / peak_flops(dtype, device)
     for kind in ways:
         best = min((run for run in runs if run[0] == kind), key=lambda run: statistics.median(times[run]))
         seconds = statistics.median(times[best])
