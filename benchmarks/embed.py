@@ -11,7 +11,8 @@ conversation at a time as the public scripts do it.
 - `one at a time`: transformers' model on one conversation, which gives both of its vectors; on a CPU also with the
   allocator set as ours sets it
 - `padded`: batches sorted by length and padded to the right, by the same budgets as ours, the best of them
-- `sentence-transformers`: `encode` with last-token pooling, where installed; f(x+y) alone, the best of some batch sizes
+- `sentence-transformers`: `encode` with last-token pooling, where the extra `bench` is installed; f(x+y) alone, the best
+  of some batch sizes
 - `armorm`: packs, the best of some token budgets
 
 Peak is the best rate of a square matrix product in the same type. `floor` is the time that the fewest operations would
@@ -104,10 +105,18 @@ def one_at_a_time(backbone: Backbone, sequences: list[TokenSequence]) -> Vectors
 
 def sentence_transformer(folder: Path, dtype: str, device: str) -> Callable[[list[TokenSequence], int], Vectors]:
     """`encode` over the same token ids, f(x+y) alone."""
-    from sentence_transformers import SentenceTransformer, models
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
 
-    transformer = models.Transformer(str(folder), max_seq_length=4096, model_args={"dtype": getattr(torch, dtype)})
-    pooling = models.Pooling(transformer.get_word_embedding_dimension(), pooling_mode="lasttoken")
+    transformer = Transformer(
+        str(folder),
+        max_seq_length=4096,
+        model_kwargs={"dtype": getattr(torch, dtype)},
+        # text as it is: with a chat template there, it would be taken for a message
+        modality_config={"text": {"method": "forward", "method_output_name": "last_hidden_state"}},
+        module_output_name="token_embeddings",
+    )
+    pooling = Pooling(transformer.get_embedding_dimension(), pooling_mode="lasttoken")
     model = SentenceTransformer(modules=[transformer, pooling], device=device)
 
     def encode(sequences: list[TokenSequence], batch: int) -> Vectors:
