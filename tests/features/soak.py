@@ -18,6 +18,7 @@ from armorm.stages.evaluate import evaluate
 from armorm.stages.gate import train_gate
 from armorm.stages.model import assemble
 from armorm.stages.regress import regress
+from armorm.stages.statistics import update_statistics
 from features import notebook, pointers
 from features.contamination import ContaminationSettings, find_contamination
 from features.conversation import SplitFractions
@@ -69,6 +70,7 @@ def stages(folder: Path) -> Mapping[str, Callable[[Writer], object]]:
 
     def train(writer: Writer) -> None:
         id = fingerprint(backbone).backbone_id
+        update_statistics(writer, id)
         regress(writer, id, RegressionConfig())
         decorrelate(writer, id, DecorrelationConfig())
         train_gate(writer, id, GATE)
