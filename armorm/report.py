@@ -81,7 +81,7 @@ def left_out_section(datasets: Sequence[Json]) -> Section:
 
 
 def objective_section(regression: Sequence[Json]) -> Section:
-    """What ridge regression made of each objective, on held-out prompts; models of before 2026-11-21 lack some of it."""
+    """What ridge regression made of each objective, on held-out prompts; older models lack some of it."""
     columns = {
         "objective": "objective",
         "n_train": "train",
