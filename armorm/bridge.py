@@ -19,7 +19,7 @@ from features.store import Store
 Floats = npt.NDArray[np.floating]
 Names = npt.NDArray[np.object_]
 
-BLOCK_ROWS = 65_536
+BLOCK_ROWS = 16_384
 """Vectors that are in memory at once."""
 
 
@@ -28,7 +28,9 @@ class RatedRows:
     """Rated conversations, a row for each native row and conversation."""
 
     objectives: tuple[str, ...]
+    dataset_N: Names
     conversation_ids: Names
+    prompt_ids: Names
     Y_NK: Floats
     """`[N, K]` values in 0..1, NaN where the dataset does not rate the objective."""
     split_N: Names
@@ -103,7 +105,7 @@ def load_ratings(store: Store, objectives: Sequence[str], *, backbone_id: str) -
             SELECT
                 contaminated,
                 dense_rank() OVER in_order - 1 AS place,
-                dataset, source_row, conversation_id, objective, split,
+                dataset, source_row, conversation_id, prompt_id, objective, split,
                 list_position(?, objective) - 1 AS column_number, value
             FROM rated
             WINDOW in_order AS (PARTITION BY contaminated ORDER BY dataset, source_row, conversation_id)
@@ -123,7 +125,9 @@ def load_ratings(store: Store, objectives: Sequence[str], *, backbone_id: str) -
     Y_NK[clean["place"].to_numpy(), clean["column_number"].to_numpy()] = clean["value"].to_numpy()
     return RatedRows(
         objectives=tuple(objectives),
+        dataset_N=first["dataset"].to_numpy(),
         conversation_ids=first["conversation_id"].to_numpy(),
+        prompt_ids=first["prompt_id"].to_numpy(),
         Y_NK=Y_NK,
         split_N=first["split"].to_numpy(),
         n_contaminated=cells.filter("contaminated")["place"].n_unique(),

@@ -27,6 +27,19 @@ def r2(truth_N: Floats, prediction_N: Floats) -> float:
     return float(1 - np.sum((truth_N - prediction_N) ** 2) / np.sum((truth_N - truth_N.mean()) ** 2))
 
 
+def clustered_error(values_N: Floats, clusters_N: NDArray[np.generic]) -> float:
+    """Standard error of the mean of values of which those of a cluster are not independent; NaN below two clusters.
+
+    `sqrt(C / (C - 1) sum_c (sum_{i in c} (v_i - mean))^2) / N` (Liang and Zeger, Biometrika 73, 1986).
+    """
+    _, cluster_N = np.unique(clusters_N, return_inverse=True)
+    n_clusters = int(cluster_N.max(initial=-1)) + 1
+    if n_clusters < 2:
+        return float("nan")
+    sums_C = np.bincount(cluster_N, weights=values_N - values_N.mean())
+    return float(np.sqrt(n_clusters / (n_clusters - 1) * (sums_C**2).sum()) / len(values_N))
+
+
 def average_ranks(values_N: Floats) -> NDArray[np.float64]:
     """`[N]` ranks from 1; equal values share the mean of their ranks."""
     order = np.argsort(values_N)

@@ -81,10 +81,23 @@ def left_out_section(datasets: Sequence[Json]) -> Section:
 
 
 def objective_section(regression: Sequence[Json]) -> Section:
-    """What ridge regression made of each objective, on held-out prompts."""
-    keys = ["objective", "n_train", "n_validation", "n_test", "alpha", "test_r2", "test_spearman"]
-    columns = ["objective", "train", "validation", "test", "alpha", "held-out R2", "held-out Spearman"]
-    return Section("Objectives", columns, [tuple(fit[key] for key in keys) for fit in regression])
+    """What ridge regression made of each objective, on held-out prompts; older models lack some of it."""
+    columns = {
+        "objective": "objective",
+        "n_train": "train",
+        "n_validation": "validation",
+        "n_test": "test",
+        "alpha": "alpha",
+        "test_r2": "held-out R2",
+        "test_r2_error": "its error",
+        "test_spearman": "held-out Spearman",
+        "test_mse": "held-out MSE",
+        "test_mse_error": "its error",
+        "test_mse_native": "MSE, native units",
+    }
+    rows = [tuple(fit.get(key) for key in columns) for fit in regression]
+    note = "errors are standard errors over prompts; native units are those that each dataset rates in, squared"
+    return Section("Objectives", list(columns.values()), rows, note)
 
 
 def untrained_section(untrained: Mapping[str, str]) -> Section:

@@ -266,7 +266,8 @@ class FeatureReader:
 
     def __init__(self, store: Store, backbone_id: str, snapshot: Snapshot | None = None) -> None:
         found = [shards for shards in shards_of(snapshot or store.head()) if shards.backbone_id == backbone_id]
-        self._vectors = Vectors(store, found[0]) if found else None
+        self._open = partial(Vectors, store, found[0]) if found else None
+        self._vectors = self._open() if self._open else None
         self._shards: list[str] = []
         self._places = pl.DataFrame(schema={"kind": pl.String, "id": pl.String, "row": pl.Int32, "shard": pl.Int32})
         for shards in found:
@@ -286,14 +287,45 @@ class FeatureReader:
         Raises:
             NotInStore: an id was not embedded with this backbone.
         """
-        asked = pl.DataFrame({"id": list(ids)}, schema={"id": pl.String})
-        places = asked.join(self._places.filter(pl.col("kind") == kind), on="id", how="left", maintain_order="left")
-        if lost := places.filter(pl.col("shard").is_null())["id"].head(1).to_list():
-            raise NotInStore(f"got {kind} {lost[0]}, which has no vector of this backbone; run `armorm embed`")
+        places = self._find(kind, ids)
         if self._vectors is None:
             return np.empty((0, 0), np.float32)
         shards_N = pa.DictionaryArray.from_arrays(places["shard"].to_arrow(), pa.array(self._shards, pa.string()))
         return self._vectors.gather(shards_N, places["row"].to_numpy())
+
+    @property
+    def width(self) -> int:
+        """Of the vectors: D. 0 where there are none."""
+        return self._vectors.width if self._vectors else 0
+
+    @property
+    def shards(self) -> frozenset[str]:
+        """The SHA-256 of each file of vectors."""
+        return frozenset(self._shards)
+
+    def places(self, kind: str, ids: Sequence[str]) -> pl.DataFrame:
+        """Where each vector stands, in the order of `ids`: the `shard`, by its SHA-256, and the `row` there.
+
+        Raises:
+            NotInStore: an id was not embedded with this backbone.
+        """
+        found, names = self._find(kind, ids), pl.Series(self._shards, dtype=pl.String)
+        return pl.DataFrame({"shard": names.gather(found["shard"]), "row": found["row"]})
+
+    def read(self, places: pl.DataFrame) -> npt.NDArray[np.float32]:
+        """`[N, D]` vectors by their places. Unlike `gather` it leaves no file mapped: all of them may be read so, a
+        block after the other, without what was read filling the memory."""
+        if self._open is None:
+            return np.empty((0, 0), np.float32)
+        return self._open().gather(places["shard"].to_arrow().cast(pa.string()), places["row"].to_numpy())
+
+    def _find(self, kind: str, ids: Sequence[str]) -> pl.DataFrame:
+        """Shards by their numbers, and rows."""
+        asked = pl.DataFrame({"id": list(ids)}, schema={"id": pl.String})
+        places = asked.join(self._places.filter(pl.col("kind") == kind), on="id", how="left", maintain_order="left")
+        if lost := places.filter(pl.col("shard").is_null())["id"].head(1).to_list():
+            raise NotInStore(f"got {kind} {lost[0]}, which has no vector of this backbone; run `armorm embed`")
+        return places
 
 
 def _numbered(index: pa.Table, number: int) -> pl.DataFrame:

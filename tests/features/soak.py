@@ -17,6 +17,7 @@ from armorm.stages.evaluate import evaluate
 from armorm.stages.gate import train_gate
 from armorm.stages.model import assemble
 from armorm.stages.regress import regress
+from armorm.stages.statistics import update_statistics
 from features import notebook, pointers
 from features.contamination import ContaminationSettings, find_contamination
 from features.conversation import SplitFractions
@@ -75,6 +76,7 @@ def stages(folder: Path) -> Mapping[str, Callable[[Writer], object]]:
 
     def train(writer: Writer) -> None:
         id = fingerprint(settings).backbone_id
+        update_statistics(writer, id)
         regress(writer, id, RegressionConfig())
         decorrelate(writer, id, DecorrelationConfig())
         train_gate(writer, id, GATE)

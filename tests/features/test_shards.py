@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import polars as pl
 import pytest
 from pyarrow import ipc
 
@@ -41,6 +42,23 @@ def test_any_cut_gives_every_vector_back(store: Store, writer: Writer, size: int
     order = np.random.default_rng(1).permutation(300)
     gathered = FeatureReader(store, BACKBONE).gather("conversation", [f"{i:06}" for i in order])
     assert np.array_equal(gathered, values[order])
+
+
+def test_vectors_by_their_places_are_those_by_their_ids(store: Store, writer: Writer) -> None:
+    """Also by places that were kept, as text, and in another order."""
+    values = vectors(30)
+    for start in range(0, 30, 10):
+        commit(writer, str(start), write_shard(store, BACKBONE, {}, features(values[start : start + 10], start)))
+    reader = FeatureReader(store, BACKBONE)
+    ids = [f"{i:06}" for i in np.random.default_rng(1).permutation(30)]
+    places = reader.places("conversation", ids)
+    assert set(places["shard"]) == reader.shards
+    assert np.array_equal(reader.read(places), reader.gather("conversation", ids))
+    kept = pl.DataFrame(places.sort("shard", "row").to_arrow())
+    assert np.array_equal(np.sort(reader.read(kept)[:, 0]), np.arange(30) + 1)
+    assert reader.width == 8
+    with pytest.raises(NotInStore, match="has no vector"):
+        reader.places("conversation", ["other"])
 
 
 def test_a_shard_of_many_batches_is_read_whole(store: Store, writer: Writer) -> None:

@@ -147,7 +147,9 @@ def test_plan_says_what_a_run_would_do(armorm: Run) -> None:
     assert "steps" in str(smaller["gate"])
     other = planned(ARMORM_BACKBONE__MAX_TOKENS="64")
     assert "conversations and" in str(other["embed"])
-    assert other["regress"] == "after embed"
+    assert (other["statistics"], other["regress"]) == ("after embed", "after embed")
+    solver = planned(ARMORM_REGRESSION__REFIT="false")
+    assert (solver["statistics"], solver["regress"]) == (None, "setting refit True -> False")
     gone = json.loads(armorm("plan", "--format", "json", ARMORM_DATASETS__HELPSTEER__PATH="nowhere").stdout)
     assert "got no such file or folder" in gone["files"][0]["problem"]
     assert "up to date" in armorm("plan").stdout

@@ -40,7 +40,8 @@ def store_of(config: Path) -> Store:
 
 def test_it_goes_from_native_files_to_a_model_folder(finished: tuple[Path, list[Step]]) -> None:
     config, steps = finished
-    assert [step.name for step in steps][-6:] == ["embed", "regress", "decorrelate", "gate", "model", "evaluate"]
+    after = ["embed", "statistics", "regress", "decorrelate", "gate", "model", "evaluate"]
+    assert [step.name for step in steps][-7:] == after
     assert all(step.reason for step in steps)
     (folder,) = (config.parent / "models").iterdir()
     assert {path.name for path in folder.iterdir()} == {
