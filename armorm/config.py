@@ -5,7 +5,12 @@ Each is one table of `armorm.toml`; values are checked where they are defined.
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Final, Literal
+
+Correlation = Literal["spearman", "pearson"]
+
+TOKEN_LENGTH: Final = "n_tokens"
+"""Names the plain length of a response as a nuisance."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,11 +29,20 @@ class RegressionConfig:
 class DecorrelationConfig:
     """`[decorrelation]`."""
 
-    nuisance: str = "helpsteer-verbosity"
-    """The objective that is taken out of all others."""
+    nuisance: str | tuple[str, ...] = "helpsteer-verbosity"
+    """What is taken out of all objectives: one of them, or `n_tokens`, or several at once."""
     reference: str = "ultrafeedback"
     """The dataset whose rated responses are the reference distribution."""
-    correlation: Literal["spearman", "pearson"] = "spearman"
+    correlation: Correlation = "spearman"
+
+    @property
+    def nuisances(self) -> tuple[str, ...]:
+        """By name, also where it is one."""
+        return (self.nuisance,) if isinstance(self.nuisance, str) else self.nuisance
+
+    def __post_init__(self) -> None:
+        passes = bool(self.nuisances) and len(set(self.nuisances)) == len(self.nuisances)
+        _check(passes, "nuisance", self.nuisance, "one or more names, each once")
 
 
 @dataclass(frozen=True, slots=True)
