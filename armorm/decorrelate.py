@@ -8,9 +8,9 @@ linear prediction from the K rewards, and `r' = r T` stays one matrix of the pub
 linear correlation that is LEACE (arXiv 2306.03819): of all matrices it changes the rewards least.
 
 With one objective as nuisance the rank correlation is, on a fixed sample, a non-increasing step function of lambda: as
-lambda grows each pair of rows swaps its order at most once, against `r_v`. It tends to +1 and -1, so its sign change can
-be bracketed and closed in upon, wherever it lies. Several are removed by turns, each along the direction that leaves the
-linear correlation with the others alone, so that few turns are needed.
+lambda grows each pair of rows swaps its order at most once, against `r_v`. It tends to +1 and -1, so its sign change
+can be bracketed and closed in upon, wherever it lies. Several are removed by turns, each along the direction that
+leaves the linear correlation with the others alone, so that few turns are needed.
 """
 
 import itertools
@@ -43,6 +43,7 @@ _GONE = 1e-5
 _MIN_SINE = 1e-3
 """Nuisances that are closer to one another than this angle, as a sine, are not told apart."""
 
+_NAN = float("nan")
 _RESOLVED: tuple[Status, ...] = ("decorrelated", "nuisance")
 
 
@@ -113,7 +114,9 @@ def decorrelate(
     """
     rewards_NK = _checked(rewards_NK, objectives, nuisances, n_tokens_N)
     z_MN = np.stack([MARKS[correlation](_column(rewards_NK, objectives, n, n_tokens_N)) for n in nuisances])
-    directions_KM = np.stack([_direction(rewards_NK, objectives, *named) for named in zip(nuisances, z_MN, strict=True)], axis=1)
+    directions_KM = np.stack(
+        [_direction(rewards_NK, objectives, *named) for named in zip(nuisances, z_MN, strict=True)], axis=1
+    )
     solver = _Solver(z_MN, rewards_NK @ directions_KM, nuisances, correlation)
     found = [solver.find(name, r_N) for name, r_N in zip(objectives, rewards_NK.T, strict=True)]
     lambda_MK, before_MK, after_MK, step_MK = (np.stack(parts, axis=1) for parts in zip(*found, strict=True))
@@ -172,7 +175,7 @@ def _column(rewards_NK: Floats, objectives: Sequence[str], nuisance: str, n_toke
 def _direction(rewards_NK: Floats, objectives: Sequence[str], nuisance: str, z_N: Floats) -> Vector:
     """`[K]` what is taken off for a nuisance; for token length, what the rewards tell of its standardised values."""
     if nuisance != TOKEN_LENGTH:
-        return (np.array(objectives) == nuisance).astype(np.float64)
+        return np.array([float(name == nuisance) for name in objectives])
     centred_NK = rewards_NK - rewards_NK.mean(axis=0)
     return np.asarray(np.linalg.lstsq(centred_NK, z_N * np.sqrt(len(z_N)))[0])
 
@@ -247,10 +250,8 @@ def _spearman_root(r_N: Vector, q_N: Vector, z_N: Vector, *, near: float) -> tup
         z_N: `[N]` unit ranks of what it is not to be correlated with.
         near: Where to begin to look.
     """
-    if np.isnan(near):
-        return near, near
     ranks_N = np.arange(len(r_N)) - (len(r_N) - 1) / 2
-    scale = 1 / np.linalg.norm(ranks_N)
+    scale = 1 / float(np.linalg.norm(ranks_N))
 
     def correlation(lambda_: float) -> float:
         moved_N = r_N - lambda_ * q_N
@@ -261,7 +262,7 @@ def _spearman_root(r_N: Vector, q_N: Vector, z_N: Vector, *, near: float) -> tup
         return float(ranks_N @ z_N[order_N]) * scale
 
     bracket = _bracket(correlation, near, radius=0.1 * float(r_N.std() / q_N.std()))
-    return _crossing(correlation, *bracket) if bracket else (np.nan, np.nan)
+    return _crossing(correlation, *bracket) if bracket else (_NAN, _NAN)
 
 
 Point = tuple[float, float]

@@ -127,8 +127,8 @@ def bootstrap_correlation(
 ) -> list[Interval]:
     """Correlation of each column with one more, with a percentile bootstrap over prompts.
 
-    Ranks are those of the whole sample: a resample weighs them by how often their prompt was drawn, so that it costs one
-    pass over the prompts' sums. Constant columns have NaN.
+    Ranks are those of the whole sample: a resample weighs them by how often their prompt was drawn, so that it costs
+    one pass over the prompts' sums. Constant columns have NaN.
 
     Args:
         columns_NK: `[N, K]`.
@@ -151,7 +151,8 @@ def bootstrap_correlation(
     np.add.at(sums_CF, group_N, np.concatenate(parts, axis=1))
     rng = np.random.default_rng(seed)
     draws = (rng.integers(len(prompts), size=len(prompts)) for _ in range(n_resamples))
-    resampled = [_weighed(np.bincount(draw_C, minlength=len(prompts)) @ sums_CF, n_columns) for draw_C in draws]
+    weights = (np.bincount(draw_C, minlength=len(prompts)).astype(np.float64) for draw_C in draws)
+    resampled = [_weighed(weight_C @ sums_CF, n_columns) for weight_C in weights]
     bounds_2K = np.full((2, n_columns), np.nan)
     defined_K = np.isfinite(resampled).any(axis=0)
     bounds_2K[:, defined_K] = np.nanquantile(np.array(resampled)[:, defined_K], [0.025, 0.975], axis=0)
@@ -159,7 +160,7 @@ def bootstrap_correlation(
 
 
 def _weighed(sums_F: Floats, n_columns: int) -> NDArray[np.float64]:
-    """`[K]` correlations from the sums of 1, b, b^2 and of each column's a, a^2, ab; NaN where something is constant."""
+    """`[K]` correlations from the sums of 1, b, b^2 and of each column's a, a^2, ab; NaN for what is constant."""
     _, b, bb = sums_F[:3] / sums_F[0]
     a_K, aa_K, ab_K = np.split(sums_F[3:] / sums_F[0], [n_columns, 2 * n_columns])
     variances_K = (aa_K - a_K**2) * (bb - b**2)

@@ -7,7 +7,7 @@ the published model's names in float32, and `model.json`, with all that has name
 import json
 import shutil
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from itertools import pairwise
@@ -20,7 +20,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save as save_tensors
 
-from armorm.config import GateConfig
+from armorm.config import TOKEN_LENGTH, GateConfig
 from armorm.errors import ModelError, ModelFolderError
 from armorm.report import jsonable
 from armorm.ridge import predict
@@ -78,8 +78,8 @@ class RewardModel:
     """Parameter name -> array, of a gate for raw features."""
     gate_config: GateConfig
     beta: float
-    nuisance: str
-    """The objective that the others were decorrelated from."""
+    nuisance: str | Sequence[str]
+    """What the objectives were decorrelated from: one of them or `n_tokens`, or several."""
     backbone_id: str
     backbone: Json
     """The backbone's record: what has to be the same for features to fit."""
@@ -238,8 +238,9 @@ class RewardModel:
 
 def _check(model: RewardModel) -> None:
     """Refuses parts that do not fit each other."""
-    if model.nuisance not in model.objectives:
-        raise ModelError(f"got nuisance {model.nuisance}; expected one of {', '.join(model.objectives)}")
+    for nuisance in (model.nuisance,) if isinstance(model.nuisance, str) else model.nuisance:
+        if nuisance not in (*model.objectives, TOKEN_LENGTH):
+            raise ModelError(f"got nuisance {nuisance}; expected one of {', '.join(model.objectives)}")
     n_objectives, n_features = len(model.objectives), model.W_KD.shape[-1]
     sizes = [n_features, *[model.gate_config.hidden_dim] * model.gate_config.n_hidden, n_objectives]
     expected: dict[str, tuple[int, ...]] = {

@@ -40,7 +40,7 @@ def build_report(*, title: str, facts: list[str], datasets: Sequence[Json], mode
         title: names the model.
         facts: lines above the tables.
         datasets: the ingest's summary of each dataset.
-        model: the model's metrics: `regression`, `untrained`, `decorrelation`.
+        model: the model's metrics: `regression`, `untrained`, `decorrelation`, `correlations`.
         evaluation: the evaluation's metrics: `pairs`, `baselines`, `rewardbench`.
     """
     sections = [
@@ -49,6 +49,7 @@ def build_report(*, title: str, facts: list[str], datasets: Sequence[Json], mode
         objective_section(model["regression"]),
         untrained_section(model["untrained"]),
         decorrelation_section(model["decorrelation"]),
+        correlation_section(model.get("correlations", ())),
         pair_section(evaluation["pairs"]),
         *rewardbench_sections(evaluation["rewardbench"]),
     ]
@@ -93,15 +94,33 @@ def untrained_section(untrained: Mapping[str, str]) -> Section:
 
 
 def decorrelation_section(decorrelation: Json) -> Section:
-    """Correlation of each predicted reward with the nuisance, before and after."""
-    keys = ["objective", "lambda", "before", "after"]
-    rows = [tuple(row[key] for key in keys) for row in decorrelation["objectives"]]
-    title = f"Decorrelation from {decorrelation['nuisance']}"
+    """Correlation of each predicted reward with the nuisances, before and after."""
+    nuisances = [decorrelation["nuisance"]] if isinstance(decorrelation["nuisance"], str) else decorrelation["nuisance"]
+    several = ["nuisance"] if len(nuisances) > 1 else []
+    keys = ["objective", *several, "lambda", "before", "after"]
     note = (
         f"{decorrelation['correlation'].capitalize()} correlation of predicted rewards over the "
         f"{decorrelation['n_responses']} responses of {decorrelation['reference']}"
     )
-    return Section(title, ["objective", "lambda", "before", "after"], rows, note)
+    rows = [tuple(row[key] for key in keys) for row in decorrelation["objectives"]]
+    return Section(f"Decorrelation from {', '.join(nuisances)}", keys, rows, note)
+
+
+def correlation_section(correlations: Sequence[Json]) -> Section:
+    """What decorrelation did to the answers of each dataset's held-out prompts."""
+
+    def row(of: Json) -> tuple[Cell, ...]:
+        largest = of["largest"]
+        worst = (_interval(largest), largest["objective"]) if largest else (None, None)
+        dataset = of["dataset"] if of["part"] == "held_out" else f"{of['dataset']} (reference)"
+        return (dataset, of["nuisance"], of["n_responses"], of["mean_before"], of["mean_after"], *worst)
+
+    columns = ["answers of", "with", "n", "mean before", "mean after", "largest after", "of objective"]
+    note = (
+        "means of the objectives' absolute correlations; n_tokens: an answer's length; held-out prompts, but for the "
+        "reference; 95 % bootstrap interval over prompts; each objective: SELECT * FROM correlations"
+    )
+    return Section("Correlation with nuisances and length", columns, [row(of) for of in correlations], note)
 
 
 def pair_section(pairs: Json) -> Section:

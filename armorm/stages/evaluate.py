@@ -13,7 +13,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from armorm import evaluation
-from armorm.bridge import Names, StoredPairs, load_pairs, load_ratings, predict_rewards, reward_differences
+from armorm.bridge import HELD_OUT, Names, StoredPairs, load_pairs, load_ratings, predict_rewards, reward_differences
 from armorm.config import EvaluationConfig
 from armorm.metrics import wins
 from armorm.model import RewardModel
@@ -29,9 +29,6 @@ from features.tables import SCHEMAS, write_parquet
 
 STAGE = "evaluate"
 STAGE_VERSION = 3
-
-HELD_OUT = ("test", "evaluation")
-"""The splits that figures are reported of."""
 
 Floats = npt.NDArray[np.floating]
 
