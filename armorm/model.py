@@ -8,7 +8,7 @@ import json
 import shutil
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
@@ -147,7 +147,7 @@ class RewardModel:
         versioned: Json = {"format_version": 1}
         if self.training_rows is not None:
             versioned = {"format_version": FORMAT_VERSION, "training_rows": self.training_rows}
-        described: Json = jsonable({**versioned, "gate": asdict(self.gate_config), **records})
+        described: Json = jsonable({**versioned, "gate": self.gate_config.record(), **records})
         return described
 
     def to_bytes(self) -> tuple[bytes, bytes]:
@@ -229,7 +229,7 @@ class RewardModel:
             raise ModelFolderError(folder, str(error)) from error
 
     def _check_features(self, features_ND: Floats) -> None:
-        if features_ND.ndim != 2 or features_ND.shape[1] != self.W_KD.shape[1]:
+        if len(features_ND.shape) != 2 or features_ND.shape[1] != self.W_KD.shape[1]:
             raise ModelError(
                 f"got features {features_ND.shape}; expected [N, {self.W_KD.shape[1]}]; "
                 f"embed with the model's own backbone, {self.backbone_id}"

@@ -40,8 +40,8 @@ def build_report(*, title: str, facts: list[str], datasets: Sequence[Json], mode
         title: names the model.
         facts: lines above the tables.
         datasets: the ingest's summary of each dataset.
-        model: the model's metrics: `regression`, `untrained`, `decorrelation`, `correlations`.
-        evaluation: the evaluation's metrics: `pairs`, `baselines`, `rewardbench`.
+        model: the model's metrics: `regression`, `untrained`, `decorrelation`, `correlations`, `gate`.
+        evaluation: the evaluation's metrics: `pairs`, `calibration`, `rewardbench`.
     """
     sections = [
         dataset_section(datasets),
@@ -50,7 +50,9 @@ def build_report(*, title: str, facts: list[str], datasets: Sequence[Json], mode
         untrained_section(model["untrained"]),
         decorrelation_section(model["decorrelation"]),
         correlation_section(model.get("correlations", ())),
+        curve_section(model.get("gate", {}).get("curve", ())),
         pair_section(evaluation["pairs"]),
+        *calibration_sections(evaluation.get("calibration", {"rows": [], "bins": [], "beta": 0.0})),
         *rewardbench_sections(evaluation["rewardbench"]),
     ]
     return Report(title, facts, [section for section in sections if section.rows])
@@ -121,6 +123,30 @@ def correlation_section(correlations: Sequence[Json]) -> Section:
         "reference; 95 % bootstrap interval over prompts; each objective: SELECT * FROM correlations"
     )
     return Section("Correlation with nuisances and length", columns, [row(of) for of in correlations], note)
+
+
+def curve_section(curve: Sequence[Json]) -> Section:
+    """The gate's training, at a dozen points."""
+    keys = ["step", "loss", "accuracy", "validation_loss", "validation_accuracy"]
+    points = list(curve)[:: -max(1, len(curve) // 10)][::-1]  # the last one is always there
+    rows = [tuple(point.get(key) for key in keys) for point in points]
+    note = "loss and accuracy of the training batches since the last point; each point: model.json"
+    return Section("Training of the gate", [key.replace("_", " ") for key in keys], rows, note)
+
+
+def calibration_sections(calibration: Json) -> list[Section]:
+    """Whether pairs come out as often as the gate is sure of them."""
+    keys = ["dataset", "n", "confidence", "accuracy", "error"]
+    note = (
+        f"probability sigmoid(beta (R - R')) of the preferred answer with beta {calibration['beta']:.1f}; error: expected "
+        "calibration error over ten bins of equal numbers"
+    )
+    rows = [tuple(row[key] for key in keys) for row in calibration["rows"]]
+    bins = [tuple(one[key] for key in ("n", "confidence", "accuracy")) for one in calibration["bins"]]
+    return [
+        Section("Calibration on held-out pairs", ["pairs of", *keys[1:]], rows, note),
+        Section("Reliability on held-out pairs", ["n", "confidence", "accuracy"], bins, "all datasets, by confidence"),
+    ]
 
 
 def pair_section(pairs: Json) -> Section:
