@@ -27,7 +27,7 @@ from armorm.ridge import predict
 from armorm.score import coefficients, contributions, score
 
 if TYPE_CHECKING:
-    from armorm.gate import Gate
+    from armorm.gate import Gate, Vectors
 
 Floats = NDArray[np.floating]
 Json = dict[str, Any]
@@ -110,7 +110,7 @@ class RewardModel:
         self._check_features(X_ND)
         return predict(X_ND, self.W_KD)
 
-    def gating(self, H_ND: Floats) -> NDArray[np.float32]:
+    def gating(self, H_ND: "Vectors") -> NDArray[np.float32]:
         """`[N, K]` gate weights of prompt features f(x)."""
         from armorm.gate import gate_weights
 
@@ -228,7 +228,7 @@ class RewardModel:
         except ModelError as error:
             raise ModelFolderError(folder, str(error)) from error
 
-    def _check_features(self, features_ND: Floats) -> None:
+    def _check_features(self, features_ND: "Vectors") -> None:
         if len(features_ND.shape) != 2 or features_ND.shape[1] != self.W_KD.shape[1]:
             raise ModelError(
                 f"got features {features_ND.shape}; expected [N, {self.W_KD.shape[1]}]; "

@@ -138,8 +138,8 @@ def calibration_sections(calibration: Json) -> list[Section]:
     """Whether pairs come out as often as the gate is sure of them."""
     keys = ["dataset", "n", "confidence", "accuracy", "error"]
     note = (
-        f"probability sigmoid(beta (R - R')) of the preferred answer with beta {calibration['beta']:.1f}; error: expected "
-        "calibration error over ten bins of equal numbers"
+        f"confidence: sigmoid(beta |R - R'|) with beta {calibration['beta']:.1f}; error: expected calibration error "
+        "over ten bins of equal numbers"
     )
     rows = [tuple(row[key] for key in keys) for row in calibration["rows"]]
     bins = [tuple(one[key] for key in ("n", "confidence", "accuracy")) for one in calibration["bins"]]
