@@ -214,7 +214,7 @@ def load_lengths(store: Store, conversation_ids: Names, *, backbone_id: str) -> 
     """`[N]` prompt ids and `[N]` tokens of the last answer alone; NaN where the prompt has no vector, so no count."""
     with connect(store) as connection:
         connection.register("asked", pa.table({"conversation_id": pa.array(conversation_ids, pa.string())}))
-        rows = connection.execute(
+        rows = connection.sql(
             """
             WITH counted AS (SELECT kind, id, n_tokens FROM features WHERE backbone = ?)
             SELECT conversation_id, prompt_id, whole.n_tokens - prompt.n_tokens AS n_tokens
@@ -222,7 +222,7 @@ def load_lengths(store: Store, conversation_ids: Names, *, backbone_id: str) -> 
             LEFT JOIN counted AS whole ON whole.kind = 'conversation' AND whole.id = conversation_id
             LEFT JOIN counted AS prompt ON prompt.kind = 'prompt' AND prompt.id = prompt_id
             """,
-            [backbone_id],
+            params=[backbone_id],
         ).to_arrow_table()
     asked = pl.DataFrame({"conversation_id": conversation_ids}, schema={"conversation_id": pl.String})
     found = asked.join(pl.DataFrame(rows), on="conversation_id", how="left", maintain_order="left")
