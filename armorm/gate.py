@@ -299,6 +299,11 @@ class _Run:
         return {name: parameter.detach().clone() for name, parameter in self._training.named_parameters()}
 
 
+def _float32(rows: Floats, device: torch.device) -> Tensor:
+    """Rows that were just read, as a tensor of their own."""
+    return torch.from_numpy(rows).to(device, torch.float32)
+
+
 def _device(name: str) -> torch.device:
     try:
         return torch.empty(0, device=name).device
@@ -342,10 +347,10 @@ class _Training(nn.Module):
     def forward(self, pairs: Pairs, rows: Rows) -> Tensor:
         """`[P]` margins `R_chosen - R_rejected` of some pairs."""
         device = self.centre_D.device
-        features_PD = torch.from_numpy(pairs.prompts_UD[pairs.prompt_P[rows]].astype(np.float32)).to(device)
-        differences_PK = torch.from_numpy(pairs.differences_PK[rows].astype(np.float32)).to(device)
+        features_PD = _float32(pairs.prompts_UD[pairs.prompt_P[rows]], device).sub_(self.centre_D).div_(self.spread_D)
+        differences_PK = _float32(pairs.differences_PK[rows], device)
         with torch.autocast(device.type, torch.bfloat16, enabled=self._precision == "bfloat16"):
-            gating_PK: Tensor = self.gate((features_PD - self.centre_D) / self.spread_D)
+            gating_PK: Tensor = self.gate(features_PD)
         return score(differences_PK, self.transform_KK, gating_PK)
 
     def point(self, step: int, recent: Tensor, validation: Pairs | None) -> CurvePoint:
