@@ -7,8 +7,8 @@ the published model's names in float32, and `model.json`, with all that has name
 import json
 import shutil
 import uuid
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
@@ -20,14 +20,14 @@ from safetensors import SafetensorError
 from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save as save_tensors
 
-from armorm.config import GateConfig
+from armorm.config import TOKEN_LENGTH, GateConfig
 from armorm.errors import ModelError, ModelFolderError
 from armorm.report import jsonable
 from armorm.ridge import predict
 from armorm.score import coefficients, contributions, score
 
 if TYPE_CHECKING:
-    from armorm.gate import Gate
+    from armorm.gate import Gate, Vectors
 
 Floats = NDArray[np.floating]
 Json = dict[str, Any]
@@ -78,8 +78,8 @@ class RewardModel:
     """Parameter name -> array, of a gate for raw features."""
     gate_config: GateConfig
     beta: float
-    nuisance: str
-    """The objective that the others were decorrelated from."""
+    nuisance: str | Sequence[str]
+    """What the objectives were decorrelated from: one of them or `n_tokens`, or several."""
     backbone_id: str
     backbone: Json
     """The backbone's record: what has to be the same for features to fit."""
@@ -110,7 +110,7 @@ class RewardModel:
         self._check_features(X_ND)
         return predict(X_ND, self.W_KD)
 
-    def gating(self, H_ND: Floats) -> NDArray[np.float32]:
+    def gating(self, H_ND: "Vectors") -> NDArray[np.float32]:
         """`[N, K]` gate weights of prompt features f(x)."""
         from armorm.gate import gate_weights
 
@@ -147,7 +147,7 @@ class RewardModel:
         versioned: Json = {"format_version": 1}
         if self.training_rows is not None:
             versioned = {"format_version": FORMAT_VERSION, "training_rows": self.training_rows}
-        described: Json = jsonable({**versioned, "gate": asdict(self.gate_config), **records})
+        described: Json = jsonable({**versioned, "gate": self.gate_config.record(), **records})
         return described
 
     def to_bytes(self) -> tuple[bytes, bytes]:
@@ -228,8 +228,8 @@ class RewardModel:
         except ModelError as error:
             raise ModelFolderError(folder, str(error)) from error
 
-    def _check_features(self, features_ND: Floats) -> None:
-        if features_ND.ndim != 2 or features_ND.shape[1] != self.W_KD.shape[1]:
+    def _check_features(self, features_ND: "Vectors") -> None:
+        if len(features_ND.shape) != 2 or features_ND.shape[1] != self.W_KD.shape[1]:
             raise ModelError(
                 f"got features {features_ND.shape}; expected [N, {self.W_KD.shape[1]}]; "
                 f"embed with the model's own backbone, {self.backbone_id}"
@@ -238,8 +238,9 @@ class RewardModel:
 
 def _check(model: RewardModel) -> None:
     """Refuses parts that do not fit each other."""
-    if model.nuisance not in model.objectives:
-        raise ModelError(f"got nuisance {model.nuisance}; expected one of {', '.join(model.objectives)}")
+    for nuisance in (model.nuisance,) if isinstance(model.nuisance, str) else model.nuisance:
+        if nuisance not in (*model.objectives, TOKEN_LENGTH):
+            raise ModelError(f"got nuisance {nuisance}; expected one of {', '.join(model.objectives)}")
     n_objectives, n_features = len(model.objectives), model.W_KD.shape[-1]
     sizes = [n_features, *[model.gate_config.hidden_dim] * model.gate_config.n_hidden, n_objectives]
     expected: dict[str, tuple[int, ...]] = {

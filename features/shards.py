@@ -239,7 +239,8 @@ class Vectors:
         result_ND = np.empty((len(rows_N), self.width), np.float32)
         for code, sha256 in enumerate(encoded.dictionary.to_pylist()):
             here_N = np.flatnonzero(codes_N == code)
-            self._fill(result_ND, here_N, self._map(sha256), rows_N[here_N])
+            if len(here_N):
+                self._fill(result_ND, here_N, self._map(sha256), rows_N[here_N])
         return result_ND
 
     @staticmethod
@@ -287,11 +288,16 @@ class FeatureReader:
         Raises:
             NotInStore: an id was not embedded with this backbone.
         """
+        return self.rows(kind, ids)[:]
+
+    def rows(self, kind: str, ids: Sequence[str]) -> "VectorRows":
+        """The same, but nothing is read before it is asked for by row.
+
+        Raises:
+            NotInStore: an id was not embedded with this backbone.
+        """
         places = self._find(kind, ids)
-        if self._vectors is None:
-            return np.empty((0, 0), np.float32)
-        shards_N = pa.DictionaryArray.from_arrays(places["shard"].to_arrow(), pa.array(self._shards, pa.string()))
-        return self._vectors.gather(shards_N, places["row"].to_numpy())
+        return VectorRows(self._vectors, self._shards, places["shard"].to_numpy(), places["row"].to_numpy())
 
     @property
     def width(self) -> int:
@@ -326,6 +332,35 @@ class FeatureReader:
         if lost := places.filter(pl.col("shard").is_null())["id"].head(1).to_list():
             raise NotInStore(f"got {kind} {lost[0]}, which has no vector of this backbone; run `armorm embed`")
         return places
+
+
+class VectorRows:
+    """`[N, D]` vectors as an array has them, read from the maps by slice or by row numbers, in float32."""
+
+    def __init__(
+        self,
+        vectors: Vectors | None,
+        shards: Sequence[str],
+        shard_N: npt.NDArray[np.integer],
+        row_N: npt.NDArray[np.integer],
+    ) -> None:
+        """Takes the shards' SHA-256, and of each vector the number of its shard and its row there."""
+        self._vectors, self._shards = vectors, pa.array(shards, pa.string())
+        self._shard_N, self._row_N = shard_N, row_N
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(N, D)."""
+        return len(self), self._vectors.width if self._vectors else 0
+
+    def __len__(self) -> int:
+        return len(self._row_N)
+
+    def __getitem__(self, rows: slice | npt.NDArray[np.integer]) -> npt.NDArray[np.float32]:
+        if self._vectors is None:
+            return np.empty((0, 0), np.float32)
+        shards = pa.DictionaryArray.from_arrays(pa.array(self._shard_N[rows]), self._shards)
+        return self._vectors.gather(shards, self._row_N[rows])
 
 
 def _numbered(index: pa.Table, number: int) -> pl.DataFrame:
