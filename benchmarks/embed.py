@@ -10,8 +10,8 @@ public scripts do it.
 
 - `one at a time`: transformers' model on one conversation, which gives both of its vectors
 - `padded`: batches sorted by length and padded to the right, by the same budgets as ours, the best of them
-- `sentence-transformers`: `encode` with last-token pooling, where the extra `bench` is installed; f(x+y) alone, the best
-  of some batch sizes
+- `sentence-transformers`: `encode` with last-token pooling, where the extra `bench` is installed; f(x+y) alone, the
+  best of some batch sizes
 - `armorm`: packs, the best of some token budgets
 
 Peak is the best rate of a square matrix product in the same type. `floor` is the time that the fewest operations would
