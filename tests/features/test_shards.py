@@ -6,6 +6,8 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from pyarrow import ipc
 
 from features.catalog import query
@@ -111,6 +113,20 @@ def test_half_precision_reads_back_as_float32(store: Store, writer: Writer, inde
     rows = query(store, "SELECT vector, typeof(vector) FROM features ORDER BY id").rows
     assert {row[1] for row in rows} == {"FLOAT[8]"}
     assert np.array_equal(np.array([row[0] for row in rows], np.float32), expected)
+
+
+LARGEST = float(np.finfo(np.float16).max)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(st.lists(st.floats(-LARGEST, LARGEST, width=32), min_size=7, max_size=7))
+def test_half_precision_is_within_half_a_unit_in_the_last_place(store: Store, numbers: list[float]) -> None:
+    exact = np.array([[1, *numbers]], np.float32)  # one at least, lest all of them are rounded to zero
+    shard = write_shard(store, BACKBONE, {}, features(exact), vector_type="float16")["shard"]
+    stored = open_shard(store, shard)["vector"].combine_chunks().flatten().to_numpy().astype(np.float64)
+    _, exponents = np.frexp(exact[0])  # of numbers from 1/2 to 1
+    units = np.ldexp(1.0, np.maximum(exponents - 1, -14) - 10)  # 10 bits behind the point, the least normal is 2**-14
+    assert (np.abs(stored - exact[0]) <= units / 2).all()
 
 
 def test_what_half_precision_cannot_hold_is_refused(store: Store) -> None:
