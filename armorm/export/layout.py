@@ -156,7 +156,7 @@ def _module(
         }
     )
     config.get_text_config().pad_token_id = padding
-    config._attn_implementation = "sdpa"
+    config._attn_implementation = None
     with torch.device("meta"):
         module = RewardModelWithGating(config)
     module.model = backbone

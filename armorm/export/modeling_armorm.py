@@ -70,7 +70,9 @@ class RewardModelWithGating(PreTrainedModel):  # type: ignore[no-untyped-call]
     _keep_in_fp32_modules_strict = ["regression_layer", "reward_transform_matrix", "gating"]  # noqa: RUF012
 
     def __init__(self, config: PreTrainedConfig) -> None:
+        attention = config._attn_implementation
         super().__init__(config)
+        config._attn_implementation = attention  # if none is asked for, the backbone's own class chooses
         n_objectives, n_features = config.num_objectives, config.get_text_config().hidden_size
         self.model = AutoModel.from_config(config)  # type: ignore[no-untyped-call]
         self.regression_layer = nn.Linear(n_features, n_objectives, bias=False)
@@ -151,7 +153,8 @@ class RewardModelWithGating(PreTrainedModel):  # type: ignore[no-untyped-call]
             return attention_mask.bool()
         padding = self.config.get_text_config().pad_token_id
         if padding is not None:
-            return ids_BL != padding
+            text_BL: Tensor = ids_BL != padding
+            return text_BL
         if len(ids_BL) > 1:
             raise ValueError("got several conversations and no padding token; expected an attention_mask; pass it")
         return torch.ones_like(ids_BL, dtype=torch.bool)

@@ -173,9 +173,9 @@ def _limits(model: RewardModel, settings: BackboneSettings, found: tuple[int, in
         "they are taken as they come.",
         "The prompt's end is found by token ids: the last place where the chat template begins an answer. It was where "
         f"it should be in {n_found:,} of {n_stored:,} conversations of the training store. A tokenizer that reads "
-        "special tokens in plain text lets an answer imitate that place, and so choose what the gate reads: take special "
-        "tokens out of answers that you do not trust, or pass `prompt_lengths`. armorm itself compares an answer with "
-        "its prompt, and is not misled.",
+        "special tokens in plain text lets an answer imitate that place, and so choose what the gate reads: take "
+        "special tokens out of answers that you do not trust, or pass `prompt_lengths`. armorm itself compares an "
+        "answer with its prompt, and is not misled.",
         "The licences of the backbone and of the data above apply.",
     ]
     if settings.system == "first_user":
