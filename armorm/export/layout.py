@@ -5,6 +5,7 @@ Suffixes: D hidden size, K objectives. The heads are `regression_layer.weight` [
 """
 
 import json
+import re
 import shutil
 import uuid
 from collections.abc import Sequence
@@ -31,6 +32,7 @@ Floats = NDArray[np.floating]
 CONFIG_FILE: Final = "config.json"
 INDEX_FILE: Final = "model.safetensors.index.json"
 CARD_FILE: Final = "README.md"
+SIZE: Final = re.compile(r"0*[1-9]\d* ?[KMGT]B", re.IGNORECASE)
 HEADS: Final = ("regression_layer.", "reward_transform_matrix", "gating.")
 
 DEFAULTS: Final = {"num_objectives": 19, "gating_temperature": 10, "gating_hidden_dim": 1024, "gating_n_hidden": 3}
@@ -112,9 +114,11 @@ def write_layout(
         max_shard_size: of a file of weights, such as `5GB`.
 
     Raises:
-        ExportError: transformers has no sequence classification for this kind of backbone, or the size is none.
+        ExportError: transformers has no sequence classifier on such a backbone, or the size is none.
         ModelFolderError: the folder holds something.
     """
+    if not SIZE.fullmatch(max_shard_size):
+        raise ExportError(f"got a shard size of {max_shard_size}; expected a number and KB, MB, GB or TB; say 5GB")
     if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
         raise ModelFolderError(folder, "got something that is there; expected a new folder; choose another name")
     if type(backbone.config) not in MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING:

@@ -81,6 +81,12 @@ class RewardModelWithGating(PreTrainedModel):  # type: ignore[no-untyped-call]
         self.gating = GatingNetwork([n_features, *hidden, n_objectives], config.gating_temperature)
         self.post_init()  # type: ignore[no-untyped-call]
 
+    @property
+    def dtype(self) -> torch.dtype:
+        """The backbone's: the heads are in float32 beside any."""
+        dtype: torch.dtype = self.model.dtype
+        return dtype
+
     def forward(
         self,
         input_ids: Any = None,
@@ -116,9 +122,8 @@ class RewardModelWithGating(PreTrainedModel):  # type: ignore[no-untyped-call]
         first_B, last_B = mask_BL.int().argmax(dim=1), (mask_BL * places_L).argmax(dim=1)
         if bool(first_B.any()):  # padded on the left: positions count from the first token all the same
             kwargs.setdefault("position_ids", (mask_BL.long().cumsum(dim=1) - 1).clamp(min=0))
-        states_BLD = self.model(
-            input_ids=input_ids, attention_mask=mask_BL.long(), use_cache=False, **kwargs
-        ).last_hidden_state
+        kwargs.setdefault("use_cache", False)
+        states_BLD = self.model(input_ids=input_ids, attention_mask=mask_BL.long(), **kwargs).last_hidden_state
         ends_B = self._prompt_ends(input_ids, last_B) if prompt_lengths is None else first_B + prompt_lengths - 1
         rows_B = torch.arange(len(input_ids), device=states_BLD.device)
         output = self._heads(states_BLD[rows_B, last_B], states_BLD[rows_B, ends_B], weights, mixture)

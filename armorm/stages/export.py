@@ -60,9 +60,9 @@ def export_model(
     if (folder / DESCRIPTION_FILE).is_file() and (folder / DESCRIPTION_FILE).read_bytes() == model.to_bytes()[1]:
         return False
     backbone = load(settings, require_backbone(settings, model))
-    probes = _rendered(backbone, probe_conversations())
+    probes = rendered(backbone, probe_conversations())
     prompt_end = find_pattern(probes)
-    stored = _rendered(backbone, _sampled(store))
+    stored = rendered(backbone, _sampled(store))
     n_found = sum(map(prompt_end.finds, stored))
     if n_found < AGREEING * len(stored):
         raise ExportError(
@@ -90,7 +90,7 @@ def probe_conversations() -> list[Conversation]:
     return [*pairs, *longer, *((("system", "Be kind."), *messages) for messages in (pairs[0], longer[1]))]
 
 
-def _rendered(backbone: Backbone, conversations: Sequence[Conversation]) -> list[Sample]:
+def rendered(backbone: Backbone, conversations: Sequence[Conversation]) -> list[Sample]:
     """Those that the template renders, with their prompt's end as it was when the features were taken."""
     rendering = render(backbone.tokenizer, conversations, system=backbone.fingerprint.system)
     known = [one for one in rendering.rendered if one.n_prompt_tokens]
