@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, GPT2Config, GPT2Model, dynamic_module_utils
 
-from armorm import RewardModel
+from armorm import RewardModel, Steering
 from armorm.errors import ExportError, ModelFolderError
 from armorm.export import modeling_armorm
 from armorm.export.card import USAGE
@@ -19,7 +20,8 @@ from armorm.export.layout import write_layout
 from armorm.export.pattern import PromptEnd, Sample, find_pattern
 from armorm.scoring.model import score_conversations
 from armorm.stages.export import probe_conversations, rendered
-from tests.armorm.exported import Exported, as_messages, export, scores
+from features.conversation import single_turn
+from tests.armorm.exported import D, Exported, as_messages, export, scores
 
 KINDS = ["llama", "qwen2", "qwen3", "mistral", "gemma2", "gemma3"]
 CONVERSATIONS = probe_conversations()[::3]
