@@ -21,8 +21,6 @@ from features.store import Store
 from flows.pipeline import pipeline
 from tests.flows.conftest import write_config
 
-N_PAIRS = 500
-
 ELSEWHERE = """
 import json, sys
 for name in ("armorm", "features", "flows"):
@@ -72,19 +70,21 @@ def folder(home: Path) -> Path:
     return home / "export"
 
 
-def test_all_say_the_same_of_1000_conversations(home: Path, folder: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("n_pairs", [40, pytest.param(500, marks=pytest.mark.slow)])
+def test_all_say_the_same(home: Path, folder: Path, tmp_path: Path, n_pairs: int) -> None:
     store = Store(home / "store")
     rows = query(
         store,
         f"""
-        SELECT pair_id, chosen.messages, rejected.messages, chosen_score, rejected_score
+        SELECT pair_id, chosen.messages, rejected.messages, score_chosen, score_rejected
         FROM pair_scores JOIN preferences USING (pair_id)
         JOIN conversations AS chosen ON chosen.conversation_id = chosen_id
         JOIN conversations AS rejected ON rejected.conversation_id = rejected_id
-        ORDER BY pair_id LIMIT {N_PAIRS}
+        WHERE NOT EXISTS (FROM features WHERE truncated AND id IN (chosen_id, rejected_id, preferences.prompt_id))
+        ORDER BY pair_id LIMIT {n_pairs}
         """,
     ).rows
-    assert len(rows) == N_PAIRS
+    assert len(rows) == n_pairs
     of_sql = np.array([score for *_, chosen, rejected in rows for score in (chosen, rejected)])
     assert of_sql.std() > 0.01
 
