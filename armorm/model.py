@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +25,7 @@ from armorm.errors import ModelError, ModelFolderError
 from armorm.report import jsonable
 from armorm.ridge import predict
 from armorm.score import coefficients, contributions, score
+from armorm.steering import Steering
 
 if TYPE_CHECKING:
     from armorm.gate import Gate, Vectors
@@ -52,7 +53,7 @@ class Scores:
     rewards: Floats
     """`[N, K]` predicted by the regression, in 0..1, before the transform."""
     gating: Floats
-    """`[N, K]` the gate's weights."""
+    """`[N, K]` the gate's weights, or what steering has made of them."""
     coefficients: Floats
     """`[N, K]` of the raw rewards: `sum(rewards * coefficients) == score`."""
     contributions: Floats
@@ -117,9 +118,12 @@ class RewardModel:
         self._check_features(H_ND)
         return gate_weights(self.gate, H_ND)
 
-    def score_features(self, X_ND: Floats, H_ND: Floats) -> Scores:
+    def score_features(self, X_ND: Floats, H_ND: Floats, steering: Steering | None = None) -> Scores:
         """Scores conversations from the features of their last token and of their prompt's last token."""
-        rewards_NK, gating_NK = self.rewards(X_ND), self.gating(H_ND)
+        rewards_NK: Floats = self.rewards(X_ND)
+        gating_NK: Floats = self.gating(H_ND)
+        if steering is not None:
+            gating_NK = steering.apply(gating_NK, self.objectives)
         if len(rewards_NK) != len(gating_NK):
             raise ModelError(f"got {len(X_ND)} conversations and {len(H_ND)} prompts; expected one prompt each")
         return Scores(
@@ -156,21 +160,33 @@ class RewardModel:
         return save_tensors(self.tensors()), f"{description}\n".encode()
 
     @classmethod
-    def from_bytes(cls, tensors: bytes, description: bytes) -> "RewardModel":
+    def from_bytes(cls, tensors: bytes, description: bytes) -> Self:
         """Reads the two files' contents.
 
         Raises:
             ModelError: if they are damaged, of another format version, or do not fit each other.
         """
         try:
-            described = json.loads(description)
+            return cls.from_parts(load_tensors(tensors), json.loads(description))
+        except (ValueError, SafetensorError) as error:
+            raise ModelError(
+                f"got files that are no model ({error}); expected those of an export; copy it again"
+            ) from error
+
+    @classmethod
+    def from_parts(cls, arrays: Mapping[str, Floats], described: Json) -> Self:
+        """Puts a model together from its arrays, by the published names, and its description.
+
+        Raises:
+            ModelError: if something is missing, of another format version, or they do not fit each other.
+        """
+        try:
             version = described.get("format_version")
             if version not in READ_VERSIONS:
                 raise ModelError(
                     f"got format version {version}; expected {' or '.join(map(str, READ_VERSIONS))}; load it with the "
                     "release that wrote it"
                 )
-            arrays = load_tensors(tensors)
             gate_state = {name.removeprefix("gating."): a for name, a in arrays.items() if name.startswith("gating.")}
             return cls(
                 W_KD=arrays["regression_layer.weight"],
@@ -181,7 +197,7 @@ class RewardModel:
                 training_rows=described["training_rows"] if version > 1 else None,
                 **{name: described[name] for name in _RECORDS},
             )
-        except (ValueError, TypeError, AttributeError, LookupError, SafetensorError) as error:
+        except (ValueError, TypeError, AttributeError, LookupError) as error:
             raise ModelError(
                 f"got files that are no model ({error}); expected those of an export; copy it again"
             ) from error
@@ -212,7 +228,7 @@ class RewardModel:
             raise
 
     @classmethod
-    def load(cls, folder: Path) -> "RewardModel":
+    def load(cls, folder: Path) -> Self:
         """Reads a saved model.
 
         Raises:
