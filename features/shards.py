@@ -5,6 +5,7 @@ which vector stands where, in Parquet: what only asks for ids, tokens or norms n
 vector is found without reading the others.
 """
 
+import mmap
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -30,6 +31,9 @@ BATCH_ROWS: Final = 4096
 """Rows of a record batch."""
 
 SLOT: Final = "features"
+
+MAPPED_BYTES: Final = 1 << 28
+"""Of vectors that are read before the pages that hold them are given back."""
 
 INDEX: Final = pa.schema(
     [
@@ -165,11 +169,16 @@ def open_shard(store: Store, ref: ObjectRef) -> pa.Table:
         CorruptObject: its bytes are not those that were written.
         StoreError: it was written by a later version.
     """
+    return _map_shard(store, ref)[1]
+
+
+def _map_shard(store: Store, ref: ObjectRef) -> tuple[mmap.mmap, pa.Table]:
     path = store.objects.path(ref)
-    with pa.memory_map(str(path)) as source:
-        table = ipc.open_file(source).read_all()
+    with path.open("rb") as file:
+        mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    table = ipc.open_file(pa.BufferReader(pa.py_buffer(mapped))).read_all()
     check_format(path, int(table.schema.metadata[b"format"]), FORMAT)
-    return table
+    return mapped, table
 
 
 def index_of(shard: ObjectRef, table: pa.Table) -> pa.Table:
@@ -224,13 +233,18 @@ def built_indexes(store: Store, shards: Shards) -> list[pa.Table]:
 
 
 class Vectors:
-    """The vectors of one backbone by shard and row; a file is checked and mapped when it is first asked for."""
+    """The vectors of one backbone by shard and row; a file is checked and mapped when it is first asked for.
+
+    Pages that were read through are given back now and then, so that reading all vectors does not hold all of them.
+    """
 
     def __init__(self, store: Store, shards: Shards) -> None:
         self.width = shards.width
         self._store = store
         self._refs = shards.refs
         self._maps: dict[str, list[npt.NDArray[np.floating]]] = {}
+        self._files: list[mmap.mmap] = []
+        self._read_bytes = 0
 
     def gather(self, shards_N: pa.Array, rows_N: npt.NDArray[np.integer]) -> npt.NDArray[np.float32]:
         """`[N, D]` in float32, whatever type they are kept in, by their shards' SHA-256 and their rows there."""
@@ -241,7 +255,16 @@ class Vectors:
             here_N = np.flatnonzero(codes_N == code)
             if len(here_N):
                 self._fill(result_ND, here_N, self._map(sha256), rows_N[here_N])
+        self._read_bytes += result_ND.nbytes
+        if self._read_bytes > MAPPED_BYTES:
+            self._give_back()
         return result_ND
+
+    def _give_back(self) -> None:
+        """The system keeps the pages in its cache as long as it has room, but they are not this process's any more."""
+        for file in self._files if hasattr(mmap, "MADV_DONTNEED") else ():
+            file.madvise(mmap.MADV_DONTNEED)
+        self._read_bytes = 0
 
     @staticmethod
     def _fill(
@@ -256,7 +279,9 @@ class Vectors:
 
     def _map(self, sha256: str) -> list[npt.NDArray[np.floating]]:
         if sha256 not in self._maps:
-            column = open_shard(self._store, self._refs[sha256]).column("vector")
+            file, table = _map_shard(self._store, self._refs[sha256])
+            self._files.append(file)
+            column = table.column("vector")
             chunks = (chunk.flatten().to_numpy(zero_copy_only=True) for chunk in column.chunks)
             self._maps[sha256] = [chunk.reshape(-1, self.width) for chunk in chunks]
         return self._maps[sha256]

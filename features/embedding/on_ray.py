@@ -11,6 +11,7 @@ import os
 import pickle
 import socket
 import time
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -33,6 +34,8 @@ RETRIES: Final = 3
 """A chunk whose workers die so often, and once more, ends the run: its texts may be why."""
 
 NOTHING: Final = Chunk([], frozenset())
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,8 +77,12 @@ class Worker:
             backbone = load(settings, marks)
             self._canaries = take_canaries(backbone, token_budget=token_budget)
             self._forwarder = Forwarder(backbone, token_budget)
-        except (FeatureStoreError, OSError) as error:
+        except FeatureStoreError as error:
             self._failed = Failed(self._name, str(error))
+        except Exception as error:  # of whatever kind, such as a driver's
+            _log.exception("the backbone was not loaded")
+            first_line = (str(error).splitlines() or ["no reason is given"])[0]
+            self._failed = Failed(self._name, f"it cannot load the backbone: {type(error).__name__}: {first_line}")
 
     def __call__(self, row: pa.Table) -> pa.Table:
         """A row with a chunk becomes a row with what was made of it."""
@@ -144,22 +151,25 @@ def _rows(refs: list[Any], given: tuple[Any, ...], workers: int, *, num_gpus: in
     """Runs the dataset; what it gives is in the order of the references."""
     from ray.data import ActorPoolStrategy, from_arrow_refs
     from ray.exceptions import RayActorError
+    from ray.util.annotations import RayDeprecationWarning
 
     dataset = from_arrow_refs(refs)
     dataset.context.execution_options.preserve_order = True
     dataset.context.enable_progress_bars = False  # the embedding has its own
     dataset.context.print_on_execution_start = False
-    made = dataset.map_batches(
-        Worker,
-        batch_size=1,
-        batch_format="pyarrow",
-        compute=ActorPoolStrategy(size=min(workers, len(refs))),
-        fn_constructor_args=given,
-        num_cpus=1,
-        num_gpus=num_gpus,
-        max_restarts=-1,
-        max_task_retries=RETRIES,
-    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RayDeprecationWarning)  # of `max_task_retries`, for which nothing else is there
+        made = dataset.map_batches(
+            Worker,
+            batch_size=1,
+            batch_format="pyarrow",
+            compute=ActorPoolStrategy(size=min(workers, len(refs))),
+            fn_constructor_args=given,
+            num_cpus=1,
+            num_gpus=num_gpus,
+            max_restarts=-1,
+            max_task_retries=RETRIES,
+        )
     try:
         for row in made.iter_batches(batch_size=1, batch_format="pyarrow", prefetch_batches=0):
             yield _unpacked(row)
@@ -192,8 +202,10 @@ def _running(workers: int, *, on_gpu: bool) -> Iterator[Any]:
     address = os.environ.get(ADDRESS)
     own: dict[str, Any] = {} if address else {"num_cpus": workers, "include_dashboard": False}
     try:
+        if address:
+            _reach(address)
         ray.init(address or "local", log_to_driver=False, logging_level=logging.ERROR, **own)
-    except (ConnectionError, RuntimeError, ValueError) as error:
+    except (OSError, RuntimeError, ValueError) as error:
         first_line = str(error).strip().splitlines()[0]
         raise InputError(
             f"{ADDRESS}: got {address or 'nothing'}, where Ray does not start ({first_line}); expected the address of "
@@ -209,6 +221,13 @@ def _running(workers: int, *, on_gpu: bool) -> Iterator[Any]:
         yield ray
     finally:
         ray.shutdown()
+
+
+def _reach(address: str) -> None:
+    """Ray itself would try for many minutes; of another form than `host:port` it is left to Ray."""
+    host, _, port = address.rpartition(":")
+    if port.isdecimal() and "//" not in host:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
 
 
 def _row(value: Any) -> pa.Table:

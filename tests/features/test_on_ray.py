@@ -11,18 +11,22 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from features.catalog import query
+from features.catalog import connect, query
 from features.embedding import on_ray
+from features.embedding.backbone import load
 from features.embedding.canary import Canaries
-from features.embedding.embed import EmbedResult, EmbedSettings, Progress, embed_missing
+from features.embedding.chunks import Forwarder, Recipes, commit, cut
+from features.embedding.embed import EmbedResult, EmbedSettings, Progress, embed_missing, find_missing
 from features.embedding.fingerprint import BackboneSettings, fingerprint
+from features.embedding.unfinished import Unfinished
+from features.embedding.vectors import judge
 from features.errors import InputError, WorkerError
-from features.store import Store
+from features.store import Recipe, Store
 from tests.features import tiny
 from tests.features.test_embed import ingest
 
 pytestmark = [
-    pytest.mark.filterwarnings("ignore::DeprecationWarning"),  # of Ray's own settings, and of `max_task_retries`
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),  # of Ray's own settings
     pytest.mark.filterwarnings("ignore::FutureWarning"),
 ]
 
@@ -165,6 +169,37 @@ def test_a_worker_tells_why_it_cannot_go_on_and_shows_its_canaries(ray: None, ba
     assert shown == []
     assert list(on_ray.forward_on_ray([], backbone, marks, **given)) == []  # type: ignore[arg-type]
     assert [len(canaries.vectors_ND) for canaries in shown] == [64]
+
+
+def test_a_chunk_that_is_done_twice_counts_once(tmp_path: Path, backbone: BackboneSettings) -> None:
+    marks, store = fingerprint(backbone), Store(tmp_path / "store")
+    fill(store, tmp_path / "data", 4)
+    forwarder = Forwarder(load(backbone, marks), token_budget=256)
+    recipes = Recipes(Recipe("features/x", "embed", 1, {}, {}), Recipe("rejected/x", "rejected", 1, {}, {}))
+    with connect(store) as catalog, store.writing("test") as writer:
+        find_missing(catalog, marks.backbone_id, "float32")
+        (chunk,) = cut(catalog, 100)
+        unfinished = Unfinished(writer, "unfinished/x", {}, every_s=60)
+        numbers = []
+        for _ in range(2):
+            passes = forwarder.forward(chunk, {}).passes
+            embedded = judge([pair for one in passes for pair in one.vectors], "float32")
+            commit(writer, marks, embedded, chunk, recipes, "float32", unfinished, started=0)
+            numbers.append(store.head().number)
+    assert len(embedded.features) == 6
+    assert numbers[0] == numbers[1]
+
+
+def test_an_address_where_nobody_is_is_one_line(
+    tmp_path: Path, backbone: BackboneSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ray = pytest.importorskip("ray")
+    store = Store(tmp_path / "store")
+    fill(store, tmp_path / "data", 4)
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setenv(on_ray.ADDRESS, "127.0.0.1:1")
+    with pytest.raises(InputError, match=r"^RAY_ADDRESS: got 127.0.0.1:1, where Ray does not start \(.*refused\)"):
+        embed(store, backbone, ON_RAY)
 
 
 def test_without_ray_there_is_one_line_that_says_what_to_do(
