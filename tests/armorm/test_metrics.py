@@ -163,10 +163,10 @@ def test_correlations_have_intervals_over_prompts(
     assert free.estimate == pytest.approx(measure(columns_NK[:, 0], with_N))
     assert linked.estimate == pytest.approx(measure(columns_NK[:, 1], with_N))
     assert free.low < free.estimate < free.high
-    assert linked.low > 0.5
+    assert linked.low > 0.4
     assert np.isnan([constant.estimate, constant.low, constant.high]).all()
     # Fisher's interval of 200 prompts, not of 400 rows
-    assert free.high - free.low == pytest.approx(2 * 1.96 / np.sqrt(200), rel=0.2)
+    assert free.high - free.low == pytest.approx(2 * 1.96 / np.sqrt(200), rel=0.3)
     rows_alone = bootstrap_correlation(columns_NK, with_N, np.arange(400), correlation=correlation)[0]
     assert rows_alone.high - rows_alone.low < 0.85 * (free.high - free.low)
 
