@@ -117,10 +117,8 @@ def write_layout(
         ExportError: transformers has no sequence classifier on such a backbone, or the size is none.
         ModelFolderError: the folder holds something.
     """
-    if not SIZE.fullmatch(max_shard_size):
-        raise ExportError(f"got a shard size of {max_shard_size}; expected a number and KB, MB, GB or TB; say 5GB")
-    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
-        raise ModelFolderError(folder, "got something that is there; expected a new folder; choose another name")
+    folder = folder.absolute()
+    check_target(folder, max_shard_size)
     if type(backbone.config) not in MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING:
         raise ExportError(
             f"got a backbone of type {backbone.config.model_type}; expected one that transformers knows as a sequence "
@@ -139,6 +137,19 @@ def write_layout(
     except BaseException:
         shutil.rmtree(unfinished)
         raise
+
+
+def check_target(folder: Path, max_shard_size: str) -> None:
+    """Says before anything is loaded what `write_layout` would say.
+
+    Raises:
+        ExportError: the size is none.
+        ModelFolderError: the folder holds something.
+    """
+    if not SIZE.fullmatch(max_shard_size):
+        raise ExportError(f"got a shard size of {max_shard_size}; expected a number and KB, MB, GB or TB; say 5GB")
+    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
+        raise ModelFolderError(folder, "got something that is there; expected a new folder; choose another name")
 
 
 def _module(

@@ -8,7 +8,7 @@ from typing import Final
 
 from armorm.errors import ExportError
 from armorm.export.card import Card, write_card
-from armorm.export.layout import write_layout
+from armorm.export.layout import check_target, is_layout, write_layout
 from armorm.export.pattern import Sample, find_pattern
 from armorm.model import DESCRIPTION_FILE, RewardModel
 from armorm.report import (
@@ -57,8 +57,10 @@ def export_model(
         ExportError: no folder in the published layout can be made of the backbone or of its template.
     """
     model = load_model(store, artifact)
-    if (folder / DESCRIPTION_FILE).is_file() and (folder / DESCRIPTION_FILE).read_bytes() == model.to_bytes()[1]:
+    description = folder / DESCRIPTION_FILE
+    if is_layout(folder) and description.is_file() and description.read_bytes() == model.to_bytes()[1]:
         return False
+    check_target(folder, max_shard_size)
     backbone = load(settings, require_backbone(settings, model))
     probes = rendered(backbone, probe_conversations())
     prompt_end = find_pattern(probes)

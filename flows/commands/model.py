@@ -10,7 +10,7 @@ import typer
 
 from flows import console
 from flows.options import DEFAULT_CONFIG, As, Config, Format, existing_store
-from flows.settings import ConfigError, load_settings
+from flows.settings import ConfigError, Settings, load_settings
 
 if TYPE_CHECKING:
     from armorm.model import RewardModel
@@ -47,11 +47,13 @@ def score(
     Example: `armorm score conversations.jsonl --explain`
     """
     from armorm.scoring.files import count_requests, score_file
+    from armorm.scoring.model import TOKEN_BUDGET
     from armorm.scoring.tables import explain_tables, summary_table
 
     steering = _steering(only, weights, mixture)
+    settings = _settings(model, config)
     n_requests = count_requests(file)
-    reward_model, load_backbone, token_budget = _model_and_backbone(model, config)
+    reward_model, load_backbone = _model_and_backbone(model, settings)
     if steering:
         steering.require_known(reward_model.objectives)
     with console.progress("scoring") as on_progress:
@@ -59,7 +61,7 @@ def score(
             file,
             reward_model,
             load_backbone(),
-            token_budget=token_budget,
+            token_budget=settings.embed.token_budget if settings else TOKEN_BUDGET,
             steering=steering,
             on_progress=lambda done: on_progress(done, n_requests),
         )
@@ -96,30 +98,32 @@ def export(
     print(f"model {artifact.artifact_id}: {'written to' if written else 'already in'} {folder}")
 
 
-def _model_and_backbone(name: str, config: Path) -> "tuple[RewardModel, Callable[[], Backbone], int]":
-    """The model, what loads the backbone that it is to be used with, and the tokens of a pass.
+def _settings(name: str, config: Path) -> Settings | None:
+    """None for a model's folder with a backbone of its own, which needs no configuration."""
+    if name and Path(name).is_dir() and not config.exists():
+        from armorm.export.layout import is_layout
 
-    A folder with a backbone of its own needs no configuration.
-    """
+        if is_layout(Path(name)):
+            return None
+    return load_settings(config)
+
+
+def _model_and_backbone(name: str, settings: Settings | None) -> "tuple[RewardModel, Callable[[], Backbone]]":
+    """The model, and what loads the backbone that it is to be used with."""
     from armorm.scoring.backbones import require_backbone
     from armorm.scoring.model import RewardModel
     from armorm.scoring.models import open_model
     from features.embedding.backbone import load
-    from features.embedding.embed import EmbedSettings
 
-    in_folder = bool(name) and Path(name).is_dir()
-    if in_folder and not config.exists():
-        own = RewardModel.load(name)
-        if own.backbone_settings is not None:
-            return own, lambda: own.loaded_backbone, EmbedSettings().token_budget
-    settings = load_settings(config)
-    token_budget, configured = settings.embed.token_budget, settings.local_backbone()
-    if in_folder:
-        given = RewardModel.load(name, backbone=configured, device=configured.device)
-        return given, lambda: given.loaded_backbone, token_budget
+    configured = settings.local_backbone() if settings else None
+    if name and Path(name).is_dir():
+        given = RewardModel.load(name, backbone=configured, device=configured.device if configured else "cpu")
+        return given, lambda: given.loaded_backbone
+    assert settings is not None
+    assert configured is not None
     opened = open_model(name, settings.open_store(), settings.models_path)
     marks = require_backbone(configured, opened)
-    return opened, lambda: load(configured, marks), token_budget
+    return opened, lambda: load(configured, marks)
 
 
 def _steering(only: str, weights: str, mixture: Path | None) -> "Steering | None":

@@ -213,7 +213,9 @@ def test_all_or_nothing_is_written(exported: Exported, tmp_path: Path, monkeypat
     assert [path.name for path in tmp_path.iterdir()] == ["other"]
     (tmp_path / "empty").mkdir()
     monkeypatch.undo()
-    write(tmp_path / "empty")
+    monkeypatch.chdir(tmp_path / "empty")
+    write(Path())
+    assert (tmp_path / "empty" / "config.json").is_file()
 
 
 def test_a_damaged_folder_is_named(exported: Exported, tmp_path: Path) -> None:

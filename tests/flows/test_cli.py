@@ -343,7 +343,7 @@ def test_an_export_needs_no_configuration(armorm: Run, home: Path, tmp_path: Pat
     configured = armorm("score", file, "--model", heads, "--format", "json")
     assert found == pytest.approx(json.loads(configured.stdout)["score"], abs=1e-5)
     assert "no such file; run `armorm init`" in refused(armorm("score", file, "--model", heads, cwd=tmp_path))
-    assert "got something that is there; expected a new folder" in refused(armorm("export", heads.parent))
+    assert "got something that is there; expected a new folder" in refused(armorm("export", heads))
     assert "got model nothing" in refused(armorm("export", tmp_path / "new", "--model", "nothing"))
     assert "got a shard size of big" in refused(armorm("export", tmp_path / "new", "--max-shard-size", "big"))
     changed = {"ARMORM_BACKBONE__MAX_TOKENS": "64"}
