@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 import polars as pl
+import pyarrow as pa
 
 from armorm.ridge import predict
 from features.catalog import connect
@@ -19,8 +20,8 @@ from features.store import Store
 Floats = npt.NDArray[np.floating]
 Names = npt.NDArray[np.object_]
 
-BLOCK_ROWS = 65_536
-"""Vectors that are in memory at once."""
+BLOCK_ROWS = 16_384
+"""Vectors that are in memory at once: a quarter of a gigabyte of 4,096 numbers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +29,9 @@ class RatedRows:
     """Rated conversations, a row for each native row and conversation."""
 
     objectives: tuple[str, ...]
+    dataset_N: Names
     conversation_ids: Names
+    prompt_ids: Names
     Y_NK: Floats
     """`[N, K]` values in 0..1, NaN where the dataset does not rate the objective."""
     split_N: Names
@@ -103,7 +106,7 @@ def load_ratings(store: Store, objectives: Sequence[str], *, backbone_id: str) -
             SELECT
                 contaminated,
                 dense_rank() OVER in_order - 1 AS place,
-                dataset, source_row, conversation_id, objective, split,
+                dataset, source_row, conversation_id, prompt_id, objective, split,
                 list_position(?, objective) - 1 AS column_number, value
             FROM rated
             WINDOW in_order AS (PARTITION BY contaminated ORDER BY dataset, source_row, conversation_id)
@@ -123,7 +126,9 @@ def load_ratings(store: Store, objectives: Sequence[str], *, backbone_id: str) -
     Y_NK[clean["place"].to_numpy(), clean["column_number"].to_numpy()] = clean["value"].to_numpy()
     return RatedRows(
         objectives=tuple(objectives),
+        dataset_N=first["dataset"].to_numpy(),
         conversation_ids=first["conversation_id"].to_numpy(),
+        prompt_ids=first["prompt_id"].to_numpy(),
         Y_NK=Y_NK,
         split_N=first["split"].to_numpy(),
         n_contaminated=cells.filter("contaminated")["place"].n_unique(),
@@ -177,6 +182,55 @@ def load_responses(store: Store, dataset: str, *, backbone_id: str) -> Responses
         ).to_arrow_table()
     keys = pl.DataFrame(rows)
     return Responses(keys["conversation_id"].unique().sort().to_numpy(), keys)
+
+
+HELD_OUT = ("test", "evaluation")
+"""The splits that figures are reported of."""
+
+
+def load_held_out(store: Store, *, backbone_id: str) -> pl.DataFrame:
+    """The answers of each dataset's held-out prompts that have a vector: dataset, conversation_id; rated or in pairs.
+
+    Prompts of a split for tests that stand in an evaluation dataset are left out.
+    """
+    parts = " UNION ".join(
+        f"SELECT dataset, {column} AS conversation_id, prompt_id, split FROM {table}"
+        for table, column in (
+            ("ratings", "conversation_id"),
+            ("preferences", "chosen_id"),
+            ("preferences", "rejected_id"),
+        )
+    )
+    with connect(store) as connection:
+        rows = connection.sql(
+            f"""
+            SELECT DISTINCT dataset, conversation_id FROM ({parts})
+            WHERE list_contains(?, split) AND conversation_id NOT IN ({OF_BACKBONE})
+                AND (split = 'evaluation' OR prompt_id NOT IN (SELECT prompt_id FROM contamination))
+            ORDER BY dataset, conversation_id
+            """,
+            params=[list(HELD_OUT), backbone_id, "conversation"],
+        ).to_arrow_table()
+    return pl.DataFrame(rows)
+
+
+def load_lengths(store: Store, conversation_ids: Names, *, backbone_id: str) -> tuple[Names, Floats]:
+    """`[N]` prompt ids and `[N]` tokens of the last answer alone; NaN where the prompt has no vector, so no count."""
+    with connect(store) as connection:
+        connection.register("asked", pa.table({"conversation_id": pa.array(conversation_ids, pa.string())}))
+        rows = connection.sql(
+            """
+            WITH counted AS (SELECT kind, id, n_tokens FROM features WHERE backbone = ?)
+            SELECT conversation_id, prompt_id, whole.n_tokens - prompt.n_tokens AS n_tokens
+            FROM conversations SEMI JOIN asked USING (conversation_id)
+            LEFT JOIN counted AS whole ON whole.kind = 'conversation' AND whole.id = conversation_id
+            LEFT JOIN counted AS prompt ON prompt.kind = 'prompt' AND prompt.id = prompt_id
+            """,
+            params=[backbone_id],
+        ).to_arrow_table()
+    asked = pl.DataFrame({"conversation_id": conversation_ids}, schema={"conversation_id": pl.String})
+    found = asked.join(pl.DataFrame(rows), on="conversation_id", how="left", maintain_order="left")
+    return found["prompt_id"].to_numpy(), found["n_tokens"].cast(pl.Float64).fill_null(np.nan).to_numpy()
 
 
 def predict_rewards(reader: FeatureReader, W_KD: Floats, conversation_ids: Names) -> Floats:

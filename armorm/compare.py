@@ -32,7 +32,7 @@ class ObjectiveChange:
     alpha: Pair
     """Ridge strengths."""
     penalty: Pair
-    """Lambdas: how much of the nuisance is taken off."""
+    """Lambdas: how much of the nuisance, of several the first, is taken off."""
     gate: Pair
     """Mean weights of the gate over the same prompts."""
     spearman: Pair
@@ -67,7 +67,7 @@ def compare_objectives(
         for name in ("alpha", "test_spearman")
     )
     penalties = [
-        {row["objective"]: row["lambda"] for row in model.metrics.get("decorrelation", {}).get("objectives", ())}
+        {row["objective"]: row["lambda"] for row in reversed(_penalties(model))}  # of several nuisances, the first
         for model in models
     ]
     weights = [
@@ -117,6 +117,11 @@ def model_sections(diff: ModelDiff) -> list[Section]:
         Section(f"Objectives of model {diff.before[:12]} and {diff.after[:12]}", columns, rows, note),
         Section("Figures", ["figure", "before", "after", "difference"], figures),
     ]
+
+
+def _penalties(model: RewardModel) -> Sequence[Json]:
+    rows: Sequence[Json] = model.metrics.get("decorrelation", {}).get("objectives", ())
+    return rows
 
 
 def _weights_changed(before: RewardModel, after: RewardModel, name: str) -> tuple[float | None, float | None]:

@@ -4,8 +4,15 @@ Each is one table of `armorm.toml`; values are checked where they are defined.
 """
 
 import math
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import asdict, dataclass
+from typing import Any, Final, Literal
+
+Correlation = Literal["spearman", "pearson"]
+
+Mixing = Literal["size", "sqrt", "uniform"]
+
+TOKEN_LENGTH: Final = "n_tokens"
+"""Names the plain length of a response as a nuisance."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,6 +21,10 @@ class RegressionConfig:
 
     alphas: tuple[float, ...] = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 1e1, 1e2, 1e3, 1e4)
     """Ridge strengths to choose from, one for each objective, by loss on held-out prompts."""
+    refit: bool = True
+    """Whether the final weights, alphas once chosen, come from the validation prompts too."""
+    solver: Literal["statistics", "scikit-learn"] = "statistics"
+    """How weights are solved for: from statistics alone, or by scikit-learn from the rows, all of them in memory."""
 
     def __post_init__(self) -> None:
         passes = bool(self.alphas) and all(0 < alpha < math.inf for alpha in self.alphas)
@@ -24,11 +35,20 @@ class RegressionConfig:
 class DecorrelationConfig:
     """`[decorrelation]`."""
 
-    nuisance: str = "helpsteer-verbosity"
-    """The objective that is taken out of all others."""
+    nuisance: str | tuple[str, ...] = "helpsteer-verbosity"
+    """What is taken out of all objectives: one of them, or `n_tokens`, or several at once."""
     reference: str = "ultrafeedback"
     """The dataset whose rated responses are the reference distribution."""
-    correlation: Literal["spearman", "pearson"] = "spearman"
+    correlation: Correlation = "spearman"
+
+    @property
+    def nuisances(self) -> tuple[str, ...]:
+        """By name, also where it is one."""
+        return (self.nuisance,) if isinstance(self.nuisance, str) else self.nuisance
+
+    def __post_init__(self) -> None:
+        passes = bool(self.nuisances) and len(set(self.nuisances)) == len(self.nuisances)
+        _check(passes, "nuisance", self.nuisance, "one or more names, each once")
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,12 +66,32 @@ class GateConfig:
     steps: int = 10_000
     batch_size: int = 1024
     seed: int = 0
+    mixing: Mixing = "size"
+    """How often pairs of a dataset are drawn: in proportion to their number, to its square root, or alike for all."""
+    early_stopping: int = 0
+    """Points of the curve (a twentieth of the steps each) without a smaller loss on validation pairs after which
+    training ends; the gate is then the one of the smallest. 0: all steps, and the last one."""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """Of the layers' arithmetic in training; parameters, loss and what is exported are float32."""
+    device: str = "cpu"
+    """That training runs on: `cpu`, `cuda`, `cuda:1`."""
+    save_every_s: float = 30.0
+    """Seconds after which the training at work is put aside: what a killed run loses, at most."""
 
     def __post_init__(self) -> None:
         for name in ("hidden_dim", "n_hidden", "temperature", "beta", "learning_rate", "steps", "batch_size"):
             _check(0 < getattr(self, name) < math.inf, name, getattr(self, name), "a number above 0")
-        _check(0 <= self.weight_decay < math.inf, "weight_decay", self.weight_decay, "0 or more")
+        for name in ("weight_decay", "early_stopping", "save_every_s"):
+            _check(0 <= getattr(self, name) < math.inf, name, getattr(self, name), "0 or more")
         _check_seed(self.seed)
+
+    def record(self) -> dict[str, Any]:
+        """What the gate depends on: not where it is trained, and what came later only where it is not as it was."""
+        settings = asdict(self)
+        for name in ("device", "save_every_s"):
+            del settings[name]
+        later = {"mixing": "size", "early_stopping": 0, "precision": "float32"}
+        return {name: value for name, value in settings.items() if name not in later or later[name] != value}
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,8 @@ A leaf module: it imports nothing of the project. Every message has the form
     ├── DecorrelationError    objectives whose link to the nuisance cannot be removed
     ├── GateError             pairs or settings that no gate can be trained with
     ├── MetricError           figures that are not defined for what was given
+    ├── ExportError           a backbone or template that no folder in the published layout can be made of
+    ├── SteeringError         weights for objectives that the model does not have, or that are no weights
     └── ModelError            parts or bytes that do not make a reward model
         └── ModelFolderError  a saved model that is missing, damaged or of another format
 """
@@ -44,6 +46,14 @@ class GateError(ArmormError):
 
 class MetricError(ArmormError):
     """A figure that is not defined for what was given."""
+
+
+class ExportError(ArmormError):
+    """A backbone or a chat template that no folder in the published layout can be made of."""
+
+
+class SteeringError(ArmormError):
+    """Weights for objectives that the model does not have, or that are no weights."""
 
 
 class ModelError(ArmormError):

@@ -9,10 +9,19 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from scipy.special import expit
 
 from armorm import baselines
 from armorm.config import EvaluationConfig
-from armorm.metrics import bootstrap_accuracy, overall_score, pair_accuracy, section_scores, wins
+from armorm.metrics import (
+    bootstrap_accuracy,
+    calibration_error,
+    overall_score,
+    pair_accuracy,
+    reliability,
+    section_scores,
+    wins,
+)
 
 Floats = npt.NDArray[np.floating]
 Names = npt.NDArray[np.object_]
@@ -81,6 +90,34 @@ def held_out_accuracy(
         "best_objective": best_objective,
         "note": "pairs of held-out prompts; the baselines rank by the same decorrelated rewards as the gate",
         "rows": rows,
+    }
+
+
+def calibration(score_differences_P: Floats, *, beta: float, datasets_P: Names) -> Json:
+    """How well the Bradley-Terry probability `sigmoid(beta (R_chosen - R_rejected))` is what comes true.
+
+    Args:
+        score_differences_P: `[P]` the gate's, chosen minus rejected, of held-out pairs.
+        beta: as trained.
+        datasets_P: `[P]` what to group by.
+    """
+    probability_P = expit(beta * score_differences_P.astype(np.float64))
+
+    def row(name: str, here_P: npt.NDArray[np.bool_]) -> Json:
+        bins = reliability(probability_P[here_P])
+        n_pairs = int(here_P.sum())
+        confidence = sum(one.n * one.confidence for one in bins) / n_pairs
+        accuracy = sum(one.n * one.accuracy for one in bins) / n_pairs
+        error = calibration_error(bins)
+        return {"dataset": name, "n": n_pairs, "confidence": confidence, "accuracy": accuracy, "error": error}
+
+    names = sorted(set(datasets_P))
+    return {
+        "beta": beta,
+        "rows": [row("all", np.ones(len(datasets_P), dtype=bool)), *(row(name, datasets_P == name) for name in names)]
+        if names
+        else [],
+        "bins": [asdict(one) for one in reliability(probability_P)],
     }
 
 

@@ -1,15 +1,17 @@
-"""Figures of merit: errors, rank correlation, pair accuracy with its interval, RewardBench's sections.
+"""Figures of merit: errors, correlations and pair accuracy with intervals, calibration, RewardBench's sections.
 
 Suffixes: N rows, P pairs, C clusters (prompts). A figure that is not defined for its input is NaN where the caller may
 well meet that (constant ratings), and an error where it would hide a fault.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from armorm.config import Correlation
 from armorm.errors import MetricError
 
 Floats = NDArray[np.floating]
@@ -25,6 +27,19 @@ def r2(truth_N: Floats, prediction_N: Floats) -> float:
     if len(truth_N) == 0 or np.ptp(truth_N) == 0:
         return float("nan")
     return float(1 - np.sum((truth_N - prediction_N) ** 2) / np.sum((truth_N - truth_N.mean()) ** 2))
+
+
+def clustered_error(values_N: Floats, clusters_N: NDArray[np.generic]) -> float:
+    """Standard error of the mean of values of which those of a cluster are not independent; NaN below two clusters.
+
+    `sqrt(C / (C - 1) sum_c (sum_{i in c} (v_i - mean))^2) / N` (Liang and Zeger, Biometrika 73, 1986).
+    """
+    _, cluster_N = np.unique(clusters_N, return_inverse=True)
+    n_clusters = int(cluster_N.max(initial=-1)) + 1
+    if n_clusters < 2:
+        return float("nan")
+    sums_C = np.bincount(cluster_N, weights=values_N - values_N.mean())
+    return float(np.sqrt(n_clusters / (n_clusters - 1) * (sums_C**2).sum()) / len(values_N))
 
 
 def average_ranks(values_N: Floats) -> NDArray[np.float64]:
@@ -44,6 +59,15 @@ def unit(values_N: Floats) -> NDArray[np.float64]:
         return np.full(len(values_N), np.nan)
     centred = values_N.astype(np.float64) - values_N.mean(dtype=np.float64)
     return np.asarray(centred / np.linalg.norm(centred))
+
+
+def unit_ranks(values_N: Floats) -> NDArray[np.float64]:
+    """`[N]` average ranks, centred and of length 1, so that a dot product is a rank correlation; NaN if constant."""
+    return unit(average_ranks(values_N))
+
+
+MARKS: Final[Mapping[Correlation, Callable[[Floats], NDArray[np.float64]]]] = {"spearman": unit_ranks, "pearson": unit}
+"""What each correlation is the dot product of."""
 
 
 def pearson(a_N: Floats, b_N: Floats) -> float:
@@ -103,6 +127,94 @@ def bootstrap_accuracy(
     draws = (rng.integers(len(won_C), size=len(won_C)) for _ in range(n_resamples))
     low, high = np.quantile([won_C[draw_C].sum() / pairs_C[draw_C].sum() for draw_C in draws], [0.025, 0.975])
     return Interval(float(np.mean(wins_P)), float(low), float(high))
+
+
+def bootstrap_correlation(
+    columns_NK: Floats,
+    with_N: Floats,
+    groups_N: NDArray[np.generic],
+    *,
+    correlation: Correlation = "spearman",
+    n_resamples: int = 300,
+    seed: int = 0,
+) -> list[Interval]:
+    """Correlation of each column with one more, with a percentile bootstrap over prompts.
+
+    Ranks are those of the whole sample: a resample weighs them by how often their prompt was drawn, so that it costs
+    one pass over the prompts' sums. Constant columns have NaN.
+
+    Args:
+        columns_NK: `[N, K]`.
+        with_N: `[N]`.
+        groups_N: `[N]` the prompt of each row; whole prompts are drawn, with all their rows.
+        correlation: By ranks or by values.
+        n_resamples: Number of bootstrap samples.
+        seed: Seed of the draws.
+    """
+    if not len(with_N) == len(columns_NK) == len(groups_N) or len(with_N) == 0:
+        raise MetricError(
+            f"got {len(columns_NK)} rows, {len(with_N)} to correlate with and {len(groups_N)} groups; expected as many "
+            "of each, and rows"
+        )
+    mark, n_columns = MARKS[correlation], columns_NK.shape[1]
+    a_NK, b_N = np.stack([mark(column_N) for column_N in columns_NK.T], axis=1), mark(with_N)
+    prompts, group_N = np.unique(groups_N, return_inverse=True)
+    sums_CF = np.zeros((len(prompts), 3 + 3 * n_columns))
+    parts = [np.ones((len(b_N), 1)), b_N[:, None], b_N[:, None] ** 2, a_NK, a_NK**2, a_NK * b_N[:, None]]
+    np.add.at(sums_CF, group_N, np.concatenate(parts, axis=1))
+    rng = np.random.default_rng(seed)
+    draws = (rng.integers(len(prompts), size=len(prompts)) for _ in range(n_resamples))
+    weights = (np.bincount(draw_C, minlength=len(prompts)).astype(np.float64) for draw_C in draws)
+    resampled = [_weighed(weight_C @ sums_CF, n_columns) for weight_C in weights]
+    bounds_2K = np.full((2, n_columns), np.nan)
+    defined_K = np.isfinite(resampled).any(axis=0)
+    bounds_2K[:, defined_K] = np.nanquantile(np.array(resampled)[:, defined_K], [0.025, 0.975], axis=0)
+    return [Interval(*map(float, of)) for of in zip(a_NK.T @ b_N, *bounds_2K, strict=True)]
+
+
+def _weighed(sums_F: Floats, n_columns: int) -> NDArray[np.float64]:
+    """`[K]` correlations from the sums of 1, b, b^2 and of each column's a, a^2, ab; NaN for what is constant."""
+    _, b, bb = sums_F[:3] / sums_F[0]
+    a_K, aa_K, ab_K = np.split(sums_F[3:] / sums_F[0], [n_columns, 2 * n_columns])
+    variances_K = (aa_K - a_K**2) * (bb - b**2)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.asarray(np.where(variances_K > 0, (ab_K - a_K * b) / np.sqrt(variances_K), np.nan))
+
+
+@dataclass(frozen=True, slots=True)
+class Bin:
+    """Predictions of similar confidence, and how many of them were right."""
+
+    n: int
+    confidence: float
+    """Their mean probability."""
+    accuracy: float
+    """Share that was right."""
+
+
+def reliability(probability_P: Floats, n_bins: int = 10) -> list[Bin]:
+    """The reliability curve of pairs, in bins of equal numbers, by rising confidence.
+
+    Which answer was chosen is known, so a pair says nothing but the probability of that; its confidence is the
+    probability of the answer that is preferred, max(p, 1 - p), and it is right where that is the chosen one. A tie is a
+    miss, as everywhere.
+
+    Args:
+        probability_P: `[P]` that the chosen answer is the better one: `sigmoid(beta (R_chosen - R_rejected))`.
+        n_bins: As many, or as many as there are pairs.
+    """
+    if not ((probability_P >= 0) & (probability_P <= 1)).all():
+        raise MetricError("got probabilities that are not in 0..1; expected such; check the model")
+    confidence_P, right_P = np.maximum(probability_P, 1 - probability_P), probability_P > 0.5
+    order = np.argsort(confidence_P, kind="stable")
+    bins = np.array_split(order, min(n_bins, len(order))) if len(order) else []
+    return [Bin(len(of), float(confidence_P[of].mean()), float(right_P[of].mean())) for of in bins]
+
+
+def calibration_error(bins: Sequence[Bin]) -> float:
+    """Expected calibration error: the mean distance of confidence and accuracy, by numbers; NaN without pairs."""
+    n_pairs = sum(one.n for one in bins)
+    return sum(one.n * abs(one.confidence - one.accuracy) for one in bins) / n_pairs if n_pairs else float("nan")
 
 
 def _weighted_mean(values: Mapping[str, float], weights: Mapping[str, float]) -> float:

@@ -7,12 +7,12 @@ the published model's names in float32, and `model.json`, with all that has name
 import json
 import shutil
 import uuid
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,14 +20,15 @@ from safetensors import SafetensorError
 from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save as save_tensors
 
-from armorm.config import GateConfig
+from armorm.config import TOKEN_LENGTH, GateConfig
 from armorm.errors import ModelError, ModelFolderError
 from armorm.report import jsonable
 from armorm.ridge import predict
 from armorm.score import coefficients, contributions, score
+from armorm.steering import Steering
 
 if TYPE_CHECKING:
-    from armorm.gate import Gate
+    from armorm.gate import Gate, Vectors
 
 Floats = NDArray[np.floating]
 Json = dict[str, Any]
@@ -52,7 +53,7 @@ class Scores:
     rewards: Floats
     """`[N, K]` predicted by the regression, in 0..1, before the transform."""
     gating: Floats
-    """`[N, K]` the gate's weights."""
+    """`[N, K]` the gate's weights, or what steering has made of them."""
     coefficients: Floats
     """`[N, K]` of the raw rewards: `sum(rewards * coefficients) == score`."""
     contributions: Floats
@@ -78,8 +79,8 @@ class RewardModel:
     """Parameter name -> array, of a gate for raw features."""
     gate_config: GateConfig
     beta: float
-    nuisance: str
-    """The objective that the others were decorrelated from."""
+    nuisance: str | Sequence[str]
+    """What the objectives were decorrelated from: one of them or `n_tokens`, or several."""
     backbone_id: str
     backbone: Json
     """The backbone's record: what has to be the same for features to fit."""
@@ -110,16 +111,19 @@ class RewardModel:
         self._check_features(X_ND)
         return predict(X_ND, self.W_KD)
 
-    def gating(self, H_ND: Floats) -> NDArray[np.float32]:
+    def gating(self, H_ND: "Vectors") -> NDArray[np.float32]:
         """`[N, K]` gate weights of prompt features f(x)."""
         from armorm.gate import gate_weights
 
         self._check_features(H_ND)
         return gate_weights(self.gate, H_ND)
 
-    def score_features(self, X_ND: Floats, H_ND: Floats) -> Scores:
+    def score_features(self, X_ND: Floats, H_ND: Floats, steering: Steering | None = None) -> Scores:
         """Scores conversations from the features of their last token and of their prompt's last token."""
-        rewards_NK, gating_NK = self.rewards(X_ND), self.gating(H_ND)
+        rewards_NK: Floats = self.rewards(X_ND)
+        gating_NK: Floats = self.gating(H_ND)
+        if steering is not None:
+            gating_NK = steering.apply(gating_NK, self.objectives)
         if len(rewards_NK) != len(gating_NK):
             raise ModelError(f"got {len(X_ND)} conversations and {len(H_ND)} prompts; expected one prompt each")
         return Scores(
@@ -147,7 +151,7 @@ class RewardModel:
         versioned: Json = {"format_version": 1}
         if self.training_rows is not None:
             versioned = {"format_version": FORMAT_VERSION, "training_rows": self.training_rows}
-        described: Json = jsonable({**versioned, "gate": asdict(self.gate_config), **records})
+        described: Json = jsonable({**versioned, "gate": self.gate_config.record(), **records})
         return described
 
     def to_bytes(self) -> tuple[bytes, bytes]:
@@ -156,21 +160,33 @@ class RewardModel:
         return save_tensors(self.tensors()), f"{description}\n".encode()
 
     @classmethod
-    def from_bytes(cls, tensors: bytes, description: bytes) -> "RewardModel":
+    def from_bytes(cls, tensors: bytes, description: bytes) -> Self:
         """Reads the two files' contents.
 
         Raises:
             ModelError: if they are damaged, of another format version, or do not fit each other.
         """
         try:
-            described = json.loads(description)
+            return cls.from_parts(load_tensors(tensors), json.loads(description))
+        except (ValueError, SafetensorError) as error:
+            raise ModelError(
+                f"got files that are no model ({error}); expected those of an export; copy it again"
+            ) from error
+
+    @classmethod
+    def from_parts(cls, arrays: Mapping[str, Floats], described: Json) -> Self:
+        """Puts a model together from its arrays, by the published names, and its description.
+
+        Raises:
+            ModelError: if something is missing, of another format version, or they do not fit each other.
+        """
+        try:
             version = described.get("format_version")
             if version not in READ_VERSIONS:
                 raise ModelError(
                     f"got format version {version}; expected {' or '.join(map(str, READ_VERSIONS))}; load it with the "
                     "release that wrote it"
                 )
-            arrays = load_tensors(tensors)
             gate_state = {name.removeprefix("gating."): a for name, a in arrays.items() if name.startswith("gating.")}
             return cls(
                 W_KD=arrays["regression_layer.weight"],
@@ -181,7 +197,7 @@ class RewardModel:
                 training_rows=described["training_rows"] if version > 1 else None,
                 **{name: described[name] for name in _RECORDS},
             )
-        except (ValueError, TypeError, AttributeError, LookupError, SafetensorError) as error:
+        except (ValueError, TypeError, AttributeError, LookupError) as error:
             raise ModelError(
                 f"got files that are no model ({error}); expected those of an export; copy it again"
             ) from error
@@ -212,7 +228,7 @@ class RewardModel:
             raise
 
     @classmethod
-    def load(cls, folder: Path) -> "RewardModel":
+    def load(cls, folder: Path) -> Self:
         """Reads a saved model.
 
         Raises:
@@ -228,8 +244,8 @@ class RewardModel:
         except ModelError as error:
             raise ModelFolderError(folder, str(error)) from error
 
-    def _check_features(self, features_ND: Floats) -> None:
-        if features_ND.ndim != 2 or features_ND.shape[1] != self.W_KD.shape[1]:
+    def _check_features(self, features_ND: "Vectors") -> None:
+        if len(features_ND.shape) != 2 or features_ND.shape[1] != self.W_KD.shape[1]:
             raise ModelError(
                 f"got features {features_ND.shape}; expected [N, {self.W_KD.shape[1]}]; "
                 f"embed with the model's own backbone, {self.backbone_id}"
@@ -238,8 +254,9 @@ class RewardModel:
 
 def _check(model: RewardModel) -> None:
     """Refuses parts that do not fit each other."""
-    if model.nuisance not in model.objectives:
-        raise ModelError(f"got nuisance {model.nuisance}; expected one of {', '.join(model.objectives)}")
+    for nuisance in (model.nuisance,) if isinstance(model.nuisance, str) else model.nuisance:
+        if nuisance not in (*model.objectives, TOKEN_LENGTH):
+            raise ModelError(f"got nuisance {nuisance}; expected one of {', '.join(model.objectives)}")
     n_objectives, n_features = len(model.objectives), model.W_KD.shape[-1]
     sizes = [n_features, *[model.gate_config.hidden_dim] * model.gate_config.n_hidden, n_objectives]
     expected: dict[str, tuple[int, ...]] = {

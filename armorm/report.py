@@ -40,8 +40,8 @@ def build_report(*, title: str, facts: list[str], datasets: Sequence[Json], mode
         title: names the model.
         facts: lines above the tables.
         datasets: the ingest's summary of each dataset.
-        model: the model's metrics: `regression`, `untrained`, `decorrelation`.
-        evaluation: the evaluation's metrics: `pairs`, `baselines`, `rewardbench`.
+        model: the model's metrics: `regression`, `untrained`, `decorrelation`, `correlations`, `gate`.
+        evaluation: the evaluation's metrics: `pairs`, `calibration`, `rewardbench`.
     """
     sections = [
         dataset_section(datasets),
@@ -49,7 +49,10 @@ def build_report(*, title: str, facts: list[str], datasets: Sequence[Json], mode
         objective_section(model["regression"]),
         untrained_section(model["untrained"]),
         decorrelation_section(model["decorrelation"]),
+        correlation_section(model.get("correlations", ())),
+        curve_section(model.get("gate", {}).get("curve", ())),
         pair_section(evaluation["pairs"]),
+        *calibration_sections(evaluation.get("calibration", {"rows": [], "bins": [], "beta": 0.0})),
         *rewardbench_sections(evaluation["rewardbench"]),
     ]
     return Report(title, facts, [section for section in sections if section.rows])
@@ -81,10 +84,23 @@ def left_out_section(datasets: Sequence[Json]) -> Section:
 
 
 def objective_section(regression: Sequence[Json]) -> Section:
-    """What ridge regression made of each objective, on held-out prompts."""
-    keys = ["objective", "n_train", "n_validation", "n_test", "alpha", "test_r2", "test_spearman"]
-    columns = ["objective", "train", "validation", "test", "alpha", "held-out R2", "held-out Spearman"]
-    return Section("Objectives", columns, [tuple(fit[key] for key in keys) for fit in regression])
+    """What ridge regression made of each objective, on held-out prompts; older models lack some of it."""
+    columns = {
+        "objective": "objective",
+        "n_train": "train",
+        "n_validation": "validation",
+        "n_test": "test",
+        "alpha": "alpha",
+        "test_r2": "held-out R2",
+        "test_r2_error": "its error",
+        "test_spearman": "held-out Spearman",
+        "test_mse": "held-out MSE",
+        "test_mse_error": "its error",
+        "test_mse_native": "MSE, native units",
+    }
+    rows = [tuple(fit.get(key) for key in columns) for fit in regression]
+    note = "errors are standard errors over prompts; native units are those that each dataset rates in, squared"
+    return Section("Objectives", list(columns.values()), rows, note)
 
 
 def untrained_section(untrained: Mapping[str, str]) -> Section:
@@ -93,15 +109,57 @@ def untrained_section(untrained: Mapping[str, str]) -> Section:
 
 
 def decorrelation_section(decorrelation: Json) -> Section:
-    """Correlation of each predicted reward with the nuisance, before and after."""
-    keys = ["objective", "lambda", "before", "after"]
-    rows = [tuple(row[key] for key in keys) for row in decorrelation["objectives"]]
-    title = f"Decorrelation from {decorrelation['nuisance']}"
+    """Correlation of each predicted reward with the nuisances, before and after."""
+    nuisances = [decorrelation["nuisance"]] if isinstance(decorrelation["nuisance"], str) else decorrelation["nuisance"]
+    several = ["nuisance"] if len(nuisances) > 1 else []
+    keys = ["objective", *several, "lambda", "before", "after"]
     note = (
         f"{decorrelation['correlation'].capitalize()} correlation of predicted rewards over the "
         f"{decorrelation['n_responses']} responses of {decorrelation['reference']}"
     )
-    return Section(title, ["objective", "lambda", "before", "after"], rows, note)
+    rows = [tuple(row[key] for key in keys) for row in decorrelation["objectives"]]
+    return Section(f"Decorrelation from {', '.join(nuisances)}", keys, rows, note)
+
+
+def correlation_section(correlations: Sequence[Json]) -> Section:
+    """What decorrelation did to the answers of each dataset's held-out prompts."""
+
+    def row(of: Json) -> tuple[Cell, ...]:
+        largest = of["largest"]
+        worst = (_interval(largest), largest["objective"]) if largest else (None, None)
+        dataset = of["dataset"] if of["part"] == "held_out" else f"{of['dataset']} (reference)"
+        return (dataset, of["nuisance"], of["n_responses"], of["mean_before"], of["mean_after"], *worst)
+
+    columns = ["answers of", "with", "n", "mean before", "mean after", "largest after", "of objective"]
+    note = (
+        "means of the objectives' absolute correlations; n_tokens: an answer's length; held-out prompts, but for the "
+        "reference; 95 % bootstrap interval over prompts; each objective: SELECT * FROM correlations"
+    )
+    return Section("Correlation with nuisances and length", columns, [row(of) for of in correlations], note)
+
+
+def curve_section(curve: Sequence[Json]) -> Section:
+    """The gate's training, at a dozen points."""
+    keys = ["step", "loss", "accuracy", "validation_loss", "validation_accuracy"]
+    points = list(curve)[:: -max(1, len(curve) // 10)][::-1]  # the last one is always there
+    rows = [tuple(point.get(key) for key in keys) for point in points]
+    note = "loss and accuracy of the training batches since the last point; each point: model.json"
+    return Section("Training of the gate", [key.replace("_", " ") for key in keys], rows, note)
+
+
+def calibration_sections(calibration: Json) -> list[Section]:
+    """Whether pairs come out as often as the gate is sure of them."""
+    keys = ["dataset", "n", "confidence", "accuracy", "error"]
+    note = (
+        f"confidence: sigmoid(beta |R - R'|) with beta {calibration['beta']:.1f}; error: expected calibration error "
+        "over ten bins of equal numbers"
+    )
+    rows = [tuple(row[key] for key in keys) for row in calibration["rows"]]
+    bins = [tuple(one[key] for key in ("n", "confidence", "accuracy")) for one in calibration["bins"]]
+    return [
+        Section("Calibration on held-out pairs", ["pairs of", *keys[1:]], rows, note),
+        Section("Reliability on held-out pairs", ["n", "confidence", "accuracy"], bins, "all datasets, by confidence"),
+    ]
 
 
 def pair_section(pairs: Json) -> Section:

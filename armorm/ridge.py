@@ -1,79 +1,69 @@
 """Stage 1: ridge regression of the ratings on the features, with one alpha per objective and no intercept.
 
 Suffixes: N rows, D feature size, K objectives, G objectives that are labelled on the same rows, A alphas.
-All that ridge needs to know of its rows is additive, so rows are read once, in blocks, grouped by their label mask
-(which objectives are labelled): one Gram matrix serves all objectives of a mask, and an objective's own is the sum over
-the masks that hold it. Objectives with the same masks share one eigendecomposition, which serves every alpha.
+All that ridge needs to know of its rows is additive (see `statistics`). So rows are counted once, in parts within which
+the same objectives are labelled, and an objective's own statistics are the sum over the parts that label it.
+Objectives of the same parts share their factorisations, and their alphas are chosen without a second look at any row.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, TypeVar
+from functools import partial
+from typing import Final, Literal, TypedDict, TypeVar
 
 import numpy as np
+import scipy.linalg
 from numpy.typing import NDArray
 
 from armorm.errors import RegressionError
-from armorm.metrics import mse, r2, spearman
+from armorm.metrics import clustered_error, mse, r2, spearman
+from armorm.statistics import RidgeStatistics, refuse_not_finite
 
 Floats = NDArray[np.floating]
 Rows = NDArray[np.intp]
 Mask = NDArray[np.bool_]
 Scalar = TypeVar("Scalar", bound=np.floating)
+Solver = Literal["statistics", "scikit-learn"]
 
 ALPHAS: Final = tuple(10.0**exponent for exponent in range(-4, 5))
 """1e-4 .. 1e4 by decades."""
 
 BLOCK_ROWS: Final = 4096
 
+CHOLESKYS_OF_AN_EIGH: Final = 20
+"""One eigendecomposition takes as long as so many Cholesky factorisations, 15 to 25 by the size."""
 
-@dataclass(slots=True)
-class RidgeStatistics:
-    """Additive statistics of rows on which G objectives are labelled, in float64."""
 
-    gram_DD: NDArray[np.float64]
-    """`[D, D]` X'X."""
-    moment_DG: NDArray[np.float64]
-    """`[D, G]` X'Y."""
-    squares_G: NDArray[np.float64]
-    """`[G]` y'y."""
-    n_rows: int = 0
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Rows on which the same objectives are labelled, by split (`train` or `validation`), read when asked for."""
 
-    @classmethod
-    def zeros(cls, n_features: int, n_objectives: int) -> "RidgeStatistics":
-        """The statistics of no rows."""
-        square = np.zeros((n_features, n_features))
-        return cls(square, np.zeros((n_features, n_objectives)), np.zeros(n_objectives))
+    objectives: tuple[str, ...]
+    statistics: Callable[[str], RidgeStatistics]
+    rows: Callable[[str], tuple[Floats, Floats]]
+    """Features `[N, D]` and labels `[N, G]`, all in memory: for scikit-learn."""
 
-    def update(self, X_ND: Floats, Y_NG: Floats) -> None:
-        """Adds one block of rows, every one of them labelled.
 
-        Raises:
-            RegressionError: if a feature or a label is not finite.
-        """
-        X_ND, Y_NG = X_ND.astype(np.float64), Y_NG.astype(np.float64)
-        _refuse_not_finite("feature", X_ND)
-        _refuse_not_finite("label", Y_NG)
-        self.gram_DD += X_ND.T @ X_ND
-        self.moment_DG += X_ND.T @ Y_NG
-        self.squares_G += (Y_NG**2).sum(axis=0)
-        self.n_rows += len(X_ND)
+@dataclass(frozen=True, slots=True)
+class Weights:
+    """What was fitted, before it is tested."""
 
-    def merge(self, other: "RidgeStatistics") -> None:
-        """Adds the statistics of other rows."""
-        self.gram_DD += other.gram_DD
-        self.moment_DG += other.moment_DG
-        self.squares_G += other.squares_G
-        self.n_rows += other.n_rows
+    W_KD: NDArray[np.float64]
+    alpha_K: NDArray[np.float64]
+    train_mse_K: NDArray[np.float64]
+    validation_mse_K: NDArray[np.float64]
 
-    def select(self, columns: Rows) -> "RidgeStatistics":
-        """The statistics of some of the objectives; the Gram matrix is shared, not copied."""
-        return RidgeStatistics(self.gram_DD, self.moment_DG[:, columns], self.squares_G[columns], self.n_rows)
 
-    def mse(self, W_AGD: Floats) -> NDArray[np.float64]:
-        """`[A, G]` mean squared error of weights on these very rows, `(y'y - 2 w'X'y + w'X'Xw) / n`."""
-        explained_AG = (W_AGD * (2 * self.moment_DG.T - W_AGD @ self.gram_DD)).sum(axis=-1)
-        return np.asarray(np.maximum(self.squares_G - explained_AG, 0) / self.n_rows)
+@dataclass(frozen=True, slots=True)
+class HeldOut:
+    """The rows that figures come from. Ratings that are not there are NaN."""
+
+    truth_NK: Floats
+    prediction_NK: Floats
+    prompts_N: NDArray[np.generic]
+    """`[N]` which prompt each row is of: rows of one prompt are not independent."""
+    widths_NK: Floats
+    """`[N, K]` native units that the values 0..1 of that row's dataset span."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,9 +76,17 @@ class ObjectiveFit:
     n_validation: int
     n_test: int
     train_mse: float
+    """Of the weights that are fitted to `train` alone, as is `validation_mse`, which alpha is chosen by."""
     validation_mse: float
     test_mse: float
+    """Of the final weights, as all that follows."""
+    test_mse_error: float
+    """Its standard error, over prompts."""
+    test_mse_native: float
+    """In squares of the units that the datasets rate in, each row in those of its own."""
     test_r2: float
+    test_r2_error: float
+    """Its standard error, over prompts."""
     test_spearman: float
 
 
@@ -104,16 +102,145 @@ class RidgeFit:
     """Objective -> why it was not trained."""
 
 
-def solve_path(gram_DD: Floats, moment_DG: Floats, alphas: Sequence[float]) -> NDArray[np.float64]:
-    """`[A, G, D]` ridge weights `(X'X + alpha I)^-1 X'Y` for every alpha, by one eigendecomposition.
+def solve_path(statistics: RidgeStatistics, alphas: Sequence[float]) -> NDArray[np.float64]:
+    """`[A, G, D]` ridge weights `(X'X + alpha I)^-1 X'Y` for every alpha.
 
-    Eigenvalues below zero are rounding (fewer rows than features leave exact zeros) and count as zero.
+    By a Cholesky factorisation for each, or by one eigendecomposition for all where that is cheaper, or where X'X is
+    singular: with fewer rows than features no more eigenvalues than rows are above zero, and the eigenvectors of the
+    others, to which X'Y is orthogonal but for rounding, are left out. Where rounding makes X'X + alpha I indefinite,
+    eigenvalues below zero count as zero.
+
+    Raises:
+        RegressionError: an alpha is not positive.
     """
     if min(alphas) <= 0:
         raise RegressionError(f"got alphas {list(alphas)}; expected positive numbers; a tiny one is as good as none")
-    values_D, vectors_DD = np.linalg.eigh(gram_DD)
-    shrunk_ADG = (vectors_DD.T @ moment_DG) / (np.maximum(values_D, 0)[:, None] + np.reshape(alphas, (-1, 1, 1)))
-    return np.asarray((vectors_DD @ shrunk_ADG).transpose(0, 2, 1))
+    n_features = len(statistics.gram_DD)
+    if statistics.n_rows >= n_features and len(alphas) <= CHOLESKYS_OF_AN_EIGH:
+        try:
+            return np.stack([_by_cholesky(statistics, alpha) for alpha in alphas])
+        except np.linalg.LinAlgError:
+            pass
+    return _by_eigenvectors(statistics, alphas, rank=min(statistics.n_rows, n_features))
+
+
+def _by_cholesky(statistics: RidgeStatistics, alpha: float) -> NDArray[np.float64]:
+    penalised_DD = statistics.gram_DD.copy(order="F")
+    np.einsum("dd->d", penalised_DD)[:] += alpha
+    factor = scipy.linalg.cho_factor(penalised_DD, lower=True, overwrite_a=True, check_finite=False)
+    return np.asarray(scipy.linalg.cho_solve(factor, statistics.moment_DG, check_finite=False).T)
+
+
+def _by_eigenvectors(statistics: RidgeStatistics, alphas: Sequence[float], *, rank: int) -> NDArray[np.float64]:
+    n_features = len(statistics.gram_DD)
+    largest = None if rank == n_features else (n_features - rank, n_features - 1)
+    values_R, vectors_DR = scipy.linalg.eigh(statistics.gram_DD, subset_by_index=largest, check_finite=False)
+    penalised_AR = np.maximum(values_R, 0) + np.reshape(alphas, (-1, 1))
+    shrunk_ARG = (vectors_DR.T @ statistics.moment_DG) / penalised_AR[:, :, None]
+    return np.asarray((vectors_DR @ shrunk_ARG).transpose(0, 2, 1))
+
+
+def solve_by_scikit_learn(X_ND: Floats, Y_NG: Floats, alphas: Sequence[float]) -> NDArray[np.float64]:
+    """`[A, G, D]` the same by scikit-learn, one fit an alpha, in the precision of the features.
+
+    Raises:
+        RegressionError: it is not installed.
+    """
+    try:
+        from sklearn.linear_model import Ridge
+    except ImportError as error:
+        raise RegressionError(
+            'got solver "scikit-learn", which is not installed; expected it, or "statistics"; '
+            "run `pip install 'armorm[scikit-learn]'`"
+        ) from error
+    fits = (Ridge(alpha=alpha, fit_intercept=False).fit(X_ND, Y_NG) for alpha in alphas)
+    return np.stack([fit.coef_.reshape(Y_NG.shape[1], -1) for fit in fits]).astype(np.float64)
+
+
+def fit_parts(
+    parts: Sequence[Part],
+    objectives: Sequence[str],
+    *,
+    alphas: Sequence[float] = ALPHAS,
+    refit: bool = True,
+    solver: Solver = "statistics",
+) -> Weights:
+    """Fits objectives, each with the alpha of the lowest error on `validation`.
+
+    Args:
+        parts: all rows; statistics of no more than two of them are in memory at once.
+        objectives: those to fit; each is labelled in both splits of some part.
+        alphas: penalties to choose from.
+        refit: whether the final weights come from `train` and `validation` together, or from `train` alone.
+        solver: how weights are solved for; errors and so the choice of alpha come from statistics in any case.
+    """
+    fitted: dict[str, tuple[NDArray[np.float64], float, float, float]] = {}
+    for members, names in _sets(parts, objectives):
+        total = _total(members, names, "train")
+        path_AGD = _solve(solver, members, names, ("train",), total, alphas)
+        train_AG = total.mse(path_AGD)
+        validation = _total(members, names, "validation")
+        validation_AG = validation.mse(path_AGD)
+        best_G = validation_AG.argmin(axis=0)
+        W_GD = path_AGD[best_G, range(len(names))]
+        if refit:
+            total.merge(validation)
+            for a in np.unique(best_G):
+                columns = np.flatnonzero(best_G == a)
+                (W_GD[columns],) = _solve(
+                    solver,
+                    members,
+                    [names[g] for g in columns],
+                    ("train", "validation"),
+                    total.select(columns),
+                    [alphas[a]],
+                )
+        for g, (name, a) in enumerate(zip(names, best_G, strict=True)):
+            fitted[name] = (W_GD[g], alphas[a], train_AG[a, g], validation_AG[a, g])
+    W_K, *figures = zip(*(fitted[name] for name in objectives), strict=True)
+    return Weights(np.stack(W_K), *map(np.array, figures))
+
+
+def _sets(parts: Sequence[Part], objectives: Sequence[str]) -> Iterator[tuple[list[Part], list[str]]]:
+    """The objectives that the same parts label, with these parts."""
+    holders: dict[tuple[int, ...], list[str]] = {}
+    for name in objectives:
+        held = tuple(number for number, part in enumerate(parts) if name in part.objectives)
+        holders.setdefault(held, []).append(name)
+    for held, names in holders.items():
+        yield [parts[number] for number in held], names
+
+
+def _total(members: Sequence[Part], names: Sequence[str], split: str) -> RidgeStatistics:
+    """The sum over parts, of the named objectives."""
+    total: RidgeStatistics | None = None
+    for part in members:
+        statistics = part.statistics(split).select(_columns(part, names))
+        if total is None:
+            total = statistics
+        else:
+            total.merge(statistics)
+    assert total, f"{names} are labelled in no part"
+    return total
+
+
+def _solve(
+    solver: Solver,
+    members: Sequence[Part],
+    names: Sequence[str],
+    splits: Sequence[str],
+    statistics: RidgeStatistics,
+    alphas: Sequence[float],
+) -> NDArray[np.float64]:
+    if solver == "statistics":
+        return solve_path(statistics, alphas)
+    rows = [(part.rows(split), _columns(part, names)) for part in members for split in splits]
+    X_ND, Y_NG = (np.concatenate(blocks) for blocks in zip(*((X, Y[:, c]) for (X, Y), c in rows), strict=True))
+    return solve_by_scikit_learn(X_ND, Y_NG, alphas)
+
+
+def _columns(part: Part, names: Sequence[str]) -> Rows:
+    return np.array([part.objectives.index(name) for name in names], np.intp)
 
 
 def predict(X_ND: Floats, W_KD: NDArray[Scalar], *, rows: Rows | None = None) -> NDArray[Scalar]:
@@ -127,47 +254,44 @@ def predict(X_ND: Floats, W_KD: NDArray[Scalar], *, rows: Rows | None = None) ->
     for start in range(0, len(rows), BLOCK_ROWS):
         block = slice(start, start + BLOCK_ROWS)
         rewards_NK[block] = X_ND[rows[block]].astype(W_KD.dtype) @ W_KD.T
-    _refuse_not_finite("prediction", rewards_NK)
+    refuse_not_finite("prediction", rewards_NK)
     return rewards_NK
 
 
-def _refuse_not_finite(what: str, values: Floats) -> None:
-    if bad := int((~np.isfinite(values)).any(axis=1).sum()):
-        raise RegressionError(
-            f"got {bad} rows with a {what} that is not finite; expected numbers; leave those rows out"
-        )
-
-
-def collect_statistics(X_ND: Floats, Y_NK: Floats, rows: Rows) -> Iterator[tuple[Rows, RidgeStatistics]]:
-    """The statistics of some rows, for each set of objectives that are labelled on the same of them.
-
-    Args:
-        X_ND: `[N, D]` features; may be a memory map, and is read once.
-        Y_NK: `[N, K]` ratings, NaN where there is none.
-        rows: Indices of the rows that count.
-
-    Yields:
-        Indices of the objectives of a set, and their statistics. Sets without a label are left out.
-    """
-    masks_MK, mask_of_row = np.unique(~np.isnan(Y_NK[rows]), axis=0, return_inverse=True)
-    patterns, pattern_of_objective = np.unique(masks_MK.T, axis=0, return_inverse=True)
-    sets = [np.flatnonzero(pattern_of_objective == p) for p in np.flatnonzero(patterns.any(axis=1))]
-    totals = [RidgeStatistics.zeros(X_ND.shape[1], len(columns)) for columns in sets]
-    for m, mask_K in enumerate(masks_MK):
-        labelled = np.flatnonzero(mask_K)
-        part = _statistics_of(X_ND, Y_NK, rows[mask_of_row == m], labelled)
-        for columns, total in zip(sets, totals, strict=True):
-            if mask_K[columns[0]]:
-                total.merge(part.select(np.searchsorted(labelled, columns)))
-    yield from zip(sets, totals, strict=True)
-
-
-def _statistics_of(X_ND: Floats, Y_NK: Floats, rows: Rows, columns: Rows) -> RidgeStatistics:
-    statistics = RidgeStatistics.zeros(X_ND.shape[1], len(columns))
+def count_rows(X_ND: Floats, Y_NG: Floats, rows: Rows) -> RidgeStatistics:
+    """The statistics of some rows, in blocks; the features may be a memory map."""
+    statistics = RidgeStatistics.zeros(X_ND.shape[1], Y_NG.shape[1])
     for start in range(0, len(rows), BLOCK_ROWS):
         block = rows[start : start + BLOCK_ROWS]
-        statistics.update(X_ND[block], Y_NK[np.ix_(block, columns)])
+        statistics.add(X_ND[block], Y_NG[block])
     return statistics
+
+
+def label_masks(Y_NK: Floats) -> Iterator[tuple[Rows, Rows]]:
+    """Rows and columns of each mask: which objectives are labelled, and on which rows just these are."""
+    masks_MK, mask_of_row = np.unique(~np.isnan(Y_NK), axis=0, return_inverse=True)
+    for number, mask_K in enumerate(masks_MK):
+        if mask_K.any():
+            yield np.flatnonzero(mask_of_row == number), np.flatnonzero(mask_K)
+
+
+def parts_of(X_ND: Floats, Y_NK: Floats, objectives: Sequence[str], splits: Mapping[str, Mask]) -> list[Part]:
+    """Rows in memory as parts, one for each mask; a split is counted when it is asked for."""
+
+    def of_split(rows: Rows, columns: Rows, split: str) -> tuple[Floats, Rows]:
+        return Y_NK[:, columns], rows[splits[split][rows]]
+
+    def statistics(rows: Rows, columns: Rows, split: str) -> RidgeStatistics:
+        return count_rows(X_ND, *of_split(rows, columns, split))
+
+    def read(rows: Rows, columns: Rows, split: str) -> tuple[Floats, Floats]:
+        Y_NG, chosen = of_split(rows, columns, split)
+        return X_ND[chosen], Y_NG[chosen]
+
+    return [
+        Part(tuple(objectives[k] for k in columns), partial(statistics, rows, columns), partial(read, rows, columns))
+        for rows, columns in label_masks(Y_NK)
+    ]
 
 
 def fit_ridge(
@@ -179,6 +303,7 @@ def fit_ridge(
     validation_N: Mask,
     test_N: Mask,
     alphas: Sequence[float] = ALPHAS,
+    refit: bool = True,
 ) -> RidgeFit:
     """Fits every objective that can be fitted, each with the alpha of the lowest validation error.
 
@@ -190,30 +315,24 @@ def fit_ridge(
         objectives: Names of the columns of `Y_NK`.
         train_N: `[N]` rows that weights come from.
         validation_N: `[N]` rows that alphas are chosen on.
-        test_N: `[N]` rows that the reported figures come from; there may be none.
+        test_N: `[N]` rows that the reported figures come from; there may be none. Each counts as a prompt of its own.
         alphas: Penalties to choose from.
+        refit: Whether the final weights, alphas once chosen, come from the validation rows too.
 
     Raises:
         RegressionError: if shapes disagree, splits overlap, numbers are not finite, or nothing can be trained.
     """
     _check(X_ND, Y_NK, objectives, (train_N, validation_N, test_N))
-    untrained = _untrainable(Y_NK, objectives, train_N, validation_N)
-    trained = tuple(name for name in objectives if name not in untrained)
-    if not trained:
-        listed = "; ".join(f"{name}: {reason}" for name, reason in untrained.items())
-        raise RegressionError(f"got no objective that can be trained ({listed}); add ratings", untrained=untrained)
+    trained, untrained = trainable(Y_NK, objectives, train_N, validation_N)
     Y_NK = Y_NK[:, [name in trained for name in objectives]]
-    path_AKD = np.empty((len(alphas), len(trained), X_ND.shape[1]))
-    train_AK = np.empty(path_AKD.shape[:2])
-    for columns, statistics in collect_statistics(X_ND, Y_NK, np.flatnonzero(train_N)):
-        path_AKD[:, columns] = solve_path(statistics.gram_DD, statistics.moment_DG, alphas)
-        train_AK[:, columns] = statistics.mse(path_AKD[:, columns])
-    validation_AK = _path_mse(X_ND, Y_NK, validation_N, path_AKD)
-    chosen = (validation_AK.argmin(axis=0), np.arange(len(trained)))
-    errors_K = zip(np.asarray(alphas)[chosen[0]], train_AK[chosen], validation_AK[chosen], strict=True)
-    W_KD = path_AKD[chosen]
-    reports = _reports(X_ND, Y_NK, W_KD, trained, (train_N, validation_N, test_N), errors_K)
-    return RidgeFit(trained, W_KD, reports, untrained)
+    parts = parts_of(X_ND, Y_NK, trained, {"train": train_N, "validation": validation_N})
+    weights = fit_parts(parts, trained, alphas=alphas, refit=refit)
+    labelled_NK = ~np.isnan(Y_NK)
+    rows = np.flatnonzero(test_N & labelled_NK.any(axis=1))
+    predicted_NK = predict(X_ND, weights.W_KD, rows=rows)
+    held_out = HeldOut(Y_NK[rows], predicted_NK, np.arange(len(rows)), np.ones(predicted_NK.shape))
+    counts = (labelled_NK[train_N].sum(axis=0), labelled_NK[validation_N].sum(axis=0))
+    return RidgeFit(trained, weights.W_KD, report_fits(trained, weights, counts, held_out), untrained)
 
 
 def _check(X_ND: Floats, Y_NK: Floats, objectives: Sequence[str], splits: Sequence[Mask]) -> None:
@@ -223,13 +342,19 @@ def _check(X_ND: Floats, Y_NK: Floats, objectives: Sequence[str], splits: Sequen
             f"got features {X_ND.shape}, ratings {Y_NK.shape} and splits of {[len(s) for s in splits]} rows; expected "
             f"[N, D], [N, {len(objectives)}] and N each"
         )
-    _refuse_not_finite("label", np.nan_to_num(Y_NK, nan=0.0, posinf=np.inf, neginf=-np.inf))
+    refuse_not_finite("label", np.nan_to_num(Y_NK, nan=0.0, posinf=np.inf, neginf=-np.inf))
     if shared := int((np.sum(splits, axis=0) > 1).sum()):
         raise RegressionError(f"got {shared} rows in more than one split; expected none; split by prompt")
 
 
-def _untrainable(Y_NK: Floats, objectives: Sequence[str], train_N: Mask, validation_N: Mask) -> dict[str, str]:
-    """Objective -> why it cannot be trained; empty if all can."""
+def trainable(
+    Y_NK: Floats, objectives: Sequence[str], train_N: Mask, validation_N: Mask
+) -> tuple[tuple[str, ...], dict[str, str]]:
+    """The objectives that can be trained, and of the others why not.
+
+    Raises:
+        RegressionError: none can.
+    """
     reasons = {}
     for name, y_N in zip(objectives, Y_NK.T, strict=True):
         train, validation = (y_N[rows_N & ~np.isnan(y_N)] for rows_N in (train_N, validation_N))
@@ -238,46 +363,56 @@ def _untrainable(Y_NK: Floats, objectives: Sequence[str], train_N: Mask, validat
             reasons[name] = f"{got}; expected at least 2 of each"
         elif np.ptp(train) == 0:
             reasons[name] = f"{got}, those of training all {train[0]:g}; expected ratings that differ"
-    return reasons
+    trained = tuple(name for name in objectives if name not in reasons)
+    if not trained:
+        listed = "; ".join(f"{name}: {reason}" for name, reason in reasons.items())
+        raise RegressionError(f"got no objective that can be trained ({listed}); add ratings", untrained=reasons)
+    return trained, reasons
 
 
-def _path_mse(X_ND: Floats, Y_NK: Floats, rows_N: Mask, path_AKD: Floats) -> NDArray[np.float64]:
-    """`[A, K]` mean squared error over the present labels, of every alpha at one reading of the rows."""
-    rows = np.flatnonzero(rows_N & ~np.isnan(Y_NK).all(axis=1))
-    n_alphas, n_objectives, n_features = path_AKD.shape
-    rewards = predict(X_ND, path_AKD.reshape(-1, n_features), rows=rows).reshape(-1, n_alphas, n_objectives)
-    return np.asarray(np.nanmean((rewards - Y_NK[rows][:, None]) ** 2, axis=0))
-
-
-def _reports(
-    X_ND: Floats,
-    Y_NK: Floats,
-    W_KD: Floats,
-    trained: Sequence[str],
-    splits: tuple[Mask, Mask, Mask],
-    errors_K: Iterable[tuple[float, float, float]],
+def report_fits(
+    objectives: Sequence[str], weights: Weights, counts: tuple[Rows, Rows], held_out: HeldOut
 ) -> tuple[ObjectiveFit, ...]:
-    """Counts, errors (alpha, training, validation) and test figures of every objective."""
-    labelled_NK = ~np.isnan(Y_NK)
-    n_train_K, n_validation_K, n_test_K = ((labelled_NK[rows_N]).sum(axis=0) for rows_N in splits)
-    rows = np.flatnonzero(splits[2] & labelled_NK.any(axis=1))
-    rewards_NK = predict(X_ND, W_KD, rows=rows)
-    reports = []
-    for k, (name, (alpha, train_mse, validation_mse)) in enumerate(zip(trained, errors_K, strict=True)):
-        present = labelled_NK[rows, k]
-        truth, prediction = Y_NK[rows[present], k], rewards_NK[present, k]
-        reports.append(
-            ObjectiveFit(
-                objective=name,
-                alpha=float(alpha),
-                n_train=int(n_train_K[k]),
-                n_validation=int(n_validation_K[k]),
-                n_test=int(n_test_K[k]),
-                train_mse=float(train_mse),
-                validation_mse=float(validation_mse),
-                test_mse=mse(truth, prediction),
-                test_r2=r2(truth, prediction),
-                test_spearman=spearman(truth, prediction),
-            )
+    """Counts (`[K]` training and validation ratings), errors and held-out figures of every objective."""
+    return tuple(
+        ObjectiveFit(
+            objective=name,
+            alpha=float(weights.alpha_K[k]),
+            n_train=int(counts[0][k]),
+            n_validation=int(counts[1][k]),
+            train_mse=float(weights.train_mse_K[k]),
+            validation_mse=float(weights.validation_mse_K[k]),
+            **_figures(held_out, k),
         )
-    return tuple(reports)
+        for k, name in enumerate(objectives)
+    )
+
+
+class _Figures(TypedDict):
+    n_test: int
+    test_mse: float
+    test_mse_error: float
+    test_mse_native: float
+    test_r2: float
+    test_r2_error: float
+    test_spearman: float
+
+
+def _figures(held_out: HeldOut, k: int) -> _Figures:
+    """What the held-out rows say of one objective. R2 is `1 - sum(e^2) / sum((y - mean)^2)`, a ratio of two means: its
+    error is that of the mean of `e^2 - (1 - R2) (y - mean)^2` over the variance, to first order."""
+    present = np.flatnonzero(~np.isnan(held_out.truth_NK[:, k]))
+    truth_N, prediction_N = held_out.truth_NK[present, k], held_out.prediction_NK[present, k]
+    prompts_N, widths_N = held_out.prompts_N[present], held_out.widths_NK[present, k]
+    squares_N, explained = (truth_N - prediction_N) ** 2, r2(truth_N, prediction_N)
+    spread_N = (truth_N - truth_N.mean()) ** 2 if len(present) else squares_N
+    of_ratio = clustered_error(squares_N - (1 - explained) * spread_N, prompts_N)
+    return {
+        "n_test": len(present),
+        "test_mse": mse(truth_N, prediction_N),
+        "test_mse_error": clustered_error(squares_N, prompts_N),
+        "test_mse_native": mse(truth_N * widths_N, prediction_N * widths_N),
+        "test_r2": explained,
+        "test_r2_error": of_ratio / float(spread_N.mean()) if explained == explained else float("nan"),
+        "test_spearman": spearman(truth_N, prediction_N),
+    }

@@ -28,3 +28,14 @@ def coefficients(transform_KK: Array, gating_NK: Array) -> Array:
 def contributions(rewards_NK: Array, transform_KK: Array, gating_NK: Array) -> Array:
     """`[N, K]` what each raw reward adds to the score, its penalty for verbosity booked under verbosity."""
     return rewards_NK * coefficients(transform_KK, gating_NK)
+
+
+def reweighted(gating_NK: Array, factors_K: Array) -> Array:
+    """`[N, K]` the gate's weights times factors of 0 or more, made to sum to what they did; 0 masks an objective.
+
+    Where the gate gives the objectives that are left nothing at all, they share by their factors.
+    """
+    weighed_NK = gating_NK * factors_K
+    weighed_NK = weighed_NK + (weighed_NK.sum(-1)[..., None] == 0) * factors_K
+    weights_NK: Array = weighed_NK / weighed_NK.sum(-1)[..., None] * gating_NK.sum(-1)[..., None]
+    return weights_NK

@@ -5,16 +5,19 @@
 
 Weights are random, texts are token ids of realistic lengths: prompts 20 to 400 (log-normal, median 110), answers 20 to
 600 (median 200). Every way computes the same vectors, f(x) of each prompt and f(x+y) of each answer, all compared
-with one at a time. Ways take turns; a ratio is the median of those of each turn, to one conversation at a time as the
-public scripts do it.
+with one at a time. Ways take turns, each in a process of its own; a ratio is the median of those of each turn, to one
+conversation at a time as the public scripts do it.
 
-- `one at a time`: transformers' model on one conversation, which gives both of its vectors
+- `one at a time`: transformers' model on one conversation, which gives both of its vectors; on a CPU also with the
+  allocator set as ours sets it
 - `padded`: batches sorted by length and padded to the right, by the same budgets as ours, the best of them
-- `sentence-transformers`: `encode` with last-token pooling, where installed; f(x+y) alone, the best of some batch sizes
+- `sentence-transformers`: `encode` with last-token pooling, where the extra `bench` is installed; f(x+y) alone, the
+  best of some batch sizes
 - `armorm`: packs, the best of some token budgets
 
 Peak is the best rate of a square matrix product in the same type. `floor` is the time that the fewest operations would
-take at that rate, as a share of the time taken: every token once, in the last layer the wanted ones alone.
+take at that rate, as a share of the time taken: every token once, in the last layer the wanted ones alone (see
+`features/embedding/flops.py`).
 """
 
 import argparse
@@ -25,16 +28,21 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
+from multiprocessing import Pipe, get_context
+from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-from transformers import LlamaConfig, LlamaModel
+from transformers import AutoModel, AutoTokenizer, LlamaConfig, LlamaModel
 
 from features.embedding.backbone import Backbone, load
 from features.embedding.fingerprint import BackboneSettings, fingerprint
+from features.embedding.flops import cost_of, least_flops, peak_flops
+from features.embedding.memory import keep_freed_memory
 from features.embedding.plan import TokenSequence, Wanted, plan_packs
 
 VOCABULARY = 4096
@@ -95,41 +103,20 @@ def one_at_a_time(backbone: Backbone, sequences: list[TokenSequence]) -> Vectors
     return vectors
 
 
-def peak_flops(dtype: torch.dtype, device: str) -> float:
-    """Operations a second of a square matrix product, the best of some."""
-    size = 8192 if device.startswith("cuda") else 1536
-    one = torch.randn(size, size, dtype=dtype, device=device)
-    best = math.inf
-    for _ in range(8):
-        _synchronise(device)
-        start = time.perf_counter()
-        one @ one
-        _synchronise(device)
-        best = min(best, time.perf_counter() - start)
-    return 2 * size**3 / best
+def sentence_transformer(folder: Path, dtype: str, device: str) -> Callable[[list[TokenSequence], int], Vectors]:
+    """`encode` over the same token ids, f(x+y) alone."""
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
 
-
-def least_flops(model: LlamaConfig, sequences: list[TokenSequence]) -> float:
-    """Of linear layers and attention, each shared beginning once, and the last layer for wanted tokens alone."""
-    (pack,) = plan_packs(sequences, token_budget=10**9)
-    d, f, layers = model.hidden_size, model.intermediate_size, model.num_hidden_layers
-    kv = d * model.num_key_value_heads // model.num_attention_heads
-    linear_rest, linear_kv = 2 * (2 * d * d + 3 * d * f), 2 * 2 * d * kv
-    n, wanted = pack.n_tokens, len(pack.wanted)
-    seen = sum(branch.position + (len(branch.token_ids) + 1) / 2 for branch in pack.branches for _ in branch.token_ids)
-    attention = 4 * d * seen
-    return (layers - 1) * (n * (linear_rest + linear_kv) + attention) + n * linear_kv + wanted * linear_rest
-
-
-def sentence_transformer(folder: Path, dtype: str, device: str) -> Callable[[list[TokenSequence], int], Vectors] | None:
-    """`encode` over the same token ids, f(x+y) alone; None where it is not installed."""
-    try:
-        from sentence_transformers import SentenceTransformer, models
-    except ImportError:
-        return None
-    arguments = {"model_args": {"dtype": getattr(torch, dtype)}}
-    transformer = models.Transformer(str(folder), max_seq_length=4096, **arguments)
-    pooling = models.Pooling(transformer.get_word_embedding_dimension(), pooling_mode="lasttoken")
+    transformer = Transformer(
+        str(folder),
+        max_seq_length=4096,
+        model_kwargs={"dtype": getattr(torch, dtype)},
+        # text as it is: with a chat template there, it would be taken for a message
+        modality_config={"text": {"method": "forward", "method_output_name": "last_hidden_state"}},
+        module_output_name="token_embeddings",
+    )
+    pooling = Pooling(transformer.get_embedding_dimension(), pooling_mode="lasttoken")
     model = SentenceTransformer(modules=[transformer, pooling], device=device)
 
     def encode(sequences: list[TokenSequence], batch: int) -> Vectors:
@@ -140,56 +127,108 @@ def sentence_transformer(folder: Path, dtype: str, device: str) -> Callable[[lis
     return encode
 
 
-def measure(shape: str, dtype: str, answers: int, rounds: int, n_prompts: int, device: str) -> None:
-    """Prints a row for every way."""
+def make_backbone(shape: str, dtype: str, folder: Path) -> None:
+    """Random weights, and a tokenizer whose words are token ids."""
     from tokenizers import Tokenizer, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
+    torch.manual_seed(0)
+    LlamaModel(config(shape)).to(getattr(torch, dtype)).save_pretrained(folder)
+    vocabulary = Tokenizer(models.WordLevel({f"t{id}": id for id in range(VOCABULARY)}, unk_token="t0"))
+    vocabulary.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=vocabulary, pad_token="t0", chat_template="{{ messages }}")
+    tokenizer.save_pretrained(folder)
+
+
+def open_way(kind: str, folder: Path, dtype: str, device: str) -> Callable[[list[TokenSequence], int], Vectors]:
+    """A way of getting vectors, in passes of so many tokens, or batches of so many texts."""
+    if kind == "sentence-transformers":
+        return sentence_transformer(folder, dtype, device)
+    settings = BackboneSettings(str(folder), dtype=dtype, device=device)  # type: ignore[arg-type]
+    if kind == "armorm":
+        packed = load(settings, fingerprint(settings))
+        return lambda sequences, budget: dict(packed.embed(sequences, token_budget=budget))
+    model = AutoModel.from_pretrained(folder, dtype=getattr(torch, dtype)).to(device).eval()
+    plain = Backbone(kind, fingerprint(settings), model, AutoTokenizer.from_pretrained(folder))
+    if kind == "padded":
+        return lambda sequences, budget: dict(plain.embed(sequences, token_budget=budget))
+    if kind == "one at a time, memory kept":
+        keep_freed_memory()
+    return lambda sequences, budget: one_at_a_time(plain, sequences)
+
+
+def serve(connection: Connection, kind: str, folder: Path, dtype: str, device: str, corpus_of: tuple[int, int]) -> None:
+    """A process that takes a size, gets the vectors and answers with seconds and vectors."""
+    way = open_way(kind, folder, dtype, device)
+    sequences = corpus(*corpus_of)
+    while size := connection.recv():
+        _synchronise(device)
+        start = time.perf_counter()
+        vectors = way(sequences, size)
+        _synchronise(device)
+        connection.send((time.perf_counter() - start, vectors))
+
+
+class Way:
+    """A process of its own, so that each way has the allocator, and the state of torch, that its users have."""
+
+    def __init__(self, kind: str, *given: Any) -> None:
+        self._connection, other = Pipe()
+        self._process = get_context("spawn").Process(target=serve, args=(other, kind, *given), daemon=True)
+        self._process.start()
+
+    def __call__(self, size: int) -> tuple[float, Vectors]:
+        """Seconds and vectors."""
+        self._connection.send(size)
+        answer: tuple[float, Vectors] = self._connection.recv()
+        return answer
+
+    def close(self) -> None:
+        """Ends the process."""
+        self._connection.send(None)
+        self._process.join()
+
+
+def sizes(device: str) -> dict[str, tuple[int, ...]]:
+    """Way to the sizes that it is tried with."""
+    small, large = ((1024, 4096), (2048, 8192)) if device == "cpu" else ((4096, 16384), (16384, 65536))
+    ways: dict[str, tuple[int, ...]] = {"one at a time": (1,)}
+    if device == "cpu":
+        ways["one at a time, memory kept"] = (1,)
+    ways["padded"] = small
+    if find_spec("sentence_transformers"):
+        ways["sentence-transformers"] = (1, 8)
+    return ways | {"armorm": large}
+
+
+def measure(shape: str, dtype: str, answers: int, rounds: int, n_prompts: int, device: str) -> None:
+    """Prints a row for every way."""
     sequences = corpus(n_prompts, answers)
     n_tokens = sum(len(one.token_ids) for one in sequences)
     with tempfile.TemporaryDirectory() as made:
-        folder = Path(made)
-        torch.manual_seed(0)
-        LlamaModel(config(shape)).to(getattr(torch, dtype)).save_pretrained(folder)
-        vocabulary = Tokenizer(models.WordLevel({f"t{id}": id for id in range(VOCABULARY)}, unk_token="t0"))
-        vocabulary.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-        tokenizer = PreTrainedTokenizerFast(tokenizer_object=vocabulary, pad_token="t0", chat_template="{{ messages }}")
-        tokenizer.save_pretrained(folder)
-        settings = BackboneSettings(str(folder), dtype=dtype, device=device)  # type: ignore[arg-type]
-        packed = load(settings, fingerprint(settings))
-        plain = load(settings, fingerprint(settings))
-        plain.model.set_attn_implementation("sdpa")
-        padded = replace(plain, last_layer=None)
-        encode = sentence_transformer(folder, dtype, device)
-        budgets = (1024, 2048, 4096, 8192) if device == "cpu" else (4096, 16384, 65536)
-        ways: dict[str, Callable[[], Vectors]] = {"one at a time": lambda: one_at_a_time(padded, sequences)}
-        for budget in budgets:
-            ways[f"padded {budget}"] = lambda b=budget: dict(padded.embed(sequences, token_budget=b))
-            ways[f"armorm {budget}"] = lambda b=budget: dict(packed.embed(sequences, token_budget=b))
-        for batch in (1, 8, 32) if encode else ():
-            ways[f"sentence-transformers {batch}"] = lambda b=batch: encode(sequences, b)  # type: ignore[misc]
-        expected = ways["one at a time"]()
-        apart = {name: _apart(expected, way()) for name, way in ways.items()}  # also warms up
-        times: dict[str, list[float]] = {name: [] for name in ways}
+        make_backbone(shape, dtype, Path(made))
+        ways = {kind: Way(kind, Path(made), dtype, device, (n_prompts, answers)) for kind in sizes(device)}
+        runs = [(kind, size) for kind in ways for size in sizes(device)[kind]]
+        vectors = {run: ways[run[0]](run[1])[1] for run in runs}  # also warms up
+        times: dict[tuple[str, int], list[float]] = {run: [] for run in runs}
         for _ in range(rounds):
-            for name, way in ways.items():
-                _synchronise(device)
-                start = time.perf_counter()
-                way()
-                _synchronise(device)
-                times[name].append(time.perf_counter() - start)
-    peak = peak_flops(getattr(torch, dtype), device)
-    floor = least_flops(config(shape), sequences) / peak
-    medians = {name: statistics.median(of) for name, of in times.items()}
-    for kind in ("one at a time", "padded", "sentence-transformers", "armorm"):
-        of_kind = {name: seconds for name, seconds in medians.items() if name.startswith(kind)}
-        if not of_kind:
-            continue
-        best = min(of_kind, key=lambda name: of_kind[name])
-        paired = [one / other for one, other in zip(times["one at a time"], times[best], strict=True)]
+            for kind, size in runs:
+                times[kind, size].append(ways[kind](size)[0])
+        for way in ways.values():
+            way.close()
+    expected = "one at a time", 1
+    (whole,) = plan_packs(sequences, token_budget=10**9)
+    with torch.device("meta"):
+        cost = cost_of(LlamaModel(config(shape)))
+    floor = least_flops(cost, whole) / peak_flops(dtype, device)
+    for kind in ways:
+        best = min((run for run in runs if run[0] == kind), key=lambda run: statistics.median(times[run]))
+        seconds = statistics.median(times[best])
+        ratio = statistics.median(one / other for one, other in zip(times[expected], times[best], strict=True))
+        named = kind if len(sizes(device)[kind]) == 1 else f"{kind} {best[1]}"
         print(
-            f"| {shape} | {dtype} | {answers} | {best} | {of_kind[best]:.2f} | {statistics.median(paired):.2f} | "
-            f"{n_tokens / of_kind[best]:,.0f} | {floor / of_kind[best]:.0%} | {apart[best]:.1e} |",
+            f"| {shape} | {dtype} | {answers} | {named} | {seconds:.2f} | {ratio:.2f} | {n_tokens / seconds:,.0f} | "
+            f"{floor / seconds:.0%} | {_apart(vectors[expected], vectors[best]):.1e} |",
             flush=True,
         )
 

@@ -123,6 +123,7 @@ def generate(folder: Path, n_conversations: int, n_shards: int) -> None:
     from armorm.stages.decorrelate import decorrelate
     from armorm.stages.gate import train_gate
     from armorm.stages.regress import regress
+    from armorm.stages.statistics import update_statistics
     from features.contamination import find_contamination
     from features.embedding import embed
     from features.embedding.fingerprint import fingerprint
@@ -185,6 +186,7 @@ def generate(folder: Path, n_conversations: int, n_shards: int) -> None:
     find_contamination(writer, settings.contamination)
     writer.made = lambda: Made(stand_in, {"line": "stand-in"})
     for stage in (
+        lambda: update_statistics(writer, id),
         lambda: regress(writer, id, settings.regression),
         lambda: decorrelate(writer, id, settings.decorrelation),
         lambda: train_gate(writer, id, settings.gate),

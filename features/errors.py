@@ -42,6 +42,7 @@ class NativeFileError(InputError):
     def __init__(self, path: Path, message: str) -> None:
         super().__init__(f"{path}: {message}")
         self.path = path
+        self.what = message
 
 
 class DatasetError(InputError):

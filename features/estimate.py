@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
+from features.durations import in_words
 from features.store import Artifact, Snapshot
 
 UNITS: Final = ("steps", "tokens", "bytes", "rows")
@@ -58,14 +59,32 @@ def measured(artifact: Artifact | None) -> Mapping[str, float]:
 
 def speed_of(artifacts: Iterable[Artifact], unit: str, *, called: str = "artifacts") -> Speed | None:
     """The speed of the newest run that made any of the artifacts, over all that it made of them."""
-    known = [a for a in artifacts if measured(a).get(unit, 0) > 0 and measured(a)["seconds"] > 0]
-    if not known:
+    run_id, of_run = _newest(artifacts, unit)
+    if not of_run:
         return None
-    run_id = max(known, key=lambda artifact: artifact.created_at).run_id
-    of_run = [measured(artifact) for artifact in known if artifact.run_id == run_id]
     per_s = sum(one[unit] for one in of_run) / sum(one["seconds"] for one in of_run)
     on = f" on {len(of_run)} {called}" if len(of_run) > 1 or called != "artifacts" else ""
     return Speed(per_s, f"at {_shown(per_s, unit)}, measured in run {run_id[:8]}{on}")
+
+
+def last_time(artifacts: Iterable[Artifact]) -> str:
+    """What the newest run that was predicted to make any of the artifacts should have taken, and has taken."""
+    _, of_run = _newest(artifacts, "predicted_seconds")
+    if not of_run:
+        return ""
+    names = ("predicted_seconds", "predicted_tokens", "seconds", "tokens")
+    should_s, should_tokens, took_s, tokens = (sum(one[name] for one in of_run) for name in names)
+    return (
+        f"last time: predicted {in_words(should_s)} for {should_tokens:,.0f} tokens, took {in_words(took_s)} for "
+        f"{tokens:,.0f}"
+    )
+
+
+def _newest(artifacts: Iterable[Artifact], name: str) -> tuple[str, list[Mapping[str, float]]]:
+    """Of the artifacts of which something was measured, those of the newest run: its id, and what they measured."""
+    known = [a for a in artifacts if measured(a).get(name, 0) > 0 and measured(a)["seconds"] > 0]
+    run_id = max(known, key=lambda artifact: artifact.created_at).run_id if known else ""
+    return run_id, [measured(artifact) for artifact in known if artifact.run_id == run_id]
 
 
 def estimate(

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import pyarrow as pa
 
-from features.objectives import in_order
+from features.objectives import Scale, in_order
 from features.store import Snapshot, Store
 
 
@@ -127,3 +127,12 @@ def ingested(snapshot: Snapshot, what: str) -> int:
 def stored_objectives(snapshot: Snapshot) -> tuple[str, ...]:
     """The names of all objectives, those that only own datasets rate among them, in the order of models."""
     return in_order(name for artifact in snapshot.artifacts.values() for name in artifact.summary.get("scales", {}))
+
+
+def stored_scales(snapshot: Snapshot) -> dict[tuple[str, str], Scale]:
+    """The native scale of each dataset and objective that it rates."""
+    return {
+        (artifact.summary["dataset"], objective): Scale(scale["lo"], scale["hi"], scale["rule"])
+        for artifact in snapshot.within("ingest").values()
+        for objective, scale in artifact.summary.get("scales", {}).items()
+    }

@@ -81,19 +81,20 @@ class Scale:
 
     def to_value(self, raw: Number) -> Number:
         """Maps a native rating, or an array of them, into 0..1."""
-        return (raw - self.lo + self._half_bin) / self._width
+        return (raw - self.lo + self._half_bin) / self.width
 
     def to_raw(self, value: float) -> float:
         """Maps a value in 0..1 back to native units; exact for ratings of up to nine decimals."""
-        return round(value * self._width + self.lo - self._half_bin, 9)
+        return round(value * self.width + self.lo - self._half_bin, 9)
+
+    @property
+    def width(self) -> float:
+        """Native units that the values 0..1 span."""
+        return self.hi - self.lo + 2 * self._half_bin
 
     @property
     def _half_bin(self) -> float:
         return 0.5 if self.rule == "bin_centre" else 0.0
-
-    @property
-    def _width(self) -> float:
-        return self.hi - self.lo + 2 * self._half_bin
 
 
 BOOLEAN: Final = Scale(0, 1, "boolean")

@@ -3,15 +3,15 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
 
 from features import hub
-from features.catalog import Catalog, connect
+from features.catalog import connect
 from features.embedding.canary import SLOT as CANARY
 from features.embedding.embed import COVERAGE, find_missing, why_incomplete
 from features.embedding.fingerprint import HUB_FILES, BackboneSettings, Fingerprint, hub_repo, local_folder
+from features.embedding.predict import missing_tokens, predict
 from features.errors import FeatureStoreError, PlanOutdated
-from features.estimate import UNKNOWN, Planned, measured, speed_of, unknown
+from features.estimate import Planned, last_time, measured, unknown
 from features.hub import HubRepo
 from features.shards import SLOT, VectorType
 from features.store import Done, Made, Recipe, Snapshot, Store, Writer
@@ -103,23 +103,20 @@ class _Asking(Writer):
         raise _Answer(Asked(recipe, why_stale(recipe, self.store.head().artifacts.get(recipe.slot))))
 
 
-CHARS_A_TOKEN: Final = 4
-"""Where a store has measured nothing."""
-
-
 def plan_embedding(store: Store, marks: Fingerprint, vector_type: VectorType) -> Planned:
     """What of the newest snapshot has no vector of this backbone. A text that was rejected is not missing.
 
     Tables and indexes are opened only when the manifests do not tell that nothing is missing.
     """
     if not why_incomplete(store, marks.backbone_id, vector_type):
-        return Planned("embed", None)
+        return Planned("embed", None, basis=_last_time(store.head(), marks))
     with connect(store) as catalog:
         missing = find_missing(catalog, marks.backbone_id, vector_type)
-        tokens, notes = _tokens(catalog, marks.backbone_id) if missing else (0, "")
+        tokens, notes = missing_tokens(catalog, marks.backbone_id) if missing else (0, "")
     if not missing:
         there = f"{CANARY}/{marks.backbone_id}" in store.head().artifacts
-        return Planned("embed", None if there else "no canaries of this backbone")
+        reason = None if there else "no canaries of this backbone"
+        return Planned("embed", reason, basis=_last_time(store.head(), marks))
     reason = f"{missing.conversations} conversations and {missing.prompts} prompts without a vector of this backbone"
     return _timed(store.head(), marks, vector_type, reason, missing.conversations + missing.prompts, tokens, notes)
 
@@ -159,27 +156,11 @@ def plan_embedding_at_most(
 def _timed(
     snapshot: Snapshot, marks: Fingerprint, vector_type: VectorType, reason: str, rows: int, tokens: int, notes: str
 ) -> Planned:
-    """At the speed of the newest shards of this backbone, else of any."""
-    own = speed_of(snapshot.within(f"{SLOT}/{marks.backbone_id}").values(), "tokens", called="shards")
-    speed = own or speed_of(snapshot.within(SLOT).values(), "tokens", called="shards of another backbone")
+    predicted = predict(snapshot, marks.backbone_id, tokens)
     width = int(marks.record["hidden_size"]) * (2 if vector_type == "float16" else 4)
-    seconds = tokens / speed.per_s if speed else None
-    basis = "; ".join([speed.basis if speed else UNKNOWN, notes])
-    return Planned("embed", reason, "", rows, tokens, rows * width, seconds, basis)
+    basis = "; ".join(filter(None, [predicted.basis, notes, _last_time(snapshot, marks)]))
+    return Planned("embed", reason, "", rows, tokens, rows * width, predicted.seconds, basis)
 
 
-def _tokens(catalog: Catalog, backbone_id: str) -> tuple[int, str]:
-    """Tokens of the conversations that `find_missing` has found, from their characters; and what that rests on."""
-    sized = "(SELECT DISTINCT conversation_id, n_chars FROM stored_conversations)"
-    ((n_chars,),) = catalog.execute(
-        f"SELECT coalesce(sum(n_chars), 0) FROM {sized} SEMI JOIN missing_conversations ON id = conversation_id"
-    ).fetchall()
-    for where, whose in (("backbone = ?", "this backbone"), ("backbone <> ?", "other backbones")):
-        ((ratio,),) = catalog.execute(
-            f"SELECT sum(n_chars) / sum(n_tokens) FROM {sized} JOIN features ON id = conversation_id "
-            f"WHERE kind = 'conversation' AND {where}",
-            [backbone_id],
-        ).fetchall()
-        if ratio:
-            return round(n_chars / ratio), f"tokens from characters, {ratio:.3g} to one as this store has for {whose}"
-    return round(n_chars / CHARS_A_TOKEN), f"tokens from characters, {CHARS_A_TOKEN} to one as nothing was measured"
+def _last_time(snapshot: Snapshot, marks: Fingerprint) -> str:
+    return last_time(snapshot.within(f"{SLOT}/{marks.backbone_id}").values())

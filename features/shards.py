@@ -5,6 +5,7 @@ which vector stands where, in Parquet: what only asks for ids, tokens or norms n
 vector is found without reading the others.
 """
 
+import mmap
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -30,6 +31,9 @@ BATCH_ROWS: Final = 4096
 """Rows of a record batch."""
 
 SLOT: Final = "features"
+
+MAPPED_BYTES: Final = 1 << 28
+"""Of vectors that are read before the pages that hold them are given back."""
 
 INDEX: Final = pa.schema(
     [
@@ -165,11 +169,16 @@ def open_shard(store: Store, ref: ObjectRef) -> pa.Table:
         CorruptObject: its bytes are not those that were written.
         StoreError: it was written by a later version.
     """
+    return _map_shard(store, ref)[1]
+
+
+def _map_shard(store: Store, ref: ObjectRef) -> tuple[mmap.mmap, pa.Table]:
     path = store.objects.path(ref)
-    with pa.memory_map(str(path)) as source:
-        table = ipc.open_file(source).read_all()
+    with path.open("rb") as file:
+        mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    table = ipc.open_file(pa.BufferReader(pa.py_buffer(mapped))).read_all()
     check_format(path, int(table.schema.metadata[b"format"]), FORMAT)
-    return table
+    return mapped, table
 
 
 def index_of(shard: ObjectRef, table: pa.Table) -> pa.Table:
@@ -224,13 +233,18 @@ def built_indexes(store: Store, shards: Shards) -> list[pa.Table]:
 
 
 class Vectors:
-    """The vectors of one backbone by shard and row; a file is checked and mapped when it is first asked for."""
+    """The vectors of one backbone by shard and row; a file is checked and mapped when it is first asked for.
+
+    Pages that were read through are given back now and then, so that reading all vectors does not hold all of them.
+    """
 
     def __init__(self, store: Store, shards: Shards) -> None:
         self.width = shards.width
         self._store = store
         self._refs = shards.refs
         self._maps: dict[str, list[npt.NDArray[np.floating]]] = {}
+        self._files: list[mmap.mmap] = []
+        self._read_bytes = 0
 
     def gather(self, shards_N: pa.Array, rows_N: npt.NDArray[np.integer]) -> npt.NDArray[np.float32]:
         """`[N, D]` in float32, whatever type they are kept in, by their shards' SHA-256 and their rows there."""
@@ -239,8 +253,18 @@ class Vectors:
         result_ND = np.empty((len(rows_N), self.width), np.float32)
         for code, sha256 in enumerate(encoded.dictionary.to_pylist()):
             here_N = np.flatnonzero(codes_N == code)
-            self._fill(result_ND, here_N, self._map(sha256), rows_N[here_N])
+            if len(here_N):
+                self._fill(result_ND, here_N, self._map(sha256), rows_N[here_N])
+        self._read_bytes += result_ND.nbytes
+        if self._read_bytes > MAPPED_BYTES:
+            self._give_back()
         return result_ND
+
+    def _give_back(self) -> None:
+        """The system keeps the pages in its cache as long as it has room, but they are not this process's any more."""
+        for file in self._files if hasattr(mmap, "MADV_DONTNEED") else ():
+            file.madvise(mmap.MADV_DONTNEED)
+        self._read_bytes = 0
 
     @staticmethod
     def _fill(
@@ -255,7 +279,9 @@ class Vectors:
 
     def _map(self, sha256: str) -> list[npt.NDArray[np.floating]]:
         if sha256 not in self._maps:
-            column = open_shard(self._store, self._refs[sha256]).column("vector")
+            file, table = _map_shard(self._store, self._refs[sha256])
+            self._files.append(file)
+            column = table.column("vector")
             chunks = (chunk.flatten().to_numpy(zero_copy_only=True) for chunk in column.chunks)
             self._maps[sha256] = [chunk.reshape(-1, self.width) for chunk in chunks]
         return self._maps[sha256]
@@ -266,7 +292,8 @@ class FeatureReader:
 
     def __init__(self, store: Store, backbone_id: str, snapshot: Snapshot | None = None) -> None:
         found = [shards for shards in shards_of(snapshot or store.head()) if shards.backbone_id == backbone_id]
-        self._vectors = Vectors(store, found[0]) if found else None
+        self._open = partial(Vectors, store, found[0]) if found else None
+        self._vectors = self._open() if self._open else None
         self._shards: list[str] = []
         self._places = pl.DataFrame(schema={"kind": pl.String, "id": pl.String, "row": pl.Int32, "shard": pl.Int32})
         for shards in found:
@@ -286,14 +313,79 @@ class FeatureReader:
         Raises:
             NotInStore: an id was not embedded with this backbone.
         """
+        return self.rows(kind, ids)[:]
+
+    def rows(self, kind: str, ids: Sequence[str]) -> "VectorRows":
+        """The same, but nothing is read before it is asked for by row.
+
+        Raises:
+            NotInStore: an id was not embedded with this backbone.
+        """
+        places = self._find(kind, ids)
+        return VectorRows(self._vectors, self._shards, places["shard"].to_numpy(), places["row"].to_numpy())
+
+    @property
+    def width(self) -> int:
+        """Of the vectors: D. 0 where there are none."""
+        return self._vectors.width if self._vectors else 0
+
+    @property
+    def shards(self) -> frozenset[str]:
+        """The SHA-256 of each file of vectors."""
+        return frozenset(self._shards)
+
+    def places(self, kind: str, ids: Sequence[str]) -> pl.DataFrame:
+        """Where each vector stands, in the order of `ids`: the `shard`, by its SHA-256, and the `row` there.
+
+        Raises:
+            NotInStore: an id was not embedded with this backbone.
+        """
+        found, names = self._find(kind, ids), pl.Series(self._shards, dtype=pl.String)
+        return pl.DataFrame({"shard": names.gather(found["shard"]), "row": found["row"]})
+
+    def read(self, places: pl.DataFrame) -> npt.NDArray[np.float32]:
+        """`[N, D]` vectors by their places. Unlike `gather` it leaves no file mapped: all of them may be read so, a
+        block after the other, without what was read filling the memory."""
+        if self._open is None:
+            return np.empty((0, 0), np.float32)
+        return self._open().gather(places["shard"].to_arrow().cast(pa.string()), places["row"].to_numpy())
+
+    def _find(self, kind: str, ids: Sequence[str]) -> pl.DataFrame:
+        """Shards by their numbers, and rows."""
         asked = pl.DataFrame({"id": list(ids)}, schema={"id": pl.String})
         places = asked.join(self._places.filter(pl.col("kind") == kind), on="id", how="left", maintain_order="left")
         if lost := places.filter(pl.col("shard").is_null())["id"].head(1).to_list():
             raise NotInStore(f"got {kind} {lost[0]}, which has no vector of this backbone; run `armorm embed`")
+        return places
+
+
+class VectorRows:
+    """`[N, D]` vectors as an array has them, read from the maps by slice or by row numbers, in float32."""
+
+    def __init__(
+        self,
+        vectors: Vectors | None,
+        shards: Sequence[str],
+        shard_N: npt.NDArray[np.integer],
+        row_N: npt.NDArray[np.integer],
+    ) -> None:
+        """Takes the shards' SHA-256, and of each vector the number of its shard and its row there."""
+        self._vectors, self._shards = vectors, pa.array(shards, pa.string())
+        self._shard_N, self._row_N = shard_N, row_N
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(N, D)."""
+        return len(self), self._vectors.width if self._vectors else 0
+
+    def __len__(self) -> int:
+        return len(self._row_N)
+
+    def __getitem__(self, rows: slice | npt.NDArray[np.integer]) -> npt.NDArray[np.float32]:
         if self._vectors is None:
             return np.empty((0, 0), np.float32)
-        shards_N = pa.DictionaryArray.from_arrays(places["shard"].to_arrow(), pa.array(self._shards, pa.string()))
-        return self._vectors.gather(shards_N, places["row"].to_numpy())
+        shards = pa.DictionaryArray.from_arrays(pa.array(self._shard_N[rows]), self._shards)
+        return self._vectors.gather(shards, self._row_N[rows])
 
 
 def _numbered(index: pa.Table, number: int) -> pl.DataFrame:

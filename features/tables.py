@@ -79,6 +79,17 @@ SCHEMAS: Final[Mapping[str, pa.Schema]] = {
             ("similarity", pa.float64()),
         ]
     ),
+    "correlations": pa.schema(
+        [
+            ("part", pa.string()),
+            ("dataset", pa.string()),
+            ("objective", pa.string()),
+            ("nuisance", pa.string()),
+            ("n_responses", pa.int64()),
+            ("n_prompts", pa.int64()),
+            *((f"{when}{of}", pa.float64()) for when in ("before", "after") for of in ("", "_low", "_high")),
+        ]
+    ),
     "predictions": pa.schema(
         [
             ("model", pa.string()),

@@ -14,6 +14,7 @@ import typer
 from features.durations import in_words, parse_duration
 from flows import console
 from flows.commands import lineage as lineage_commands
+from flows.commands import model as model_commands
 from flows.commands import store as store_commands
 from flows.options import DEFAULT_CONFIG, As, AsQuery, At, Config, Format, QueryFormat, existing_store
 from flows.profiles import Profile, configuration
@@ -32,6 +33,7 @@ app = typer.Typer(
     rich_markup_mode="markdown",
 )
 app.add_typer(lineage_commands.app)
+app.add_typer(model_commands.app)
 app.add_typer(store_commands.app)
 
 
@@ -450,34 +452,6 @@ def _print_result(result: "QueryResult", format: QueryFormat) -> None:
         console.print_csv(result.columns, result.rows)
     else:
         console.print_table(result.columns, result.rows)
-
-
-@app.command()
-def score(
-    file: Annotated[Path, typer.Argument(help="JSONL of conversations (`messages`) or pairs (`chosen`, `rejected`).")],
-    model: Annotated[str, typer.Option("--model", "-m", help="A model folder or id; the newest by default.")] = "",
-    explain: Annotated[bool, typer.Option("--explain", help="Show the objectives that made each score.")] = False,
-    config: Config = DEFAULT_CONFIG,
-    format: As = Format.table,
-) -> None:
-    """Score conversations or pairs with a trained model.
-
-    Example: `armorm score conversations.jsonl --explain`
-    """
-    from armorm.scoring import explain_tables, open_model, score_file, summary_table
-
-    settings = load_settings(config)
-    reward_model = open_model(model, settings.open_store(), settings.models_path)
-    with console.progress("scoring") as on_progress:
-        scored = score_file(
-            file, reward_model, settings.local_backbone(), settings.embed.token_budget, on_progress=on_progress
-        )
-    if format is Format.json:
-        for one in scored:
-            console.print_json(one.as_json(explain=explain))
-        return
-    for section in [summary_table(scored), *(explain_tables(scored) if explain else [])]:
-        console.print_table(section.columns, section.rows, title=section.title)
 
 
 @app.command()

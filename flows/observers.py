@@ -49,13 +49,17 @@ def observers(settings: Settings) -> list[LineageObserver]:
 
 def stages() -> dict[str, StageCode]:
     """The code of every stage, and the splits that enter its result where it is not all of them."""
-    from armorm.stages import decorrelate, evaluate, gate, model, regress
+    from armorm.stages import decorrelate, evaluate, gate, model, regress, statistics
     from features import contamination, quality, rejected
     from features.embedding import canary, embed, unfinished
     from features.ingest import dataset
 
-    splits = {regress.STAGE: ("train", "validation", "test"), gate.STAGE: ("train", "validation")}
-    modules = (dataset, quality, contamination, embed, regress, decorrelate, gate, model, evaluate)
+    splits = {
+        statistics.STAGE: statistics.SPLITS,
+        regress.STAGE: ("train", "validation", "test"),
+        gate.STAGE: ("train", "validation"),
+    }
+    modules = (dataset, quality, contamination, embed, statistics, regress, decorrelate, gate, model, evaluate)
     code = {module.STAGE: StageCode(module.__name__, splits.get(module.STAGE, ())) for module in modules}
     code |= {module.SLOT: StageCode(module.__name__) for module in (canary, rejected, unfinished)}
     return code | {stage: StageCode(embed.__name__) for stage in (embed.BACKBONE_STAGE, embed.COVERAGE)}

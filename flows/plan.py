@@ -7,7 +7,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from armorm.stages import decorrelate, evaluate, gate, model, regress
+from armorm.stages import decorrelate, evaluate, gate, model, regress, statistics
 from features import contamination, quality
 from features.durations import in_words
 from features.embedding.fingerprint import Fingerprint, fingerprint
@@ -212,8 +212,14 @@ def _stages(store: Store, settings: Settings) -> list[_Stage]:
             contamination.work(head),
         ),
         _Stage(
-            "regress",
+            "statistics",
             ("embed", "contamination"),
+            lambda w, backbone: statistics.update_statistics(w, backbone),
+            statistics.work(head),
+        ),
+        _Stage(
+            "regress",
+            ("embed", "contamination", "statistics"),
             lambda w, backbone: regress.regress(w, backbone, of.regression),
             regress.work(head),
         ),
@@ -249,7 +255,7 @@ def _later(
     """Whether a dataset comes that the store knows nothing of."""
     steps = []
     for stage in _stages(store, settings):
-        if stage.name == "regress":
+        if stage.name == "statistics":
             steps.append(_embed(store, settings, marks, waiting, to_ingest))
             waiting |= {"embed"} if steps[-1].runs else set()
         if waits_for := next((one for one in stage.after if one in waiting), None):

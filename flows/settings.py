@@ -16,7 +16,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
 
-from armorm.config import DecorrelationConfig, EvaluationConfig, GateConfig, RegressionConfig
+from armorm.config import TOKEN_LENGTH, DecorrelationConfig, EvaluationConfig, GateConfig, RegressionConfig
 from features.contamination import ContaminationSettings
 from features.conversation import SplitFractions
 from features.embedding.embed import EmbedSettings
@@ -276,9 +276,12 @@ def _check_names(path: Path, settings: Settings) -> None:
             )
         section.options(name)
     objectives = in_order(objective for source in settings.sources().values() for objective in source.scales)
-    nuisance = settings.decorrelation.nuisance
-    if nuisance not in objectives:
-        raise ConfigError(f"{path}: decorrelation.nuisance: got {nuisance}; expected one of {', '.join(objectives)}")
+    for nuisance in settings.decorrelation.nuisances:
+        if nuisance not in (*objectives, TOKEN_LENGTH):
+            raise ConfigError(
+                f"{path}: decorrelation.nuisance: got {nuisance}; expected one of {', '.join(objectives)}, or "
+                f"{TOKEN_LENGTH}"
+            )
     try:
         read_checks(settings.checks)
     except InputError as error:

@@ -10,6 +10,7 @@ from armorm.stages.decorrelate import decorrelate
 from armorm.stages.gate import train_gate
 from armorm.stages.model import assemble, write_model_folder
 from armorm.stages.regress import regress
+from armorm.stages.statistics import update_statistics
 from features.embedding.fingerprint import fingerprint
 from features.store import Done, Writer
 from flows.console import OnProgress, progress
@@ -21,7 +22,7 @@ from flows.steps import Step
 
 @task(task_run_name="{name}", cache_policy=NO_CACHE)
 def train_stage(name: str, stage: Callable[[OnProgress], Done]) -> Step:
-    """One of the three stages, or the assembly, if its inputs or settings have changed."""
+    """The statistics, one of the three stages, or the assembly, if its inputs or settings have changed."""
     with progress(name) as on_progress:
         done = stage(on_progress)
     step = Step(name, done.reason, str(done.artifact.summary["line"]))
@@ -30,9 +31,10 @@ def train_stage(name: str, stage: Callable[[OnProgress], Done]) -> Step:
 
 
 def run_train(writer: Writer, settings: Settings) -> list[Step]:
-    """The three stages in order, then the model folder."""
+    """Statistics, then the three stages in order, then the model folder."""
     backbone_id = fingerprint(settings.local_backbone()).backbone_id
     steps = [
+        train_stage("statistics", lambda on: update_statistics(writer, backbone_id, on_progress=on)),
         train_stage("regress", lambda _: regress(writer, backbone_id, settings.regression)),
         train_stage("decorrelate", lambda _: decorrelate(writer, backbone_id, settings.decorrelation)),
         train_stage("gate", lambda on: train_gate(writer, backbone_id, settings.gate, on_progress=on)),

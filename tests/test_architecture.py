@@ -66,6 +66,11 @@ def test_each_room_knows_only_what_it_may(name: str) -> None:
             assert not below(imported, "numpy", "torch", "pyarrow", "duckdb", "polars", "scipy")
 
 
+def test_the_code_that_is_shipped_with_a_model_knows_torch_and_transformers_alone() -> None:
+    shipped = {name.split(".")[0] for name in imports("armorm.export.modeling_armorm")}
+    assert shipped - sys.stdlib_module_names == {"torch", "transformers"}
+
+
 def test_there_are_no_circles() -> None:
     graph = {name: own_imports(name) for name in MODULES}
 

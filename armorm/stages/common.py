@@ -74,7 +74,16 @@ def read_tensors(store: Store, artifact: Artifact) -> dict[str, Any]:
     Raises:
         StoreError: they were written by a later version.
     """
-    path = store.objects.path(artifact.objects["tensors"])
+    return read_arrays(store, artifact.objects["tensors"])
+
+
+def read_arrays(store: Store, ref: ObjectRef) -> dict[str, Any]:
+    """What `put_tensors` has kept.
+
+    Raises:
+        StoreError: it was written by a later version.
+    """
+    path = store.objects.path(ref)
     with safe_open(path, framework="numpy") as file:
         check_format(path, int((file.metadata() or {}).get("format", 1)), TENSORS_FORMAT)
         return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # no mapping

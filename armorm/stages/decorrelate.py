@@ -1,29 +1,39 @@
-"""Stage 2 over the store: what is taken off each objective so that it no longer follows verbosity."""
+"""Stage 2 over the store: what is taken off each objective so that it no longer follows verbosity, or what is named."""
 
 from dataclasses import asdict
+from functools import partial
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from armorm.bridge import load_responses, predict_rewards
-from armorm.config import DecorrelationConfig
+from armorm.bridge import load_held_out, load_lengths, load_responses, predict_rewards
+from armorm.config import TOKEN_LENGTH, DecorrelationConfig
+from armorm.correlations import correlation_rows, penalty_rows, summarise
 from armorm.decorrelate import decorrelate as find_penalties
 from armorm.errors import DecorrelationError
 from armorm.stages import regress
 from armorm.stages.common import put_record, put_tensors, read_tensors, stage_artifact, stage_recipe
+from features import contamination
 from features.shards import FeatureReader
 from features.store import Done, Made, Snapshot, Store, Writer
+from features.tables import make_table, write_parquet
 from features.training_rows import row_set
 
 STAGE = "decorrelate"
-STAGE_VERSION = 2
+STAGE_VERSION = 3
 
 
 def decorrelate(writer: Writer, backbone_id: str, config: DecorrelationConfig) -> Done:
-    """Finds the penalties over the reference dataset's rated responses."""
+    """Finds the penalties over the reference dataset's rated responses, and measures what they do elsewhere."""
     store = writer.store
     recipe = stage_recipe(
-        store.head(), STAGE, STAGE_VERSION, settings=asdict(config), backbone_id=backbone_id, after=(regress.STAGE,)
+        store.head(),
+        STAGE,
+        STAGE_VERSION,
+        settings=asdict(config),
+        backbone_id=backbone_id,
+        after=(contamination.STAGE, regress.STAGE),
     )
 
     def make() -> Made:
@@ -34,20 +44,47 @@ def decorrelate(writer: Writer, backbone_id: str, config: DecorrelationConfig) -
                 "expected a rated dataset; configure it, or set [decorrelation] reference"
             )
         objectives, W_KD = regress.read_regression(store)
-        rewards_NK = predict_rewards(FeatureReader(store, backbone_id), W_KD, responses.conversation_ids)
-        found = find_penalties(rewards_NK, objectives, nuisance=config.nuisance, correlation=config.correlation)
-        columns = zip(objectives, found.lambda_K, found.before_K, found.after_K, strict=True)
-        rows = [dict(zip(("objective", "lambda", "before", "after"), column, strict=True)) for column in columns]
+        reader = FeatureReader(store, backbone_id)
+        rewards_NK = predict_rewards(reader, W_KD, responses.conversation_ids)
+        prompts_N, n_tokens_N = load_lengths(store, responses.conversation_ids, backbone_id=backbone_id)
+        if TOKEN_LENGTH in config.nuisances and not np.isfinite(n_tokens_N).all():
+            n_without = int(np.isnan(n_tokens_N).sum())
+            raise DecorrelationError(
+                f"got {n_without} reference responses without a count of tokens, since their prompts have no vector; "
+                f"expected none; take {TOKEN_LENGTH} out of [decorrelation] nuisance, or name another reference"
+            )
+        found = find_penalties(
+            rewards_NK, objectives, nuisances=config.nuisances, n_tokens_N=n_tokens_N, correlation=config.correlation
+        )
+        measure = partial(
+            correlation_rows,
+            transform_KK=found.transform_KK,
+            objectives=objectives,
+            nuisances=config.nuisances,
+            correlation=config.correlation,
+        )
+        rows = _of(measure(rewards_NK, n_tokens_N=n_tokens_N, prompts_N=prompts_N), "reference", config.reference)
+        for (dataset,), answers in load_held_out(store, backbone_id=backbone_id).group_by("dataset"):
+            ids = answers["conversation_id"].to_numpy()
+            prompts_N, n_tokens_N = load_lengths(store, ids, backbone_id=backbone_id)
+            held_out_NK = predict_rewards(reader, W_KD, ids)
+            rows += _of(measure(held_out_NK, n_tokens_N=n_tokens_N, prompts_N=prompts_N), "held_out", str(dataset))
+        penalties = penalty_rows(found)
         record = {
-            "decorrelation": asdict(config) | {"n_responses": len(rewards_NK), "objectives": rows},
+            "decorrelation": asdict(config) | {"n_responses": len(rewards_NK), "objectives": penalties},
+            "correlations": summarise(rows),
             "training_rows": asdict(row_set("decorrelation", responses.keys)),
         }
         objects = {
             "tensors": put_tensors(store, {"transform_KK": found.transform_KK}),
             "record": put_record(store, record),
+            "correlations": store.objects.put(
+                "parquet", partial(write_parquet, table=make_table("correlations", rows))
+            ),
         }
-        left = max((abs(row["after"]) for row in rows if row["objective"] != config.nuisance), default=0.0)
-        line = f"{len(rows) - 1} objectives decorrelated from {config.nuisance}, at most {left:.1e} is left"
+        left = max((abs(row["after"]) for row in penalties if row["after"] == row["after"]), default=0.0)
+        names = ", ".join(config.nuisances)
+        line = f"{len(objectives)} objectives decorrelated from {names}, at most {left:.1e} is left"
         return Made(objects, {"line": line})
 
     return writer.ensure(recipe, make, work=work(store.head(), config))
@@ -63,3 +100,7 @@ def read_transform(store: Store) -> npt.NDArray[np.floating]:
     """`[K, K]` the matrix T with `r' = r T`."""
     transform_KK: npt.NDArray[np.floating] = read_tensors(store, stage_artifact(store.head(), STAGE))["transform_KK"]
     return transform_KK
+
+
+def _of(rows: list[dict[str, Any]], part: str, dataset: str) -> list[dict[str, Any]]:
+    return [{"part": part, "dataset": dataset} | row for row in rows]

@@ -13,7 +13,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from armorm import evaluation
-from armorm.bridge import Names, StoredPairs, load_pairs, load_ratings, predict_rewards, reward_differences
+from armorm.bridge import HELD_OUT, Names, StoredPairs, load_pairs, load_ratings, predict_rewards, reward_differences
 from armorm.config import EvaluationConfig
 from armorm.metrics import wins
 from armorm.model import RewardModel
@@ -28,10 +28,7 @@ from features.store import Done, Made, Snapshot, Store, Writer
 from features.tables import SCHEMAS, write_parquet
 
 STAGE = "evaluate"
-STAGE_VERSION = 3
-
-HELD_OUT = ("test", "evaluation")
-"""The splits that figures are reported of."""
+STAGE_VERSION = 4
 
 Floats = npt.NDArray[np.floating]
 
@@ -54,11 +51,12 @@ def evaluate(writer: Writer, backbone_id: str, config: EvaluationConfig) -> Done
         reader = FeatureReader(store, backbone_id)
         stored = load_pairs(store, backbone_id=backbone_id)
         prompts, prompt_P = np.unique(stored.prompt_ids, return_inverse=True)
-        gating_UK = model.gating(reader.gather("prompt", prompts.tolist()))
+        gating_UK = model.gating(reader.rows("prompt", prompts.tolist()))
         scores_2P = _score_pairs(model, reader, stored, gating_UK[prompt_P])
         held_out_U = np.isin(prompts, stored.prompt_ids[np.isin(stored.split_P, HELD_OUT)])
         record: evaluation.Json = {
             "pairs": _held_out(model, reader, stored, scores_2P, config),
+            "calibration": _calibration(model, stored, scores_2P),
             "rewardbench": _rewardbench(stored, wins(*scores_2P)),
             "rejected_pairs": stored.n_rejected,
         }
@@ -98,6 +96,12 @@ def _held_out(
         prompts_P=stored.prompt_ids[test_P],
         config=config,
     )
+
+
+def _calibration(model: RewardModel, stored: StoredPairs, scores_2P: Floats) -> evaluation.Json:
+    test_P = stored.usable("test")
+    differences_P = (scores_2P[0] - scores_2P[1])[test_P]
+    return evaluation.calibration(differences_P, beta=model.beta, datasets_P=stored.datasets[test_P])
 
 
 def _rewardbench(stored: StoredPairs, won_P: npt.NDArray[np.bool_]) -> evaluation.Json:

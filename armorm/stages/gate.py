@@ -1,9 +1,19 @@
-"""Stage 3 over the store: the gate, from the training pairs of every preference dataset."""
+"""Stage 3 over the store: the gate, from the training pairs of every preference dataset.
 
+A training at work is put aside in `unfinished/gate`, a file that is replaced in place and stands in no snapshot: it is
+of several times the gate's size, and as artifacts, kept for as long as `[retention]` says, hours of training would
+cost gigabytes. A killed run goes on from it and ends in the same bits; the file goes when the gate is committed.
+"""
+
+import hashlib
+import json
+import time
 from collections.abc import Callable
 from dataclasses import asdict
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
+from safetensors.numpy import load, save
 
 from armorm.bridge import load_pairs, reward_differences
 from armorm.config import GateConfig
@@ -11,13 +21,20 @@ from armorm.errors import GateError
 from armorm.stages import decorrelate, regress
 from armorm.stages.common import put_record, put_tensors, stage_recipe
 from features import contamination
+from features.errors import NotInStore
 from features.inventory import ingested
 from features.shards import FeatureReader
-from features.store import Done, Made, Snapshot, Writer
+from features.store import Done, Made, Recipe, Snapshot, Store, Writer
 from features.training_rows import row_set
 
+if TYPE_CHECKING:
+    from armorm.gate import Checkpoint
+
 STAGE = "gate"
-STAGE_VERSION = 3
+STAGE_VERSION = 4
+
+UNFINISHED: Final = "unfinished/gate"
+"""The file of the training at work."""
 
 
 def train_gate(
@@ -27,13 +44,13 @@ def train_gate(
     *,
     on_progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Done:
-    """Trains on the pairs of training prompts; those of validation prompts give a curve."""
+    """Trains on the pairs of training prompts; those of validation prompts give a curve, and may end it early."""
     store = writer.store
     recipe = stage_recipe(
         store.head(),
         STAGE,
         STAGE_VERSION,
-        settings=asdict(config),
+        settings=config.record(),
         backbone_id=backbone_id,
         after=(contamination.STAGE, regress.STAGE, decorrelate.STAGE),
     )
@@ -51,30 +68,86 @@ def train_gate(
             if not chosen_P.any():
                 return None
             prompts, index_P = np.unique(stored.prompt_ids[chosen_P], return_inverse=True)
-            return Pairs(reader.gather("prompt", prompts.tolist()), differences_PK[chosen_P], index_P)
+            prompts_UD = reader.rows("prompt", prompts.tolist())
+            return Pairs(prompts_UD, differences_PK[chosen_P], index_P, stored.datasets[chosen_P])
 
         training = pairs_of("train")
         if training is None:
             raise GateError("got no training pairs; expected some; configure a preference dataset and ingest it")
-        transform_KK = decorrelate.read_transform(store)
-        fit = train(training, transform_KK, config=config, validation=pairs_of("validation"), on_progress=on_progress)
+        aside = _Aside(store, recipe, config.save_every_s)
+        fit = train(
+            training,
+            decorrelate.read_transform(store),
+            config=config,
+            validation=pairs_of("validation"),
+            on_progress=on_progress,
+            resume=aside.read(),
+            put_aside=aside.put,
+        )
         n_contaminated = int(stored.contaminated_P.sum())
         record = {
-            "gate": {"n_pairs": len(training), "beta": fit.beta, "curve": [asdict(point) for point in fit.curve]},
+            "gate": {
+                "n_pairs": len(training),
+                "beta": fit.beta,
+                "step": fit.step,
+                "device": config.device,
+                "curve": [asdict(point) for point in fit.curve],
+            },
             "contaminated_pairs": n_contaminated,
             "training_rows": asdict(row_set("gate", stored.keys(stored.usable("train")))),
             "rejected_pairs": stored.n_rejected,
         }
-        line = f"{config.steps} steps on {len(training)} pairs, beta {fit.beta:.1f}"
+        line = f"{fit.curve[-1].step} steps on {len(training)} pairs, beta {fit.beta:.1f}"
+        if fit.step < fit.curve[-1].step:
+            line += f", taken after {fit.step} by validation loss"
         if n_contaminated:
             line += f", {n_contaminated} pairs left out, whose prompts stand in an evaluation dataset"
         if stored.n_rejected:
             line += f", {stored.n_rejected} pairs left out, which the backbone gives no usable vectors"
         return Made({"tensors": put_tensors(store, fit.state), "record": put_record(store, record)}, {"line": line})
 
-    return writer.ensure(recipe, make, work=work(store.head(), config))
+    done = writer.ensure(recipe, make, work=work(store.head(), config))
+    store.storage.remove(UNFINISHED)
+    return done
 
 
 def work(snapshot: Snapshot, config: GateConfig) -> dict[str, int]:
     """What there is to work through, of manifests alone."""
     return {"rows": ingested(snapshot, "preferences"), "steps": config.steps}
+
+
+class _Aside:
+    """The training at work, as it is put aside: a line with the SHA-256 of what follows, then tensors.
+
+    Their header names the recipe, so that only the very same training takes it up.
+    """
+
+    def __init__(self, store: Store, recipe: Recipe, every_s: float) -> None:
+        self._store, self._key, self._every_s = store, recipe.key, every_s
+        self._put_at = time.monotonic()
+
+    def put(self, make: Callable[[], "Checkpoint"]) -> None:
+        """Keeps a checkpoint if the last one is long ago."""
+        if time.monotonic() - self._put_at < self._every_s:
+            return
+        checkpoint = make()
+        about = {"recipe": self._key, "step": checkpoint.step, "curve": [asdict(point) for point in checkpoint.curve]}
+        content = save(checkpoint.tensors, {"about": json.dumps(about)})
+        self._store.storage.replace(UNFINISHED, hashlib.sha256(content).hexdigest().encode() + b"\n" + content)
+        self._put_at = time.monotonic()
+
+    def read(self) -> "Checkpoint | None":
+        """What a killed run of the same training has left; nothing where it is another's, or damaged."""
+        from armorm.gate import Checkpoint, CurvePoint
+
+        try:
+            sha256, _, content = self._store.storage.read(UNFINISHED).partition(b"\n")
+        except NotInStore:
+            return None
+        if hashlib.sha256(content).hexdigest().encode() != sha256:
+            return None
+        header_size = int.from_bytes(content[:8], "little")
+        about = json.loads(json.loads(content[8 : 8 + header_size])["__metadata__"]["about"])
+        if about["recipe"] != self._key:
+            return None
+        return Checkpoint(about["step"], load(content), tuple(CurvePoint(**point) for point in about["curve"]))

@@ -1,26 +1,28 @@
-"""Stage 1 over the store: ridge regression of every objective on the conversations' features."""
+"""Stage 1 over the store: ridge regression of every objective on the conversations' features, from kept statistics."""
 
+from collections.abc import Sequence
 from dataclasses import asdict
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from armorm.bridge import load_ratings
+from armorm.bridge import RatedRows, load_ratings, predict_rewards
 from armorm.config import RegressionConfig
-from armorm.ridge import fit_ridge
+from armorm.ridge import HeldOut, fit_parts, report_fits, trainable
+from armorm.stages import statistics
 from armorm.stages.common import put_record, put_tensors, read_record, read_tensors, stage_artifact, stage_recipe
 from features import contamination
-from features.inventory import ingested, stored_objectives
+from features.inventory import ingested, stored_objectives, stored_scales
 from features.shards import FeatureReader
 from features.store import Done, Made, Snapshot, Store, Writer
 from features.training_rows import row_set
 
 STAGE = "regress"
-STAGE_VERSION = 3
+STAGE_VERSION = 4
 
 SEEN_SPLITS = ("train", "validation")
-"""Whose ratings the weights depend on: they are fitted to the first, and their alphas chosen on the second."""
+"""Whose ratings the weights depend on: alphas are chosen on the second, and in the end weights are fitted to both."""
 
 
 def regress(writer: Writer, backbone_id: str, config: RegressionConfig) -> Done:
@@ -30,32 +32,36 @@ def regress(writer: Writer, backbone_id: str, config: RegressionConfig) -> Done:
         store.head(),
         STAGE,
         STAGE_VERSION,
-        settings={"alphas": config.alphas},
+        settings=asdict(config),
         backbone_id=backbone_id,
-        after=(contamination.STAGE,),
+        after=(contamination.STAGE, statistics.STAGE),
     )
 
     def make() -> Made:
         objectives = stored_objectives(store.head())
         rated = load_ratings(store, objectives, backbone_id=backbone_id)
-        X_ND = FeatureReader(store, backbone_id).gather("conversation", rated.conversation_ids.tolist())
-        masks = {f"{split}_N": rated.split_N == split for split in ("train", "validation", "test")}
-        fit = fit_ridge(X_ND, rated.Y_NK, objectives=objectives, alphas=config.alphas, **masks)
-        seen = rated.keys.filter(pl.col("objective").is_in(fit.objectives), pl.col("split").is_in(SEEN_SPLITS))
+        of_splits = [rated.split_N == split for split in SEEN_SPLITS]
+        trained, untrained = trainable(rated.Y_NK, objectives, *of_splits)
+        parts = statistics.read_parts(store, backbone_id)
+        weights = fit_parts(parts, trained, alphas=config.alphas, refit=config.refit, solver=config.solver)
+        labelled_NK = ~np.isnan(rated.Y_NK[:, [name in trained for name in objectives]])
+        counts = (labelled_NK[of_splits[0]].sum(axis=0), labelled_NK[of_splits[1]].sum(axis=0))
+        held_out = _held_out(store, backbone_id, rated, trained, weights.W_KD)
+        seen = rated.keys.filter(pl.col("objective").is_in(trained), pl.col("split").is_in(SEEN_SPLITS))
         record = {
-            "objectives": fit.objectives,
-            "regression": [asdict(report) for report in fit.reports],
-            "untrained": fit.untrained,
+            "objectives": trained,
+            "regression": [asdict(report) for report in report_fits(trained, weights, counts, held_out)],
+            "untrained": untrained,
             "contaminated_ratings": rated.n_contaminated,
             "training_rows": asdict(row_set("regression", seen)),
             "rejected_ratings": rated.n_rejected,
         }
-        line = f"{len(fit.objectives)} objectives fitted on {len(X_ND)} rated rows"
+        line = f"{len(trained)} objectives fitted on {len(rated.Y_NK)} rated rows"
         if rated.n_contaminated:
             line += f", {rated.n_contaminated} more left out, whose prompts stand in an evaluation dataset"
         if rated.n_rejected:
             line += f", {rated.n_rejected} left out, which the backbone gives no usable vector"
-        objects = {"tensors": put_tensors(store, {"W_KD": fit.W_KD}), "record": put_record(store, record)}
+        objects = {"tensors": put_tensors(store, {"W_KD": weights.W_KD}), "record": put_record(store, record)}
         return Made(objects, {"line": line})
 
     return writer.ensure(recipe, make, work=work(store.head()))
@@ -70,3 +76,22 @@ def read_regression(store: Store) -> tuple[tuple[str, ...], npt.NDArray[np.float
     """The trained objectives and their weights `[K, D]`."""
     artifact = stage_artifact(store.head(), STAGE)
     return tuple(read_record(store, artifact)["objectives"]), read_tensors(store, artifact)["W_KD"]
+
+
+def _held_out(
+    store: Store, backbone_id: str, rated: RatedRows, trained: Sequence[str], W_KD: npt.NDArray[np.float64]
+) -> HeldOut:
+    """The test rows of trained objectives, with what the weights predict and the units that each dataset rates in."""
+    columns = np.array([rated.objectives.index(name) for name in trained], np.intp)
+    rows = np.flatnonzero((rated.split_N == "test") & ~np.isnan(rated.Y_NK[:, columns]).all(axis=1))
+    scales, datasets_N = stored_scales(store.head()), rated.dataset_N[rows]
+    widths_NK = np.full((len(rows), len(trained)), np.nan)
+    for (dataset, objective), scale in scales.items():
+        if objective in trained:
+            widths_NK[datasets_N == dataset, trained.index(objective)] = scale.width
+    return HeldOut(
+        truth_NK=rated.Y_NK[np.ix_(rows, columns)],
+        prediction_NK=predict_rewards(FeatureReader(store, backbone_id), W_KD, rated.conversation_ids[rows]),
+        prompts_N=rated.prompt_ids[rows],
+        widths_NK=widths_NK,
+    )

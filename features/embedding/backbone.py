@@ -2,16 +2,19 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from safetensors import SafetensorError
 from transformers import AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
-from transformers.utils.logging import disable_progress_bar
+from transformers.utils import logging
 
+from features.embedding.attention import ATTENTION
 from features.embedding.fingerprint import BackboneSettings, Fingerprint, chat_template
-from features.embedding.packed import ATTENTION, LastLayer, forward
+from features.embedding.memory import keep_freed_memory
+from features.embedding.packed import LastLayer, forward
 from features.embedding.plan import Batch, Pack, TokenSequence, Wanted, plan_batches, plan_packs
 from features.errors import BackboneError
 from features.shards import Vector
@@ -83,13 +86,12 @@ def load(settings: BackboneSettings, fingerprint: Fingerprint) -> Backbone:
     """Loads weights and tokenizer, without remote code and without pickle, and finds out whether it can be packed.
 
     Raises:
-        BackboneError: transformers cannot load it, or it is no causal decoder.
+        BackboneError: transformers cannot load it, weights are missing, or it is no causal decoder.
     """
-    disable_progress_bar()  # type: ignore[no-untyped-call]  # of reading weights: the embedding has its own
+    if settings.device == "cpu":
+        keep_freed_memory()
     try:
-        model: Any = AutoModel.from_pretrained(
-            fingerprint.folder, dtype=getattr(torch, settings.dtype), use_safetensors=True
-        )
+        model = _read_weights(fingerprint.folder, getattr(torch, settings.dtype))
         tokenizer = AutoTokenizer.from_pretrained(fingerprint.folder)
         if settings.chat_template:
             tokenizer.chat_template = chat_template(fingerprint.folder, settings)
@@ -100,6 +102,20 @@ def load(settings: BackboneSettings, fingerprint: Fingerprint) -> Backbone:
     padded = Backbone(settings.path, fingerprint, model.eval(), tokenizer)
     _check_causal(padded)
     return _packed(padded)
+
+
+def _read_weights(folder: Path, dtype: torch.dtype) -> Any:
+    """The backbone alone: what else is in the files, such as a head, is left out without a word."""
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # of reading weights: the embedding has its own
+    usual = logging.get_verbosity()
+    logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+    try:
+        model, found = AutoModel.from_pretrained(folder, dtype=dtype, use_safetensors=True, output_loading_info=True)
+    finally:
+        logging.set_verbosity(usual)
+    if missing := sorted(found["missing_keys"]):
+        raise ValueError(f"{len(missing)} weights are not in its files, {missing[0]} for one")
+    return model
 
 
 def _check_causal(backbone: Backbone) -> None:

@@ -125,9 +125,10 @@ def commit(
     recipes: Recipes,
     vector_type: VectorType,
     unfinished: Unfinished,
+    spent: Mapping[str, float],
     started: float,
 ) -> None:
-    """In one commit: the shard, what was rejected, and away with the parts."""
+    """In one commit: the shard, what was rejected, and away with the parts; `spent` is kept beside the shard's time."""
     changes = []
     if embedded.features:
         changes.append(
@@ -138,6 +139,7 @@ def commit(
                 recipes.shard,
                 vector_type,
                 done=unfinished.done,
+                spent=spent,
                 started=started,
             )
         )
@@ -158,6 +160,7 @@ def _shard(
     vector_type: VectorType,
     *,
     done: Mapping[Name, Vector],
+    spent: Mapping[str, float],
     started: float,
 ) -> tuple[Recipe, Made]:
     """A shard; what an earlier run has put aside of it, `done`, counts for no time of this one's."""
@@ -166,7 +169,7 @@ def _shard(
     work = {"rows": len(computed), "tokens": _n_tokens(computed), "bytes": objects["shard"].size_bytes}
     summary = {"rows": len(features), "tokens": _n_tokens(features), "width": len(features[0].vector)}
     own = replace(recipe, slot=slot_of(marks.backbone_id, objects["shard"]))
-    return own, with_measured(Made(objects, summary), time.monotonic() - started, work)
+    return own, with_measured(Made(objects, summary), time.monotonic() - started, {**work, **spent})
 
 
 def _n_tokens(features: Iterable[Feature]) -> int:

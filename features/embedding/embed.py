@@ -21,9 +21,10 @@ from features.embedding.canary import SLOT as CANARY
 from features.embedding.canary import Canaries, check_canaries, take_canaries
 from features.embedding.chunks import TO_EMBED, Chunk, Forwarded, Forwarder, Recipes, commit, cut
 from features.embedding.fingerprint import BackboneSettings, Dtype, Fingerprint, fingerprint
+from features.embedding.predict import Prediction, missing_tokens, predict
 from features.embedding.unfinished import SLOT as UNFINISHED
 from features.embedding.unfinished import Unfinished
-from features.embedding.vectors import Embedded, Texts, judge
+from features.embedding.vectors import Embedded, Pass, Texts, judge
 from features.records import encode_record
 from features.shards import SLOT, Name, VectorType
 from features.store import Made, Recipe, Snapshot, Store, Writer
@@ -42,7 +43,7 @@ class EmbedSettings:
     """How the embedding is cut and kept."""
 
     token_budget: int = 8192
-    """Padded tokens of a forward pass."""
+    """Tokens of a forward pass."""
     shard_conversations: int = 4096
     """Conversations of a shard."""
     save_every_s: float = 30.0
@@ -89,6 +90,9 @@ class EmbedResult:
     """Of a forward pass in the end: less than was set where memory did not suffice. 0 where nothing was forwarded."""
     canary_distance: float = 0.0
     """How far the furthest canary lies from its first vector, as a share of its length."""
+    peak_share: float | None = None
+    """Of the operations a second that this machine does at best, those that the vectors need; None where nothing was
+    forwarded."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +105,8 @@ class Progress:
     """Of those texts, as they are to be forwarded one by one."""
     total_tokens: int
     """As far as it can be told: what was not tokenised yet is taken to have as many tokens a character."""
+    peak_share: float | None = None
+    """As in the result, up to now."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +152,9 @@ def embed_missing(
         missing = find_missing(catalog, marks.backbone_id, vector_type)
         result = EmbedResult(marks.backbone_id, n_present=missing.n_present)
         if missing or not _has_canaries(writer.store.head(), marks.backbone_id):
-            meter = _Meter(missing.conversations + missing.prompts, _n_chars(catalog), on_progress)
+            tokens, _ = missing_tokens(catalog, marks.backbone_id)
+            predicted = predict(catalog.snapshot, marks.backbone_id, tokens)
+            meter = _Meter(missing.conversations + missing.prompts, _n_chars(catalog), predicted, on_progress)
             result = _embed(writer, catalog, marks, backbone_artifact, backbone_settings, settings, result, meter)
     _commit_coverage(writer, marks.backbone_id)
     return result
@@ -169,6 +177,8 @@ def _embed(
 
     def check(canaries: Canaries) -> None:
         moved.append(check_canaries(writer, canaries, marks, backbone_artifact))
+        if settings.engine == "local":  # else others compute, and not this machine
+            meter.begin(backbone_settings)
 
     def begin(chunk: Chunk) -> Begun:
         slot = f"{UNFINISHED}/{backbone_id}/{chunk.id(settings.token_budget)}"
@@ -181,10 +191,10 @@ def _embed(
     for chunk, unfinished, forwarded in _forward_all(begun, backbone_settings, marks, settings, check):
         started = max(ended, forwarded.started)
         embedded, result = _run_passes(chunk, unfinished, forwarded, vector_type, result, meter)
-        commit(writer, marks, embedded, chunk, recipes, vector_type, unfinished, started)
+        commit(writer, marks, embedded, chunk, recipes, vector_type, unfinished, meter.of_shard, started)
         result = _added(result, embedded)
         ended = time.monotonic()
-    return replace(result, canary_distance=max(moved))
+    return replace(result, canary_distance=max(moved), peak_share=meter.peak_share)
 
 
 Begun = tuple[Chunk, Unfinished]
@@ -238,7 +248,7 @@ def _run_passes(
             token_budget=min(result.token_budget, one.token_budget),
         )
         unfinished.add(one.vectors)
-        meter.add(len(one.vectors), one.n_tokens)
+        meter.ran(one)
     judged = judge([(of[name], vector) for name, vector in vectors.items()], vector_type)
     return Embedded(judged.features, forwarded.texts.rejects + judged.rejects), result
 
@@ -335,23 +345,55 @@ def _commit_coverage(writer: Writer, backbone_id: str) -> None:
 class _Meter:
     """Adds up what is done and what is planned, and reports it."""
 
-    def __init__(self, total_texts: int, total_chars: int, report: Callable[[Progress], None]) -> None:
-        self._total_texts, self._total_chars, self._report = total_texts, total_chars, report
+    def __init__(
+        self, total_texts: int, total_chars: int, predicted: Prediction, report: Callable[[Progress], None]
+    ) -> None:
+        self._total_texts, self._total_chars, self._report = total_texts, max(total_chars, 1), report
+        self._predicted = predicted
         self._texts = self._tokens = self._planned_tokens = self._planned_chars = 0
+        self._flops = self._peak_flops = self._began = 0.0
+        self.of_shard: dict[str, float] = {}
+        """Of the shard at work: what was forwarded for it, and what the plan would have said of it."""
+
+    def begin(self, backbone: BackboneSettings) -> None:
+        """From now on time is measured, and held against the best that the machine does."""
+        from features.embedding.flops import peak_flops
+
+        self._peak_flops = peak_flops(backbone.dtype, backbone.device)
+        self._began = time.monotonic()
+
+    @property
+    def peak_share(self) -> float | None:
+        """None before anything was forwarded, and where others compute."""
+        if not (self._flops and self._peak_flops):
+            return None
+        return self._flops / (self._peak_flops * (time.monotonic() - self._began))
 
     def plan(self, chunk: Chunk, texts: Texts, known: Set[Name]) -> None:
         """A shard is to be made; some of its vectors may be known, and some of its texts are rejected at once."""
+        n_chars = sum(len(content) for work in chunk.works for _, content in work.messages)
         self._planned_tokens += sum(len(one.token_ids) for one in texts.sequences)
-        self._planned_chars += sum(len(content) for work in chunk.works for _, content in work.messages)
+        self._planned_chars += n_chars
+        share = n_chars / self._total_chars
+        self.of_shard = {"forwarded": 0, "flops": 0.0, "peak_flops": self._peak_flops}
+        self.of_shard["predicted_tokens"] = round(share * self._predicted.tokens, 1)
+        if self._predicted.seconds is not None:
+            self.of_shard["predicted_seconds"] = round(share * self._predicted.seconds, 3)
         done = [one for one in texts.sequences if all((of.kind, of.id) in known for of in one.wanted)]
-        self.add(len(known) + len(texts.rejects), sum(len(one.token_ids) for one in done))
+        self._add(len(known) + len(texts.rejects), sum(len(one.token_ids) for one in done))
 
-    def add(self, n_texts: int, n_tokens: int) -> None:
-        """They are done."""
+    def ran(self, one: Pass) -> None:
+        """A forward pass is done."""
+        self._flops += one.n_flops
+        self.of_shard["forwarded"] += one.n_forwarded
+        self.of_shard["flops"] += one.n_flops
+        self._add(len(one.vectors), one.n_tokens)
+
+    def _add(self, n_texts: int, n_tokens: int) -> None:
         self._texts, self._tokens = self._texts + n_texts, self._tokens + n_tokens
         share = self._planned_chars / self._total_chars
         total = round(self._planned_tokens / share) if 0 < share < 1 else self._planned_tokens
-        self._report(Progress(self._texts, self._total_texts, self._tokens, total))
+        self._report(Progress(self._texts, self._total_texts, self._tokens, total, self.peak_share))
 
 
 def _number(catalog: Catalog, sql: str) -> int:

@@ -1,55 +1,23 @@
 """One forward pass over a pack, through transformers' own attention interface: no model is copied or patched.
 
-Linear layers see all tokens of a pack in one row; attention is computed branch by branch, each over its own tokens and
-those that it follows upon. In the last layer only the tokens whose states are wanted go on past keys and values.
+Linear layers see all tokens of a pack in one row; attention keeps texts apart (see `attention`). In the last layer only
+the tokens whose states are wanted go on past keys and values.
 
 Suffixes: T tokens of a pack, W wanted ones, H heads, E size of a head, D hidden size.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from typing import Any, Final
 
 import torch
-from torch.nn.functional import scaled_dot_product_attention
-from transformers import AttentionInterface, PreTrainedModel
+from transformers import PreTrainedModel
 
+from features.embedding.attention import Layout, Span
 from features.embedding.plan import Pack
-
-ATTENTION: Final = "armorm_branches"
-"""The name under which transformers knows the attention below."""
 
 TRIMMED: Final = ("self_attn.q_proj", "self_attn.o_proj", "self_attn.dense", "mlp")
 """Parts of a last layer that work token by token, where a model has them under these names."""
-
-
-@dataclass(frozen=True, slots=True)
-class Span:
-    """Rows of a pack, from the first to past the last."""
-
-    start: int
-    end: int
-
-
-@dataclass(slots=True)
-class Layout:
-    """Where the tokens of a pack stand, and what each may attend to."""
-
-    token_ids_T: torch.Tensor
-    positions_T: torch.Tensor
-    rows_W: torch.Tensor
-    """Of the wanted tokens."""
-    spans: Sequence[Span]
-    """Of the branches."""
-    contexts: Sequence[tuple[Span, ...]]
-    """For each branch the rows that it follows upon, in order of position."""
-    last_layer: int
-    """From this one on only wanted tokens are computed; -1 where that is not known."""
-    wanted_of: Sequence[torch.Tensor]
-    """For each branch the rows of its wanted tokens."""
-    masks: dict[tuple[int, int | None, bool], torch.Tensor | None] = field(default_factory=dict)
-    """By branch, sliding window, and whether it is the last layer: made when first asked for."""
 
 
 def lay_out(pack: Pack, *, last_layer: int, device: torch.device) -> Layout:
@@ -79,87 +47,9 @@ def lay_out(pack: Pack, *, last_layer: int, device: torch.device) -> Layout:
         rows_W=torch.tensor(rows, device=device),
         spans=spans,
         contexts=contexts,
+        wanted_of=wanted_of,
         last_layer=last_layer,
-        wanted_of=[torch.tensor(of, device=device) for of in wanted_of],
     )
-
-
-def branch_attention(
-    module: torch.nn.Module,
-    query: torch.Tensor,
-    key: torch.Tensor,
-    value: torch.Tensor,
-    attention_mask: torch.Tensor | None,
-    *,
-    layout: Layout,
-    scaling: float | None = None,
-    sliding_window: int | None = None,
-    softcap: float | None = None,
-    **_: Any,
-) -> tuple[torch.Tensor, None]:
-    """What transformers calls in every layer: `query` is `[1, H, T, E]`, the result `[1, T, H, E]`."""
-    groups = query.shape[1] // key.shape[1]
-    if groups > 1:
-        key, value = (tensor.repeat_interleave(groups, dim=1) for tensor in (key, value))
-    last = bool(module.layer_idx == layout.last_layer)
-    output = query.new_zeros if last else query.new_empty
-    result_THE = output((1, query.shape[2], query.shape[1], value.shape[3]))
-    for branch, (span, context) in enumerate(zip(layout.spans, layout.contexts, strict=True)):
-        rows: slice | torch.Tensor = layout.wanted_of[branch] if last else slice(span.start, span.end)
-        if last and not len(layout.wanted_of[branch]):
-            continue
-        mask = _mask(layout, branch, sliding_window, last)
-        keys, values = (_with_context(tensor, span, context) for tensor in (key, value))
-        attended = _attend(query[:, :, rows], keys, values, mask, scaling, softcap)
-        result_THE[:, rows] = attended.transpose(1, 2)
-    return result_THE, None
-
-
-AttentionInterface.register(ATTENTION, branch_attention)
-
-
-def _with_context(tensor: torch.Tensor, span: Span, context: Sequence[Span]) -> torch.Tensor:
-    """`[1, H, context and own, E]`: what a branch attends to."""
-    if not context:
-        return tensor[:, :, span.start : span.end]
-    return torch.cat([tensor[:, :, one.start : one.end] for one in (*context, span)], dim=2)
-
-
-def _attend(
-    query: torch.Tensor,
-    key: torch.Tensor,
-    value: torch.Tensor,
-    mask: torch.Tensor | None,
-    scaling: float | None,
-    softcap: float | None,
-) -> torch.Tensor:
-    if softcap is None:
-        return scaled_dot_product_attention(query, key, value, mask, is_causal=mask is None, scale=scaling)
-    scores = query @ key.transpose(2, 3) * (scaling or query.shape[-1] ** -0.5)
-    scores = torch.tanh(scores / softcap) * softcap
-    if mask is None:
-        mask = torch.ones(scores.shape[-2:], dtype=torch.bool, device=scores.device).tril()
-    weights = torch.softmax(scores.masked_fill(~mask, -torch.inf), dim=-1, dtype=torch.float32)
-    return weights.to(value.dtype) @ value
-
-
-def _mask(layout: Layout, branch: int, window: int | None, last: bool) -> torch.Tensor | None:
-    """`[queries, context and own]` True where a token is seen; None for a text from its beginning, which is causal."""
-    name = (branch, window, last)
-    if name not in layout.masks:
-        layout.masks[name] = _make_mask(layout, branch, window, last)
-    return layout.masks[name]
-
-
-def _make_mask(layout: Layout, branch: int, window: int | None, last: bool) -> torch.Tensor | None:
-    span, context = layout.spans[branch], layout.contexts[branch]
-    asking = layout.positions_T[layout.wanted_of[branch] if last else slice(span.start, span.end)]
-    seen = torch.cat([layout.positions_T[one.start : one.end] for one in (*context, span)])
-    beyond = window is not None and len(seen) > window
-    if not (last or context or beyond):
-        return None
-    mask = seen[None, :] <= asking[:, None]
-    return mask & (seen[None, :] > asking[:, None] - window) if beyond and window else mask
 
 
 class LastLayer:

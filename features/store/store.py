@@ -276,7 +276,7 @@ class Writer:
             time.sleep(random.uniform(0, lost * (time.monotonic() - begun)))
 
 
-def with_measured(made: Made, seconds: float, work: Mapping[str, int]) -> Made:
+def with_measured(made: Made, seconds: float, work: Mapping[str, float]) -> Made:
     """What was made, with how long it took and what was worked through; a stage may have counted more of it itself."""
     measured = {"seconds": round(seconds, 3), **work, **made.summary.get("measured", {})}
     return replace(made, summary={**made.summary, "measured": measured})

@@ -1,4 +1,4 @@
--- used: what a regression, a decorrelation or a gate read of the data, and for what. Weights depend on it (`trained_on`)
+-- used: what the regression and its statistics, a decorrelation or a gate read, and for what. Weights depend on it (`trained_on`)
 -- where it is of `train` or a `reference`, or in the regression, whose alphas are chosen so, of `validation`; all else
 -- gave figures only.
 -- grain: one row of `items` and stage that read it; of the decorrelation, one rated response of a native row
@@ -8,7 +8,7 @@ WITH
     read AS NOT MATERIALIZED (
         SELECT node, stage, record, items.*
         FROM stored_nodes JOIN stored_edges USING (node) JOIN items ON source = input_node
-        WHERE stage IN ('regress', 'decorrelate', 'gate') AND outcome = 'kept'
+        WHERE stage IN ('statistics', 'regress', 'decorrelate', 'gate') AND outcome = 'kept'
     ),
     left_out AS NOT MATERIALIZED (
         SELECT DISTINCT edge.node, prompt_id
@@ -38,6 +38,12 @@ SELECT
     source, dataset, source_row, native_row, outcome, prompt_id, conversation_id, other_id, objective, pair_id
 FROM clean SEMI JOIN fitted USING (node, objective)
 WHERE split IN ('train', 'validation', 'test')
+UNION ALL
+SELECT
+    node, stage, split, false,
+    source, dataset, source_row, native_row, outcome, prompt_id, conversation_id, other_id, objective, pair_id
+FROM clean
+WHERE stage = 'statistics' AND split IN ('train', 'validation') AND objective IS NOT NULL
 UNION ALL
 SELECT
     node, stage, split, split = 'train',

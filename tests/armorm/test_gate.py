@@ -1,6 +1,8 @@
 """The gate: finds a planted one, cannot find one in noise, and exports what it trained."""
 
+from collections.abc import Callable
 from dataclasses import replace
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -11,7 +13,17 @@ from torch.nn.functional import logsigmoid
 from armorm import baselines
 from armorm.config import GateConfig
 from armorm.errors import GateError
-from armorm.gate import Gate, GateFit, Pairs, bradley_terry, feature_scale, gate_weights, train_gate
+from armorm.gate import (
+    Checkpoint,
+    Gate,
+    GateFit,
+    Pairs,
+    _batches,
+    bradley_terry,
+    feature_scale,
+    gate_weights,
+    train_gate,
+)
 from armorm.metrics import pair_accuracy
 from armorm.score import score
 
@@ -195,10 +207,127 @@ def test_every_step_is_reported(worlds: tuple[Pairs, Pairs]) -> None:
     assert seen == [(step, 20) for step in range(1, 21)]
 
 
+class Stopped(Exception):
+    """The process ends here."""
+
+
+@pytest.mark.parametrize("settings", [{}, {"early_stopping": 4, "mixing": "sqrt", "precision": "bfloat16"}])
+def test_a_stopped_training_goes_on_to_the_same_bits(worlds: tuple[Pairs, Pairs], settings: dict[str, Any]) -> None:
+    """Wherever it was stopped: also between two points of the curve, and where the best gate is an earlier one."""
+    training, held_out = worlds
+    training = replace(training, datasets_P=np.arange(len(training)) % 3)
+    config = replace(CONFIG, steps=90, learning_rate=0.02, **settings)
+    undisturbed = train_gate(training, np.eye(K), config=config, validation=held_out)
+    for stop in (1, 13, 35):
+        kept: list[Checkpoint] = []
+
+        def put_aside(make: Callable[[], Checkpoint], kept: list[Checkpoint] = kept, stop: int = stop) -> None:
+            checkpoint = make()
+            if checkpoint.step == stop:
+                kept.append(checkpoint)
+                raise Stopped
+
+        with pytest.raises(Stopped):
+            train_gate(training, np.eye(K), config=config, validation=held_out, put_aside=put_aside)
+        seen: list[int] = []
+        resumed = train_gate(
+            training,
+            np.eye(K),
+            config=config,
+            validation=held_out,
+            resume=kept[0],
+            on_progress=lambda done, total, seen=seen: seen.append(done),  # type: ignore[misc]
+        )
+        assert seen[0] == stop + 1
+        assert (resumed.curve, resumed.beta, resumed.step) == (undisturbed.curve, undisturbed.beta, undisturbed.step)
+        for name, array in undisturbed.state.items():
+            np.testing.assert_array_equal(resumed.state[name], array)
+
+
+def test_early_stopping_ends_and_takes_the_best(worlds: tuple[Pairs, Pairs]) -> None:
+    """Few pairs are soon known by heart, and validation gets worse."""
+    training, held_out = worlds
+    few = Pairs(training.prompts_UD, training.differences_PK[:60], training.prompt_P[:60])
+    config = replace(CONFIG, early_stopping=2)
+    fit = train_gate(few, np.eye(K), config=config, validation=held_out)
+    losses = [point.validation_loss for point in fit.curve]
+    best = min(loss for loss in losses if loss is not None)
+    assert fit.curve[-1].step < CONFIG.steps
+    assert losses.index(best) == len(losses) - 3
+    assert fit.step == fit.curve[-3].step
+    gating_PK = gate_weights(fit.gate(), held_out.prompts_UD)[held_out.prompt_P]
+    margins_P = torch.from_numpy(score(held_out.differences_PK, np.eye(K), gating_PK))
+    assert float(bradley_terry(margins_P, fit.beta).mean()) == pytest.approx(best, rel=1e-3)
+    with pytest.raises(GateError, match="no validation pairs"):
+        train_gate(few, np.eye(K), config=config)
+
+
+def test_mixing_says_how_often_a_dataset_is_drawn(worlds: tuple[Pairs, Pairs]) -> None:
+    """Of datasets with 1, 4 and 16 parts of the pairs; and by size each pair comes once before any comes twice."""
+    training, _ = worlds
+    sizes = np.array([1, 4, 16]) * (len(training) // 21)
+    datasets_P = np.repeat(["c", "a", "b"], sizes)
+    pairs = Pairs(
+        training.prompts_UD, training.differences_PK[: sizes.sum()], training.prompt_P[: sizes.sum()], datasets_P
+    )
+    for mixing, expected in (("size", [1, 4, 16]), ("sqrt", [1, 2, 4]), ("uniform", [1, 1, 1])):
+        config = replace(CONFIG, mixing=mixing, batch_size=sizes.sum() // 7, steps=21)
+        drawn = np.concatenate(list(_batches(pairs, config)))
+        shares = [float((datasets_P[drawn] == name).mean()) for name in "cab"]
+        assert shares == pytest.approx(np.array(expected) / sum(expected), abs=0.02)
+        times = np.bincount(drawn, minlength=len(pairs))
+        for name in "cab":
+            assert np.ptp(times[datasets_P == name]) <= 3, "pairs of one dataset are drawn about as often"
+        if mixing == "size":
+            assert times.tolist() == [3] * len(pairs)
+
+
+def test_bfloat16_learns_as_well(worlds: tuple[Pairs, Pairs]) -> None:
+    training, held_out = worlds
+    fit = train_gate(training, np.eye(K), config=replace(CONFIG, precision="bfloat16"), validation=held_out)
+    assert all(array.dtype == np.float32 for array in fit.state.values())
+    assert accuracy(fit, held_out, np.eye(K)) > 0.86
+
+
+def test_prompts_are_read_by_batch(worlds: tuple[Pairs, Pairs]) -> None:
+    """What only gives rows that are asked for will do, and no more than a block is asked for at once."""
+    training, _ = worlds
+
+    class Lazy:
+        asked: ClassVar[list[int]] = []
+        shape = training.prompts_UD.shape
+
+        def __len__(self) -> int:
+            return self.shape[0]
+
+        def __getitem__(self, rows: Any) -> Floats:
+            taken = training.prompts_UD[rows]
+            self.asked.append(len(taken))
+            return np.asarray(taken)
+
+    lazily = train_gate(replace(training, prompts_UD=Lazy()), np.eye(K), config=QUICK)
+    assert lazily.curve == train_gate(training, np.eye(K), config=QUICK).curve
+    assert Lazy.asked[-20:] == [QUICK.batch_size] * 20
+
+
+def test_a_gpu_gives_about_the_same(worlds: tuple[Pairs, Pairs]) -> None:
+    if not torch.cuda.is_available():
+        with pytest.raises(GateError, match="got device cuda, which torch cannot use"):
+            train_gate(worlds[0], np.eye(K), config=replace(QUICK, device="cuda"))
+        return
+    on_gpu, again = (train_gate(worlds[0], np.eye(K), config=replace(QUICK, device="cuda")) for _ in range(2))
+    assert on_gpu.curve == again.curve
+    assert on_gpu.curve[-1].loss == pytest.approx(
+        train_gate(worlds[0], np.eye(K), config=QUICK).curve[-1].loss, rel=1e-3
+    )
+
+
 def test_input_that_cannot_be_meant_is_refused(worlds: tuple[Pairs, Pairs]) -> None:
     training, _ = worlds
     with pytest.raises(GateError, match=r"expected \[U, D\], \[P, K\] and \[P\]"):
         replace(training, prompt_P=training.prompt_P[1:])
+    with pytest.raises(GateError, match=r"expected \[U, D\], \[P, K\] and \[P\]"):
+        replace(training, datasets_P=np.zeros(1))
     with pytest.raises(GateError, match="a prompt for each"):
         replace(training, prompt_P=training.prompt_P + 1)
     with pytest.raises(GateError, match="got 0 pairs"):

@@ -1,5 +1,7 @@
 """Figures of merit against known answers, scipy and the published row; and the baselines."""
 
+from collections.abc import Callable
+
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -10,15 +12,20 @@ from scipy.stats import rankdata, spearmanr
 from sklearn.metrics import r2_score
 
 from armorm import baselines
+from armorm.config import Correlation
 from armorm.errors import MetricError
 from armorm.metrics import (
+    Bin,
     average_ranks,
     bootstrap_accuracy,
+    bootstrap_correlation,
+    calibration_error,
     mse,
     overall_score,
     pair_accuracy,
     pearson,
     r2,
+    reliability,
     section_scores,
     spearman,
     wins,
@@ -132,3 +139,69 @@ def test_baselines() -> None:
     assert baselines.best_objective(differences_PK, names) == "first", "the first of equals"
     assert baselines.best_objective(differences_PK[1:], names) == "second"
     np.testing.assert_array_equal(baselines.single_objective(differences_PK, names, name="third"), [2, 2, 0])
+
+
+@pytest.fixture
+def rng(seed: int) -> np.random.Generator:
+    return np.random.default_rng(seed)
+
+
+@pytest.fixture
+def two_a_prompt(rng: np.random.Generator) -> tuple[Array, Array, Array]:
+    """Answers of which two of a prompt are the very same, so that only half of them tell something."""
+    columns_NK, with_N = rng.normal(size=(200, 3)), rng.normal(size=200)
+    columns_NK[:, 1], columns_NK[:, 2] = columns_NK[:, 1] + with_N, 7
+    return columns_NK.repeat(2, axis=0), with_N.repeat(2), np.arange(200).repeat(2)
+
+
+@pytest.mark.parametrize(("correlation", "measure"), [("spearman", spearman), ("pearson", pearson)])
+def test_correlations_have_intervals_over_prompts(
+    two_a_prompt: tuple[Array, Array, Array], correlation: Correlation, measure: Callable[[Array, Array], float]
+) -> None:
+    columns_NK, with_N, prompts_N = two_a_prompt
+    free, linked, constant = bootstrap_correlation(columns_NK, with_N, prompts_N, correlation=correlation)
+    assert free.estimate == pytest.approx(measure(columns_NK[:, 0], with_N))
+    assert linked.estimate == pytest.approx(measure(columns_NK[:, 1], with_N))
+    assert free.low < free.estimate < free.high
+    assert linked.low > 0.5
+    assert np.isnan([constant.estimate, constant.low, constant.high]).all()
+    # Fisher's interval of 200 prompts, not of 400 rows
+    assert free.high - free.low == pytest.approx(2 * 1.96 / np.sqrt(200), rel=0.2)
+    rows_alone = bootstrap_correlation(columns_NK, with_N, np.arange(400), correlation=correlation)[0]
+    assert rows_alone.high - rows_alone.low < 0.85 * (free.high - free.low)
+
+
+def test_a_bootstrap_of_correlations_weighs_ranks_as_repeating_rows_does(rng: np.random.Generator) -> None:
+    """With one resample the interval is that resample, whose prompts are known."""
+    columns_NK, with_N = rng.normal(size=(30, 2)), rng.normal(size=30)
+    prompts_N = np.arange(30) // 3
+    drawn = np.random.default_rng(5).integers(10, size=10)
+    rows = np.concatenate([np.flatnonzero(prompts_N == prompt) for prompt in drawn])
+    found = bootstrap_correlation(columns_NK, with_N, prompts_N, correlation="spearman", n_resamples=1, seed=5)
+    expected = [pearson(average_ranks(a_N)[rows], average_ranks(with_N)[rows]) for a_N in columns_NK.T]
+    assert [of.low for of in found] == pytest.approx(expected)
+    with pytest.raises(MetricError, match="expected as many of each"):
+        bootstrap_correlation(columns_NK, with_N[1:], prompts_N)
+
+
+def test_a_calibrated_model_has_no_calibration_error(rng: np.random.Generator) -> None:
+    """Pairs whose chosen answer is drawn by the very probability that is said; then one that is too sure."""
+    says_P = rng.random(200_000)
+    chosen_P = np.where(rng.random(len(says_P)) < says_P, says_P, 1 - says_P)
+    bins = reliability(chosen_P)
+    assert [one.n for one in bins] == [20_000] * 10
+    assert [one.accuracy for one in bins] == pytest.approx([one.confidence for one in bins], abs=0.015)
+    assert calibration_error(bins) < 0.01
+    logits_P = np.log(chosen_P / (1 - chosen_P))
+    too_sure = reliability(1 / (1 + np.exp(-3 * logits_P)))
+    assert calibration_error(too_sure) > 0.1
+    assert all(one.confidence > one.accuracy for one in too_sure[1:])
+
+
+def test_the_calibration_error_is_the_mean_distance() -> None:
+    bins = reliability(np.array([0.5, 0.4, 0.9, 0.9]), n_bins=2)
+    assert bins == [Bin(2, 0.55, 0.0), Bin(2, 0.9, 1.0)]
+    assert calibration_error(bins) == pytest.approx((0.55 + 0.1) / 2)
+    assert np.isnan(calibration_error(reliability(np.empty(0))))
+    with pytest.raises(MetricError, match=r"not in 0\.\.1"):
+        reliability(np.array([0.5, np.nan]))

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from armorm.report import Report, Section, build_report, shown, to_markdown
+from armorm.report import Report, Section, build_report, objective_section, shown, to_markdown
 
 INTERVAL = {"estimate": 0.8123, "low": 0.8, "high": 0.83}
 DATASET = {
@@ -53,6 +53,19 @@ def test_rows_are_kept_plus_rejected_plus_dropped() -> None:
 
 def test_every_objective_has_a_line_trained_or_not() -> None:
     assert [row[0] for section in built().sections[2:4] for row in section.rows] == ["a", "b"]
+
+
+def test_an_objective_has_its_errors_and_native_units() -> None:
+    figures = {
+        "test_r2": 0.5,
+        "test_r2_error": 0.02,
+        "test_mse": 0.01,
+        "test_mse_error": 0.001,
+        "test_mse_native": 0.25,
+    }
+    objectives = objective_section([FIT | figures | {"test_spearman": 0.7}])
+    assert objectives.rows[0][5:] == (0.5, 0.02, 0.7, 0.01, 0.001, 0.25)
+    assert objectives.columns.count("its error") == 2
 
 
 def test_a_benchmark_that_was_not_run_has_no_table() -> None:

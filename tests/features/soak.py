@@ -11,18 +11,20 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, Final
 
-import features.embedding.backbone  # noqa: F401  # what is imported here is not imported by every process
 from armorm.config import DecorrelationConfig, EvaluationConfig, GateConfig, RegressionConfig
 from armorm.stages.decorrelate import decorrelate
 from armorm.stages.evaluate import evaluate
 from armorm.stages.gate import train_gate
 from armorm.stages.model import assemble
 from armorm.stages.regress import regress
+from armorm.stages.statistics import update_statistics
 from features import notebook, pointers
 from features.contamination import ContaminationSettings, find_contamination
 from features.conversation import SplitFractions
+from features.embedding import backbone  # what is imported here is not imported by every process
 from features.embedding.embed import EmbedSettings, embed_missing
 from features.embedding.fingerprint import BackboneSettings, fingerprint
+from features.embedding.plan import Pack
 from features.errors import NotInStore, StoreBusy
 from features.ingest.dataset import DatasetFiles, ingest_dataset
 from features.sources import complete_options, find_source
@@ -53,22 +55,28 @@ class Teller:
         self._tell.send(("committed", artifact.recipe.slot, artifact.artifact_id))
 
 
+def ingest_all(writer: Writer, folder: Path) -> None:
+    """The sample's datasets."""
+    for name in DATASETS:
+        source = find_source(name)
+        dataset = DatasetFiles(source, folder / "data" / name, complete_options(source, {}))
+        ingest_dataset(writer, dataset, splits=SplitFractions())
+
+
 def stages(folder: Path) -> Mapping[str, Callable[[Writer], object]]:
     """All of them in order, over the sample in `folder`."""
-    backbone = BackboneSettings(str(folder / "backbone"), max_tokens=48)
+    settings = BackboneSettings(str(folder / "backbone"), max_tokens=48)
 
     def ingest(writer: Writer) -> None:
-        for name in DATASETS:
-            source = find_source(name)
-            dataset = DatasetFiles(source, folder / "data" / name, complete_options(source, {}))
-            ingest_dataset(writer, dataset, splits=SplitFractions())
+        ingest_all(writer, folder)
         find_contamination(writer, ContaminationSettings())
 
     def embed(writer: Writer) -> None:
-        embed_missing(writer, backbone, EmbedSettings(shard_conversations=64))
+        embed_missing(writer, settings, EmbedSettings(shard_conversations=64))
 
     def train(writer: Writer) -> None:
-        id = fingerprint(backbone).backbone_id
+        id = fingerprint(settings).backbone_id
+        update_statistics(writer, id)
         regress(writer, id, RegressionConfig())
         decorrelate(writer, id, DecorrelationConfig())
         train_gate(writer, id, GATE)
@@ -131,10 +139,29 @@ def _use(place: Path, number: int) -> None:
             assert opened.vectors(drawn).any(axis=1).all()
 
 
+def embed_in_small_passes(place: Path, folder: Path, tell: Connection, seed: int) -> None:
+    """Embeds all that the store holds, and tells of each pass before it begins.
+
+    Shards of some hundred milliseconds and parts of some ten stand for shards of minutes and parts of half a minute.
+    """
+    forward = backbone.forward
+
+    def telling(model: Any, last_layer: Any, pack: Pack) -> Any:
+        if len(pack.features[0].id) == 32:  # of texts, and not those that loading probes with, nor canaries
+            tell.send(("forwards", pack.n_tokens))
+        return forward(model, last_layer, pack)
+
+    backbone.forward = telling  # in a process of its own
+    settings = EmbedSettings(token_budget=512, shard_conversations=128, save_every_s=0.05)
+    with Store(place).writing("embed", wait_s=600) as writer:
+        embed_missing(writer, BackboneSettings(str(folder / "backbone")), settings)
+
+
 ROLES: Final[Mapping[str, Callable[[Path, Path, Connection, int], None]]] = {
     "line": run_line,
     "collector": collect_always,
     "reader": read_always,
+    "embed": embed_in_small_passes,
 }
 
 

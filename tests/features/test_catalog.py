@@ -55,6 +55,7 @@ def full(tmp_path_factory: pytest.TempPathFactory) -> Store:
         weighed = {"model": "m", "prompt_id": asked, "objective": "o", "weight": 1.0, "coefficient": 1.0}
         rows = {"pair_scores": scores, "predictions": predicted, "contamination": similar | {"prompt_id": asked}}
         rows["gate_coefficients"] = weighed
+        rows["correlations"] = {"part": "reference", "dataset": "d", "objective": "o", "nuisance": "n_tokens"}
         objects = {
             name: store.objects.put("parquet", lambda path, n=name, row=row: write_parquet(path, make_table(n, [row])))
             for name, row in rows.items()

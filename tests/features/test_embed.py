@@ -111,6 +111,27 @@ def test_a_batch_changes_nothing(backbone: Backbone, seed: int) -> None:
         assert np.abs(feature.vector - together[key].vector).max() < 1e-4
 
 
+@pytest.mark.parametrize("padded", [False, True])
+def test_order_threads_and_budget_change_nothing(settings: BackboneSettings, seed: int, padded: bool) -> None:
+    backbone = load(settings, fingerprint(settings))
+    if padded:
+        backbone.model.set_attn_implementation("sdpa")
+        backbone = replace(backbone, last_layer=None)
+    conversations = corpus(seed)
+    expected = embed_all(backbone, conversations)
+    rng = random.Random(seed)
+    for threads, budget in ((1, 64), (2, 512), (2, 4096)):
+        torch.set_num_threads(threads)
+        try:
+            got = embed_all(backbone, rng.sample(conversations, len(conversations)), budget)
+        finally:
+            torch.set_num_threads(1)
+        assert got.keys() == expected.keys()
+        for key, feature in expected.items():
+            assert got[key].n_tokens == feature.n_tokens
+            assert np.abs(feature.vector - got[key].vector).max() < 1e-4
+
+
 def test_what_is_too_long_loses_its_beginning_and_says_so(settings: BackboneSettings) -> None:
     short = replace(settings, max_tokens=40)
     long_answer = (("user", "q"), ("assistant", "word " * 30))

@@ -9,7 +9,7 @@ from features.durations import in_words, parse_duration
 from features.embedding.embed import EmbedSettings, embed_missing
 from features.embedding.fingerprint import BackboneSettings, fingerprint
 from features.errors import InputError
-from features.estimate import Planned, estimate, measured, speed_of, total
+from features.estimate import Planned, estimate, last_time, measured, speed_of, total
 from features.plan import plan_embedding, plan_embedding_at_most
 from features.store import Made, Recipe, Store, Writer
 from tests.features import tiny
@@ -98,9 +98,28 @@ def test_what_there_is_to_embed_is_counted_and_never_made_up(
         assert "3 shards of another backbone" in plan_embedding(store, other, "float32").basis
         assert plan_embedding_at_most(store, marks, "float32", "after ingest", {"first": 10}).rows is None
 
+        assert "last time" not in added.basis  # when no speed was known
         embed_missing(writer, settings, EmbedSettings())
+        (took,) = (m for s in store.head().within("features").values() if "predicted_seconds" in (m := measured(s)))
+        assert took["predicted_tokens"] == pytest.approx(added.tokens, abs=1)
+        assert took["predicted_seconds"] == pytest.approx(added.seconds, abs=1e-3)
     monkeypatch.setattr("features.plan.connect", lambda store: pytest.fail("opened the tables"))
-    assert plan_embedding(Store(store.place), marks, "float32") == Planned("embed", None)
+    done = plan_embedding(Store(store.place), marks, "float32")
+    assert (done.reason, done.seconds) == (None, 0)
+    assert done.basis == (
+        f"last time: predicted {in_words(took['predicted_seconds'])} for {took['predicted_tokens']:.0f} tokens, took "
+        f"{in_words(took['seconds'])} for {took['tokens']}"
+    )
+
+
+def test_what_was_predicted_is_told_of_the_newest_run_that_was(store: Store) -> None:
+    for run, amounts in (("first", {}), ("second", {"predicted_seconds": 30.0, "predicted_tokens": 900.0})):
+        with store.writing(run) as writer:
+            commit(writer, f"features/x/{run}1", seconds=20.0, tokens=500, **amounts)
+            commit(writer, f"features/x/{run}2", seconds=50.0, tokens=700, **amounts)
+    shards = store.head().within("features").values()
+    assert last_time(shards) == "last time: predicted 1 min for 1,800 tokens, took 1 min 10 s for 1,200"
+    assert last_time(shard for shard in shards if "first" in shard.recipe.slot) == ""
 
 
 def test_durations_are_read_and_said() -> None:

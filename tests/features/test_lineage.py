@@ -17,6 +17,7 @@ from armorm.stages.decorrelate import decorrelate
 from armorm.stages.evaluate import evaluate
 from armorm.stages.gate import train_gate
 from armorm.stages.regress import regress
+from armorm.stages.statistics import update_statistics
 from features import rejected
 from features.contamination import ContaminationSettings, find_contamination
 from features.conversation import SplitFractions, conversation_id, single_turn
@@ -57,6 +58,7 @@ def run(writer: Writer, data: Path, backbone: Path) -> str:
     check_quality(writer, {})
     find_contamination(writer, ContaminationSettings())
     embedded = embed_missing(writer, BackboneSettings(str(backbone)), EmbedSettings(shard_conversations=256))
+    update_statistics(writer, embedded.backbone_id)
     regress(writer, embedded.backbone_id, RegressionConfig(alphas=(1.0, 10.0)))
     decorrelate(writer, embedded.backbone_id, DecorrelationConfig())
     train_gate(writer, embedded.backbone_id, GATE)
@@ -187,7 +189,7 @@ def test_impact_names_the_models_that_were_trained_on_a_row(history: tuple[Store
     assert (place["dataset"], place["outcome"]) == ("beavertails-30k", "kept")
     assert place["last_snapshot"] < store.head().number
     stages = [sight.node.stage for sight in impact(store, kept).sights]
-    assert {"ingest", "quality", "contamination", "embed", "regress", "model", "evaluate"} <= set(stages)
+    assert {"ingest", "quality", "contamination", "embed", "statistics", "regress", "model", "evaluate"} <= set(stages)
 
 
 def use_of(store: Store, sql: str) -> dict[str, set[str]]:
@@ -247,6 +249,7 @@ def test_what_a_backbone_rejects_was_not_trained_on(history: tuple[Store, str, s
         writer.commit_all(
             [rejected.change_of(store, recipe, rejects, dict.fromkeys(lost, ()), backbone_id=backbone_id)]
         )
+        update_statistics(writer, backbone_id)
         regress(writer, backbone_id, RegressionConfig(alphas=(1.0, 10.0)))
         decorrelate(writer, backbone_id, DecorrelationConfig())
         train_gate(writer, backbone_id, GATE)

@@ -161,7 +161,7 @@ def test_what_cannot_be_packed_is_padded_and_says_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int
 ) -> None:
     folder = tiny.write_backbone(tmp_path)
-    monkeypatch.setattr("features.embedding.packed._make_mask", lambda *_: None)
+    monkeypatch.setattr("features.embedding.attention._hide", lambda *_: None)
     backbone = loaded(folder)
     assert backbone.why_padded
     model = AutoModel.from_pretrained(folder).eval()

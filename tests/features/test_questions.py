@@ -388,6 +388,36 @@ def embedded(world: World) -> None:
     assert sum(row["truncated"] for row in rows.values()) > 0
 
 
+@answers("predicted")
+def predicted(world: World) -> None:
+    shards = world.store.head().within("features").values()
+    took = [shard.summary["measured"] for shard in shards]
+    (row,) = world.ask("predicted")
+    assert (row["shards"], row["run_id"]) == (len(took), world.store.head().run.run_id)
+    assert row["tokens"] == sum(one["tokens"] for one in took)
+    assert row["predicted_seconds"] is None  # nothing was measured before
+    assert row["predicted_tokens"] == pytest.approx(sum(n["n_chars"] for n in world.conversations.values()) / 4, abs=1)
+    assert row["seconds"] == pytest.approx(sum(one["seconds"] for one in took))
+    assert row["tokens_per_s"] == pytest.approx(row["tokens"] / row["seconds"])
+    assert row["forwarded"] == sum(one["forwarded"] for one in took) < row["tokens"]
+    at_best = sum(one["flops"] / one["peak_flops"] for one in took)
+    assert row["peak_share"] == pytest.approx(at_best / row["seconds"])
+
+
+@answers("forwarded")
+def forwarded(world: World) -> None:
+    kept = vectors(world)
+    sides = [pair[side] for pair in world.pairs for side in ("chosen_id", "rejected_id")]
+    mentions = [id for _, id in {(row["source_row"], row["conversation_id"]) for row in world.ratings}] + sides
+    (row,) = world.ask("forwarded")
+    assert row["mentions"] == len(mentions)
+    assert row["vectors"] == query(world.store, "SELECT count(*) FROM features").rows[0][0]
+    assert row["vectors_per_mention"] == row["vectors"] / len(mentions)
+    assert row["tokens_one_by_one"] == sum(min(kept[id]["n_tokens"], MAX_TOKENS) for id in mentions)
+    assert row["tokens_forwarded"] < sum(one["n_tokens"] for one in kept.values())
+    assert row["times_fewer"] == pytest.approx(row["tokens_one_by_one"] / row["tokens_forwarded"])
+
+
 @answers("freshness")
 def freshness(world: World) -> None:
     rows = keyed(world.ask("freshness"), "dataset")

@@ -4,7 +4,10 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import polars as pl
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from pyarrow import ipc
 
 from features.catalog import query
@@ -41,6 +44,23 @@ def test_any_cut_gives_every_vector_back(store: Store, writer: Writer, size: int
     order = np.random.default_rng(1).permutation(300)
     gathered = FeatureReader(store, BACKBONE).gather("conversation", [f"{i:06}" for i in order])
     assert np.array_equal(gathered, values[order])
+
+
+def test_vectors_by_their_places_are_those_by_their_ids(store: Store, writer: Writer) -> None:
+    """Also by places that were kept, as text, and in another order."""
+    values = vectors(30)
+    for start in range(0, 30, 10):
+        commit(writer, str(start), write_shard(store, BACKBONE, {}, features(values[start : start + 10], start)))
+    reader = FeatureReader(store, BACKBONE)
+    ids = [f"{i:06}" for i in np.random.default_rng(1).permutation(30)]
+    places = reader.places("conversation", ids)
+    assert set(places["shard"]) == reader.shards
+    assert np.array_equal(reader.read(places), reader.gather("conversation", ids))
+    kept = pl.DataFrame(places.sort("shard", "row").to_arrow())
+    assert np.array_equal(np.sort(reader.read(kept)[:, 0]), np.arange(30) + 1)
+    assert reader.width == 8
+    with pytest.raises(NotInStore, match="has no vector"):
+        reader.places("conversation", ["other"])
 
 
 def test_a_shard_of_many_batches_is_read_whole(store: Store, writer: Writer) -> None:
@@ -93,6 +113,20 @@ def test_half_precision_reads_back_as_float32(store: Store, writer: Writer, inde
     rows = query(store, "SELECT vector, typeof(vector) FROM features ORDER BY id").rows
     assert {row[1] for row in rows} == {"FLOAT[8]"}
     assert np.array_equal(np.array([row[0] for row in rows], np.float32), expected)
+
+
+LARGEST = float(np.finfo(np.float16).max)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(st.lists(st.floats(-LARGEST, LARGEST, width=32), min_size=7, max_size=7))
+def test_half_precision_is_within_half_a_unit_in_the_last_place(store: Store, numbers: list[float]) -> None:
+    exact = np.array([[1, *numbers]], np.float32)  # one at least, lest all of them are rounded to zero
+    shard = write_shard(store, BACKBONE, {}, features(exact), vector_type="float16")["shard"]
+    stored = open_shard(store, shard)["vector"].combine_chunks().flatten().to_numpy().astype(np.float64)
+    _, exponents = np.frexp(exact[0])  # of numbers from 1/2 to 1
+    units = np.ldexp(1.0, np.maximum(exponents - 1, -14) - 10)  # 10 bits behind the point, the least normal is 2**-14
+    assert (np.abs(stored - exact[0]) <= units / 2).all()
 
 
 def test_what_half_precision_cannot_hold_is_refused(store: Store) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from features.catalog import query
 from features.sample import write_sample
 from features.store import Store
 from features.store.verify import verify
@@ -61,6 +62,18 @@ class Worker:
     def committed(self) -> dict[str, str]:
         """Slot to the id of what was committed there."""
         return {message[1]: message[2] for message in self.messages if message[0] == "committed"}
+
+    def forwarded(self) -> list[int]:
+        """Tokens of each pass that it has begun."""
+        self.listen()
+        return [message[1] for message in self.messages if message[0] == "forwards"]
+
+    def wait_for_passes(self, n: int) -> None:
+        """Until it has begun so many."""
+        deadline = time.monotonic() + PATIENCE_S
+        while len(self.forwarded()) < n and self.process.is_alive():
+            assert time.monotonic() < deadline, f"{n} passes were not reached"
+            time.sleep(0.002)
 
     def wait_for(self, stage: str) -> None:
         """Until it begins a stage, or has ended."""
@@ -192,3 +205,49 @@ def one_life(place: Path, sample: Path, rng: random.Random, lasts_s: dict[str, f
         if not killed[0]:
             return
         left = [name for name in left if name not in list(workers[0].begun())[:-1]]
+
+
+EMBEDDING_KILLS = 20
+
+ALL = 10**9
+
+
+def test_an_embedding_that_is_killed_loses_no_feature_and_less_than_a_shard(
+    tmp_path: Path, sample: Path, seed: int
+) -> None:
+    rng = random.Random(seed)
+    for name in ("whole", "killed"):
+        with Store(tmp_path / name).writing("ingest") as writer:
+            soak.ingest_all(writer, sample)
+    worker = Worker.start("embed", tmp_path / "whole", sample, 0)
+    worker.wait_for_passes(ALL)
+    assert not worker.kill()
+    undisturbed = worker.forwarded()
+    shards = Store(tmp_path / "whole").head().within("features").values()
+    largest = max(shard.summary["measured"]["forwarded"] for shard in shards)
+    assert len(shards) > 5
+
+    place, total = tmp_path / "killed", 0
+    there: set[tuple[str, str]] = set()
+    for _ in range(EMBEDDING_KILLS):
+        worker = Worker.start("embed", place, sample, 0)
+        worker.wait_for_passes(rng.randint(0, len(undisturbed) // 15))
+        time.sleep(rng.uniform(0, 0.02))
+        assert worker.kill()
+        total += sum(worker.forwarded())
+        now = query(Store(place), "SELECT kind, id FROM features").rows
+        assert len(now) == len(set(now))
+        assert there <= set(now)
+        there = set(now)  # type: ignore[arg-type]
+    assert there
+    worker = Worker.start("embed", place, sample, 0)
+    worker.wait_for_passes(ALL)
+    assert not worker.kill()
+    extra = total + sum(worker.forwarded()) - sum(undisturbed)
+    print(
+        f"{EMBEDDING_KILLS} kills: {extra:,} tokens more than {sum(undisturbed):,} were forwarded, "
+        f"{extra / EMBEDDING_KILLS / largest:.2f} of the largest of {len(shards)} shards a kill"
+    )
+    assert 0 <= extra < EMBEDDING_KILLS * largest
+    assert Store(place).head().snapshot_id == Store(tmp_path / "whole").head().snapshot_id
+    assert verify(Store(place)).damages == ()

@@ -7,7 +7,9 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import polars
 import pytest
 
 from features.sources import SOURCES
@@ -67,6 +69,7 @@ def test_every_command_has_help_with_an_example(armorm: Run) -> None:
         "ask",
         "sql",
         "score",
+        "export",
         "status",
         "trace",
         "impact",
@@ -147,7 +150,9 @@ def test_plan_says_what_a_run_would_do(armorm: Run) -> None:
     assert "steps" in str(smaller["gate"])
     other = planned(ARMORM_BACKBONE__MAX_TOKENS="64")
     assert "conversations and" in str(other["embed"])
-    assert other["regress"] == "after embed"
+    assert (other["statistics"], other["regress"]) == ("after embed", "after embed")
+    solver = planned(ARMORM_REGRESSION__REFIT="false")
+    assert (solver["statistics"], solver["regress"]) == (None, "setting refit True -> False")
     gone = json.loads(armorm("plan", "--format", "json", ARMORM_DATASETS__HELPSTEER__PATH="nowhere").stdout)
     assert "got no such file or folder" in gone["files"][0]["problem"]
     assert "up to date" in armorm("plan").stdout
@@ -283,6 +288,67 @@ def test_a_line_that_cannot_be_scored_is_named(armorm: Run, tmp_path: Path, line
     file = write_lines(tmp_path / "in.jsonl", {"messages": MESSAGES}, line)
     said = refused(armorm("score", file))
     assert f"line 2: {message}" in said
+
+
+def test_a_parquet_file_scores_as_its_lines(armorm: Run, tmp_path: Path) -> None:
+    lines = [{"messages": MESSAGES}, {"messages": OTHER}]
+    polars.DataFrame(lines).write_parquet(tmp_path / "in.parquet")
+    both = [tmp_path / "in.parquet", write_lines(tmp_path / "in.jsonl", *lines)]
+    of_parquet, of_lines = (armorm("score", file, "--format", "json").stdout for file in both)
+    assert of_parquet == of_lines
+    assert len(of_lines.splitlines()) == 2
+
+
+def test_scores_can_be_steered(armorm: Run, tmp_path: Path) -> None:
+    file = write_lines(tmp_path / "in.jsonl", {"messages": MESSAGES})
+    (tmp_path / "mixture.json").write_text('{"helpsteer-coherence": 0.75, "helpsteer-verbosity": -0.25}')
+
+    def scored(*words: str | Path) -> dict[str, Any]:
+        one: dict[str, Any] = json.loads(armorm("score", file, "--explain", "--format", "json", *words).stdout)
+        assert sum(one["contributions"].values()) == pytest.approx(one["score"], abs=1e-5)
+        return one
+
+    gate = scored()["gating"]
+    alone = scored("--only", "helpsteer-coherence")["gating"]
+    assert alone == dict.fromkeys(gate, 0) | {"helpsteer-coherence": pytest.approx(1)}
+    doubled = scored("--weights", "helpsteer-coherence=2, beavertails-is_safe=0")["gating"]
+    assert doubled["beavertails-is_safe"] == 0
+    ratio = gate["helpsteer-coherence"] / gate["helpsteer-helpfulness"]
+    assert doubled["helpsteer-coherence"] / doubled["helpsteer-helpfulness"] == pytest.approx(2 * ratio)
+    mixed = scored("--mixture", tmp_path / "mixture.json")["gating"]
+    assert mixed == dict.fromkeys(gate, 0) | {"helpsteer-coherence": 0.75, "helpsteer-verbosity": -0.25}
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--only", "speed"], "got speed; expected objectives of the model: helpsteer-helpfulness"),
+        (["--weights", "helpsteer-coherence"], "got --weights helpsteer-coherence; expected name=number"),
+        (["--weights", "helpsteer-coherence=-1"], "got weight -1.0 for helpsteer-coherence; expected 0 or more"),
+        (["--mixture", "none.json"], "none.json: got no mixture"),
+    ],
+)
+def test_steering_that_makes_no_sense_is_one_line(armorm: Run, tmp_path: Path, words: list[str], said: str) -> None:
+    assert said in refused(armorm("score", write_lines(tmp_path / "in.jsonl", {"messages": MESSAGES}), *words))
+
+
+def test_an_export_needs_no_configuration(armorm: Run, home: Path, tmp_path: Path) -> None:
+    file = write_lines(tmp_path / "in.jsonl", {"messages": MESSAGES})
+    assert armorm("export", tmp_path / "export").returncode == 0
+    elsewhere = armorm("score", file, "--model", tmp_path / "export", "--format", "json", cwd=tmp_path)
+    assert not elsewhere.stderr
+    found = json.loads(elsewhere.stdout)["score"]
+    assert found == pytest.approx(json.loads(armorm("score", file, "--format", "json").stdout)["score"], abs=1e-5)
+    (heads,) = (home / "models").iterdir()
+    configured = armorm("score", file, "--model", heads, "--format", "json")
+    assert found == pytest.approx(json.loads(configured.stdout)["score"], abs=1e-5)
+    assert "no such file; run `armorm init`" in refused(armorm("score", file, "--model", heads, cwd=tmp_path))
+    assert "got something that is there; expected a new folder" in refused(armorm("export", heads.parent))
+    assert "got model nothing" in refused(armorm("export", tmp_path / "new", "--model", "nothing"))
+    assert "got a shard size of big" in refused(armorm("export", tmp_path / "new", "--max-shard-size", "big"))
+    changed = {"ARMORM_BACKBONE__MAX_TOKENS": "64"}
+    assert "which the model was trained on" in refused(armorm("export", tmp_path / "new", **changed))
+    assert not (tmp_path / "new").exists()
 
 
 def test_what_is_not_there_is_named(armorm: Run, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import logging
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +12,14 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import ArtifactFilter, FlowRunFilter, TaskRunFilter
 from prefect.client.schemas.sorting import ArtifactSort
 
+from armorm.config import GateConfig
 from armorm.model import RewardModel
+from armorm.stages import gate
 from armorm.stages.compare import compare
 from armorm.stages.report import load_report
 from features.catalog import query
 from features.embedding.plan import Pack
-from features.errors import InputError
+from features.errors import InputError, NotInStore
 from features.objectives import OBJECTIVES
 from features.sources import SOURCES
 from features.store import Store
@@ -40,7 +43,8 @@ def store_of(config: Path) -> Store:
 
 def test_it_goes_from_native_files_to_a_model_folder(finished: tuple[Path, list[Step]]) -> None:
     config, steps = finished
-    assert [step.name for step in steps][-6:] == ["embed", "regress", "decorrelate", "gate", "model", "evaluate"]
+    after = ["embed", "statistics", "regress", "decorrelate", "gate", "model", "evaluate"]
+    assert [step.name for step in steps][-7:] == after
     assert all(step.reason for step in steps)
     (folder,) = (config.parent / "models").iterdir()
     assert {path.name for path in folder.iterdir()} == {
@@ -207,3 +211,69 @@ def test_texts_without_a_usable_vector_are_left_out_and_counted(config: Path, mo
     lost = f"{left} WHERE chosen_id LIKE '%00' OR rejected_id LIKE '%00' OR prompt_id LIKE '%00'"
     assert query(store_of(config), left).rows == query(store_of(config), lost).rows
     assert [step for step in pipeline(config) if step.reason] == []
+
+
+class Killed(BaseException):
+    """The process is no more."""
+
+
+def test_a_killed_gate_goes_on_to_the_same_bits(
+    finished: tuple[Path, list[Step]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only the very same training takes it up, and nothing is left of it in the end."""
+    store = store_of(finished[0])
+    (backbone_id,) = store.head().within("backbone")
+    config = GateConfig(hidden_dim=16, steps=30, batch_size=64, seed=5, save_every_s=0)
+    seen: list[int] = []
+
+    def train(seed: int, stop: int = 0) -> str:
+        def on_progress(done: int, total: int) -> None:
+            seen.append(done)
+            if done == stop:
+                raise Killed
+
+        seen.clear()
+        with store.writing("test") as writer:
+            done = gate.train_gate(writer, backbone_id, replace(config, seed=seed), on_progress=on_progress)
+        return done.artifact.objects["tensors"].sha256
+
+    before = store.head().artifacts["gate"]
+    with pytest.raises(Killed):
+        train(seed=5, stop=17)
+    number = store.head().number
+    assert store.head().artifacts["gate"] == before
+    killed = store.storage.read(gate.UNFINISHED)
+    resumed = train(seed=5)
+    assert seen == list(range(17, 31)), "what was put aside is of the step before"
+    assert store.head().number == number + 1
+    with pytest.raises(NotInStore):
+        store.storage.read(gate.UNFINISHED)
+
+    store.storage.replace(gate.UNFINISHED, killed)
+    other = train(seed=6)
+    assert seen == list(range(1, 31)), "another training does not take it up"
+    store.storage.replace(gate.UNFINISHED, killed[:-1] + b"x")
+    assert train(seed=5) == resumed != other
+    assert seen == list(range(1, 31)), "nor is it taken up when it is damaged"
+
+
+def test_correlations_are_measured_on_every_dataset(finished: tuple[Path, list[Step]]) -> None:
+    store = store_of(finished[0])
+    held_out = "SELECT DISTINCT dataset FROM correlations WHERE part = 'held_out'"
+    rated = (
+        "SELECT dataset FROM ratings WHERE split IN ('test', 'evaluation') "
+        "UNION SELECT dataset FROM preferences WHERE split IN ('test', 'evaluation')"
+    )
+    assert query(store, f"({rated}) EXCEPT ({held_out})").rows == []
+    lengths = "SELECT count(DISTINCT nuisance), min(n_prompts) FROM correlations"
+    assert query(store, lengths).rows[0][0] == 2
+    reference = (
+        "SELECT max(abs(after)), max(abs(before)) FROM correlations WHERE part = 'reference' AND nuisance <> 'n_tokens'"
+    )
+    ((after, before),) = query(store, reference).rows
+    assert before > 0.2
+    assert after < 0.03, "a step, of so few responses"
+    titles = [section.title for section in load_report(store).sections]
+    assert {"Correlation with nuisances and length", "Training of the gate", "Calibration on held-out pairs"} <= set(
+        titles
+    )

@@ -45,6 +45,15 @@ def test_the_environment_goes_before_the_file(config: Path, monkeypatch: pytest.
     assert settings.open_store().place == str(config.parent / "elsewhere")
 
 
+def test_several_nuisances_are_a_list_also_in_the_environment(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config.write_text(MINIMAL)
+    assert load_settings(config).decorrelation.nuisances == ("helpsteer-verbosity",)
+    config.write_text(MINIMAL + "[decorrelation]\nnuisance = 'n_tokens'\n")
+    assert load_settings(config).decorrelation.nuisances == ("n_tokens",)
+    monkeypatch.setenv("ARMORM_DECORRELATION__NUISANCE", '["helpsteer-verbosity", "n_tokens"]')
+    assert load_settings(config).decorrelation.nuisances == ("helpsteer-verbosity", "n_tokens")
+
+
 @pytest.mark.parametrize(
     ("added", "message"),
     [
@@ -55,6 +64,10 @@ def test_the_environment_goes_before_the_file(config: Path, monkeypatch: pytest.
         ("[regression]\nalphas = []", "alphas"),
         ("[decorrelation]\ncorrelation = 'kendall'", "decorrelation.correlation: got 'kendall'"),
         ("[decorrelation]\nnuisance = 'verbosity'", "nuisance: got verbosity; expected one of helpsteer-helpfulness"),
+        ("[decorrelation]\nnuisance = ['n_tokens', 'verbosity']", "nuisance: got verbosity; expected one of"),
+        ("[decorrelation]\nnuisance = []", "nuisance: got (); expected one or more names, each once"),
+        ("[gate]\nmixing = 'all'", "gate.mixing: got 'all'"),
+        ("[gate]\nearly_stopping = -1", "early_stopping: got -1; expected 0 or more"),
         ("[gate]\ntemperature = inf", "temperature: got inf; expected a number above 0"),
         ("[gate]\nseed = -1", "seed: got -1; expected 0 or more"),
         ("[evaluation]\nseed = 99999999999999999999", "seed: got 99999999999999999999"),

@@ -1,0 +1,1 @@
+"""From conversations to scores: which backbone, its features, the model, and files of any size. Nothing is stored."""

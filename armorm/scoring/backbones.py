@@ -1,0 +1,47 @@
+"""Which backbone gives the features that a model scores: the configured one, or the one in the model's own folder."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from armorm.model import RewardModel
+from features.embedding.fingerprint import BackboneSettings, Dtype, Fingerprint, fingerprint
+from features.errors import BackboneError
+
+DTYPES: Mapping[str, Dtype] = {"float32": "float32", "bfloat16": "bfloat16", "float16": "float16"}
+
+
+def require_backbone(settings: BackboneSettings, model: RewardModel) -> Fingerprint:
+    """The fingerprint of a backbone that has to be the one that a model was trained on.
+
+    Raises:
+        BackboneError: it is another one.
+    """
+    marks = fingerprint(settings)
+    if marks.backbone_id != model.backbone_id:
+        raise BackboneError(
+            settings.path,
+            f"got backbone {marks.backbone_id}; expected {model.backbone_id}, which the model was trained on; "
+            "configure that one, or train a model on this one",
+        )
+    return marks
+
+
+def own_backbone(folder: Path, config: Mapping[str, Any], record: Mapping[str, Any], device: str) -> BackboneSettings:
+    """How the backbone in a model's folder is run: as it was for the model's features, as far as that is known.
+
+    Args:
+        folder: in the published layout.
+        config: its config.json.
+        record: of the backbone that the model was trained on; empty for a model that was not exported from here.
+        device: to run it on.
+    """
+    stated = str(config.get("dtype") or config.get("torch_dtype"))
+    return BackboneSettings(
+        path=str(folder),
+        dtype=DTYPES.get(record.get("dtype", stated), "float32"),
+        max_tokens=record.get("max_tokens"),
+        over_long=record.get("over_long", "cut_left"),
+        system=record.get("system", "template"),
+        device=device,
+    )

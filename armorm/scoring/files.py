@@ -1,0 +1,166 @@
+"""Scoring a file of conversations and pairs, of any size: it is read twice, a chunk in memory at a time.
+
+The first reading finds lines that cannot be scored before anything is, and counts what there is to do.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from armorm import model as heads
+from armorm.scoring.conversations import conversations_of
+from armorm.scoring.model import ConversationScores, Unscored, score_conversations
+from armorm.steering import Steering
+from features.conversation import Conversation, MalformedConversation
+from features.errors import NativeFileError
+from features.ingest.native import NativeRow, find_files, read_rows
+from features.objectives import in_order
+
+if TYPE_CHECKING:
+    from features.embedding.backbone import Backbone
+
+CHUNK: Final = 1024
+"""Conversations that are embedded at once, at most."""
+
+CHUNK_CHARS: Final = 4_000_000
+"""Characters of a chunk, from which on it is full."""
+
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One conversation to score."""
+
+    file: Path
+    line: int
+    side: str
+    """`conversation`, or `chosen` or `rejected` of a pair."""
+    messages: Conversation
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """A conversation's score and what made it, by objective."""
+
+    line: int
+    side: str
+    score: float
+    rewards: dict[str, float | None]
+    """Predicted, in 0..1; None for an objective that the model was not trained on."""
+    native: dict[str, float | None]
+    """The rewards in the units of the ratings; None where the objective's datasets have several."""
+    gating: dict[str, float]
+    """The gate's weights, which sum to 1, or what steering has made of them."""
+    coefficients: dict[str, float]
+    """On the raw rewards: `sum(rewards * coefficients) == score`."""
+    contributions: dict[str, float]
+    """Rewards times coefficients, the largest first: what each objective adds to the score."""
+    truncated: bool
+    """True if the text lost its beginning, being longer than the backbone allows."""
+
+    def as_json(self, *, explain: bool) -> Json:
+        """For a program; the contributions only on request."""
+        names = ("line", "side", "score", "rewards", "native", "gating", "coefficients", "truncated")
+        record = {name: getattr(self, name) for name in names}
+        return record | ({"contributions": self.contributions} if explain else {})
+
+
+def count_requests(file: Path) -> int:
+    """The conversations of a file, or of all files of a folder, both sides of a pair.
+
+    Raises:
+        NativeFileError: there are none, or a line cannot be used.
+    """
+    try:
+        n_requests = sum(1 for _ in _requests(file))
+    except NativeFileError as error:
+        raise NativeFileError(error.path, f"{error.what}; nothing was scored") from error
+    if not n_requests:
+        raise NativeFileError(file, "got no conversations; expected one JSON object a line; see `armorm score --help`")
+    return n_requests
+
+
+def score_file(
+    file: Path,
+    model: heads.RewardModel,
+    backbone: "Backbone",
+    *,
+    token_budget: int,
+    steering: Steering | None = None,
+    on_progress: Callable[[int], None] = lambda done: None,
+) -> Iterator[list[Scored]]:
+    """Scores every conversation of a file, and both sides of every pair, a chunk at a time.
+
+    Raises:
+        NativeFileError: a line cannot be used, or gets no vector; the chunks before it have been given out.
+    """
+    n_done = 0
+    for chunk in _chunks(_requests(file)):
+        messages = [request.messages for request in chunk]
+        try:
+            scores = score_conversations(model, backbone, messages, steering=steering, token_budget=token_budget)
+        except Unscored as unscored:
+            request = chunk[unscored.place]
+            scored = f"{n_done} conversations before it were scored" if n_done else "nothing was scored"
+            raise NativeFileError(
+                request.file, f"line {request.line}: no vector of it: {unscored.detail}; {scored}"
+            ) from unscored
+        n_done += len(chunk)
+        yield _by_name(model, chunk, scores)
+        on_progress(n_done)
+
+
+def _chunks(requests: Iterator[Request]) -> Iterator[list[Request]]:
+    chunk: list[Request] = []
+    n_chars = 0
+    for request in requests:
+        chunk.append(request)
+        n_chars += sum(len(content) for _, content in request.messages)
+        if len(chunk) >= CHUNK or n_chars >= CHUNK_CHARS:
+            yield chunk
+            chunk, n_chars = [], 0
+    if chunk:
+        yield chunk
+
+
+def _requests(file: Path) -> Iterator[Request]:
+    for path in find_files(file):
+        for row in read_rows(path):
+            for side, messages in _conversations(path, row):
+                yield Request(path, row.line, side, messages)
+
+
+def _conversations(path: Path, row: NativeRow) -> list[tuple[str, Conversation]]:
+    try:
+        if row.data is None:
+            raise MalformedConversation("malformed_row", row.problem or "not a JSON object")
+        return conversations_of(row.data)
+    except MalformedConversation as malformed:
+        raise NativeFileError(path, f"line {row.line}: {malformed}; mend the line") from malformed
+
+
+def _by_name(model: heads.RewardModel, requests: Sequence[Request], scores: ConversationScores) -> list[Scored]:
+    untrained: dict[str, float | None] = dict.fromkeys(in_order(model.untrained))
+
+    def by_name(values_K: Any) -> dict[str, Any]:
+        return dict(zip(model.objectives, map(float, values_K), strict=True))
+
+    def largest_first(parts: dict[str, float]) -> dict[str, float]:
+        return dict(sorted(parts.items(), key=lambda part: -abs(part[1])))
+
+    return [
+        Scored(
+            line=request.line,
+            side=request.side,
+            score=float(scores.score[row]),
+            rewards=untrained | by_name(scores.rewards[row]),
+            native={n: None if v != v else v for n, v in (untrained | by_name(scores.native[row])).items()},
+            gating=by_name(scores.gating[row]),
+            coefficients=by_name(scores.coefficients[row]),
+            contributions=largest_first(by_name(scores.contributions[row])),
+            truncated=bool(scores.truncated[row]),
+        )
+        for row, request in enumerate(requests)
+    ]

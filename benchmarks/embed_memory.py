@@ -1,0 +1,119 @@
+"""Memory of a long embedding: does it grow with the number of conversations?
+
+    python benchmarks/embed_memory.py [--conversations 200000] [--shard 4096]
+
+A run over short conversations on a backbone of one layer and 32 numbers a vector, so that what can grow is not the
+model but all around it: tables, chunks, manifests, parts. Told is the resident memory of the process, its peak in every
+tenth of the texts, and the peak of all over that of the first tenth. Another process has ingested.
+"""
+
+import argparse
+import platform
+import tempfile
+import threading
+import time
+from importlib.metadata import version
+from multiprocessing import get_context
+from pathlib import Path
+
+import torch
+from transformers import LlamaConfig, LlamaModel
+
+from features.conversation import SplitFractions
+from features.embedding.embed import EmbedSettings, Progress, embed_missing
+from features.embedding.fingerprint import BackboneSettings
+from features.ingest.dataset import DatasetFiles, ingest_dataset
+from features.sources import find_source
+from features.store import Store
+from tests.features import tiny
+
+EVERY_S = 0.02
+
+
+def rss_mb() -> float:
+    """Resident memory of this process."""
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith("VmRSS"):
+            return int(line.split()[1]) / 1024
+    raise AssertionError("no VmRSS")
+
+
+class Sampler:
+    """The peak of each tenth of a run."""
+
+    def __init__(self) -> None:
+        self.share = 0.0
+        self.peaks_mb = [0.0] * 10
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._sample, daemon=True)
+
+    def _sample(self) -> None:
+        while not self._stop.wait(EVERY_S):
+            tenth = min(int(self.share * 10), 9)
+            self.peaks_mb[tenth] = max(self.peaks_mb[tenth], rss_mb())
+
+    def __enter__(self) -> "Sampler":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def heard(self, done: Progress) -> None:
+        """How far the run has come."""
+        self.share = done.texts / done.total_texts
+
+
+def write_rows(folder: Path, n: int) -> None:
+    """Two answers a prompt, 20 to 60 characters a conversation."""
+    folder.mkdir()
+    with (folder / "rows.jsonl").open("w") as file:
+        for number in range(n):
+            safe = str(number % 2 == 0).lower()
+            file.write(
+                f'{{"prompt": "q {number // 2}", "response": "a {number} {"x" * (number % 30)}", "is_safe": {safe}}}\n'
+            )
+
+
+def prepare(folder: Path, n: int) -> None:
+    """A backbone, and a store that holds conversations."""
+    sizes = tiny.SIZES | {"num_hidden_layers": 1, "num_attention_heads": 2, "num_key_value_heads": 1}
+    torch.manual_seed(0)
+    LlamaModel(LlamaConfig(**sizes)).save_pretrained(folder / "backbone")
+    tiny.write_tokenizer(folder / "backbone", "bos")
+    write_rows(folder / "data", n)
+    files = DatasetFiles(find_source("beavertails-30k"), folder / "data", {})
+    with Store(folder / "store").writing("benchmark") as writer:
+        ingest_dataset(writer, files, splits=SplitFractions())
+
+
+def main() -> None:
+    """Prints a table as markdown."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--conversations", type=int, default=200_000)
+    parser.add_argument("--shard", type=int, default=EmbedSettings().shard_conversations)
+    given = parser.parse_args()
+    with tempfile.TemporaryDirectory() as made:
+        folder = Path(made)
+        other = get_context("spawn").Process(target=prepare, args=(folder, given.conversations))
+        other.start()
+        other.join()
+        backbone = BackboneSettings(str(folder / "backbone"))
+        settings = EmbedSettings(token_budget=4096, shard_conversations=given.shard)
+        started = time.perf_counter()
+        with Store(folder / "store").writing("benchmark") as writer, Sampler() as sampler:
+            result = embed_missing(writer, backbone, settings, on_progress=sampler.heard)
+    print(f"Python {platform.python_version()}, torch {version('torch')}, {torch.get_num_threads()} threads")
+    print(
+        f"{result.n_conversations:,} conversations, {result.n_shards} shards, {result.n_forwarded:,} tokens forwarded, "
+        f"{time.perf_counter() - started:.0f} s"
+    )
+    print("| " + " | ".join(f"{10 * n} %" for n in range(1, 11)) + " | all over the first tenth |")
+    print("| --- " * 11 + "|")
+    cells = [f"{peak:.0f} MB" for peak in sampler.peaks_mb]
+    print(f"| {' | '.join(cells)} | {max(sampler.peaks_mb) / sampler.peaks_mb[0]:.3f} |")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,239 @@
+"""Training the gate: steps a second, accuracy in 16 bits, memory.
+
+    python benchmarks/gate.py speed [--sizes 1024,4096] [--steps 12] [--rounds 3] [--device cpu]
+    python benchmarks/gate.py precision [--seeds 8] [--steps 400] [--device cpu]
+    python benchmarks/gate.py memory [--size 4096] [--pairs 200000] [--steps 30] [--folder DIR]
+
+`speed`: batches of 1,024 pairs, three hidden layers of 1,024, features in float16 memory maps. Ways take turns; a
+ratio is the median of those of each turn. `both sides` runs gate and regression for both answers of each pair at every
+step, with the same gate, batches and scale of the features, and torch's AdamW as it comes (as in the public scripts) or
+fused (as ours); `armorm` is `train_gate` between its steps. On a CPU a second is one of the process's CPU time, so that
+others on the machine count for little; a machine with other work tells no steps by the clock on the wall.
+
+`precision`: held-out accuracy of a planted gate in float32 and with bfloat16, over seeds.
+
+`memory`: the prompts of that many pairs, all different, as float16 shards in a store; then training from there.
+Anonymous memory is what the process has taken for itself; the rest of what it touches are pages of the shards, which
+the system takes back when it needs them.
+"""
+
+import argparse
+import platform
+import statistics
+import tempfile
+import threading
+import time
+from dataclasses import replace
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from armorm.config import GateConfig
+from armorm.gate import Gate, Pairs, bradley_terry, gate_weights, train_gate
+from armorm.metrics import pair_accuracy
+from armorm.score import score
+from features.shards import Feature, FeatureReader, slot_of, write_shard
+from features.store import Made, Recipe, Store
+
+K = 19
+
+BOTH = "both sides, float32"
+
+
+def header() -> None:
+    """Of every result."""
+    bf16 = "with bfloat16 arithmetic" if "avx512_bf16" in Path("/proc/cpuinfo").read_text() else "without bfloat16"
+    print(
+        f"{platform.machine()}, {torch.get_num_threads()} threads, CPU {bf16}; Python {platform.python_version()}, ",
+        end="",
+    )
+    print(", ".join(f"{name} {version(name)}" for name in ("torch", "numpy")) + "\n")
+
+
+def memory_map(folder: Path, name: str, rows: int, size: int) -> np.ndarray:  # type: ignore[type-arg]
+    """Random features in float16 on disk."""
+    rng = np.random.default_rng(len(name))
+    mapped = np.lib.format.open_memmap(folder / f"{name}-{size}.npy", "w+", np.float16, (rows, size))
+    for start in range(0, rows, 4096):
+        mapped[start : start + 4096] = rng.normal(3, 1, (min(4096, rows - start), size))
+    return mapped
+
+
+def clock(config: GateConfig) -> float:
+    """Seconds; of the process's own time on a CPU."""
+    if config.device == "cpu":
+        return time.process_time()
+    torch.cuda.synchronize()
+    return time.perf_counter()
+
+
+def both_sides(
+    prompts: np.ndarray,  # type: ignore[type-arg]
+    sides: list[np.ndarray],  # type: ignore[type-arg]
+    config: GateConfig,
+    *,
+    fused: bool | None,
+) -> list[float]:
+    """Seconds of each step with gate and regression on both sides."""
+    size, device = prompts.shape[1], torch.device(config.device)
+    gate = Gate(size, K, config).to(device)
+    log_beta = torch.nn.Parameter(torch.tensor(4.6, device=device))
+    weights_KD = torch.randn(K, size, generator=torch.Generator().manual_seed(0)).to(device) / size
+    transform_KK = torch.eye(K, device=device)
+    optimiser = torch.optim.AdamW([*gate.layers.parameters(), log_beta], lr=config.learning_rate, fused=fused)
+    rng = np.random.default_rng(0)
+    centre, spread = torch.full((size,), 3.0, device=device), torch.ones(size, device=device)
+
+    def read(features: np.ndarray, rows: np.ndarray) -> torch.Tensor:  # type: ignore[type-arg]
+        return torch.from_numpy(features[rows]).to(device, torch.float32)
+
+    taken = []
+    for _ in range(config.steps):
+        started = clock(config)
+        rows = rng.integers(len(prompts), size=config.batch_size)
+        scores = []
+        for features in sides:
+            gating = gate((read(prompts, rows) - centre) / spread)
+            scores.append(score(read(features, rows) @ weights_KD.T, transform_KK, gating))
+        loss = bradley_terry(scores[0] - scores[1], log_beta.exp()).mean()
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        taken.append(clock(config) - started)
+    return taken
+
+
+def ours(pairs: Pairs, config: GateConfig) -> list[float]:
+    """Seconds of each step of `train_gate`."""
+    ends: list[float] = []
+
+    def on_progress(done: int, total: int) -> None:
+        ends.append(clock(config))
+
+    train_gate(pairs, np.eye(K), config=config, on_progress=on_progress)
+    return list(np.diff(ends))
+
+
+def speed(asked: argparse.Namespace) -> None:
+    print("| size | way | steps/s | times as fast |\n| --- | --- | --- | --- |")
+    rng = np.random.default_rng(0)
+    for size in asked.sizes:
+        with tempfile.TemporaryDirectory(dir=asked.folder) as folder:
+            rows = 20_000
+            prompts, *sides = (memory_map(Path(folder), name, rows, size) for name in ("x", "yc", "yrr"))
+            pairs = Pairs(prompts, 0.1 * rng.normal(size=(rows, K)), np.arange(rows))
+            config = GateConfig(steps=asked.steps, device=asked.device)
+            turns = [
+                {
+                    BOTH: statistics.median(both_sides(prompts, sides, config, fused=None)[1:]),
+                    f"{BOTH}, fused AdamW": statistics.median(both_sides(prompts, sides, config, fused=True)[1:]),
+                    "armorm, float32": statistics.median(ours(pairs, config)),
+                    "armorm, bfloat16": statistics.median(ours(pairs, replace(config, precision="bfloat16"))),
+                }
+                for _ in range(asked.rounds)
+            ]
+        for name in turns[0]:
+            per_second = 1 / statistics.median(turn[name] for turn in turns)
+            ratio = statistics.median(turn[BOTH] / turn[name] for turn in turns)
+            print(f"| {size} | {name} | {per_second:.2f} | {ratio:.2f} |", flush=True)
+
+
+def planted(rng: np.random.Generator, directions_KD: np.ndarray, n_prompts: int) -> Pairs:  # type: ignore[type-arg]
+    """Pairs of which the objective that the prompt points to decides, but for one in ten."""
+    prompts = rng.normal(size=(n_prompts, directions_KD.shape[1]))
+    differences = 0.1 * rng.normal(size=(n_prompts, K))
+    decisive = differences[np.arange(n_prompts), (prompts @ directions_KD.T).argmax(axis=1)]
+    differences *= (np.sign(decisive) * np.where(rng.random(n_prompts) < 0.1, -1, 1))[:, None]
+    return Pairs((20 + 0.3 * prompts).astype(np.float32), differences, np.arange(n_prompts))
+
+
+def precision(asked: argparse.Namespace) -> None:
+    found: dict[str, list[float]] = {"float32": [], "bfloat16": []}
+    for seed in range(asked.seeds):
+        rng = np.random.default_rng(100)  # one world: what differs is the gate's seed
+        directions_KD = rng.normal(size=(K, 256))
+        training, held_out = planted(rng, directions_KD, 40_000), planted(rng, directions_KD, 20_000)
+        for name, accuracies in found.items():
+            config = GateConfig(hidden_dim=256, steps=asked.steps, seed=seed, precision=name, device=asked.device)  # type: ignore[arg-type]
+            fit = train_gate(training, np.eye(K), config=config)
+            gating = gate_weights(fit.gate(), held_out.prompts_UD)
+            accuracies.append(pair_accuracy(score(held_out.differences_PK, np.eye(K), gating)))
+    print("| precision | held-out accuracy | standard deviation over seeds | lowest | highest |\n" + "| --- " * 5 + "|")
+    for name, accuracies in found.items():
+        mean, deviation = statistics.mean(accuracies), statistics.stdev(accuracies)
+        print(f"| {name} | {mean:.4f} | {deviation:.4f} | {min(accuracies):.4f} | {max(accuracies):.4f} |")
+    apart = [b - a for a, b in zip(*found.values(), strict=True)]
+    error = statistics.stdev(apart) / len(apart) ** 0.5
+    print(f"\nbfloat16 less float32, seed by seed: {statistics.mean(apart):+.4f}, standard error {error:.4f}")
+
+
+class Peak:
+    """The largest memory of this process while it is watched, in GB."""
+
+    def __enter__(self) -> "Peak":
+        self.anonymous = self.whole = 0.0
+        self._over = threading.Event()
+        self._watch = threading.Thread(target=self._look)
+        self._watch.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._watch.join()
+
+    def _look(self) -> None:
+        while not self._over.wait(0.02):
+            status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+            self.anonymous = max(self.anonymous, int(status["RssAnon"].split()[0]) * 1024 / 1e9)
+            self.whole = max(self.whole, int(status["VmRSS"].split()[0]) * 1024 / 1e9)
+
+
+def memory(asked: argparse.Namespace) -> None:
+    rng = np.random.default_rng(0)
+    with tempfile.TemporaryDirectory(dir=asked.folder) as folder:
+        store = Store(Path(folder) / "store")
+        with store.writing("benchmark") as writer:
+            backbone = store.objects.put_bytes("json", b"{}")
+            writer.commit(
+                Recipe("backbone/b", "backbone", 1, {}, {}), Made({"record": backbone}, {"hidden_size": asked.size})
+            )
+            for start in range(0, asked.pairs, 4096):
+                ids = [f"{row:032x}" for row in range(start, min(start + 4096, asked.pairs))]
+                vectors = rng.normal(3, 1, (len(ids), asked.size)).astype(np.float32)
+                features = [Feature("prompt", id, 9, False, vector) for id, vector in zip(ids, vectors, strict=True)]
+                objects = write_shard(store, "b", {}, features, vector_type="float16")
+                recipe = Recipe(slot_of("b", objects["shard"]), "embed", 1, {}, {})
+                writer.commit(recipe, Made(objects, {"rows": len(ids), "width": asked.size}))
+        del features, vectors
+        with Peak() as before:
+            time.sleep(0.2)
+        with Peak() as peak:
+            prompts = FeatureReader(store, "b").rows("prompt", [f"{row:032x}" for row in range(asked.pairs)])
+            pairs = Pairs(prompts, 0.1 * rng.normal(size=(asked.pairs, K)), np.arange(asked.pairs))
+            train_gate(pairs, np.eye(K), config=GateConfig(steps=asked.steps, device=asked.device))
+        print(f"{asked.pairs:,} pairs of as many prompts of {asked.size} numbers, {asked.steps} steps: ", end="")
+        print(f"at most {peak.anonymous:.2f} GB of its own (before: {before.anonymous:.2f}), ", end="")
+        print(f"{peak.whole:.2f} GB with the mapped pages of {asked.pairs * asked.size * 2 / 1e9:.2f} GB of shards")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=["speed", "precision", "memory"])
+    parser.add_argument("--sizes", type=lambda text: [int(size) for size in text.split(",")], default=[1024, 4096])
+    parser.add_argument("--size", type=int, default=4096)
+    parser.add_argument("--pairs", type=int, default=200_000)
+    parser.add_argument("--steps", type=int)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--seeds", type=int, default=8)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--folder", type=Path)
+    asked = parser.parse_args()
+    asked.steps = asked.steps or {"speed": 12, "precision": 400, "memory": 30}[asked.what]
+    header()
+    {"speed": speed, "precision": precision, "memory": memory}[asked.what](asked)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,98 @@
+"""A tiny exported model, as a fixture of tests on every kind of backbone."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from armorm.config import GateConfig
+from armorm.export.layout import write_layout
+from armorm.export.pattern import PromptEnd, find_pattern
+from armorm.gate import Gate
+from armorm.model import RewardModel
+from armorm.stages.export import probe_conversations, rendered
+from features.conversation import Conversation
+from features.embedding.backbone import Backbone, load
+from features.embedding.fingerprint import BackboneSettings, Dtype, fingerprint
+from features.objectives import OBJECTIVES
+from tests.features.tiny import write_backbone
+
+D, VERBOSE = 32, 4
+
+
+@dataclass(frozen=True)
+class Exported:
+    """A model, its backbone, and the folder that was made of both."""
+
+    model: RewardModel
+    backbone: Backbone
+    prompt_end: PromptEnd
+    folder: Path
+
+
+def random_heads(objectives: Sequence[str] = OBJECTIVES, *, seed: int = 0, **known: object) -> RewardModel:
+    """Heads drawn at random, whose scores differ by about 1."""
+    rng, n_objectives = np.random.default_rng(seed), len(objectives)
+    transform_KK = np.eye(n_objectives)
+    transform_KK[VERBOSE] -= rng.uniform(-0.1, 0.5, n_objectives)
+    transform_KK[VERBOSE, VERBOSE] = 0
+    config = GateConfig(hidden_dim=8, n_hidden=2, temperature=0.5, seed=seed)
+    given = {"backbone_id": "none", "backbone": {}, **known}
+    return RewardModel(
+        objectives=tuple(objectives),
+        untrained={},
+        W_KD=rng.normal(size=(n_objectives, D)) / D**0.5,
+        transform_KK=transform_KK,
+        gate_state={name: tensor.numpy() for name, tensor in Gate(D, n_objectives, config).state_dict().items()},
+        gate_config=config,
+        beta=93.25,
+        nuisance=objectives[VERBOSE],
+        scales={objectives[0]: {"helpsteer": {"lo": 0, "hi": 4, "rule": "bin_centre"}}},
+        metrics={},
+        inputs={"gate": "a1"},
+        **given,  # type: ignore[arg-type]
+    )
+
+
+def export(
+    folder: Path,
+    *,
+    architecture: str = "llama",
+    template: str = "bos",
+    dtype: Dtype = "float32",
+    objectives: Sequence[str] = OBJECTIVES,
+    max_shard_size: str = "5GB",
+) -> Exported:
+    """Writes a backbone into `folder/backbone` and the model into `folder/model`."""
+    path = write_backbone(folder / "backbone", architecture=architecture, template=template)
+    settings = BackboneSettings(path=str(path), dtype=dtype)
+    marks = fingerprint(settings)
+    backbone = load(settings, marks)
+    model = random_heads(objectives, backbone_id=marks.backbone_id, backbone=dict(marks.record))
+    samples = rendered(backbone, probe_conversations())
+    prompt_end = find_pattern(samples)
+    write_layout(
+        folder / "model",
+        model,
+        backbone=backbone.model,
+        tokenizer=backbone.tokenizer,
+        prompt_end=prompt_end,
+        texts=[sample.token_ids for sample in samples],
+        card="---\n---\n",
+        max_shard_size=max_shard_size,
+    )
+    return Exported(model, backbone, prompt_end, folder / "model")
+
+
+def as_messages(messages: Conversation) -> list[dict[str, str]]:
+    """As chat templates take them."""
+    return [{"role": role, "content": content} for role, content in messages]
+
+
+def scores(module: torch.nn.Module, **inputs: torch.Tensor) -> np.ndarray:
+    """`[B]` what a transformers model says."""
+    with torch.no_grad():
+        found: np.ndarray = module(**inputs).score.numpy()
+    return found

@@ -1,0 +1,81 @@
+"""Operations that an embedding needs, against torch's own count, and the best that the machine does."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+from transformers import AutoModel, GPT2Config, GPT2Model
+
+from features.embedding.embed import EmbedSettings, Progress, embed_missing
+from features.embedding.fingerprint import BackboneSettings
+from features.embedding.flops import Cost, cost_of, least_flops, peak_flops
+from features.embedding.plan import Batch, TokenSequence, Wanted, plan_packs
+from features.store import Writer
+from tests.features import tiny
+from tests.features.test_robust import fill
+
+
+def text(length: int, *more: int, name: str = "a") -> TokenSequence:
+    """A conversation of 4, 5, 6 .. and of other tokens, with its vector wanted."""
+    tokens = (*range(4, 4 + length), *more)
+    return TokenSequence(tokens, (Wanted("conversation", name, len(tokens) - 1, len(tokens)),))
+
+
+def count(model: torch.nn.Module, one: TokenSequence) -> int:
+    """What torch counts, where every token sees every token and every layer is whole."""
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        model(torch.tensor([one.token_ids]), use_cache=False)
+    return int(counter.get_total_flops())
+
+
+@pytest.mark.parametrize("architecture", [*tiny.ARCHITECTURES, "gpt2"])
+def test_a_text_needs_what_torch_counts_less_what_is_left_out(tmp_path: Path, architecture: str) -> None:
+    if architecture == "gpt2":
+        model = GPT2Model(GPT2Config(vocab_size=260, n_embd=32, n_layer=3, n_head=4, n_positions=64))
+    else:
+        model = AutoModel.from_pretrained(tiny.write_backbone(tmp_path, architecture=architecture))
+    model.set_attn_implementation("eager")  # whose products are counted
+    cost = cost_of(model)
+    for n in (1, 20):
+        (pack,) = plan_packs([text(n)], token_budget=100)
+        unseen = (cost.layers - 1) * n * (n - 1) / 2 + n * (n - 1)
+        left_out = unseen * cost.seen + (n - 1) * (cost.token - cost.keys_values)
+        assert least_flops(cost, pack) + left_out == pytest.approx(count(model, text(n)), rel=2e-3)  # rotations
+
+
+COST = Cost(layers=3, token=1000, keys_values=100, seen=1)
+
+
+def test_a_shared_beginning_is_counted_once_and_padding_never() -> None:
+    """Two answers of 5 and 7 tokens to a prompt of 20."""
+    texts = [text(20, *[90] * 5), text(20, *[91] * 7, name="b")]
+    (pack,) = plan_packs(texts, token_budget=100)
+    last = 2 * 900 + 25 + 27
+    shared = sum(range(1, 26)) + sum(range(21, 28))
+    assert least_flops(COST, pack) == 2 * (32 * 1000 + shared) + 32 * 100 + last
+    apart = sum(range(1, 26)) + sum(range(1, 28))
+    assert least_flops(COST, Batch(tuple(texts))) == 2 * (52 * 1000 + apart) + 52 * 100 + last
+
+
+def test_the_peak_is_measured_once_and_is_no_dream() -> None:
+    peak = peak_flops("float32", "cpu")
+    assert 1e8 < peak < 1e15
+    assert peak_flops("float32", "cpu") == peak
+
+
+def test_a_run_tells_and_keeps_its_share_of_the_peak(writer: Writer, tmp_path: Path) -> None:
+    backbone = BackboneSettings(str(tiny.write_backbone(tmp_path)))
+    fill(writer)
+    seen: list[Progress] = []
+    settings = EmbedSettings(token_budget=128, shard_conversations=16)
+    result = embed_missing(writer, backbone, settings, on_progress=seen.append)
+    assert seen[0].peak_share is None
+    assert all(one.peak_share and 0 < one.peak_share < 1 for one in seen[1:2] + seen[-1:])
+    assert result.peak_share
+    assert 0 < result.peak_share < 1
+    took = [shard.summary["measured"] for shard in writer.store.head().within("features").values()]
+    assert len(took) == 3
+    assert sum(one["forwarded"] for one in took) == result.n_forwarded
+    assert {one["peak_flops"] for one in took} == {peak_flops("float32", "cpu")}
+    assert embed_missing(writer, backbone, settings).peak_share is None
