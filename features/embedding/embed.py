@@ -1,9 +1,10 @@
 """Embedding: every distinct conversation and prompt of a snapshot gets its vector, once.
 
-The work is cut into chunks of conversations in order of (prompt, conversation); each chunk becomes one
-committed shard. What a stopped run has committed is a prefix of the chunks, so the next run's chunks are
-those that were left, and the vectors come out bit for bit as if nothing had happened. Of the chunk at work
-the vectors are put aside now and then (see `unfinished`).
+The work is cut into chunks of conversations in order of how their prompts begin, then of (prompt, conversation): those
+that go on from one another lie together, and so share a forward pass. Each chunk becomes one committed shard. What a
+stopped run has committed is a prefix of the chunks, so the next run's chunks are those that were left, and the vectors
+come out bit for bit as if nothing had happened. Of the chunk at work the vectors are put aside now and then (see
+`unfinished`).
 
 A text that gets no usable vector is recorded in `rejects`, with the reason, and not tried again by this backbone.
 """
@@ -409,16 +410,20 @@ def _n_chars(catalog: Catalog) -> int:
 
 
 def _chunks(catalog: Catalog, size: int) -> Iterator[list[_Work]]:
-    """Conversations in order of (prompt, conversation), so that those of one prompt lie together."""
+    """Conversations in order of `_BEGINNING`, prompt and conversation; those of one prompt lie together."""
     cursor = catalog.execute(
         "SELECT conversation_id, prompt_id, messages, conversation_id IN (FROM missing_conversations), "
-        f"prompt_id IN (FROM missing_prompts) {_TO_EMBED} ORDER BY prompt_id, conversation_id"
+        f"prompt_id IN (FROM missing_prompts) {_TO_EMBED} ORDER BY {_BEGINNING}, prompt_id, conversation_id"
     )
     while rows := cursor.fetchmany(size):
         yield [
             _Work(conversation, prompt, tuple((turn["role"], turn["content"]) for turn in messages), *missing)
             for conversation, prompt, messages, *missing in rows
         ]
+
+
+_BEGINNING: Final = "left(array_to_string([turn.content FOR turn IN messages[1:len(messages) - 1]], chr(10)), 256)"
+"""Of the prompt, and of nothing else of a conversation: so those of one prompt stay together. Cut to bound the sort."""
 
 
 def _commit_backbone(writer: Writer, marks: Fingerprint, name: str) -> str:
