@@ -7,7 +7,7 @@ its shard are the same.
 import time
 from collections.abc import Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from features import rejected
 from features.catalog import Catalog
@@ -26,6 +26,9 @@ TO_EMBED = (
     "FROM conversations WHERE conversation_id IN (FROM missing_conversations) OR prompt_id IN (FROM missing_prompts)"
 )
 """The conversations that are to be read, in a catalogue with the tables of what is missing."""
+
+BEGINNING: Final = "left(array_to_string([turn.content FOR turn IN messages[1:len(messages) - 1]], chr(10)), 256)"
+"""Of the prompt, and of nothing else of a conversation: so those of one prompt stay together. Cut to bound the sort."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,10 +85,10 @@ class Forwarded:
 
 
 def cut(catalog: Catalog, size: int) -> Iterator[Chunk]:
-    """Conversations in order of (prompt, conversation), so that those of one prompt lie together."""
+    """Conversations in order of `BEGINNING`, prompt and conversation; those of one prompt lie together."""
     cursor = catalog.execute(
         "SELECT conversation_id, prompt_id, messages, conversation_id IN (FROM missing_conversations), "
-        f"prompt_id IN (FROM missing_prompts) {TO_EMBED} ORDER BY prompt_id, conversation_id"
+        f"prompt_id IN (FROM missing_prompts) {TO_EMBED} ORDER BY {BEGINNING}, prompt_id, conversation_id"
     )
     before: Set[str] = frozenset()
     while rows := cursor.fetchmany(size):

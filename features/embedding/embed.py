@@ -1,9 +1,10 @@
 """Embedding: every distinct conversation and prompt of a snapshot gets its vector, once.
 
-The work is cut into chunks of conversations in order of (prompt, conversation); each chunk becomes one
-committed shard. What a stopped run has committed is a prefix of the chunks, so the next run's chunks are
-those that were left, and the vectors come out bit for bit as if nothing had happened. Of the chunk at work
-the vectors are put aside now and then (see `unfinished`).
+The work is cut into chunks of conversations in order of how their prompts begin, then of (prompt, conversation): those
+that go on from one another lie together, and so share a forward pass. Each chunk becomes one committed shard. What a
+stopped run has committed is a prefix of the chunks, so the next run's chunks are those that were left, and the vectors
+come out bit for bit as if nothing had happened. Of the chunk at work the vectors are put aside now and then (see
+`unfinished`).
 
 A text that gets no usable vector is recorded in `rejects`, with the reason, and not tried again by this backbone.
 """

@@ -10,7 +10,8 @@ import pytest
 import torch
 from transformers import AutoModel, AutoTokenizer, BertConfig, BertModel
 
-from features.conversation import Conversation, SplitFractions, conversation_id, prompt_id
+from features.catalog import query
+from features.conversation import Conversation, SplitFractions, conversation_id, prompt_id, single_turn
 from features.embedding.backbone import Backbone, load
 from features.embedding.embed import EmbedSettings, Progress, embed_missing
 from features.embedding.fingerprint import BackboneSettings, fingerprint
@@ -22,6 +23,7 @@ from features.shards import Feature, FeatureReader
 from features.sources import find_source
 from features.store import Store, Writer
 from tests.features import tiny
+from tests.features.canonical import Dataset
 
 Features = dict[tuple[str, str], Feature]
 
@@ -275,6 +277,23 @@ def test_progress_tells_texts_and_tokens_and_what_sharing_saves(
     assert all(one.tokens <= two.tokens and one.texts <= two.texts for one, two in pairwise(seen))
     assert all(abs(one.total_tokens / result.n_tokens - 1) < 0.1 for one in seen)  # known from the first shard on
     assert 0 < result.n_forwarded < result.n_tokens  # three answers go on from one prompt
+
+
+def test_conversations_that_go_on_from_one_another_share_a_pass(writer: Writer, settings: BackboneSettings) -> None:
+    """Twenty dialogues of two exchanges and their beginnings."""
+    dataset, longer = Dataset("mine"), []
+    for number in range(20):
+        one = single_turn(f"question {number} " + "more " * (number % 5), f"answer {number}")
+        longer.append((*one, *single_turn("and then?", f"that {number}")))
+        dataset.rate(f"short {number}", one, 1)
+        dataset.rate(f"long {number}", longer[-1], 1)
+    dataset.commit(writer)
+    result = embed_missing(writer, settings, EmbedSettings(shard_conversations=2))
+    assert (result.n_conversations, result.n_prompts, result.n_shards) == (40, 40, 20)
+    kept = query(writer.store, "SELECT id, n_tokens FROM features WHERE kind = 'conversation'").rows
+    n_tokens = dict(kept)
+    assert result.n_forwarded == sum(n_tokens[conversation_id(one)] for one in longer)
+    assert embed_missing(writer, settings, SMALL).n_shards == 0
 
 
 def test_two_backbones_stand_side_by_side(writer: Writer, tmp_path: Path, settings: BackboneSettings) -> None:
