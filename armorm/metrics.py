@@ -16,6 +16,9 @@ from armorm.errors import MetricError
 
 Floats = NDArray[np.floating]
 
+_ROUNDING: Final = 1e-12
+"""A variance below so much of the mean square is what rounding leaves of 0."""
+
 
 def mse(truth_N: Floats, prediction_N: Floats) -> float:
     """Mean squared error; NaN without rows."""
@@ -176,9 +179,10 @@ def _weighed(sums_F: Floats, n_columns: int) -> NDArray[np.float64]:
     """`[K]` correlations from the sums of 1, b, b^2 and of each column's a, a^2, ab; NaN for what is constant."""
     _, b, bb = sums_F[:3] / sums_F[0]
     a_K, aa_K, ab_K = np.split(sums_F[3:] / sums_F[0], [n_columns, 2 * n_columns])
-    variances_K = (aa_K - a_K**2) * (bb - b**2)
+    variances_K, variance = aa_K - a_K**2, bb - b**2
+    varies_K = (variances_K > _ROUNDING * aa_K) & (variance > _ROUNDING * bb)
     with np.errstate(invalid="ignore", divide="ignore"):
-        return np.asarray(np.where(variances_K > 0, (ab_K - a_K * b) / np.sqrt(variances_K), np.nan))
+        return np.asarray(np.where(varies_K, (ab_K - a_K * b) / np.sqrt(variances_K * variance), np.nan))
 
 
 @dataclass(frozen=True, slots=True)

@@ -47,7 +47,9 @@ class Steering:
         if self.mixture is not None:
             mixture_K = np.array([self.mixture.get(name, 0.0) for name in objectives], gating_NK.dtype)
             return np.broadcast_to(mixture_K, gating_NK.shape)
-        return reweighted(gating_NK, np.array(self._factors(objectives), gating_NK.dtype))
+        factors_K = np.array(self._factors(objectives))
+        # Their ratios alone count; the largest is 1, so that none overflows in the gate's type.
+        return reweighted(gating_NK, (factors_K / factors_K.max()).astype(gating_NK.dtype))
 
     def require_known(self, objectives: Sequence[str]) -> None:
         """Refuses names of objectives that the model does not have, and weights that leave none.

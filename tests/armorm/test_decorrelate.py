@@ -231,6 +231,15 @@ def test_of_all_matrices_that_remove_length_the_rewards_change_least(
         assert (change_K(other_KK) >= change_K(found.transform_KK) * (1 - 1e-9)).all()
 
 
+def test_what_is_taken_off_for_length_never_exceeds_what_it_is_taken_off(rewards_NK: Array, n_tokens_N: Array) -> None:
+    """Its spread is the objective's own times `corr(r_i, length) / corr(p, length)`; p follows length best."""
+    found = decorrelate(rewards_NK, NAMES, nuisances=["n_tokens"], n_tokens_N=n_tokens_N, correlation="pearson")
+    p_N = rewards_NK @ found.directions_KM[:, 0]
+    share_K = np.abs(found.lambda_MK[0]) * p_N.std() / rewards_NK.std(axis=0)
+    np.testing.assert_allclose(share_K, np.abs(found.before_MK[0]) / pearson(p_N, n_tokens_N))
+    assert (share_K <= 1).all()
+
+
 def test_nuisances_that_are_one_are_not_told_apart(rewards_NK: Array) -> None:
     rewards_NK[:, 3] = 2 * rewards_NK[:, 1]
     with pytest.raises(DecorrelationError, match="do not tell apart"):

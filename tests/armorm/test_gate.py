@@ -110,6 +110,39 @@ def test_the_training_loss_is_that_of_the_scoring_formula(worlds: tuple[Pairs, P
     assert train_gate(training, transform_KK, config=config).curve[0].loss == pytest.approx(float(expected), rel=1e-5)
 
 
+def test_training_is_adamw_with_cosine_decay(worlds: tuple[Pairs, Pairs]) -> None:
+    """Torch's own optimiser and schedule on all pairs at once; the logarithm of beta is trained, and does not decay."""
+    training, held_out = worlds
+    config = replace(CONFIG, steps=12, batch_size=len(training), weight_decay=0.5, learning_rate=0.01)
+    transform_KK = np.eye(K)
+    transform_KK[0] -= [1.0, 0.3, 0.2, -0.1]
+    fit = train_gate(training, transform_KK, config=config)
+
+    centre_D, spread_D = feature_scale(training.prompts_UD)
+    prompts_UD = torch.from_numpy((training.prompts_UD - centre_D) / spread_D).float()
+    rewards_PK = torch.from_numpy(training.differences_PK @ transform_KK).float()
+    gate, log_beta = Gate(D, K, config), torch.nn.Parameter(torch.tensor(float(np.log(config.beta))))
+    groups = [{"params": list(gate.layers.parameters())}, {"params": [log_beta], "weight_decay": 0.0}]
+    optimiser = torch.optim.AdamW(groups, lr=config.learning_rate, weight_decay=config.weight_decay)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, T_max=config.steps)
+    losses = []
+    for _ in range(config.steps):
+        margins_P = (gate(prompts_UD)[training.prompt_P] * rewards_PK).sum(dim=1)
+        loss = -logsigmoid(log_beta.exp() * margins_P).mean()
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        schedule.step()
+        losses.append(loss.item())
+
+    assert [point.loss for point in fit.curve] == pytest.approx(losses, rel=1e-4)
+    assert fit.beta == pytest.approx(float(log_beta.detach().exp()), rel=1e-4)
+    standardised_UD = (held_out.prompts_UD - centre_D) / spread_D
+    expected_UK = gate_weights(gate, standardised_UD)
+    assert np.ptp(expected_UK, axis=0).min() > 0.01
+    np.testing.assert_allclose(gate_weights(fit.gate(), held_out.prompts_UD), expected_UK, atol=1e-4)
+
+
 def test_the_curve_agrees_with_the_exported_gate(worlds: tuple[Pairs, Pairs]) -> None:
     """Validation inside training and scoring with the gate for raw features give the same figures."""
     training, held_out = worlds

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
-from scipy.stats import rankdata, spearmanr
+from scipy.stats import rankdata, sem, spearmanr
 from sklearn.metrics import r2_score
 
 from armorm import baselines
@@ -20,6 +20,7 @@ from armorm.metrics import (
     bootstrap_accuracy,
     bootstrap_correlation,
     calibration_error,
+    clustered_error,
     mse,
     overall_score,
     pair_accuracy,
@@ -182,6 +183,26 @@ def test_a_bootstrap_of_correlations_weighs_ranks_as_repeating_rows_does(rng: np
     assert [of.low for of in found] == pytest.approx(expected)
     with pytest.raises(MetricError, match="expected as many of each"):
         bootstrap_correlation(columns_NK, with_N[1:], prompts_N)
+
+
+def test_a_resample_without_variation_has_no_correlation(rng: np.random.Generator) -> None:
+    """A column that one prompt alone makes vary: the third of the resamples that leave it out say nothing, not 0."""
+    column_N, with_N = (np.arange(40) == 7).astype(float), rng.normal(size=40)
+    (found,) = bootstrap_correlation(column_N[:, None], with_N, np.arange(40), seed=5)
+    draws = np.random.default_rng(5)
+    drawn = [rows for rows in (draws.integers(40, size=40) for _ in range(300)) if 7 in rows]
+    ranks = average_ranks(column_N), average_ranks(with_N)
+    expected = np.quantile([pearson(ranks[0][rows], ranks[1][rows]) for rows in drawn], [0.025, 0.975])
+    assert len(drawn) < 250
+    assert (found.low, found.high) == pytest.approx(tuple(expected))
+
+
+def test_the_standard_error_of_clusters(rng: np.random.Generator) -> None:
+    """Of one value each it is the usual one; of copies it is that of the values without their copies."""
+    values_N = rng.normal(size=50)
+    assert clustered_error(values_N, np.arange(50)) == pytest.approx(sem(values_N))
+    assert clustered_error(values_N.repeat(4), np.arange(50).repeat(4)) == pytest.approx(sem(values_N))
+    assert np.isnan(clustered_error(values_N, np.zeros(50)))
 
 
 def test_a_calibrated_model_has_no_calibration_error(rng: np.random.Generator) -> None:

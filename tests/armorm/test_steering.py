@@ -39,6 +39,13 @@ def test_only_masks_and_weights_multiply() -> None:
     np.testing.assert_allclose(steered, [[0.25, 0.75, 0], [1 / 6, 5 / 6, 0]])
 
 
+@pytest.mark.parametrize("size", [1e-300, 1e-50, 1e39, 1e300])
+def test_the_ratios_of_weights_count_and_not_their_size(size: float) -> None:
+    """Also past what float32, the gate's type, holds."""
+    steered = Steering(weights={"a": size, "b": 2 * size, "c": 0}).apply(GATING_NK.astype(np.float32), NAMES)
+    np.testing.assert_allclose(steered, [[5 / 11, 6 / 11, 0], [1 / 3, 2 / 3, 0]], rtol=1e-6)
+
+
 def test_where_the_gate_gives_nothing_to_what_is_left_it_is_shared_by_the_factors() -> None:
     steered = Steering(weights={"c": 0, "b": 3}).apply(np.array([[0.0, 0.0, 1.0]]), NAMES)
     np.testing.assert_allclose(steered, [[0.25, 0.75, 0]])

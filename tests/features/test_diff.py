@@ -1,5 +1,6 @@
 """What differs between two snapshots, and between two backbones: every answer is known by construction."""
 
+import itertools
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -79,6 +80,21 @@ def test_cka_sees_through_turns_scales_and_widths_and_not_into_noise(seed: int) 
     plain = [np.linalg.norm(one.T @ other) ** 2 for one, other in (centred, centred[:1] * 2, centred[1:] * 2)]
     assert plain[0] / np.sqrt(plain[1] * plain[2]) > 0.25  # the biased estimator takes the same noise for likeness
     assert linear_cka(X_ND[:3], X_ND[:3]) is None
+
+
+def test_cka_is_that_of_the_unbiased_estimator(seed: int) -> None:
+    """HSIC as the mean over all fours of different texts, of which it is the U-statistic."""
+    rng = np.random.default_rng(seed)
+    X_ND, Y_NE = rng.normal(size=(7, 3)), rng.normal(size=(7, 5))
+    Y_NE[:, :3] += 2 * X_ND
+    i, j, q, r = np.array(list(itertools.permutations(range(7), 4))).T
+
+    def hsic(one: np.ndarray[Any, Any], other: np.ndarray[Any, Any]) -> float:
+        K_NN, L_NN = one @ one.T, other @ other.T
+        return float((K_NN[i, j] * (L_NN[i, j] + L_NN[q, r] - 2 * L_NN[i, q])).mean())
+
+    expected = hsic(X_ND, Y_NE) / np.sqrt(hsic(X_ND, X_ND) * hsic(Y_NE, Y_NE))
+    assert linear_cka(X_ND, Y_NE) == pytest.approx(expected)
 
 
 def test_cosines_of_known_angles() -> None:
