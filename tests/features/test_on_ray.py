@@ -104,7 +104,7 @@ def test_a_worker_that_is_killed_half_way_changes_nothing(
     result = embed(there, backbone, ON_RAY, on_progress=kill_one)
     assert killed
     assert len(processes) == 3  # another one took up what the dead one had at hand
-    assert result == expected
+    assert result == replace(expected, peak_share=None)  # which is measured on the machine that computes
     assert there.head().snapshot_id == here.head().snapshot_id
     assert query(there, "SELECT count(*), count(DISTINCT kind || id) FROM features").rows == [(720, 720)]
     assert (seen[-1].texts, seen[-1].tokens) == (seen[-1].total_texts, seen[-1].total_tokens)
@@ -184,7 +184,7 @@ def test_a_chunk_that_is_done_twice_counts_once(tmp_path: Path, backbone: Backbo
         for _ in range(2):
             passes = forwarder.forward(chunk, {}).passes
             embedded = judge([pair for one in passes for pair in one.vectors], "float32")
-            commit(writer, marks, embedded, chunk, recipes, "float32", unfinished, started=0)
+            commit(writer, marks, embedded, chunk, recipes, "float32", unfinished, {}, started=0)
             numbers.append(store.head().number)
     assert len(embedded.features) == 6
     assert numbers[0] == numbers[1]
