@@ -95,10 +95,16 @@ def load(settings: BackboneSettings, fingerprint: Fingerprint) -> Backbone:
         tokenizer = AutoTokenizer.from_pretrained(fingerprint.folder)
         if settings.chat_template:
             tokenizer.chat_template = chat_template(fingerprint.folder, settings)
-        model.to(settings.device)
     except (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError) as error:
         first_line = str(error).strip().splitlines()[0]
         raise BackboneError(settings.path, f"transformers cannot load it: {first_line}") from error
+    try:
+        model.to(settings.device)
+    except (RuntimeError, AssertionError) as error:  # the second of a torch that was built without CUDA
+        first_line = str(error).strip().splitlines()[0]
+        raise BackboneError(
+            settings.path, f"got device {settings.device}, which torch cannot use here ({first_line}); set device to cpu"
+        ) from error
     padded = Backbone(settings.path, fingerprint, model.eval(), tokenizer)
     _check_causal(padded)
     return _packed(padded)

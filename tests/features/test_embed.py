@@ -179,6 +179,13 @@ def test_a_broken_folder_is_one_line(tmp_path: Path, break_it, message: str) -> 
     assert "\n" not in str(error.value)
 
 
+def test_a_device_that_is_not_there_is_one_line(tmp_path: Path) -> None:
+    settings = BackboneSettings(str(tiny.write_backbone(tmp_path)), device="cuda:99")
+    with pytest.raises(BackboneError, match="got device cuda:99") as error:
+        load(settings, fingerprint(settings))
+    assert "\n" not in str(error.value)
+
+
 def test_an_encoder_is_refused(tmp_path: Path) -> None:
     sizes = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
     BertModel(BertConfig(vocab_size=300, initializer_range=0.5, **sizes)).save_pretrained(tmp_path)
