@@ -103,7 +103,8 @@ def load(settings: BackboneSettings, fingerprint: Fingerprint) -> Backbone:
     except (RuntimeError, AssertionError) as error:  # the second of a torch that was built without CUDA
         first_line = str(error).strip().splitlines()[0]
         raise BackboneError(
-            settings.path, f"got device {settings.device}, which torch cannot use here ({first_line}); set device to cpu"
+            settings.path,
+            f"got device {settings.device}, which torch cannot use here ({first_line}); expected cpu, or a GPU's name",
         ) from error
     padded = Backbone(settings.path, fingerprint, model.eval(), tokenizer)
     _check_causal(padded)
