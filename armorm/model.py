@@ -106,6 +106,11 @@ class RewardModel:
 
         return Gate.from_state(self.gate_state, self.gate_config)
 
+    @property
+    def nuisances(self) -> tuple[str, ...]:
+        """By name, also where it is one."""
+        return (self.nuisance,) if isinstance(self.nuisance, str) else tuple(self.nuisance)
+
     def rewards(self, X_ND: Floats) -> Floats:
         """`[N, K]` predicted raw rewards of features f(x+y)."""
         self._check_features(X_ND)
@@ -254,7 +259,7 @@ class RewardModel:
 
 def _check(model: RewardModel) -> None:
     """Refuses parts that do not fit each other."""
-    for nuisance in (model.nuisance,) if isinstance(model.nuisance, str) else model.nuisance:
+    for nuisance in model.nuisances:
         if nuisance not in (*model.objectives, TOKEN_LENGTH):
             raise ModelError(f"got nuisance {nuisance}; expected one of {', '.join(model.objectives)}")
     n_objectives, n_features = len(model.objectives), model.W_KD.shape[-1]
