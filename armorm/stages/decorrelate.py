@@ -21,7 +21,7 @@ from features.tables import make_table, write_parquet
 from features.training_rows import row_set
 
 STAGE = "decorrelate"
-STAGE_VERSION = 3
+STAGE_VERSION = 4
 
 
 def decorrelate(writer: Writer, backbone_id: str, config: DecorrelationConfig) -> Done:

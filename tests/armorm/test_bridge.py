@@ -2,10 +2,12 @@
 
 import numpy as np
 
-from armorm.bridge import load_pairs, load_ratings, load_responses
+from armorm.bridge import load_lengths, load_pairs, load_ratings, load_responses
 from features.contamination import ContaminationSettings, find_contamination
 from features.conversation import conversation_id, prompt_id, single_turn
-from features.store import Store, Writer
+from features.shards import Feature, slot_of, write_shard
+from features.store import Recipe, Store, Writer
+from features.store.store import Made
 from tests.features.canonical import OBJECTIVE, Dataset
 
 QUESTION = "Which river runs past more capital cities than any other one of this continent"
@@ -81,3 +83,22 @@ def test_what_the_backbone_rejects_is_left_out_and_counted(store: Store, writer:
     responses = load_responses(store, "mine", backbone_id="b")
     assert len(responses.conversation_ids) == len(responses.keys) == 3
     assert load_pairs(store, backbone_id="another").n_rejected == 0
+
+
+def test_the_length_of_an_answer_is_what_it_adds_to_its_prompt(store: Store, writer: Writer) -> None:
+    """Where the prompt has no vector, it has no count."""
+    mine = Dataset("mine")
+    texts = [single_turn(prompt, answer) for prompt, answer in (("one?", "long"), ("one?", "short"), ("two?", "other"))]
+    for row, messages in enumerate(texts):
+        mine.rate(f"r{row}", messages, row)
+    mine.commit(writer)
+    counts = [("conversation", conversation_id(of), n) for of, n in zip(texts, (90, 12, 30), strict=True)]
+    counts.append(("prompt", prompt_id(texts[0]), 10))
+    features = [Feature(kind, id, n, False, np.ones(2, np.float32)) for kind, id, n in counts]  # type: ignore[arg-type]
+    objects = write_shard(store, "b", {}, features)
+    writer.commit(Recipe("backbone/b", "backbone", 1, {}, {}), Made({}, {"hidden_size": 2}))
+    writer.commit(Recipe(slot_of("b", objects["shard"]), "embed", 1, {}, {}), Made(objects))
+    asked = np.array([conversation_id(texts[n]) for n in (1, 2, 0)], object)
+    prompts, n_tokens_N = load_lengths(store, asked, backbone_id="b")
+    assert prompts.tolist() == [prompt_id(texts[n]) for n in (1, 2, 0)]
+    np.testing.assert_array_equal(n_tokens_N, [2, np.nan, 80])
