@@ -126,7 +126,9 @@ def bootstrap_sums(
         seed: Seed of the draws.
     """
     if len(values_NF) == 0 or len(values_NF) != len(groups_N):
-        raise MetricError(f"got {len(values_NF)} pairs and {len(groups_N)} groups; expected one group a pair, and pairs")
+        raise MetricError(
+            f"got {len(values_NF)} pairs and {len(groups_N)} groups; expected one group a pair, and pairs"
+        )
     _, group_N = np.unique(groups_N, return_inverse=True)
     sums_CF = np.stack([np.bincount(group_N, weights=values_N) for values_N in values_NF.T], axis=1)
     kinds_TF, count_T = np.unique(sums_CF, axis=0, return_counts=True)

@@ -62,7 +62,7 @@ def fit_probe(training: Blocks, validation: Blocks, *, strengths: Sequence[float
         )
     alpha_A = mean_square * np.asarray(strengths)
     W_AD = _descend(training, gram_DD, alpha_A, n_train)
-    loss_A = sum(_losses(X_BD.astype(np.float64) @ W_AD.T) for X_BD in validation()) / n_validation
+    loss_A = np.sum([_losses(X_BD.astype(np.float64) @ W_AD.T) for X_BD in validation()], axis=0) / n_validation
     best = int(np.argmin(loss_A))
     return ProbeFit(W_AD[best], float(alpha_A[best]), strengths[best], n_train, n_validation, float(loss_A[best]))
 
