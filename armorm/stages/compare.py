@@ -81,7 +81,8 @@ def _compare_models(store: Store, first: Artifact, second: Artifact) -> tuple[Mo
     gates = [_mean_gate(model, readers[model.backbone_id], prompts) for model in models]
     evaluations = [_evaluation(store, artifact) for artifact in (first, second)]
     figures = [
-        figures_of(model, found and read_record(store, found)) for model, found in zip(models, evaluations, strict=True)
+        figures_of(model, read_record(store, found) if found else None)
+        for model, found in zip(models, evaluations, strict=True)
     ]
     found = ModelDiff(
         first.artifact_id,
