@@ -112,9 +112,9 @@ def length_accuracy(
 ) -> Json:
     """Accuracy against the difference of the answers' lengths: what follows length is right where the longer is.
 
-    Bins are symmetric: their borders are quantiles of the absolute difference, so each has a mirror image. Pairs of
-    equal length are a bin of their own. `bias` is the accuracy where the chosen answer is longer less that where it is
-    shorter, over all such pairs; an unbiased scorer need not have 0, where longer answers are easier to tell apart.
+    Bins are symmetric: they go by the absolute difference, so each has a mirror image. Pairs of equal length are a bin
+    of their own. `bias` is the accuracy where the chosen answer is longer less that where it is shorter, over all such
+    pairs; it need not be 0 for a scorer that does not look at length, where judges themselves do.
 
     Args:
         ranked: of each scorer, on held-out pairs; `longer` is left out, which is right or wrong by definition.
@@ -150,11 +150,14 @@ def length_accuracy(
 
 
 def length_bins(differences_P: Floats, n_bins: int = LENGTH_BINS) -> npt.NDArray[np.int64]:
-    """`[P]` -n .. n: how much longer the chosen answer is, by quantiles of the absolute differences; 0: not at all."""
+    """`[P]` -n .. n: how much longer the chosen answer is, by ranks of the absolute differences; 0: not at all.
+
+    Equal differences share the lowest of their ranks, so the question `accuracy_by_length` has the same bins.
+    """
     sizes_P = np.abs(differences_P)
-    unequal = sizes_P[sizes_P > 0]
-    borders = np.quantile(unequal, np.arange(1, n_bins) / n_bins) if len(unequal) else np.empty(0)
-    return np.asarray(np.sign(differences_P) * (1 + np.searchsorted(borders, sizes_P)), dtype=np.int64)
+    unequal = np.sort(sizes_P[sizes_P > 0])
+    bin_P = 1 + np.searchsorted(unequal, sizes_P) * n_bins // max(len(unequal), 1)
+    return np.asarray(np.sign(differences_P) * bin_P, dtype=np.int64)
 
 
 def calibration(score_differences_P: Floats, *, beta: float, datasets_P: Names) -> Json:

@@ -21,7 +21,9 @@ def test_with_a_pair_a_prompt_it_is_mcnemars_exact_test(only_first: int, only_se
 
 @given(values=st.lists(st.integers(-4, 4), max_size=8))
 def test_it_is_the_share_of_all_signs_that_give_as_much(values: list[int]) -> None:
-    sums = [abs(sum(v * s for v, s in zip(values, signs, strict=True))) for signs in product((-1, 1), repeat=len(values))]
+    sums = [
+        abs(sum(v * s for v, s in zip(values, signs, strict=True))) for signs in product((-1, 1), repeat=len(values))
+    ]
     expected = np.mean([found >= abs(sum(values)) for found in sums])
     assert sign_flip_p(np.array(values, dtype=np.int64)) == pytest.approx(expected, abs=1e-12)
 
