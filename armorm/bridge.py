@@ -3,7 +3,7 @@
 Shapes: N rated rows, P pairs, D feature size, K objectives.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,6 +22,9 @@ Names = npt.NDArray[np.object_]
 
 BLOCK_ROWS = 16_384
 """Vectors that are in memory at once: a quarter of a gigabyte of 4,096 numbers."""
+
+BLOCK_PAIRS = 2048
+"""Pairs whose differences are in memory at once, while they are worked on in float64."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,3 +249,17 @@ def reward_differences(reader: FeatureReader, W_KD: Floats, pairs: StoredPairs) 
     both = np.concatenate([pairs.chosen_ids, pairs.rejected_ids])
     chosen_PK, rejected_PK = np.split(predict_rewards(reader, W_KD, both), 2)
     return np.asarray(chosen_PK - rejected_PK)
+
+
+def feature_differences(
+    reader: FeatureReader, pairs: StoredPairs, rows: npt.NDArray[np.integer]
+) -> Callable[[], Iterator[npt.NDArray[np.float32]]]:
+    """Features of the chosen answers minus those of the rejected ones, of some pairs by their rows, `[B, D]` blocks.
+
+    Whatever is returned reads them from the shards anew whenever it is called.
+    """
+    chosen, rejected = (
+        reader.rows("conversation", ids[rows].tolist()) for ids in (pairs.chosen_ids, pairs.rejected_ids)
+    )
+    parts = [slice(start, start + BLOCK_PAIRS) for start in range(0, len(rows), BLOCK_PAIRS)]
+    return lambda: (chosen[part] - rejected[part] for part in parts)

@@ -1,19 +1,22 @@
 """What differs between two models: weights, penalties, gate and figures, objective by objective.
 
-Suffixes: K objectives, D feature size. Objectives are matched by name; a model may lack some of the other's.
+Suffixes: K objectives, D feature size, P pairs. Objectives are matched by name; a model may lack some of the other's.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from armorm.model import RewardModel
-from armorm.report import Section
+from armorm.paired import PairedTest, paired_test
+from armorm.report import Section, benchmark_figures
 
 Floats = NDArray[np.floating]
+Bools = NDArray[np.bool_]
+Names = NDArray[np.object_]
 Json = Mapping[str, Any]
 
 Pair = tuple[float | None, float | None]
@@ -49,6 +52,8 @@ class ModelDiff:
     metrics: Mapping[str, Pair]
     n_prompts: int
     """That the gates were compared on."""
+    paired: Mapping[str, PairedTest] = field(default_factory=dict)
+    """Accuracy on the same pairs, held-out ones over all datasets, and each dataset; empty if one was not evaluated."""
 
 
 def compare_objectives(
@@ -95,14 +100,35 @@ def figures_of(model: RewardModel, evaluation: Json | None) -> dict[str, float |
         titles = dict(evaluation["pairs"]["scorers"])
         for row in evaluation["pairs"]["rows"][:1]:  # over all datasets
             figures |= {f"held-out pairs: {titles[n]}": of["estimate"] for n, of in row["accuracy"].items()}
-        figures |= {f"RewardBench {section}": score for section, score in evaluation["rewardbench"]["sections"].items()}
-        figures["RewardBench overall"] = evaluation["rewardbench"]["overall"]
+        figures |= {
+            f"RewardBench {name}": score for name, score in benchmark_figures(evaluation["rewardbench"]).items()
+        }
     return figures
 
 
 def side_by_side(before: Mapping[str, float | None], after: Mapping[str, float | None]) -> dict[str, Pair]:
     """Figures of two models under their names."""
     return {name: (before.get(name), after.get(name)) for name in {**before, **after}}
+
+
+def compare_pairs(
+    first_P: Bools, second_P: Bools, *, datasets_P: Names, prompts_P: Names, benchmark_P: Bools
+) -> dict[str, PairedTest]:
+    """Paired tests of two models, on the held-out pairs of all datasets together, and on those of each dataset.
+
+    Args:
+        first_P: `[P]` whether the first model ranks each pair rightly.
+        second_P: `[P]` whether the second does.
+        datasets_P: `[P]` what to group by.
+        prompts_P: `[P]` of which pairs are not independent.
+        benchmark_P: `[P]` pairs of benchmarks, which are told by themselves alone.
+    """
+    groups = {"all held-out": ~benchmark_P} | {name: datasets_P == name for name in sorted(set(datasets_P))}
+    return {
+        name: paired_test(first_P[here_P], second_P[here_P], prompts_P[here_P])
+        for name, here_P in groups.items()
+        if here_P.any()
+    }
 
 
 def model_sections(diff: ModelDiff) -> list[Section]:
@@ -112,10 +138,17 @@ def model_sections(diff: ModelDiff) -> list[Section]:
         (o.objective, o.cosine, o.relative_change, *o.alpha, *o.penalty, *o.gate, *o.spearman) for o in diff.objectives
     ]
     figures = [(name, one, other, _difference(one, other)) for name, (one, other) in diff.metrics.items()]
+    paired = [
+        (name, t.n, t.difference.estimate, t.difference.low, t.difference.high, t.only_first, t.only_second, t.p_value)
+        for name, t in diff.paired.items()
+    ]
+    test_columns = ["pairs of", "n", "difference", "low", "high", "only before right", "only after right", "p"]
+    test_note = "accuracy after less before on the same pairs, 95 % bootstrap interval over prompts; sign-flip test"
     note = f"before → after; the gate's mean weights over the same {diff.n_prompts} prompts"
     return [
         Section(f"Objectives of model {diff.before[:12]} and {diff.after[:12]}", columns, rows, note),
         Section("Figures", ["figure", "before", "after", "difference"], figures),
+        Section("Paired test", test_columns, paired, test_note),
     ]
 
 

@@ -96,13 +96,17 @@ class GateConfig:
 
 @dataclass(frozen=True, slots=True)
 class EvaluationConfig:
-    """`[evaluation]`: the bootstrap of the intervals."""
+    """`[evaluation]`: the bootstrap of the intervals, and the baseline that is fitted."""
 
     n_resamples: int = 1000
     seed: int = 0
+    """Of the bootstrap, and of the choice of the probe's pairs where there are more."""
+    probe_pairs: int = 100_000
+    """Training pairs that the Bradley-Terry probe is fitted to, at most; 0: no probe."""
 
     def __post_init__(self) -> None:
         _check(self.n_resamples > 0, "n_resamples", self.n_resamples, "a number above 0")
+        _check(self.probe_pairs >= 0, "probe_pairs", self.probe_pairs, "0 or more")
         _check_seed(self.seed)
 
 

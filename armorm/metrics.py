@@ -1,12 +1,13 @@
 """Figures of merit: errors, correlations and pair accuracy with intervals, calibration, RewardBench's sections.
 
-Suffixes: N rows, P pairs, C clusters (prompts). A figure that is not defined for its input is NaN where the caller may
-well meet that (constant ratings), and an error where it would hide a fault.
+Suffixes: N rows, P pairs, C clusters (prompts), S scorers, R resamples, T kinds, F columns. A figure that is not
+defined for its input is NaN where the caller may well meet that (constant ratings), and an error where it would hide a
+fault.
 """
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +16,8 @@ from armorm.config import Correlation
 from armorm.errors import MetricError
 
 Floats = NDArray[np.floating]
+Score = TypeVar("Score", float, NDArray[np.float64])
+"""A figure, or its resamples."""
 
 _ROUNDING: Final = 1e-12
 """A variance below so much of the mean square is what rounding leaves of 0."""
@@ -111,25 +114,99 @@ class Interval:
     high: float
 
 
-def bootstrap_accuracy(
-    wins_P: NDArray[np.bool_], groups_P: NDArray[np.generic], *, n_resamples: int = 1000, seed: int = 0
-) -> Interval:
-    """Accuracy with a percentile bootstrap over prompts, since pairs of one prompt are not independent.
+def bootstrap_sums(
+    values_NF: Floats, groups_N: NDArray[np.generic], *, n_resamples: int = 1000, seed: int = 0
+) -> NDArray[np.float64]:
+    """`[R, F]` sums of each column over rows of prompts that are drawn with replacement, whole prompts at a time.
+
+    Prompts of equal sums are of one kind, and how often each kind is drawn is multinomial: the same distribution as
+    that of drawing prompts one by one, at a cost that grows with the kinds.
 
     Args:
-        wins_P: `[P]` whether each pair was won.
-        groups_P: `[P]` the prompt of each pair; whole prompts are drawn, with all their pairs.
+        values_NF: `[N, F]`; a column of ones counts the rows.
+        groups_N: `[N]` the prompt of each row: rows of one prompt are not independent.
+        n_resamples: Number of bootstrap samples R.
+        seed: Seed of the draws.
+    """
+    if len(values_NF) == 0 or len(values_NF) != len(groups_N):
+        raise MetricError(
+            f"got {len(values_NF)} pairs and {len(groups_N)} groups; expected one group a pair, and pairs"
+        )
+    _, group_N = np.unique(groups_N, return_inverse=True)
+    sums_CF = np.stack([np.bincount(group_N, weights=values_N) for values_N in values_NF.T], axis=1)
+    kinds_TF, count_T = np.unique(sums_CF, axis=0, return_counts=True)
+    rng, share_T = np.random.default_rng(seed), count_T / len(sums_CF)
+    block = max(1, _DRAWS // len(kinds_TF))
+    sizes = [min(block, n_resamples - start) for start in range(0, n_resamples, block)]
+    return np.concatenate([rng.multinomial(len(sums_CF), share_T, size=size) @ kinds_TF for size in sizes])
+
+
+_DRAWS: Final = 1 << 22
+"""Numbers that are drawn at once."""
+
+
+def interval(estimate: float, resampled_R: Floats) -> Interval:
+    """An estimate with the percentile interval of its resamples; those that are not defined (NaN) are left out."""
+    if not np.isfinite(resampled_R).any():
+        return Interval(estimate, float("nan"), float("nan"))
+    low, high = np.nanquantile(resampled_R, [0.025, 0.975])
+    return Interval(estimate, float(low), float(high))
+
+
+def bootstrap_accuracies(
+    wins_PS: NDArray[np.bool_], groups_P: NDArray[np.generic], *, n_resamples: int = 1000, seed: int = 0
+) -> list[Interval]:
+    """Accuracy of each scorer on the same pairs with a percentile bootstrap over prompts, of the same draws.
+
+    Args:
+        wins_PS: `[P, S]` whether each pair was won by each scorer.
+        groups_P: `[P]` the prompt of each pair.
         n_resamples: Number of bootstrap samples.
         seed: Seed of the draws.
     """
-    if len(wins_P) == 0 or len(wins_P) != len(groups_P):
-        raise MetricError(f"got {len(wins_P)} pairs and {len(groups_P)} groups; expected one group a pair, and pairs")
-    _, group_P = np.unique(groups_P, return_inverse=True)
-    won_C, pairs_C = np.bincount(group_P, weights=wins_P), np.bincount(group_P)
-    rng = np.random.default_rng(seed)
-    draws = (rng.integers(len(won_C), size=len(won_C)) for _ in range(n_resamples))
-    low, high = np.quantile([won_C[draw_C].sum() / pairs_C[draw_C].sum() for draw_C in draws], [0.025, 0.975])
-    return Interval(float(np.mean(wins_P)), float(low), float(high))
+    counted_PF = np.concatenate([wins_PS, np.ones((len(wins_PS), 1))], axis=1)
+    sums_RF = bootstrap_sums(counted_PF, groups_P, n_resamples=n_resamples, seed=seed)
+    resampled_RS = sums_RF[:, :-1] / sums_RF[:, -1:]
+    return [interval(float(won_P.mean()), of_R) for won_P, of_R in zip(wins_PS.T, resampled_RS.T, strict=True)]
+
+
+def bootstrap_accuracy(
+    wins_P: NDArray[np.bool_], groups_P: NDArray[np.generic], *, n_resamples: int = 1000, seed: int = 0
+) -> Interval:
+    """The same of one scorer: `[P]` whether each pair was won."""
+    return bootstrap_accuracies(wins_P[:, None], groups_P, n_resamples=n_resamples, seed=seed)[0]
+
+
+def bootstrap_gaps(
+    wins_PS: NDArray[np.bool_],
+    first_P: NDArray[np.bool_],
+    second_P: NDArray[np.bool_],
+    groups_P: NDArray[np.generic],
+    *,
+    n_resamples: int = 1000,
+    seed: int = 0,
+) -> list[Interval]:
+    """Each scorer's accuracy on some pairs less that on others, prompts of both drawn together; NaN if one has none.
+
+    Args:
+        wins_PS: `[P, S]` whether each pair was won by each scorer.
+        first_P: `[P]` the pairs of the one accuracy.
+        second_P: `[P]` the pairs of the other.
+        groups_P: `[P]` the prompt of each pair.
+        n_resamples: Number of bootstrap samples.
+        seed: Seed of the draws.
+    """
+    parts = [np.concatenate([wins_PS & of_P[:, None], of_P[:, None]], axis=1) for of_P in (first_P, second_P)]
+    values_PF = np.concatenate(parts, axis=1).astype(np.float64)
+    resampled_RF = bootstrap_sums(values_PF, groups_P, n_resamples=n_resamples, seed=seed)
+
+    def gap(sums_RF: Floats) -> NDArray[np.float64]:
+        one_RF, other_RF = np.split(sums_RF, 2, axis=1)
+        with np.errstate(invalid="ignore"):
+            return np.asarray(one_RF[:, :-1] / one_RF[:, -1:] - other_RF[:, :-1] / other_RF[:, -1:])
+
+    (estimate_S,) = gap(values_PF.sum(axis=0, keepdims=True))
+    return [interval(float(one), of_R) for one, of_R in zip(estimate_S, gap(resampled_RF).T, strict=True)]
 
 
 def bootstrap_correlation(
@@ -221,19 +298,21 @@ def calibration_error(bins: Sequence[Bin]) -> float:
     return sum(one.n * abs(one.confidence - one.accuracy) for one in bins) / n_pairs if n_pairs else float("nan")
 
 
-def _weighted_mean(values: Mapping[str, float], weights: Mapping[str, float]) -> float:
+def _weighted_mean(values: Mapping[str, Score], weights: Mapping[str, float]) -> Score:
     """Mean over the names that have a value; the others are left out of both sums."""
-    return sum(weights[name] * values[name] for name in values) / sum(weights[name] for name in values)
+    total: Any = sum(weights[name] * value for name, value in values.items())
+    mean: Score = total / sum(weights[name] for name in values)
+    return mean
 
 
-def _refuse_unknown(names: Mapping[str, float], known: set[str], kind: str) -> None:
+def _refuse_unknown(names: Mapping[str, Any], known: set[str], kind: str) -> None:
     if unknown := sorted(names.keys() - known):
         raise MetricError(f"got {kind} {', '.join(unknown)}; expected some of {', '.join(sorted(known))}; drop it")
 
 
 def section_scores(
-    subset_accuracy: Mapping[str, float], weights: Mapping[str, Mapping[str, float]]
-) -> dict[str, float]:
+    subset_accuracy: Mapping[str, Score], weights: Mapping[str, Mapping[str, float]]
+) -> dict[str, Score]:
     """RewardBench's sections: means of the subsets' accuracies, weighted by their counts.
 
     Args:
@@ -251,7 +330,7 @@ def section_scores(
     return {section: _weighted_mean(present, weights[section]) for section, present in measured.items() if present}
 
 
-def overall_score(sections: Mapping[str, float], section_weights: Mapping[str, float]) -> float:
+def overall_score(sections: Mapping[str, Score], section_weights: Mapping[str, float]) -> Score:
     """RewardBench's score: the mean of the sections by weight (1 each, prior sets 0.5).
 
     A section that was not measured is left out of both sums, so a partial run gives a mean of what there is.

@@ -41,7 +41,7 @@ def build_report(*, title: str, facts: list[str], datasets: Sequence[Json], mode
         facts: lines above the tables.
         datasets: the ingest's summary of each dataset.
         model: the model's metrics: `regression`, `untrained`, `decorrelation`, `correlations`, `gate`.
-        evaluation: the evaluation's metrics: `pairs`, `calibration`, `rewardbench`.
+        evaluation: the evaluation's metrics: `pairs`, `length`, `calibration`, `rewardbench`.
     """
     sections = [
         dataset_section(datasets),
@@ -52,6 +52,7 @@ def build_report(*, title: str, facts: list[str], datasets: Sequence[Json], mode
         correlation_section(model.get("correlations", ())),
         curve_section(model.get("gate", {}).get("curve", ())),
         pair_section(evaluation["pairs"]),
+        length_section(evaluation.get("length", {"scorers": [], "rows": [], "bias": {}})),
         *calibration_sections(evaluation.get("calibration", {"rows": [], "bins": [], "beta": 0.0})),
         *rewardbench_sections(evaluation["rewardbench"]),
     ]
@@ -173,17 +174,59 @@ def pair_section(pairs: Json) -> Section:
         f"{pairs['note']}; 95 % bootstrap intervals over prompts; single objective chosen on training pairs: "
         f"{pairs['best_objective']}"
     )
+    if probe := pairs.get("probe"):
+        note += (
+            f"; probe: linear, by Bradley-Terry on the same features of {probe['n_train']} training pairs, alpha "
+            f"{probe['alpha']:.2g}"
+        )
     return Section("Held-out pairs", ["pairs of", "n", *titles], rows, note)
 
 
+def length_section(length: Json) -> Section:
+    """Accuracy by how much longer the chosen answer is: verbosity bias is what rises from top to bottom."""
+    names = [name for name, _ in length["scorers"]]
+    rows: list[tuple[Cell, ...]] = [
+        (f"{row['shortest']:+,} to {row['longest']:+,}", row["n"], *(_interval(row["accuracy"][n]) for n in names))
+        for row in length["rows"]
+    ]
+    if bias := length["bias"]:
+        numbers = f"{length['n_longer']}, {length['n_shorter']}"
+        rows.append(("chosen longer less chosen shorter", numbers, *(_interval(bias[name]) for name in names)))
+    note = "characters of the chosen answer less those of the rejected one; held-out pairs of all datasets"
+    columns = ["chosen is longer by", "n", *(title for _, title in length["scorers"])]
+    return Section("Accuracy by length difference", columns, rows, note)
+
+
 def rewardbench_sections(rewardbench: Json) -> list[Section]:
-    """Per subset, then sections and the overall score; without rows if the benchmark was not run."""
-    subsets = [(row["section"], row["subset"], row["n"], row["accuracy"]) for row in rewardbench["subsets"]]
-    scores = [*rewardbench["sections"].items(), ("overall", rewardbench["overall"])] if subsets else []
+    """Per subset, then sections and overall scores beside the baselines'; without rows if the benchmark was not run.
+
+    Older evaluations have neither intervals nor baselines.
+    """
+    subsets = [
+        (row["section"], row["subset"], row["n"], _interval(row | {"estimate": row["accuracy"]}))
+        if "low" in row
+        else (row["section"], row["subset"], row["n"], row["accuracy"])
+        for row in rewardbench["subsets"]
+    ]
+    gate, intervals = benchmark_figures(rewardbench), rewardbench.get("intervals", {})
+    baselines = [(title, rewardbench["baselines"][n]) for n, title in rewardbench.get("scorers", ())[1:]]
+    others = [benchmark_figures(of) for _, of in baselines]
+    scores = [
+        (name, _interval(intervals[name]) if name in intervals else score, *(other[name] for other in others))
+        for name, score in gate.items()
+    ]
+    columns = ["section", "score", *(title for title, _ in baselines)]
     return [
         Section("RewardBench subsets", ["section", "subset", "n", "accuracy"], subsets),
-        Section("RewardBench", ["section", "score"], scores, rewardbench["note"]),
+        Section("RewardBench", columns, scores if subsets else [], rewardbench["note"]),
     ]
+
+
+def benchmark_figures(scores: Json) -> dict[str, Any]:
+    """Sections and overall scores of one scorer, under the names that they are shown by."""
+    overall = {"overall": "overall", "overall without prior sets": "overall_without_prior_sets"}
+    found = {**scores["sections"], **{title: scores.get(name) for title, name in overall.items()}}
+    return {title: score for title, score in found.items() if score is not None}
 
 
 def to_markdown(report: Report) -> str:

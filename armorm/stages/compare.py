@@ -4,11 +4,16 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from armorm.compare import ModelDiff, compare_objectives, figures_of, model_sections, side_by_side
+import numpy as np
+import pyarrow.parquet as pq
+
+from armorm.bridge import HELD_OUT, load_pairs
+from armorm.compare import ModelDiff, compare_objectives, compare_pairs, figures_of, model_sections, side_by_side
 from armorm.model import RewardModel
+from armorm.paired import PairedTest
 from armorm.report import Cell, Section
 from armorm.stages import evaluate
-from armorm.stages.common import Json, read_record
+from armorm.stages.common import read_record
 from armorm.stages.model import STAGE, load_model
 from features.diff import CHANGES, Diff, diff
 from features.drift import SAMPLE, Drift, drift, shared_ids
@@ -16,6 +21,7 @@ from features.errors import InputError
 from features.named import find_named
 from features.shards import FeatureReader
 from features.store import Artifact, Pointer, Snapshot, Store
+from features.tables import check_parquet
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,8 +79,10 @@ def _compare_models(store: Store, first: Artifact, second: Artifact) -> tuple[Mo
     readers = {model.backbone_id: FeatureReader(store, model.backbone_id, head) for model in models}
     prompts = shared_ids(readers[models[0].backbone_id], readers[models[1].backbone_id], "prompt")[:SAMPLE]
     gates = [_mean_gate(model, readers[model.backbone_id], prompts) for model in models]
+    evaluations = [_evaluation(store, artifact) for artifact in (first, second)]
     figures = [
-        figures_of(model, _evaluation(store, artifact)) for model, artifact in zip(models, (first, second), strict=True)
+        figures_of(model, read_record(store, found) if found else None)
+        for model, found in zip(models, evaluations, strict=True)
     ]
     found = ModelDiff(
         first.artifact_id,
@@ -82,6 +90,7 @@ def _compare_models(store: Store, first: Artifact, second: Artifact) -> tuple[Mo
         compare_objectives(*models, gates=(gates[0], gates[1])),
         side_by_side(*figures),
         len(prompts),
+        _paired(store, *evaluations, backbone_id=models[1].backbone_id),
     )
     ids = [model.backbone_id for model in models]
     return found, drift(store, (ids[0], head), (ids[1], head)) if ids[0] != ids[1] else []
@@ -92,13 +101,40 @@ def _mean_gate(model: RewardModel, reader: FeatureReader, prompts: list[str]) ->
     return model.gating(reader.gather("prompt", prompts)).mean(axis=0) if prompts else None
 
 
-def _evaluation(store: Store, model: Artifact) -> Json | None:
+def _evaluation(store: Store, model: Artifact) -> Artifact | None:
     """The newest evaluation of a model."""
     for snapshot in store.history():
         found = snapshot.artifacts.get(evaluate.STAGE)
         if found and found.recipe.inputs.get(STAGE) == model.artifact_id:
-            return read_record(store, found)
+            return found
     return None
+
+
+def _paired(
+    store: Store, first: Artifact | None, second: Artifact | None, *, backbone_id: str
+) -> dict[str, PairedTest]:
+    """Both models on the held-out pairs of the newest snapshot that both have scored."""
+    if not first or not second:
+        return {}
+    stored = load_pairs(store, backbone_id=backbone_id)
+    outcomes = [_outcomes(store, evaluation) for evaluation in (first, second)]
+    scored_P = np.array([all(id in outcome for outcome in outcomes) for id in stored.pair_ids], dtype=bool)
+    here_P = scored_P & np.logical_or.reduce([stored.usable(split) for split in HELD_OUT])
+    won = [np.array([outcome[id] for id in stored.pair_ids[here_P]], dtype=bool) for outcome in outcomes]
+    return compare_pairs(
+        *won,
+        datasets_P=stored.datasets[here_P],
+        prompts_P=stored.prompt_ids[here_P],
+        benchmark_P=stored.split_P[here_P] == "evaluation",
+    )
+
+
+def _outcomes(store: Store, evaluation: Artifact) -> dict[str, bool]:
+    """Whether each pair was ranked rightly, by its id."""
+    path = store.objects.path(evaluation.objects["pair_scores"])
+    check_parquet(path)
+    table = pq.read_table(path, columns=["pair_id", "correct"])
+    return dict(zip(table["pair_id"].to_pylist(), table["correct"].to_pylist(), strict=True))
 
 
 def _holding(store: Store, backbone: Pointer) -> Snapshot:

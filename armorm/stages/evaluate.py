@@ -13,10 +13,20 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from armorm import evaluation
-from armorm.bridge import HELD_OUT, Names, StoredPairs, load_pairs, load_ratings, predict_rewards, reward_differences
+from armorm.bridge import (
+    HELD_OUT,
+    Names,
+    StoredPairs,
+    feature_differences,
+    load_pairs,
+    load_ratings,
+    predict_rewards,
+    reward_differences,
+)
 from armorm.config import EvaluationConfig
 from armorm.metrics import wins
 from armorm.model import RewardModel
+from armorm.probe import ProbeFit, fit_probe
 from armorm.score import coefficients, score
 from armorm.stages import model as model_stage
 from armorm.stages.common import put_record, stage_artifact, stage_recipe
@@ -28,7 +38,7 @@ from features.store import Done, Made, Snapshot, Store, Writer
 from features.tables import SCHEMAS, write_parquet
 
 STAGE = "evaluate"
-STAGE_VERSION = 4
+STAGE_VERSION = 5
 
 Floats = npt.NDArray[np.floating]
 
@@ -54,10 +64,11 @@ def evaluate(writer: Writer, backbone_id: str, config: EvaluationConfig) -> Done
         gating_UK = model.gating(reader.rows("prompt", prompts.tolist()))
         scores_2P = _score_pairs(model, reader, stored, gating_UK[prompt_P])
         held_out_U = np.isin(prompts, stored.prompt_ids[np.isin(stored.split_P, HELD_OUT)])
+        ranked, about = _rank(model, reader, stored, scores_2P, config)
         record: evaluation.Json = {
-            "pairs": _held_out(model, reader, stored, scores_2P, config),
+            **_held_out(stored, ranked, about, config),
             "calibration": _calibration(model, stored, scores_2P),
-            "rewardbench": _rewardbench(stored, wins(*scores_2P)),
+            "rewardbench": _rewardbench(stored, ranked, config),
             "rejected_pairs": stored.n_rejected,
         }
         tables = {
@@ -80,22 +91,46 @@ def work(snapshot: Snapshot) -> dict[str, int]:
     return {"rows": ingested(snapshot, "preferences")}
 
 
-def _held_out(
+def _rank(
     model: RewardModel, reader: FeatureReader, stored: StoredPairs, scores_2P: Floats, config: EvaluationConfig
-) -> evaluation.Json:
-    test_P = stored.usable("test")
+) -> tuple[dict[str, Floats], evaluation.Json]:
+    """What the gate and its baselines make of every pair; and which baselines these are."""
     differences_PK = reward_differences(reader, model.W_KD, stored) @ model.transform_KK
     best = evaluation.choose_best_objective(differences_PK[stored.usable("train")], model.objectives)
-    return evaluation.held_out_accuracy(
-        differences_PK[test_P],
-        (scores_2P[0] - scores_2P[1])[test_P],
-        stored.n_chars_difference_P[test_P],
+    probe = _fit_probe(reader, stored, config)
+    ranked = evaluation.rank(
+        differences_PK,
+        scores_2P[0] - scores_2P[1],
+        stored.n_chars_difference_P,
+        reward_differences(reader, probe.w_D[None], stored)[:, 0] if probe else None,
         objectives=model.objectives,
         best_objective=best,
-        datasets_P=stored.datasets[test_P],
-        prompts_P=stored.prompt_ids[test_P],
-        config=config,
     )
+    about = {name: value for name, value in asdict(probe).items() if name != "w_D"} if probe else None
+    return ranked, {"best_objective": best, "probe": about}
+
+
+def _fit_probe(reader: FeatureReader, stored: StoredPairs, config: EvaluationConfig) -> ProbeFit | None:
+    """Fitted to the pairs that the gate is trained on, or to as many of them as the settings allow."""
+    training, validation = (np.flatnonzero(stored.usable(split)) for split in ("train", "validation"))
+    if len(training) > config.probe_pairs:
+        training = np.sort(np.random.default_rng(config.seed).choice(training, config.probe_pairs, replace=False))
+    if not len(training) or not len(validation):
+        return None
+    return fit_probe(feature_differences(reader, stored, training), feature_differences(reader, stored, validation))
+
+
+def _held_out(
+    stored: StoredPairs, ranked: evaluation.Ranked, about: evaluation.Json, config: EvaluationConfig
+) -> evaluation.Json:
+    test_P = stored.usable("test")
+    here = {name: by_P[test_P] for name, by_P in ranked.items()}
+    prompts_P, lengths_P = stored.prompt_ids[test_P], stored.n_chars_difference_P[test_P]
+    pairs = evaluation.held_out_accuracy(here, datasets_P=stored.datasets[test_P], prompts_P=prompts_P, config=config)
+    return {
+        "pairs": pairs | about,
+        "length": evaluation.length_accuracy(here, lengths_P, prompts_P=prompts_P, config=config),
+    }
 
 
 def _calibration(model: RewardModel, stored: StoredPairs, scores_2P: Floats) -> evaluation.Json:
@@ -104,12 +139,17 @@ def _calibration(model: RewardModel, stored: StoredPairs, scores_2P: Floats) -> 
     return evaluation.calibration(differences_P, beta=model.beta, datasets_P=stored.datasets[test_P])
 
 
-def _rewardbench(stored: StoredPairs, won_P: npt.NDArray[np.bool_]) -> evaluation.Json:
+def _rewardbench(stored: StoredPairs, ranked: evaluation.Ranked, config: EvaluationConfig) -> evaluation.Json:
     here_P = np.isin(stored.datasets, [rewardbench.SOURCE.name, preference_test_sets.SOURCE.name])
     subsets = {**rewardbench.SUBSETS, **rewardbench.PRIOR_SETS}
-    published = {name: (subset.section, subset.n_rows, float(subset.weight)) for name, subset in subsets.items()}
     return evaluation.benchmark_scores(
-        won_P[here_P], stored.subsets[here_P], published=published, section_weights=rewardbench.SECTION_WEIGHTS
+        {name: by_P[here_P] for name, by_P in ranked.items()},
+        stored.subsets[here_P],
+        prompts_P=stored.prompt_ids[here_P],
+        published={name: (subset.section, subset.n_rows, float(subset.weight)) for name, subset in subsets.items()},
+        section_weights=rewardbench.SECTION_WEIGHTS,
+        prior_section=rewardbench.PRIOR_SECTION,
+        config=config,
     )
 
 

@@ -73,6 +73,9 @@ SECTION_WEIGHTS: Final[Mapping[str, float]] = {
     "Prior Sets": 0.5,
 }
 
+PRIOR_SECTION: Final = "Prior Sets"
+"""The section that is of another dataset: scores are told with and without it."""
+
 
 def parse(rows: Rows, options: Options) -> Iterator[Pairs]:
     """One pair a row, of a known subset."""

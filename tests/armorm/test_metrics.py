@@ -17,10 +17,14 @@ from armorm.errors import MetricError
 from armorm.metrics import (
     Bin,
     average_ranks,
+    bootstrap_accuracies,
     bootstrap_accuracy,
     bootstrap_correlation,
+    bootstrap_gaps,
+    bootstrap_sums,
     calibration_error,
     clustered_error,
+    interval,
     mse,
     overall_score,
     pair_accuracy,
@@ -102,6 +106,45 @@ def test_the_bootstrap_is_the_same_for_a_seed_and_refuses_nonsense(rng_wins: npt
         bootstrap_accuracy(rng_wins, groups[1:])
 
 
+def test_drawing_kinds_of_prompts_is_drawing_prompts(seed: int) -> None:
+    """Means, variances and covariances of the resampled sums are those of prompts that are drawn one by one."""
+    values_NF = np.random.default_rng(seed).integers(0, 3, size=(240, 2)).astype(float)
+    prompts_N = np.arange(240) // 3
+    found_RF = bootstrap_sums(values_NF, prompts_N, n_resamples=20_000, seed=seed)
+    sums_CF = values_NF.reshape(80, 3, 2).sum(axis=1)
+    np.testing.assert_allclose(found_RF.mean(axis=0), values_NF.sum(axis=0), rtol=0.01)
+    np.testing.assert_allclose(np.cov(found_RF.T), 80 * np.cov(sums_CF.T, ddof=0), rtol=0.06, atol=5)
+    counted = bootstrap_sums(np.ones((7, 1)), np.arange(7), n_resamples=50)
+    assert (counted == 7).all(), "as many prompts are drawn as there are"
+
+
+def test_scorers_share_their_draws(rng_wins: npt.NDArray[np.bool_]) -> None:
+    prompts_P = np.arange(len(rng_wins)) // 2
+    both = bootstrap_accuracies(np.stack([rng_wins, ~rng_wins], axis=1), prompts_P)
+    assert [of.estimate for of in both] == pytest.approx([rng_wins.mean(), 1 - rng_wins.mean()])
+    assert (both[0].low, both[0].high) == pytest.approx((1 - both[1].high, 1 - both[1].low))
+
+
+def test_a_gap_between_two_parts_of_the_pairs(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    first_P = np.arange(1200) % 3 == 0
+    wins_P = rng.random(1200) < np.where(first_P, 0.9, 0.5)
+    (found,) = bootstrap_gaps(wins_P[:, None], first_P, ~first_P, np.arange(1200))
+    shares = [(wins_P[of_P].mean(), of_P.sum()) for of_P in (first_P, ~first_P)]
+    half_width = 1.96 * np.sqrt(sum(share * (1 - share) / n for share, n in shares))
+    assert found.estimate == pytest.approx(shares[0][0] - shares[1][0])
+    assert (found.low, found.high) == pytest.approx(
+        (found.estimate - half_width, found.estimate + half_width), abs=0.02
+    )
+    (none,) = bootstrap_gaps(wins_P[:, None], first_P, np.zeros(1200, dtype=bool), np.arange(1200))
+    assert np.isnan([none.estimate, none.low, none.high]).all()
+
+
+def test_an_interval_leaves_out_what_is_not_defined() -> None:
+    assert interval(0.5, np.array([0.25, np.nan, 0.25])).high == 0.25
+    assert np.isnan(interval(0.5, np.array([np.nan])).low)
+
+
 @pytest.fixture
 def rng_wins(seed: int) -> npt.NDArray[np.bool_]:
     return np.asarray(np.random.default_rng(seed).random(300) < 0.8)
@@ -111,6 +154,17 @@ def test_the_published_row() -> None:
     """ArmoRM-Llama3-8B-v0.1 in the table of RewardBench: 89.0."""
     sections = {"Chat": 96.9, "Chat Hard": 76.8, "Safety": 92.2, "Reasoning": 97.3, "Prior Sets": 74.3}
     assert overall_score(sections, SECTION_WEIGHTS) == pytest.approx(88.97, abs=0.005)
+
+
+def test_the_published_row_without_prior_sets() -> None:
+    """The mean of the four sections, by name: the leaderboard's score since prior sets are left out."""
+    sections = {"Chat": 96.9, "Chat Hard": 76.8, "Safety": 92.2, "Reasoning": 97.3}
+    assert overall_score(sections, SECTION_WEIGHTS) == pytest.approx(90.8)
+
+
+def test_figures_of_resamples_go_through_the_same_means() -> None:
+    resampled = {"Chat": np.array([90.0, 80.0]), "Prior Sets": np.array([60.0, 50.0])}
+    np.testing.assert_allclose(overall_score(resampled, SECTION_WEIGHTS), [80.0, 70.0])
 
 
 def test_a_section_that_was_not_measured_is_left_out_of_both_sums() -> None:

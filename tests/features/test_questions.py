@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from armorm.evaluation import length_bins
 from features import pointers
 from features.catalog import query
 from features.conversation import Conversation, single_turn
@@ -500,6 +501,26 @@ def accuracy(world: World) -> None:
         for name, here in kinds.items():
             assert rows[key][name] == (pytest.approx(correct[here].mean()) if here.any() else None)
     assert {key[0] for key in keyed(world.ask("accuracy", split="test"), "split", "dataset", "subset")} == {"test"}
+
+
+@answers("accuracy_by_length")
+def accuracy_by_length(world: World) -> None:
+    """Bins as the evaluation's record has them."""
+    for split, dataset, n_bins in (("test", "*", 4), ("*", "paired", 2)):
+        rows = world.ask("accuracy_by_length", split=split, dataset=dataset, bins=n_bins)
+        scored = [s for s in world.usable_scores if s["split"] == split or s["dataset"] == dataset]
+        sides = [[world.conversations[s[f"{side}_id"]]["n_chars"] for s in scored] for side in ("chosen", "rejected")]
+        longer, correct = np.subtract(*sides), np.array(column(scored, "correct"))
+        bins = length_bins(longer, n_bins)
+        assert column(rows, "bin") == sorted(set(bins))
+        for row in rows:
+            here = bins == row["bin"]
+            assert (row["pairs"], row["shortest"], row["longest"]) == (
+                here.sum(),
+                longer[here].min(),
+                longer[here].max(),
+            )
+            assert row["accuracy"] == pytest.approx(correct[here].mean())
 
 
 @answers("calibration")
