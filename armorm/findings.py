@@ -55,18 +55,23 @@ def correlation_matrices(
     }
 
 
-def mean_by_kind(kind: str, names_P: NDArray[Any], prompt_P: NDArray[np.integer], values_UK: Floats) -> list[Json]:
+def mean_by_kind(
+    kind: str, names: Sequence[str], names_P: NDArray[Any], prompt_P: NDArray[np.integer], values_UK: Floats
+) -> list[Json]:
     """Mean of the gate's coefficients over the distinct prompts of each kind.
 
     Args:
         kind: What the names name: `dataset`, `section`, `subset`.
+        names: Those to look for, in order; one without prompts is left out.
         names_P: `[P]` of each pair.
         prompt_P: `[P]` row of each pair's prompt.
         values_UK: `[U, K]` a row for each prompt.
     """
     rows = []
-    for name in dict.fromkeys(names_P.tolist()):
+    for name in names:
         prompts = np.unique(prompt_P[names_P == name])
+        if not len(prompts):
+            continue
         means_K = values_UK[prompts].mean(axis=0, dtype=np.float64)
         rows.append({"kind": kind, "name": name, "n_prompts": len(prompts), "coefficients": means_K.tolist()})
     return rows

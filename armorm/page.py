@@ -1,7 +1,7 @@
-"""A model's report as one HTML file that needs nothing else: no script, no font, no address. Knows nothing of the project.
+"""A model's report as one HTML file that needs nothing else: no script, no font, no address.
 
-Built from the JSON records that the stages have stored; no figure is computed here. Text is escaped by the template, and
-what would turn or hide it is taken out; a policy in the file's head forbids the browser to fetch anything.
+Built from the JSON records that the stages have stored; no figure is computed here. Text is escaped by the template,
+and what would turn or hide it is taken out; a policy in the file's head forbids the browser to fetch anything.
 """
 
 import re
@@ -24,6 +24,9 @@ TEXT_CHARACTERS: Final = 1200
 
 NAME_CHARACTERS: Final = 120
 """Of a name in a table or a plot."""
+
+LONG_TABLE: Final = 30
+"""Rows; a longer one is folded."""
 
 SHOWN_OBJECTIVES: Final = 6
 """Of a mistake's explanation."""
@@ -128,19 +131,17 @@ def summary_section(report: Report, model: Json, evaluation: Json) -> Section:
         rows.append(("expected calibration error", row["error"]))
     if (overall := evaluation["rewardbench"]["overall"]) is not None:
         rows.append(("RewardBench, overall", overall))
-    return Section("In short", ["figure", ""], rows)
+    return Section("In short", ["what", "figure"], rows)
 
 
 def objective_figures(regression: Sequence[Json]) -> list[Figure]:
     """How well each objective is predicted."""
     r2 = [of.get("test_r2") for of in regression]
     errors = [of.get("test_r2_error") for of in regression]
-    bounds = [
-        (v - 2 * e, v + 2 * e) if v is not None and e is not None else None for v, e in zip(r2, errors, strict=True)
-    ]
+    bounds = [(v - e, v + e) if v is not None and e is not None else None for v, e in zip(r2, errors, strict=True)]
     series = {"R2": r2, "Spearman": [of.get("test_spearman") for of in regression]}
     svg = dots("Quality of the objectives", _names(regression, "objective"), series, bounds={"R2": bounds}, reference=0)
-    return [Figure(svg, "Predicted against given ratings of held-out prompts; bars: two standard errors over prompts.")]
+    return [Figure(svg, "Predicted against given ratings of held-out prompts; bars: a standard error over prompts.")]
 
 
 def decorrelation_figures(evaluation: Json) -> list[Figure]:
@@ -186,7 +187,7 @@ def gate_figures(gate: Json, evaluation: Json) -> list[Figure]:
             svg = heatmap(f"Gate coefficients by {what}", [row["coefficients"] for row in rows], names, objectives)
             caption = (
                 f"Mean coefficient of each raw reward in the score, by {what}; in brackets: held-out prompts. They are "
-                "the gate's weights, but for what is decorrelated from: the penalties are taken off there."
+                "the gate's weights, but for an objective that the others are decorrelated from: there, the penalties."
             )
             figures.append(Figure(svg, caption))
     return figures
@@ -230,13 +231,13 @@ def mistake_section(objectives: Sequence[Json]) -> Section:
     keys = ["objective", "weight", "chosen", "rejected", "difference"]
     rows = [tuple(of[key] for key in keys) for of in objectives[:SHOWN_OBJECTIVES]]
     columns = ["objective", "gate's weight", "adds to chosen", "adds to rejected", "difference"]
-    note = f"the {len(rows)} of {len(objectives)} objectives that set the scores apart most; all together add up to the scores"
+    note = f"the {len(rows)} of {len(objectives)} objectives that set the scores apart most; all add up to the scores"
     return Section("Why", columns, rows, note)
 
 
 def to_html(report: Report, chapters: Sequence[Chapter]) -> str:
     """The page; the same records give the same bytes."""
-    return _template().render(report=report, chapters=chapters, text_characters=TEXT_CHARACTERS)
+    return _template().render(report=report, chapters=chapters, text_characters=TEXT_CHARACTERS, long=LONG_TABLE)
 
 
 def anchor(title: str) -> str:

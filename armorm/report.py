@@ -143,7 +143,8 @@ def correlation_section(correlations: Sequence[Json]) -> Section:
 def sources_section(datasets: Sequence[Json]) -> Section:
     """Where the data come from, and under which licences."""
     rows: list[tuple[Cell, ...]] = [
-        (of["dataset"], of.get("upstream"), of.get("origin", {}).get("revision"), of.get("licence")) for of in datasets
+        (of["dataset"], of.get("upstream"), of.get("origin", {}).get("revision", "local files"), of.get("licence"))
+        for of in datasets
     ]
     return Section("Data used", ["dataset", "upstream", "revision", "licence"], rows)
 
@@ -160,10 +161,8 @@ def coverage_section(model: Json, evaluation: Json) -> Section:
         for what in ("ratings", "pairs")
         if f"{reason}_{what}" in model
     ]
-    if evaluation.get("rejected_pairs") is not None:
-        rows.append(
-            ("pairs left out of the evaluation: the backbone gives no usable vector", evaluation["rejected_pairs"])
-        )
+    if "rejected_pairs" in evaluation:
+        rows.append((f"pairs left out of the evaluation: {reasons['rejected']}", evaluation["rejected_pairs"]))
     return Section("Data left out of training", ["what", "count"], rows, "ratings of each objective: see Objectives")
 
 

@@ -155,19 +155,19 @@ def _reward_correlations(
 def _gate_by_kind(
     model: RewardModel, stored: StoredPairs, prompt_P: npt.NDArray[np.intp], gating_UK: Floats
 ) -> evaluation.Json:
-    """Mean coefficients of the raw rewards, for held-out prompts by dataset, and the benchmark's by section and subset."""
+    """Mean coefficients of the raw rewards: held-out prompts by dataset, the benchmark's by section and subset."""
     coefficients_UK = coefficients(model.transform_KK, gating_UK)
+    benchmark_P, test_P = _benchmark_pairs(stored), stored.usable("test")
     section_of = {name: subset.section for name, subset in _subsets().items()}
-    benchmark_P = _benchmark_pairs(stored) & np.isin(stored.subsets, list(section_of))
-    sections_P = np.array([section_of.get(name, "") for name in stored.subsets], dtype=object)
+    sections_P = np.array([section_of.get(name) for name in stored.subsets], dtype=object)
     rows = [
         of
-        for kind, names_P, here_P in (
-            ("dataset", stored.datasets, stored.usable("test")),
-            ("section", sections_P, benchmark_P),
-            ("subset", stored.subsets, benchmark_P),
+        for kind, names, names_P, here_P in (
+            ("dataset", sorted(set(stored.datasets[test_P])), stored.datasets, test_P),
+            ("section", list(rewardbench.SECTION_WEIGHTS), sections_P, benchmark_P),
+            ("subset", list(section_of), stored.subsets, benchmark_P),
         )
-        for of in mean_by_kind(kind, names_P[here_P], prompt_P[here_P], coefficients_UK)
+        for of in mean_by_kind(kind, names, names_P[here_P], prompt_P[here_P], coefficients_UK)
     ]
     return {"objectives": list(model.objectives), "rows": rows}
 

@@ -121,5 +121,5 @@ def _lineage_row(node: Node) -> tuple[str | int, ...]:
 
 def _rows_section(model: RewardModel) -> Section:
     """The digests of the rows that training saw."""
-    rows = [(name, of["n_rows"], of["sha256"]) for name, of in model.training_rows.items()]
+    rows = [(name, of["n_rows"], of["sha256"]) for name, of in (model.training_rows or {}).items()]
     return Section("Lineage: rows of training", ["stage", "rows", "SHA-256 of their keys"], rows)
