@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from numbers import Integral, Real
 from typing import Any
 
+from armorm.published import REWARDBENCH
+
 Cell = str | int | float | bool | None
 Json = Mapping[str, Any]
 
@@ -127,7 +129,7 @@ def correlation_section(correlations: Sequence[Json]) -> Section:
 
     def row(of: Json) -> tuple[Cell, ...]:
         largest = of["largest"]
-        worst = (_interval(largest), largest["objective"]) if largest else (None, None)
+        worst = (interval(largest), largest["objective"]) if largest else (None, None)
         dataset = of["dataset"] if of["part"] == "held_out" else f"{of['dataset']} (reference)"
         return (dataset, of["nuisance"], of["n_responses"], of["mean_before"], of["mean_after"], *worst)
 
@@ -137,6 +139,45 @@ def correlation_section(correlations: Sequence[Json]) -> Section:
         "reference; 95 % bootstrap interval over prompts; each objective: SELECT * FROM correlations"
     )
     return Section("Correlation with nuisances and length", columns, [row(of) for of in correlations], note)
+
+
+def sources_section(datasets: Sequence[Json]) -> Section:
+    """Where the data come from, and under which licences."""
+    rows: list[tuple[Cell, ...]] = [
+        (of["dataset"], of.get("upstream"), of.get("origin", {}).get("revision", "local files"), of.get("licence"))
+        for of in datasets
+    ]
+    return Section("Data used", ["dataset", "upstream", "revision", "licence"], rows)
+
+
+def coverage_section(model: Json, evaluation: Json) -> Section:
+    """What the model was trained on, and what was left out of it after ingest."""
+    reasons = {
+        "contaminated": "prompt stands in an evaluation dataset",
+        "rejected": "the backbone gives no usable vector",
+    }
+    rows: list[tuple[Cell, ...]] = [
+        (f"{what} left out: {why}", model[f"{reason}_{what}"])
+        for reason, why in reasons.items()
+        for what in ("ratings", "pairs")
+        if f"{reason}_{what}" in model
+    ]
+    if "rejected_pairs" in evaluation:
+        rows.append((f"pairs left out of the evaluation: {reasons['rejected']}", evaluation["rejected_pairs"]))
+    return Section("Data left out of training", ["what", "count"], rows, "ratings of each objective: see Objectives")
+
+
+def published_section(rewardbench: Json) -> Section:
+    """The benchmark's scores beside those that others have published; without rows if it was not run."""
+    columns = ["overall", *rewardbench["sections"]]
+    own = rewardbench["sections"] | {"overall": rewardbench["overall"]}
+    scores = {"this model": own, **REWARDBENCH} if rewardbench["subsets"] else {}
+    rows: list[tuple[Cell, ...]] = [(name, *(of.get(column) for column in columns)) for name, of in scores.items()]
+    note = (
+        f"others: as arXiv 2406.12845 reports them, on the whole benchmark; this model: {rewardbench['note']}. "
+        "Figures of sample data or of part of the benchmark do not compare with them."
+    )
+    return Section("RewardBench beside published models", ["model", *columns], rows, note)
 
 
 def curve_section(curve: Sequence[Json]) -> Section:
@@ -168,7 +209,7 @@ def pair_section(pairs: Json) -> Section:
     names = [name for name, _ in pairs["scorers"]]
     titles = [title for _, title in pairs["scorers"]]
     rows: list[tuple[Cell, ...]] = [
-        (row["dataset"], row["n"], *(_interval(row["accuracy"][name]) for name in names)) for row in pairs["rows"]
+        (row["dataset"], row["n"], *(interval(row["accuracy"][name]) for name in names)) for row in pairs["rows"]
     ]
     note = (
         f"{pairs['note']}; 95 % bootstrap intervals over prompts; single objective chosen on training pairs: "
@@ -186,12 +227,12 @@ def length_section(length: Json) -> Section:
     """Accuracy by how much longer the chosen answer is: verbosity bias is what rises from top to bottom."""
     names = [name for name, _ in length["scorers"]]
     rows: list[tuple[Cell, ...]] = [
-        (f"{row['shortest']:+,} to {row['longest']:+,}", row["n"], *(_interval(row["accuracy"][n]) for n in names))
+        (f"{row['shortest']:+,} to {row['longest']:+,}", row["n"], *(interval(row["accuracy"][n]) for n in names))
         for row in length["rows"]
     ]
     if bias := length["bias"]:
         numbers = f"{length['n_longer']}, {length['n_shorter']}"
-        rows.append(("chosen longer less chosen shorter", numbers, *(_interval(bias[name]) for name in names)))
+        rows.append(("chosen longer less chosen shorter", numbers, *(interval(bias[name]) for name in names)))
     note = "characters of the chosen answer less those of the rejected one; held-out pairs of all datasets"
     columns = ["chosen is longer by", "n", *(title for _, title in length["scorers"])]
     return Section("Accuracy by length difference", columns, rows, note)
@@ -203,7 +244,7 @@ def rewardbench_sections(rewardbench: Json) -> list[Section]:
     Older evaluations have neither intervals nor baselines.
     """
     subsets = [
-        (row["section"], row["subset"], row["n"], _interval(row | {"estimate": row["accuracy"]}))
+        (row["section"], row["subset"], row["n"], interval(row | {"estimate": row["accuracy"]}))
         if "low" in row
         else (row["section"], row["subset"], row["n"], row["accuracy"])
         for row in rewardbench["subsets"]
@@ -212,7 +253,7 @@ def rewardbench_sections(rewardbench: Json) -> list[Section]:
     baselines = [(title, rewardbench["baselines"][n]) for n, title in rewardbench.get("scorers", ())[1:]]
     others = [benchmark_figures(of) for _, of in baselines]
     scores = [
-        (name, _interval(intervals[name]) if name in intervals else score, *(other[name] for other in others))
+        (name, interval(intervals[name]) if name in intervals else score, *(other[name] for other in others))
         for name, score in gate.items()
     ]
     columns = ["section", "score", *(title for title, _ in baselines)]
@@ -247,7 +288,12 @@ def shown(cell: Cell) -> str:
         return ""
     if isinstance(cell, float):
         return f"{cell:.4g}" if abs(cell) >= 0.01 or cell == 0 else f"{cell:.1e}"
-    return "".join(c if unicodedata.category(c) not in ("Cc", "Cf") else " " for c in str(cell))
+    return visible(str(cell))
+
+
+def visible(text: str, *, keep: str = "") -> str:
+    """The text with a space for each character that controls, hides or turns text, but those to keep."""
+    return "".join(c if c in keep or unicodedata.category(c) not in ("Cc", "Cf", "Cs") else " " for c in text)
 
 
 def jsonable(value: Any) -> Any:
@@ -261,7 +307,8 @@ def jsonable(value: Any) -> Any:
     return value
 
 
-def _interval(value: Json) -> str:
+def interval(value: Json) -> str:
+    """An estimate with its interval, as text."""
     return f"{value['estimate']:.3f} [{value['low']:.3f}, {value['high']:.3f}]"
 
 

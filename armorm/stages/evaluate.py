@@ -18,12 +18,14 @@ from armorm.bridge import (
     Names,
     StoredPairs,
     feature_differences,
+    load_lengths,
     load_pairs,
     load_ratings,
     predict_rewards,
     reward_differences,
 )
 from armorm.config import EvaluationConfig
+from armorm.findings import correlation_matrices, explain_pair, mean_by_kind, worst_pairs
 from armorm.metrics import wins
 from armorm.model import RewardModel
 from armorm.probe import ProbeFit, fit_probe
@@ -38,7 +40,10 @@ from features.store import Done, Made, Snapshot, Store, Writer
 from features.tables import SCHEMAS, write_parquet
 
 STAGE = "evaluate"
-STAGE_VERSION = 5
+STAGE_VERSION = 6
+
+MISTAKES = 10
+"""How many of the worst are explained."""
 
 Floats = npt.NDArray[np.floating]
 
@@ -70,6 +75,9 @@ def evaluate(writer: Writer, backbone_id: str, config: EvaluationConfig) -> Done
             "calibration": _calibration(model, stored, scores_2P),
             "rewardbench": _rewardbench(stored, ranked, config),
             "rejected_pairs": stored.n_rejected,
+            "reward_correlations": _reward_correlations(store, model, reader, stored),
+            "gate_by_kind": _gate_by_kind(model, stored, prompt_P, gating_UK),
+            "mistakes": _mistakes(model, reader, stored, scores_2P, gating_UK[prompt_P]),
         }
         tables = {
             "predictions": _predictions(store, model, reader, artifact.artifact_id, backbone_id),
@@ -140,23 +148,94 @@ def _calibration(model: RewardModel, stored: StoredPairs, scores_2P: Floats) -> 
 
 
 def _rewardbench(stored: StoredPairs, ranked: evaluation.Ranked, config: EvaluationConfig) -> evaluation.Json:
-    here_P = np.isin(stored.datasets, [rewardbench.SOURCE.name, preference_test_sets.SOURCE.name])
-    subsets = {**rewardbench.SUBSETS, **rewardbench.PRIOR_SETS}
+    here_P = _benchmark_pairs(stored)
+    published = {name: (of.section, of.n_rows, float(of.weight)) for name, of in _subsets().items()}
     return evaluation.benchmark_scores(
         {name: by_P[here_P] for name, by_P in ranked.items()},
         stored.subsets[here_P],
         prompts_P=stored.prompt_ids[here_P],
-        published={name: (subset.section, subset.n_rows, float(subset.weight)) for name, subset in subsets.items()},
+        published=published,
         section_weights=rewardbench.SECTION_WEIGHTS,
         prior_section=rewardbench.PRIOR_SECTION,
         config=config,
     )
 
 
+def _subsets() -> dict[str, rewardbench.Subset]:
+    return {**rewardbench.SUBSETS, **rewardbench.PRIOR_SETS}
+
+
+def _benchmark_pairs(stored: StoredPairs) -> npt.NDArray[np.bool_]:
+    return np.isin(stored.datasets, [rewardbench.SOURCE.name, preference_test_sets.SOURCE.name])
+
+
+def _reward_correlations(
+    store: Store, model: RewardModel, reader: FeatureReader, stored: StoredPairs
+) -> evaluation.Json:
+    """Over the distinct answers of held-out pairs, the benchmark's included."""
+    counted_P = stored.usable("test") | stored.usable("evaluation")
+    ids = np.unique(np.concatenate([stored.chosen_ids[counted_P], stored.rejected_ids[counted_P]]))
+    _, n_tokens_N = load_lengths(store, ids, backbone_id=model.backbone_id)
+    return correlation_matrices(
+        predict_rewards(reader, model.W_KD, ids),
+        model.transform_KK,
+        n_tokens_N,
+        objectives=model.objectives,
+        correlation=model.metrics["decorrelation"]["correlation"],
+    )
+
+
+def _gate_by_kind(
+    model: RewardModel, stored: StoredPairs, prompt_P: npt.NDArray[np.intp], gating_UK: Floats
+) -> evaluation.Json:
+    """Mean coefficients of the raw rewards: held-out prompts by dataset, the benchmark's by section and subset."""
+    coefficients_UK = coefficients(model.transform_KK, gating_UK)
+    benchmark_P, test_P = _benchmark_pairs(stored), stored.usable("test")
+    section_of = {name: subset.section for name, subset in _subsets().items()}
+    sections_P = np.array([section_of.get(name) for name in stored.subsets], dtype=object)
+    rows = [
+        of
+        for kind, names, names_P, here_P in (
+            ("dataset", sorted(set(stored.datasets[test_P])), stored.datasets, test_P),
+            ("section", list(rewardbench.SECTION_WEIGHTS), sections_P, benchmark_P),
+            ("subset", list(section_of), stored.subsets, benchmark_P),
+        )
+        for of in mean_by_kind(kind, names, names_P[here_P], prompt_P[here_P], coefficients_UK)
+    ]
+    return {"objectives": list(model.objectives), "rows": rows}
+
+
+def _mistakes(
+    model: RewardModel, reader: FeatureReader, stored: StoredPairs, scores_2P: Floats, gating_PK: Floats
+) -> list[evaluation.Json]:
+    """The worst of the held-out pairs, by name alone: a record holds no text, so that texts can be forgotten."""
+    test = np.flatnonzero(stored.usable("test"))
+    worst = test[worst_pairs((scores_2P[0] - scores_2P[1])[test], MISTAKES)]
+    chosen_PK, rejected_PK = (predict_rewards(reader, model.W_KD, ids[worst]) for ids in _sides(stored))
+    return [
+        {
+            "pair_id": stored.pair_ids[p],
+            "dataset": stored.datasets[p],
+            "source_row": stored.source_rows[p],
+            "score_chosen": float(scores_2P[0, p]),
+            "score_rejected": float(scores_2P[1, p]),
+            "wrong_by": float(scores_2P[1, p] - scores_2P[0, p]),
+            "objectives": explain_pair(
+                chosen_K, rejected_K, model.transform_KK, gating_PK[p], objectives=model.objectives
+            ),
+        }
+        for p, chosen_K, rejected_K in zip(worst, chosen_PK, rejected_PK, strict=True)
+    ]
+
+
+def _sides(stored: StoredPairs) -> tuple[Names, Names]:
+    return stored.chosen_ids, stored.rejected_ids
+
+
 def _score_pairs(model: RewardModel, reader: FeatureReader, stored: StoredPairs, gating_PK: Floats) -> Floats:
     """`[2, P]` scores of the chosen and the rejected side of every pair."""
-    sides = (stored.chosen_ids, stored.rejected_ids)
-    return np.stack([score(predict_rewards(reader, model.W_KD, ids), model.transform_KK, gating_PK) for ids in sides])
+    rewards = (predict_rewards(reader, model.W_KD, ids) for ids in _sides(stored))
+    return np.stack([score(rewards_PK, model.transform_KK, gating_PK) for rewards_PK in rewards])
 
 
 def _scored_pairs(stored: StoredPairs, scores_2P: Floats, model_id: str) -> pa.Table:

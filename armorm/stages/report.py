@@ -1,13 +1,31 @@
 """The results of the newest model, read back from the store."""
 
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
-from armorm.report import Report, build_report, to_markdown
+from armorm.model import RewardModel
+from armorm.page import Texts, build_chapters, to_html
+from armorm.report import (
+    Json,
+    Report,
+    Section,
+    build_report,
+    coverage_section,
+    published_section,
+    sources_section,
+    to_markdown,
+)
 from armorm.stages import evaluate
 from armorm.stages import model as model_stage
 from armorm.stages.common import read_record, stage_artifact
-from features.store import Store, canonical_json
+from features.catalog import connect
+from features.lineage.graph import Node, read_graph
+from features.shards import SLOT as FEATURES
+from features.store import Snapshot, Store, canonical_json
 from features.store.storage import replace_file
+
+MARKDOWN, PAGE = "report.md", "report.html"
 
 
 def load_report(store: Store) -> Report:
@@ -23,15 +41,35 @@ def load_report(store: Store) -> Report:
             f"backbone {model.backbone_id} ({backbone['architecture']}, hidden size {backbone['hidden_size']})",
             f"gate trained on {model.metrics['gate']['n_pairs']} pairs, beta {model.beta:.1f}",
         ],
-        datasets=[ingested.summary for ingested in snapshot.within("ingest").values()],
+        datasets=_datasets(snapshot),
         model=model.metrics,
         evaluation=read_record(store, stage_artifact(snapshot, evaluate.STAGE)),
     )
 
 
+def load_page(store: Store) -> str:
+    """The same as one HTML file, with plots, the worst mistakes, and where the model comes from."""
+    snapshot = store.head()
+    model = model_stage.load_model(store, stage_artifact(snapshot, model_stage.STAGE))
+    evaluated = stage_artifact(snapshot, evaluate.STAGE)
+    evaluation = read_record(store, evaluated)
+    report = load_report(store)
+    sections = [
+        sources_section(_datasets(snapshot)),
+        *report.sections,
+        coverage_section(model.metrics, evaluation),
+        published_section(evaluation["rewardbench"]),
+        _lineage_section(store, evaluated.artifact_id),
+        _rows_section(model),
+    ]
+    report = replace(report, sections=[section for section in sections if section.rows])
+    texts = _load_texts(store, [of["pair_id"] for of in evaluation.get("mistakes", ())])
+    return to_html(report, build_chapters(report, model=model.metrics, evaluation=evaluation, texts=texts))
+
+
 def report_path(store: Store, models: Path) -> Path:
-    """Where the newest model's report lies."""
-    return models / store.find(model_stage.STAGE).artifact_id / "report.md"
+    """Where the newest model's report lies, for a browser; as Markdown it lies beside."""
+    return models / store.find(model_stage.STAGE).artifact_id / PAGE
 
 
 def write_report(store: Store, models: Path) -> Path:
@@ -39,6 +77,49 @@ def write_report(store: Store, models: Path) -> Path:
     folder = model_stage.write_model_folder(store, models)
     record = read_record(store, stage_artifact(store.head(), evaluate.STAGE))
     replace_file(folder / "evaluation.json", canonical_json(record))
-    path = report_path(store, models)
-    replace_file(path, to_markdown(load_report(store)).encode())
-    return path
+    replace_file(folder / MARKDOWN, to_markdown(load_report(store)).encode())
+    replace_file(folder / PAGE, load_page(store).encode())
+    return folder / PAGE
+
+
+def _datasets(snapshot: Snapshot) -> list[Json]:
+    return [ingested.summary for ingested in snapshot.within("ingest").values()]
+
+
+def _load_texts(store: Store, pair_ids: Sequence[str]) -> dict[str, Texts]:
+    """Prompt and answers of pairs, by id."""
+    with connect(store) as connection:
+        rows = connection.execute(
+            """
+            SELECT pair_id, chosen.messages[-2].content, chosen.messages[-1].content, rejected.messages[-1].content,
+                len(chosen.messages) - 1
+            FROM preferences
+            JOIN conversations AS chosen ON chosen.conversation_id = chosen_id
+            JOIN conversations AS rejected ON rejected.conversation_id = rejected_id
+            WHERE list_contains(?, pair_id)
+            """,
+            [list(pair_ids)],
+        ).fetchall()
+    return {pair_id: Texts(*of) for pair_id, *of in rows}
+
+
+def _lineage_section(store: Store, artifact_id: str) -> Section:
+    """Every artifact behind an evaluation, in the order in which they were made; shards of vectors are counted."""
+    graph = read_graph(store)
+    nodes = graph.ancestors(graph.find(artifact_id).number)
+    shards = [node for node in nodes if node.artifact.recipe.slot.startswith(f"{FEATURES}/")]
+    rows = [_lineage_row(node) for node in nodes if node not in shards]
+    note = f"and {len(shards)} shards of vectors; `armorm trace` leads from each id to native files and lines"
+    return Section("Lineage", ["artifact", "id", "version", "made", "by", "armorm"], rows, note)
+
+
+def _lineage_row(node: Node) -> tuple[str | int, ...]:
+    recipe, run = node.artifact.recipe, node.run
+    by = (run.command, run.code_version) if run else ("", "")
+    return (recipe.slot, node.artifact_id, recipe.version, node.artifact.created_at, *by)
+
+
+def _rows_section(model: RewardModel) -> Section:
+    """The digests of the rows that training saw."""
+    rows = [(name, of["n_rows"], of["sha256"]) for name, of in (model.training_rows or {}).items()]
+    return Section("Lineage: rows of training", ["stage", "rows", "SHA-256 of their keys"], rows)
