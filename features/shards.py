@@ -292,8 +292,7 @@ class FeatureReader:
 
     def __init__(self, store: Store, backbone_id: str, snapshot: Snapshot | None = None) -> None:
         found = [shards for shards in shards_of(snapshot or store.head()) if shards.backbone_id == backbone_id]
-        self._open = partial(Vectors, store, found[0]) if found else None
-        self._vectors = self._open() if self._open else None
+        self._vectors = Vectors(store, found[0]) if found else None
         self._shards: list[str] = []
         self._places = pl.DataFrame(schema={"kind": pl.String, "id": pl.String, "row": pl.Int32, "shard": pl.Int32})
         for shards in found:
@@ -344,11 +343,10 @@ class FeatureReader:
         return pl.DataFrame({"shard": names.gather(found["shard"]), "row": found["row"]})
 
     def read(self, places: pl.DataFrame) -> npt.NDArray[np.float32]:
-        """`[N, D]` vectors by their places. Unlike `gather` it leaves no file mapped: all of them may be read so, a
-        block after the other, without what was read filling the memory."""
-        if self._open is None:
+        """`[N, D]` vectors by their places."""
+        if self._vectors is None:
             return np.empty((0, 0), np.float32)
-        return self._open().gather(places["shard"].to_arrow().cast(pa.string()), places["row"].to_numpy())
+        return self._vectors.gather(places["shard"].to_arrow().cast(pa.string()), places["row"].to_numpy())
 
     def _find(self, kind: str, ids: Sequence[str]) -> pl.DataFrame:
         """Shards by their numbers, and rows."""

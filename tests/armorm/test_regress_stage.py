@@ -114,13 +114,13 @@ def world(writer: Writer) -> World:
 def opened(monkeypatch: pytest.MonkeyPatch) -> set[str]:
     """Shards whose vectors are opened."""
     found: set[str] = set()
-    open_shard = shards.open_shard
+    map_shard = shards._map_shard
 
     def watched(store: Store, ref: ObjectRef) -> object:
         found.add(ref.sha256)
-        return open_shard(store, ref)
+        return map_shard(store, ref)
 
-    monkeypatch.setattr(shards, "open_shard", watched)
+    monkeypatch.setattr(shards, "_map_shard", watched)
     return found
 
 
