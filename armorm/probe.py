@@ -20,7 +20,7 @@ Floats = NDArray[np.floating]
 Blocks = Callable[[], Iterable[Floats]]
 """Gives the pairs, `[B, D]` at a time and in the same order, whenever it is called."""
 
-STRENGTHS: Final = tuple(10.0**exponent for exponent in range(-5, 2))
+STRENGTHS: Final = tuple(10.0**exponent for exponent in range(-7, 2))
 """Alphas to choose from, in units of the mean square of a difference's feature: they mean the same at any scale."""
 
 MAX_PASSES: Final = 100
