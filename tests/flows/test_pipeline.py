@@ -12,6 +12,7 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import ArtifactFilter, FlowRunFilter, TaskRunFilter
 from prefect.client.schemas.sorting import ArtifactSort
 
+from armorm import bridge
 from armorm.config import GateConfig
 from armorm.model import RewardModel
 from armorm.stages import gate
@@ -22,6 +23,7 @@ from features.catalog import query
 from features.embedding.plan import Pack
 from features.errors import InputError, NotInStore
 from features.objectives import OBJECTIVES
+from features.shards import FeatureReader
 from features.sources import SOURCES
 from features.store import Store
 from flows.pipeline import pipeline
@@ -128,6 +130,7 @@ def test_the_probe_is_fitted_to_the_pairs_of_the_gate_and_can_be_left_out(
     finished: tuple[Path, list[Step]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config, _ = finished
+    pipeline(config)  # whatever another test has set
     store = store_of(config)
     record = read_record(store, store.find("evaluate"))
     probe, sections = record["pairs"]["probe"], {section.title for section in load_report(store).sections}
@@ -166,6 +169,24 @@ def test_stored_scores_are_those_of_the_model(finished: tuple[Path, list[Step]])
     model = RewardModel.load(config.parent / "models" / artifact.artifact_id)
     X_ND, H_ND, score_N = (np.array(column, dtype=np.float32) for column in zip(*rows, strict=True))
     assert np.abs(model.score_features(X_ND, H_ND).score - score_N).max() < 1e-5
+
+
+def test_differences_of_features_are_read_in_blocks_as_often_as_asked(
+    finished: tuple[Path, list[Step]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bridge, "BLOCK_PAIRS", 7)
+    store = store_of(finished[0])
+    reader = FeatureReader(store, store.find("evaluate").recipe.parameters["backbone"])
+    stored = bridge.load_pairs(store, backbone_id=store.find("evaluate").recipe.parameters["backbone"])
+    rows = np.flatnonzero(stored.usable("validation"))[::2]
+    chosen_PD, rejected_PD = (
+        reader.gather("conversation", ids[rows].tolist()) for ids in (stored.chosen_ids, stored.rejected_ids)
+    )
+    read = bridge.feature_differences(reader, stored, rows)
+    for _ in range(2):
+        blocks = list(read())
+        assert max(map(len, blocks)) == 7
+        np.testing.assert_array_equal(np.concatenate(blocks), chosen_PD - rejected_PD)
 
 
 def test_stored_coefficients_are_those_of_the_model_for_every_held_out_prompt(
