@@ -20,7 +20,7 @@ Floats = NDArray[np.floating]
 Blocks = Callable[[], Iterable[Floats]]
 """Gives the pairs, `[B, D]` at a time and in the same order, whenever it is called."""
 
-STRENGTHS: Final = tuple(10.0**exponent for exponent in range(-5, 2))
+STRENGTHS: Final = tuple(10.0**exponent for exponent in range(-7, 2))
 """Alphas to choose from, in units of the mean square of a difference's feature: they mean the same at any scale."""
 
 MAX_PASSES: Final = 100
@@ -40,6 +40,8 @@ class ProbeFit:
     n_validation: int
     validation_loss: float
     """Mean of `log(1 + exp(-w'd))`; log 2 is that of a coin."""
+    n_passes: int
+    """Over the training pairs, of the search; `MAX_PASSES` or more: it was cut off."""
 
 
 def fit_probe(training: Blocks, validation: Blocks, *, strengths: Sequence[float] = STRENGTHS) -> ProbeFit:
@@ -61,10 +63,12 @@ def fit_probe(training: Blocks, validation: Blocks, *, strengths: Sequence[float
             "expected some of both that differ; go without the probe"
         )
     alpha_A = mean_square * np.asarray(strengths)
-    W_AD = _descend(training, gram_DD, alpha_A, n_train)
+    W_AD, n_passes = _descend(training, gram_DD, alpha_A, n_train)
     loss_A = np.sum([_losses(X_BD.astype(np.float64) @ W_AD.T) for X_BD in validation()], axis=0) / n_validation
     best = int(np.argmin(loss_A))
-    return ProbeFit(W_AD[best], float(alpha_A[best]), strengths[best], n_train, n_validation, float(loss_A[best]))
+    return ProbeFit(
+        W_AD[best], float(alpha_A[best]), strengths[best], n_train, n_validation, float(loss_A[best]), n_passes
+    )
 
 
 def _gram(training: Blocks) -> tuple[int, NDArray[np.float64]]:
@@ -77,8 +81,8 @@ def _gram(training: Blocks) -> tuple[int, NDArray[np.float64]]:
     return n_pairs, gram_DD / max(n_pairs, 1)
 
 
-def _descend(training: Blocks, gram_DD: Floats, alpha_A: Floats, n_pairs: int) -> NDArray[np.float64]:
-    """`[A, D]` weights."""
+def _descend(training: Blocks, gram_DD: Floats, alpha_A: Floats, n_pairs: int) -> tuple[NDArray[np.float64], int]:
+    """`[A, D]` weights, and the number of passes."""
     values_D, vectors_DD = scipy.linalg.eigh(gram_DD, check_finite=False)
     scale_AD = 1 / np.sqrt(np.maximum(values_D, 0) / 4 + alpha_A[:, None])
 
@@ -102,7 +106,7 @@ def _descend(training: Blocks, gram_DD: Floats, alpha_A: Floats, n_pairs: int) -
         method="L-BFGS-B",
         options={"maxfun": MAX_PASSES, "gtol": GRADIENT, "ftol": 0.0, "maxcor": 20},
     )
-    return np.asarray((found.x.reshape(scale_AD.shape) * scale_AD) @ vectors_DD.T)
+    return (found.x.reshape(scale_AD.shape) * scale_AD) @ vectors_DD.T, int(found.nfev)
 
 
 def _losses(margin_BA: Floats) -> NDArray[np.float64]:

@@ -227,7 +227,7 @@ def length_section(length: Json) -> Section:
     """Accuracy by how much longer the chosen answer is: verbosity bias is what rises from top to bottom."""
     names = [name for name, _ in length["scorers"]]
     rows: list[tuple[Cell, ...]] = [
-        (f"{row['shortest']:+,} to {row['longest']:+,}", row["n"], *(interval(row["accuracy"][n]) for n in names))
+        (_range(row["shortest"], row["longest"]), row["n"], *(interval(row["accuracy"][n]) for n in names))
         for row in length["rows"]
     ]
     if bias := length["bias"]:
@@ -305,6 +305,10 @@ def jsonable(value: Any) -> Any:
     if isinstance(value, Real) and not isinstance(value, Integral):
         return float(value) if math.isfinite(value) else None
     return value
+
+
+def _range(low: int, high: int) -> str:
+    return f"{low:+,} to {high:+,}" if low < high else f"{low:+,}" if low else "0"
 
 
 def interval(value: Json) -> str:

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from armorm.compare import ModelDiff, compare_objectives, figures_of, model_sections, side_by_side
+from armorm.compare import ModelDiff, compare_objectives, compare_pairs, figures_of, model_sections, side_by_side
 from armorm.config import GateConfig
 from armorm.gate import Gate
 from armorm.model import RewardModel
@@ -71,6 +71,26 @@ def test_of_another_size_weights_are_not_compared_and_figures_are() -> None:
     sections = model_sections(ModelDiff("a", "b", changes, figures, 0))
     assert all(len(row) == len(section.columns) for section in sections for row in section.rows)
     assert sections[1].rows[0] == ("gate beta", 1, 3, 2)
+
+
+def test_pairs_of_benchmarks_are_told_by_themselves() -> None:
+    first_P = np.array([True, False, False, False, True, True])
+    second_P = np.array([True, True, True, False, False, False])
+    datasets_P = np.array(["a", "a", "b", "b", "bench", "bench"], dtype=object)
+    prompts_P = np.array([f"p{number}" for number in range(6)], dtype=object)
+    found = compare_pairs(
+        first_P, second_P, datasets_P=datasets_P, prompts_P=prompts_P, benchmark_P=datasets_P == "bench"
+    )
+    assert {name: (test.n, test.difference.estimate, test.p_value) for name, test in found.items()} == {
+        "all held-out": (4, 0.5, pytest.approx(0.5)),
+        "a": (2, 0.5, pytest.approx(1)),
+        "b": (2, 0.5, pytest.approx(1)),
+        "bench": (2, -1, pytest.approx(0.5)),
+    }
+    none = np.empty(0, dtype=object)
+    assert compare_pairs(first_P[:0], first_P[:0], datasets_P=none, prompts_P=none, benchmark_P=first_P[:0]) == {}
+    section = model_sections(ModelDiff("a", "b", (), {}, 0, found))[-1]
+    assert all(len(row) == len(section.columns) for row in section.rows)
 
 
 def test_the_same_model_has_not_changed() -> None:

@@ -87,7 +87,7 @@ def test_more_features_than_pairs_and_features_that_are_constant(seed: int) -> N
     X_PD = np.random.default_rng(seed).normal(size=(10, 30))
     X_PD[:, 3] = 0
     fit = fit_probe(in_blocks(X_PD), in_blocks(X_PD))
-    assert fit.w_D[3] == pytest.approx(0, abs=1e-12)
+    assert abs(fit.w_D[3]) < 1e-9 * np.abs(fit.w_D).max()
     assert pair_accuracy(X_PD @ fit.w_D) == 1
 
 

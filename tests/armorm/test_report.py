@@ -2,7 +2,16 @@
 
 from typing import Any
 
-from armorm.report import Report, Section, build_report, objective_section, shown, to_markdown
+from armorm.report import (
+    Report,
+    Section,
+    build_report,
+    length_section,
+    objective_section,
+    rewardbench_sections,
+    shown,
+    to_markdown,
+)
 
 INTERVAL = {"estimate": 0.8123, "low": 0.8, "high": 0.83}
 DATASET = {
@@ -74,6 +83,39 @@ def test_a_benchmark_that_was_not_run_has_no_table() -> None:
     evaluation = EVALUATION | {"rewardbench": bench | {"overall": 1.0, "note": "partial"}}
     report = build_report(title="t", facts=[], datasets=[DATASET], model=MODEL, evaluation=evaluation)
     assert [s.title for s in report.sections][-2:] == ["RewardBench subsets", "RewardBench"]
+
+
+def test_scores_stand_beside_those_of_baselines() -> None:
+    subset = {"section": "Chat", "subset": "s", "n": 9, "accuracy": 0.8123, "low": 0.8, "high": 0.83}
+    scores = {"sections": {"Chat": 0.8123}, "overall": 0.8123, "overall_without_prior_sets": 0.8123}
+    record = scores | {
+        "scorers": [["gate", "gate"], ["mean", "mean of objectives"]],
+        "subsets": [subset],
+        "intervals": dict.fromkeys(("Chat", "overall", "overall without prior sets"), INTERVAL),
+        "baselines": {"mean": scores | {"overall": 0.5}},
+        "note": "",
+    }
+    subsets, sections = rewardbench_sections(record)
+    shown_interval = "0.812 [0.800, 0.830]"
+    assert subsets.rows == [("Chat", "s", 9, shown_interval)]
+    assert sections.columns == ["section", "score", "mean of objectives"]
+    assert sections.rows == [
+        ("Chat", shown_interval, 0.8123),
+        ("overall", shown_interval, 0.5),
+        ("overall without prior sets", shown_interval, 0.8123),
+    ]
+
+
+def test_accuracy_by_length_ends_in_one_number() -> None:
+    rows = [
+        {"shortest": low, "longest": high, "n": 5, "accuracy": {"gate": INTERVAL}}
+        for low, high in ((-1200, -3), (0, 0), (7, 7))
+    ]
+    length = {"scorers": [["gate", "gate"]], "rows": rows, "bias": {"gate": INTERVAL}, "n_longer": 5, "n_shorter": 4}
+    table = length_section(length)
+    assert [row[0] for row in table.rows] == ["-1,200 to -3", "0", "+7", "chosen longer less chosen shorter"]
+    assert table.rows[-1][1:] == ("5, 4", "0.812 [0.800, 0.830]")
+    assert length_section(length | {"bias": {}}).rows == table.rows[:-1]
 
 
 def test_markdown_is_escaped() -> None:

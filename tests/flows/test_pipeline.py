@@ -12,15 +12,18 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import ArtifactFilter, FlowRunFilter, TaskRunFilter
 from prefect.client.schemas.sorting import ArtifactSort
 
+from armorm import bridge
 from armorm.config import GateConfig
 from armorm.model import RewardModel
 from armorm.stages import gate
+from armorm.stages.common import read_record
 from armorm.stages.compare import compare
 from armorm.stages.report import load_report
 from features.catalog import query
 from features.embedding.plan import Pack
 from features.errors import InputError, NotInStore
 from features.objectives import OBJECTIVES
+from features.shards import FeatureReader
 from features.sources import SOURCES
 from features.store import Store
 from flows.pipeline import pipeline
@@ -106,10 +109,40 @@ def test_a_setting_runs_its_stage_and_those_after_it(
     gates = np.array([objective.gate for objective in found.models.objectives], dtype=float)
     assert gates.sum(axis=0) == pytest.approx([1, 1], abs=1e-5)
     assert np.abs(gates[:, 0] - gates[:, 1]).max() > 0
-    assert "RewardBench overall" in found.models.metrics
+    assert {"RewardBench overall", "RewardBench overall without prior sets"} <= found.models.metrics.keys()
+    tested = found.models.paired
+    scored = "SELECT dataset, count(*) FROM pair_scores JOIN preferences USING (pair_id) WHERE "
+    benchmarks = dict(query(store, f"{scored} split = 'evaluation' GROUP BY dataset").rows)
+    clean = "split = 'test' AND prompt_id NOT IN (SELECT prompt_id FROM contamination)"
+    held_out = dict(query(store, f"{scored} {clean} GROUP BY dataset").rows)
+    expected = benchmarks | held_out | {"all held-out": sum(held_out.values())}
+    assert {name: test.n for name, test in tested.items()} == expected
+    assert all(0 <= test.p_value <= 1 for test in tested.values())
+    with_itself = compare(store, found.models.after, found.models.after).models
+    assert with_itself is not None
+    assert {test.p_value for test in with_itself.paired.values()} == {1.0}
     assert compare(store, found.models.before[:12], found.models.after).models == found.models
     with pytest.raises(InputError, match="expected two of a kind"):
         compare(store, "head", found.models.after)
+
+
+def test_the_probe_is_fitted_to_the_pairs_of_the_gate_and_can_be_left_out(
+    finished: tuple[Path, list[Step]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config, _ = finished
+    pipeline(config)  # whatever another test has set
+    store = store_of(config)
+    record = read_record(store, store.find("evaluate"))
+    probe, sections = record["pairs"]["probe"], {section.title for section in load_report(store).sections}
+    assert probe["n_train"] == read_record(store, store.find("gate"))["gate"]["n_pairs"]
+    assert "Accuracy by length difference" in sections
+    assert set(record["rewardbench"]["baselines"]) == {"mean", "single", "probe", "longer"}
+    for limit, names in ((40, {"mean", "single", "probe", "longer"}), (0, {"mean", "single", "longer"})):
+        monkeypatch.setenv("ARMORM_EVALUATION__PROBE_PAIRS", str(limit))
+        assert [step.name for step in pipeline(config) if step.reason] == ["evaluate"]
+        record = read_record(store, store.find("evaluate"))
+        assert set(record["rewardbench"]["baselines"]) == names
+        assert (record["pairs"]["probe"] or {"n_train": 0})["n_train"] == limit
 
 
 def test_rows_are_conserved(finished: tuple[Path, list[Step]]) -> None:
@@ -136,6 +169,24 @@ def test_stored_scores_are_those_of_the_model(finished: tuple[Path, list[Step]])
     model = RewardModel.load(config.parent / "models" / artifact.artifact_id)
     X_ND, H_ND, score_N = (np.array(column, dtype=np.float32) for column in zip(*rows, strict=True))
     assert np.abs(model.score_features(X_ND, H_ND).score - score_N).max() < 1e-5
+
+
+def test_differences_of_features_are_read_in_blocks_as_often_as_asked(
+    finished: tuple[Path, list[Step]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bridge, "BLOCK_PAIRS", 7)
+    store = store_of(finished[0])
+    reader = FeatureReader(store, store.find("evaluate").recipe.parameters["backbone"])
+    stored = bridge.load_pairs(store, backbone_id=store.find("evaluate").recipe.parameters["backbone"])
+    rows = np.flatnonzero(stored.usable("validation"))[::2]
+    chosen_PD, rejected_PD = (
+        reader.gather("conversation", ids[rows].tolist()) for ids in (stored.chosen_ids, stored.rejected_ids)
+    )
+    read = bridge.feature_differences(reader, stored, rows)
+    for _ in range(2):
+        blocks = list(read())
+        assert max(map(len, blocks)) == 7
+        np.testing.assert_array_equal(np.concatenate(blocks), chosen_PD - rejected_PD)
 
 
 def test_stored_coefficients_are_those_of_the_model_for_every_held_out_prompt(
