@@ -22,8 +22,10 @@ TEMPLATE: Final = Path(__file__).parent / "report.html.j2"
 TEXT_CHARACTERS: Final = 1200
 """Of a prompt or an answer; what comes after is left out, and the report says so."""
 
-NAME_CHARACTERS: Final = 120
-"""Of a name in a table or a plot."""
+CELL_CHARACTERS: Final = 480
+
+NAME_CHARACTERS: Final = 40
+"""Of a name in a plot."""
 
 LONG_TABLE: Final = 30
 """Rows; a longer one is folded."""
@@ -256,7 +258,7 @@ def _template() -> Template:
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     filters: dict[str, Any] = {
         "anchor": anchor,
-        "shown": lambda cell: cut(shown(cell), 4 * NAME_CHARACTERS),
+        "shown": lambda cell: cut(shown(cell), CELL_CHARACTERS),
         "text": lambda text: cut(visible(text, keep="\n\t"), TEXT_CHARACTERS),
         "prose": lambda cell: len(shown(cell)) > 24 and " " in shown(cell),
         "number": lambda cell: isinstance(cell, int | float),

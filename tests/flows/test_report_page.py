@@ -10,11 +10,7 @@ from flows.pipeline import pipeline
 from tests.armorm.test_page import FINDINGS, HOSTILE, page
 from tests.browser import look
 
-pytestmark = [
-    pytest.mark.slow,
-    # of the browser's pipes, when the driver ends
-    pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning"),
-]
+pytestmark = pytest.mark.slow
 
 VIEWS = [("light", 1280), ("dark", 1280), ("light", 380), ("dark", 380)]
 
@@ -30,6 +26,17 @@ def hostile(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_hostile_data_stay_text_in_a_browser(hostile: Path, tmp_path: Path, scheme: str, width: int) -> None:
     seen = look(hostile, scheme=scheme, width=width, picture=tmp_path / f"hostile-{scheme}-{width}.png")
     assert (seen.messages, seen.requests, seen.overflow) == ([], [], 0), HOSTILE
+
+
+def test_a_browser_tells_what_a_page_does(tmp_path: Path) -> None:
+    path = tmp_path / "bad.html"
+    path.write_text(
+        '<!DOCTYPE html><img src="http://127.0.0.1:9/x"><script>console.log("run")</script><p style="width: 2000px">wide'
+    )
+    seen = look(path, scheme="light", width=380, picture=tmp_path / "bad.png")
+    assert "run" in seen.messages
+    assert seen.requests == ["http://127.0.0.1:9/x"]
+    assert seen.overflow > 1000
 
 
 @pytest.mark.usefixtures("server")
