@@ -82,7 +82,7 @@ def heatmap(
         for (i, k), value in np.ndenumerate(cells):
             if np.isfinite(value):
                 colour = "#ffffff" if abs(value) > 0.65 * limit else "#000000"
-                axes.text(k, i, short(value, digits), color=colour, size=9, ha="center", va="center")
+                axes.text(k, i, short(value, digits), color=colour, size=9, ha="center", va="center", in_layout=False)
         return _svg(figure, title)
 
 

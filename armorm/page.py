@@ -22,8 +22,10 @@ TEMPLATE: Final = Path(__file__).parent / "report.html.j2"
 TEXT_CHARACTERS: Final = 1200
 """Of a prompt or an answer; what comes after is left out, and the report says so."""
 
-NAME_CHARACTERS: Final = 120
-"""Of a name in a table or a plot."""
+CELL_CHARACTERS: Final = 480
+
+NAME_CHARACTERS: Final = 40
+"""Of a name in a plot."""
 
 LONG_TABLE: Final = 30
 """Rows; a longer one is folded."""
@@ -38,6 +40,8 @@ class Figure:
 
     svg: str
     caption: str
+    wide: bool = False
+    """Whether it keeps its size and scrolls where a screen is small."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,10 +159,14 @@ def decorrelation_figures(evaluation: Json) -> list[Figure]:
         f"length, over {matrices['n_responses']} answers of held-out pairs and benchmarks"
     )
     return [
-        Figure(heatmap(f"Reward correlations {when} decorrelation", matrices[when], names, names, limit=1), caption)
+        Figure(
+            heatmap(f"Reward correlations {when} decorrelation", matrices[when], names, names, limit=1),
+            caption,
+            wide=True,
+        )
         for when, caption in (
             ("before", f"Before decorrelation. {about}."),
-            ("after", "After decorrelation: the same answers, on which no penalty was fitted."),
+            ("after", "After decorrelation, on the same answers. Blank: what is taken off itself is constant."),
         )
     ]
 
@@ -189,7 +197,7 @@ def gate_figures(gate: Json, evaluation: Json) -> list[Figure]:
                 f"Mean coefficient of each raw reward in the score, by {what}; in brackets: held-out prompts. They are "
                 "the gate's weights, but for an objective that the others are decorrelated from: there, the penalties."
             )
-            figures.append(Figure(svg, caption))
+            figures.append(Figure(svg, caption, wide=True))
     return figures
 
 
@@ -250,8 +258,9 @@ def _template() -> Template:
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     filters: dict[str, Any] = {
         "anchor": anchor,
-        "shown": lambda cell: cut(shown(cell), 4 * NAME_CHARACTERS),
+        "shown": lambda cell: cut(shown(cell), CELL_CHARACTERS),
         "text": lambda text: cut(visible(text, keep="\n\t"), TEXT_CHARACTERS),
+        "prose": lambda cell: len(shown(cell)) > 24 and " " in shown(cell),
         "number": lambda cell: isinstance(cell, int | float),
         "svg": Markup,  # from `armorm.figures`, which escapes names
     }

@@ -169,8 +169,8 @@ def coverage_section(model: Json, evaluation: Json) -> Section:
 
 def published_section(rewardbench: Json) -> Section:
     """The benchmark's scores beside those that others have published; without rows if it was not run."""
-    columns = ["overall", *rewardbench["sections"]]
     own = rewardbench["sections"] | {"overall": rewardbench["overall"]}
+    columns = [column for column in next(iter(REWARDBENCH.values())) if column in own]
     scores = {"this model": own, **REWARDBENCH} if rewardbench["subsets"] else {}
     rows: list[tuple[Cell, ...]] = [(name, *(of.get(column) for column in columns)) for name, of in scores.items()]
     note = (

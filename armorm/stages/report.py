@@ -91,12 +91,20 @@ def _load_texts(store: Store, pair_ids: Sequence[str]) -> dict[str, Texts]:
     with connect(store) as connection:
         rows = connection.execute(
             """
+            WITH
+                asked AS MATERIALIZED (
+                    SELECT pair_id, chosen_id, rejected_id FROM preferences WHERE list_contains(?, pair_id)
+                ),
+                told AS (
+                    SELECT conversation_id, any_value(messages) AS messages FROM texts
+                    WHERE conversation_id IN (SELECT unnest([chosen_id, rejected_id]) FROM asked)
+                    GROUP BY conversation_id
+                )
             SELECT pair_id, chosen.messages[-2].content, chosen.messages[-1].content, rejected.messages[-1].content,
                 len(chosen.messages) - 1
-            FROM preferences
-            JOIN conversations AS chosen ON chosen.conversation_id = chosen_id
-            JOIN conversations AS rejected ON rejected.conversation_id = rejected_id
-            WHERE list_contains(?, pair_id)
+            FROM asked
+            JOIN told AS chosen ON chosen.conversation_id = chosen_id
+            JOIN told AS rejected ON rejected.conversation_id = rejected_id
             """,
             [list(pair_ids)],
         ).fetchall()

@@ -55,6 +55,7 @@ def test_it_goes_from_native_files_to_a_model_folder(finished: tuple[Path, list[
         "model.json",
         "evaluation.json",
         "report.md",
+        "report.html",
     }
     model = RewardModel.load(folder)
     assert sorted([*model.objectives, *model.untrained]) == sorted(OBJECTIVES)

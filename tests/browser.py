@@ -1,0 +1,52 @@
+"""A page as a real headless browser sees it."""
+
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What a browser did with a page."""
+
+    messages: list[str]
+    """Of the console, and errors."""
+    requests: list[str]
+    """But for the page itself and what it carries in it."""
+    overflow: int
+    """Pixels by which the page is wider than the window."""
+
+
+def look(page: Path, *, scheme: str, width: int, picture: Path) -> Seen:
+    """Opens a page, with every part unfolded, and takes a picture of all of it.
+
+    Where no browser is installed the test is skipped. With `TEST_SCREENSHOTS` the pictures are kept in that folder.
+    """
+    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    if not (browser := next(filter(None, map(shutil.which, NAMES)), None)):
+        pytest.skip(f"no browser is installed: none of {', '.join(NAMES)} is in PATH")
+    messages: list[str] = []
+    requests: list[str] = []
+    with sync_api.sync_playwright() as playwright:
+        # root has no sandbox, and the page is our own
+        chromium = playwright.chromium.launch(executable_path=browser, args=["--no-sandbox"])
+        try:
+            tab = chromium.new_page(color_scheme=scheme, viewport={"width": width, "height": 900})
+            tab.on("console", lambda message: messages.append(message.text))
+            tab.on("pageerror", lambda error: messages.append(str(error)))
+            tab.on("request", lambda request: requests.append(request.url))
+            tab.goto(page.as_uri())
+            tab.evaluate("document.querySelectorAll('details').forEach(one => one.open = true)")
+            overflow = tab.evaluate("document.documentElement.scrollWidth - window.innerWidth")
+            tab.screenshot(path=picture, full_page=True)
+        finally:
+            chromium.close()
+    if kept := os.environ.get("TEST_SCREENSHOTS"):
+        Path(kept).mkdir(parents=True, exist_ok=True)
+        shutil.copy(picture, kept)
+    return Seen(messages, [url for url in requests if url != page.as_uri() and not url.startswith("data:")], overflow)
