@@ -155,7 +155,9 @@ def _seen(tensor_KTE: torch.Tensor, spans: Sequence[Span], sizes: Sizes) -> torc
     """`[K, N, E]` of the spans one after another; where sizes are rounded up, with zeros for the last block to read."""
     parts = [tensor_KTE[:, span.start : span.end] for span in spans]
     if sizes.few:
-        surplus = sizes.step(sum(map(len, spans)))
+        length = sum(map(len, spans))
+        # a kernel is of strides, too: there must be few of these as well
+        surplus = sizes.rounded(length) + sizes.step(length) - length
         parts.append(tensor_KTE.new_zeros((len(tensor_KTE), surplus, tensor_KTE.shape[2])))
     return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
 
