@@ -118,13 +118,13 @@ def _lineage_section(store: Store, artifact_id: str) -> Section:
     shards = [node for node in nodes if node.artifact.recipe.slot.startswith(f"{FEATURES}/")]
     rows = [_lineage_row(node) for node in nodes if node not in shards]
     note = f"and {len(shards)} shards of vectors; `armorm trace` leads from each id to native files and lines"
-    return Section("Lineage", ["artifact", "id", "version", "made", "by", "armorm"], rows, note)
+    return Section("Lineage", ["artifact", "id", "version", "made (UTC)", "by", "armorm"], rows, note)
 
 
 def _lineage_row(node: Node) -> tuple[str | int, ...]:
     recipe, run = node.artifact.recipe, node.run
     by = (run.command, run.code_version) if run else ("", "")
-    return (recipe.slot, node.artifact_id, recipe.version, node.artifact.created_at, *by)
+    return (recipe.slot, node.artifact_id, recipe.version, node.artifact.created_at[:19], *by)
 
 
 def _rows_section(model: RewardModel) -> Section:

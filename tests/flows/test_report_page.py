@@ -31,8 +31,7 @@ def test_hostile_data_stay_text_in_a_browser(hostile: Path, tmp_path: Path, sche
 def test_a_browser_tells_what_a_page_does(tmp_path: Path) -> None:
     path = tmp_path / "bad.html"
     path.write_text(
-        '<!DOCTYPE html><img src="http://127.0.0.1:9/x"><script>console.log("run")</script>'
-        '<p style="width: 2000px">wide'
+        '<!DOCTYPE html><img src="http://127.0.0.1:9/x"><script>console.log("run")</script><p style="width: 2000px">a'
     )
     seen = look(path, scheme="light", width=380, picture=tmp_path / "bad.png")
     assert "run" in seen.messages
