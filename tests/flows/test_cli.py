@@ -290,6 +290,7 @@ def test_a_line_that_cannot_be_scored_is_named(armorm: Run, tmp_path: Path, line
     assert f"line 2: {message}" in said
 
 
+@pytest.mark.slow
 def test_a_parquet_file_scores_as_its_lines(armorm: Run, tmp_path: Path) -> None:
     lines = [{"messages": MESSAGES}, {"messages": OTHER}]
     polars.DataFrame(lines).write_parquet(tmp_path / "in.parquet")
@@ -299,6 +300,7 @@ def test_a_parquet_file_scores_as_its_lines(armorm: Run, tmp_path: Path) -> None
     assert len(of_lines.splitlines()) == 2
 
 
+@pytest.mark.slow
 def test_scores_can_be_steered(armorm: Run, tmp_path: Path) -> None:
     file = write_lines(tmp_path / "in.jsonl", {"messages": MESSAGES})
     (tmp_path / "mixture.json").write_text('{"helpsteer-coherence": 0.75, "helpsteer-verbosity": -0.25}')
@@ -332,6 +334,7 @@ def test_steering_that_makes_no_sense_is_one_line(armorm: Run, tmp_path: Path, w
     assert said in refused(armorm("score", write_lines(tmp_path / "in.jsonl", {"messages": MESSAGES}), *words))
 
 
+@pytest.mark.slow
 def test_an_export_needs_no_configuration(armorm: Run, home: Path, tmp_path: Path) -> None:
     file = write_lines(tmp_path / "in.jsonl", {"messages": MESSAGES})
     assert armorm("export", tmp_path / "export").returncode == 0
