@@ -125,7 +125,8 @@ def read_parts(store: Store, backbone_id: str) -> list[Part]:
     if reason := why_stale(recipe_of(head, backbone_id), artifact):
         raise NotInStore(f"got statistics that are out of date ({reason}); expected new ones; run `armorm train`")
     reader = FeatureReader(store, backbone_id)
-    names = [name.removeprefix("rows/") for name in artifact.objects if name.startswith("rows/")]
+    # in order: an artifact that was just made has its objects in another one, and sums would end in other bits
+    names = sorted(name.removeprefix("rows/") for name in artifact.objects if name.startswith("rows/"))
     groups = [Group(name, _read_rows(store, artifact.objects[f"rows/{name}"])) for name in names]
     return [
         Part(

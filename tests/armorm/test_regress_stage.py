@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -136,6 +137,18 @@ def test_statistics_are_those_of_the_rows_and_kept_where_rows_are_many(world: Wo
     expected = {f"{split}/{dataset}" for split in stage.SPLITS for dataset in ("first", "second")}
     assert sorted(name.rpartition("/")[0] for name in kept) == sorted(expected)
     assert world.update().reason is None
+
+
+def test_parts_are_summed_in_one_order(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An artifact that was just made has its objects in another order than one that was read."""
+    artifact = world.update().artifact
+    other = replace(artifact, objects=dict(sorted(artifact.objects.items(), reverse=True)))
+    orders = []
+    for one in (artifact, other):
+        monkeypatch.setattr(stage, "stage_artifact", lambda *_, one=one: one)
+        orders.append([(part.objectives, len(part.rows("train")[0])) for part in read_parts(world.store, BACKBONE)])
+    assert len(orders[0]) == 3
+    assert orders[0] == orders[1]
 
 
 def test_an_edited_rating_opens_only_its_shard(world: World, opened: set[str]) -> None:
