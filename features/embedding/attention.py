@@ -53,6 +53,18 @@ class Layout:
     """For flex attention, by sliding window: made when first asked for, the same in every layer."""
 
 
+@dataclass(frozen=True, slots=True)
+class Scoring:
+    """How a layer scores what a token sees."""
+
+    scale: float
+    """Of the scores."""
+    window: int | None = None
+    """How many tokens a token sees, itself among them; None: all before it."""
+    softcap: float | None = None
+    """What scores are squeezed below, as in Gemma 2."""
+
+
 def branch_attention(
     module: torch.nn.Module,
     query: torch.Tensor,
@@ -67,11 +79,11 @@ def branch_attention(
     **_: Any,
 ) -> tuple[torch.Tensor, None]:
     """What transformers calls in every layer: `query` is `[1, H, T, E]`, the result `[1, T, H, E]`."""
-    scale = query.shape[-1] ** -0.5 if scaling is None else scaling
+    scoring = Scoring(query.shape[-1] ** -0.5 if scaling is None else scaling, sliding_window, softcap)
     if query.is_cuda:
-        return by_flex(query, key, value, layout, scale, sliding_window, softcap), None
+        return by_flex(query, key, value, layout, scoring), None
     only_wanted = bool(module.layer_idx == layout.last_layer)
-    return by_blocks(query, key, value, layout, scale, sliding_window, softcap, only_wanted=only_wanted), None
+    return by_blocks(query, key, value, layout, scoring, only_wanted=only_wanted), None
 
 
 AttentionInterface.register(ATTENTION, branch_attention)
@@ -82,9 +94,7 @@ def by_blocks(
     key: torch.Tensor,
     value: torch.Tensor,
     layout: Layout,
-    scale: float,
-    window: int | None,
-    softcap: float | None,
+    scoring: Scoring,
     *,
     only_wanted: bool,
 ) -> torch.Tensor:
@@ -95,11 +105,10 @@ def by_blocks(
         key: `[1, K, T, E]`, like `value`.
         value: heads K divide heads H.
         layout: of the pack.
-        scale: of the scores.
-        window: how many tokens a token sees, itself among them.
-        softcap: what scores are squeezed below, as in Gemma 2.
+        scoring: the layer's.
         only_wanted: computes rows of wanted tokens alone and leaves 0 in the others.
     """
+    window, softcap = scoring.window, scoring.softcap
     n_heads, n_tokens, n_groups = key.shape[1], query.shape[2], query.shape[1] // key.shape[1]
     sizes = Sizes(few=query.dtype != torch.float32)
     query_KGTE = pad(query.float(), (0, 0, 0, ROWS)).view(n_heads, n_groups, -1, query.shape[3])
@@ -117,7 +126,9 @@ def by_blocks(
             first = 0 if window is None else max(0, position - window + 1)
             seen = slice(first, first + sizes.rounded(position + len(block) - first))
             asking_KRE = query_KGTE[:, :, block.start : block.start + n_rows].reshape(n_heads, n_groups * n_rows, -1)
-            scores_KRN = _scores(asking_KRE, keys_KNE[:, seen], scale, from_bfloat16=query.dtype == torch.bfloat16)
+            scores_KRN = _scores(
+                asking_KRE, keys_KNE[:, seen], scoring.scale, from_bfloat16=query.dtype == torch.bfloat16
+            )
             if softcap is not None:
                 scores_KRN.div_(softcap).tanh_().mul_(softcap)
             _hide(scores_KRN.view(n_heads, n_groups, n_rows, -1), position - first, len(block), window)
@@ -202,9 +213,7 @@ def by_flex(
     key: torch.Tensor,
     value: torch.Tensor,
     layout: Layout,
-    scale: float,
-    window: int | None,
-    softcap: float | None,
+    scoring: Scoring,
 ) -> torch.Tensor:
     """`[1, T, H, E]`, like `by_blocks`, by one kernel for the whole pack that skips blocks in which nothing is seen."""
     n_tokens = query.shape[2]
@@ -213,9 +222,9 @@ def by_flex(
         query,
         key,
         value,
-        score_mod=None if softcap is None else _squeezed(softcap),
-        block_mask=_block_mask(layout, window, n_tokens, query.device),
-        scale=scale,
+        score_mod=None if scoring.softcap is None else _squeezed(scoring.softcap),
+        block_mask=_block_mask(layout, scoring.window, n_tokens, query.device),
+        scale=scoring.scale,
         enable_gqa=key.shape[1] != query.shape[1],
     )
     result: torch.Tensor = attended.transpose(1, 2)

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from features.embedding.attention import by_blocks, by_flex
+from features.embedding.attention import Scoring, by_blocks, by_flex
 from features.embedding.packed import lay_out
 from features.embedding.plan import Pack, TokenSequence, Wanted, plan_packs
 
@@ -73,7 +73,7 @@ def test_every_text_is_attended_to_as_if_it_stood_alone(
         torch.randn(1, n, pack.n_tokens, SIZE, generator=generator).to(dtype) for n in (heads[0], heads[1], heads[1])
     )
     layout = lay_out(pack, last_layer=0, device=query.device)
-    got = by_blocks(query, key, value, layout, SIZE**-0.5, window, softcap, only_wanted=trimmed)
+    got = by_blocks(query, key, value, layout, Scoring(SIZE**-0.5, window, softcap), only_wanted=trimmed)
     wide_key, wide_value = (tensor.repeat_interleave(heads[0] // heads[1], dim=1) for tensor in (key, value))
     for branch, place, _ in pack.wanted:
         rows = rows_of(pack, branch, place)
@@ -87,12 +87,12 @@ def test_what_a_text_holds_never_reaches_another() -> None:
     pack = pack_of(random.Random(5), longest=200)
     query, key, value = (torch.randn(1, 2, pack.n_tokens, SIZE) for _ in range(3))
     layout = lay_out(pack, last_layer=0, device=query.device)
-    before = by_blocks(query, key, value, layout, 1.0, None, None, only_wanted=False)
+    before = by_blocks(query, key, value, layout, Scoring(1.0), only_wanted=False)
     leaf = max(range(len(layout.spans)), key=lambda branch: len(layout.contexts[branch]))
     poisoned = slice(layout.spans[leaf].start, layout.spans[leaf].end)
     for tensor in (query, key, value):
         tensor[:, :, poisoned] = torch.nan
-    after = by_blocks(query, key, value, layout, 1.0, None, None, only_wanted=False)
+    after = by_blocks(query, key, value, layout, Scoring(1.0), only_wanted=False)
     others = torch.ones(pack.n_tokens, dtype=torch.bool)
     others[poisoned] = False
     for branch, span in enumerate(layout.spans):
@@ -108,8 +108,8 @@ def test_flex_attention_says_the_same(window: int | None, softcap: float | None,
     pack = pack_of(random.Random(seed), longest=120)
     query, key, value = (torch.randn(1, n, pack.n_tokens, SIZE) for n in (4, 2, 2))
     layout = lay_out(pack, last_layer=-1, device=query.device)
-    expected = by_blocks(query, key, value, layout, 0.2, window, softcap, only_wanted=False)
+    expected = by_blocks(query, key, value, layout, Scoring(0.2, window, softcap), only_wanted=False)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that it is not compiled: no compiler is needed to run the tests
-        got = by_flex(query, key, value, layout, 0.2, window, softcap)
+        got = by_flex(query, key, value, layout, Scoring(0.2, window, softcap))
     torch.testing.assert_close(got, expected, atol=1e-5, rtol=0)
