@@ -46,6 +46,8 @@ def main() -> None:
     # Prefect's telemetry cannot reach anybody offline, and logs errors when it tries.
     os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
     os.environ.setdefault("DO_NOT_TRACK", "1")
+    # Prefect gives its temporary server 20 seconds to start, which a busy machine does not.
+    os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "120")
     # Where another process wants a core, torch's threads that wait by spinning are 10 to 100 times slower.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
