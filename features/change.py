@@ -1,4 +1,4 @@
-"""How far the data have moved from those that a model was trained on, and whether that is far enough for another one."""
+"""How far the data have moved from those that a model was trained on, and whether another one is due."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -94,9 +94,7 @@ def test_a_dataset_that_comes_or_goes_is_a_matter_of_rows(store: Store, writer: 
     assert (found.n_before, found.added, found.removed, found.drift) == (2, 1, 2, 0.0)
 
 
-def test_where_manifests_agree_nothing_is_opened(
-    store: Store, writer: Writer, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_where_manifests_agree_nothing_is_opened(store: Store, writer: Writer, monkeypatch: pytest.MonkeyPatch) -> None:
     rated({0: 1.0}).commit(writer)
     before = store.head()
     model(writer)
