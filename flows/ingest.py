@@ -13,9 +13,12 @@ from features.hub import HubFiles
 from features.ingest.dataset import DatasetFiles, forget_unconfigured, ingest_dataset
 from features.ingest.hub import download_dataset
 from features.store import Done, Writer
-from flows.console import progress, size
+from flows.console import size
 from flows.observers import writing
+from flows.plan import plan_ingest
+from flows.progress import progress
 from flows.quality import run_quality
+from flows.seen import show_done, show_plan
 from flows.settings import Settings, load_settings
 from flows.steps import Step
 
@@ -74,7 +77,10 @@ def ingest(config: Path) -> list[Step]:
     """Reads what has changed among the datasets of a configuration file."""
     settings = load_settings(config)
     with writing(settings, "armorm ingest") as writer:
-        return run_ingest(writer, settings)
+        before = show_plan(writer.store, plan_ingest(settings))
+        steps = run_ingest(writer, settings)
+        show_done(writer.store, before, steps)
+        return steps
 
 
 def _step(done: Done) -> Step:

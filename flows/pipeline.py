@@ -10,30 +10,37 @@ from flows.embed import run_embed
 from flows.evaluate import run_evaluate
 from flows.ingest import run_ingest
 from flows.observers import writing
+from flows.plan import plan_run
+from flows.promote import run_promote
+from flows.seen import show_done, show_plan
 from flows.settings import check_trainable, load_settings
 from flows.steps import Step
 from flows.train import run_train
 
 
 @flow
-def pipeline(config: Path, planned_on: str | None = None) -> list[Step]:
+def pipeline(config: Path, planned_on: str | None = None, promote: bool = False) -> list[Step]:
     """From native files to an evaluated model.
 
     Args:
         config: the configuration file.
         planned_on: the id of the snapshot that this run was planned on; nothing is done on another one.
+        promote: whether a model that beats the promoted one takes its place.
     """
     settings = load_settings(config)
     check_trainable(settings)
     with writing(settings, "armorm run") as writer:
         if planned_on is not None:
             require_planned(writer.store, planned_on)
+        before = show_plan(writer.store, plan_run(settings).steps)
         steps = [
             *run_ingest(writer, settings),
             run_embed(writer, settings),
             *run_train(writer, settings),
             run_evaluate(writer, settings),
+            *([run_promote(writer, settings)] if promote else []),
         ]
+        show_done(writer.store, before, steps)
         record_success(writer)
     if not any(step.reason for step in steps):
         get_run_logger().info("nothing to do: files, settings and backbone are those of the last run")

@@ -13,9 +13,12 @@ from armorm.stages.regress import regress
 from armorm.stages.statistics import update_statistics
 from features.embedding.fingerprint import fingerprint
 from features.store import Done, Writer
-from flows.console import OnProgress, progress
+from flows.console import OnProgress
 from flows.observers import writing
+from flows.plan import TRAIN, plan_stages
+from flows.progress import progress
 from flows.quality import run_quality
+from flows.seen import show_done, show_plan
 from flows.settings import Settings, check_trainable, load_settings
 from flows.steps import Step
 
@@ -51,4 +54,7 @@ def train(config: Path) -> list[Step]:
     settings = load_settings(config)
     check_trainable(settings)
     with writing(settings, "armorm train") as writer:
-        return [*run_quality(writer, settings), *run_train(writer, settings)]
+        before = show_plan(writer.store, plan_stages(settings, *TRAIN))
+        steps = [*run_quality(writer, settings), *run_train(writer, settings)]
+        show_done(writer.store, before, steps)
+        return steps
