@@ -39,8 +39,8 @@ def decide(found: PairedTest | NoTest, config: PromotionConfig, *, stopping: Map
     difference = found.difference.estimate
     promote = found.p_value < config.significance and difference > 0
     told = (
-        f"right on {100 * difference:+.2f} % of {found.n:,} held-out pairs more than the promoted one "
-        f"({found.only_second:,} that only this one ranks rightly, {found.only_first:,} that only that one does; "
-        f"p = {found.p_value:.3g}"
+        f"ranks {100 * abs(difference):.2f} % {'fewer' if difference < 0 else 'more'} of {found.n:,} held-out pairs "
+        f"rightly than the promoted one ({found.only_second:,} that only this one ranks rightly, {found.only_first:,} "
+        f"that only that one does; p = {found.p_value:.3g}"
     )
     return Verdict(promote, f"{told})" if promote else f"{told}, expected a gain with p below {config.significance:g})")

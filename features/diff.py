@@ -67,10 +67,11 @@ class Diff:
         """For a person."""
         changes = {change: sum(of[change] for of in self.datasets.values()) for change in CHANGES}
         listed = ", ".join(f"{changes[change]} rows {change}" for change in CHANGES)
-        return (
-            f"snapshot {self.before.number} to {self.after.number}: {listed}; "
-            f"{self.conversations_added} conversations added, {self.conversations_removed} removed"
-        )
+        between = f"snapshot {self.before.number} to {self.after.number}"
+        if not self.datasets:
+            return f"{between}: the same rows"
+        conversations = f"{self.conversations_added} conversations added, {self.conversations_removed} removed"
+        return f"{between}: {listed}; {conversations}"
 
     def as_json(self) -> dict[str, Any]:
         """For a program."""

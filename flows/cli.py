@@ -365,8 +365,8 @@ def diff(
         rows = [(r.dataset, r.change, r.file, r.line, r.before, r.after) for r in found.rows.rows[:SHOWN_ROWS]]
         console.print_table(["dataset", "change", "file", "line", "row before", "row after"], rows)
     console.print_sections(found.sections)
-    if found.rows:
-        print(found.rows.line)
+    if found.line:
+        print(found.line)
 
 
 @app.command()
@@ -499,7 +499,7 @@ def _run(flow: Callable[[Path], Any], config: Path, format: Format, *, with_repo
     console.print_steps(steps, "why it ran")
     if changed:
         console.print_sections(changed.sections)
-        print(changed.rows.line if changed.rows else "")
+        print(changed.line)
     if report:
         console.print_report(report)
         print(f"report: {where}")

@@ -7,13 +7,13 @@ from prefect.cache_policies import NO_CACHE
 
 from armorm.config import EvaluationConfig
 from armorm.stages import evaluate as stage
-from armorm.stages.report import load_report, write_report
+from armorm.stages.report import load_report, report_path, write_report
 from features.embedding.fingerprint import fingerprint
 from features.store import Writer
 from flows.observers import writing
 from flows.plan import plan_stages
 from flows.promote import run_promote
-from flows.seen import show_done, show_plan, show_report
+from flows.seen import show_done, show_plan, show_report, show_results
 from flows.settings import Settings, load_settings
 from flows.steps import Step
 
@@ -28,9 +28,13 @@ def evaluate_model(writer: Writer, backbone_id: str, config: EvaluationConfig) -
 
 
 def run_evaluate(writer: Writer, settings: Settings) -> Step:
-    """Evaluates, writes the report beside the model, and shows it in Prefect."""
+    """Evaluates, writes the report beside the model where it is not there, and shows it in Prefect."""
     step = evaluate_model(writer, fingerprint(settings.local_backbone()).backbone_id, settings.evaluation)
-    show_report(load_report(writer.store), write_report(writer.store, settings.models_path))
+    path = report_path(writer.store, settings.models_path)
+    if step.reason or not path.exists():
+        write_report(writer.store, settings.models_path)
+        show_results(load_report(writer.store))
+    show_report(path)
     return step
 
 

@@ -39,6 +39,13 @@ class Comparison:
         return rows | models | {"drift": [asdict(of_kind) for of_kind in self.drift]}
 
     @property
+    def line(self) -> str:
+        """For a person."""
+        of = self.models
+        models = f"model {of.before[:12]} to {of.after[:12]}" if of else ""
+        return "; ".join(filter(None, [self.rows.line if self.rows else "", models]))
+
+    @property
     def sections(self) -> list[Section]:
         """As tables, without the rows one by one."""
         tables = _row_sections(self.rows) if self.rows else []

@@ -70,7 +70,7 @@ def promote(writer: Writer, config: PromotionConfig, severities: Mapping[str, Se
         stage=STAGE,
         version=STAGE_VERSION,
         parameters={"settings": asdict(config)},
-        inputs=inputs | {"quality": checked.artifact_id} | ({"present": present_id} if present_id else {}),
+        inputs=inputs | {"quality": checked.artifact_id} | ({"promoted": present_id} if present_id else {}),
     )
 
     def make() -> Made:

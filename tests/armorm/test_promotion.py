@@ -39,10 +39,10 @@ def outcome(only_present: int, only_new: int, p_value: float) -> PairedTest:
 @pytest.mark.parametrize(
     ("found", "stopping", "promoted", "why"),
     [
-        (outcome(1, 12, 0.003), {}, True, r"\+11.00 % of 100 held-out pairs .*p = 0.003\)$"),
+        (outcome(1, 12, 0.003), {}, True, r"ranks 11.00 % more of 100 held-out pairs rightly .*p = 0.003\)$"),
         (outcome(5, 9, 0.42), {}, False, "p = 0.42, expected a gain with p below 0.05"),
-        (outcome(12, 1, 0.003), {}, False, r"-11.00 % .*p = 0.003, expected a gain"),
-        (outcome(0, 0, 1.0), {}, False, r"\+0.00 %"),
+        (outcome(12, 1, 0.003), {}, False, "ranks 11.00 % fewer .*p = 0.003, expected a gain"),
+        (outcome(0, 0, 1.0), {}, False, "ranks 0.00 % more"),
         (outcome(1, 12, 0.003), {"split_leaks": 3, "role_order": 0}, False, r"found rows: split_leaks \(3\)$"),
         (NoTest("nobody there", unopposed=True), {}, True, "nobody there"),
         (NoTest("nobody there", unopposed=True), {"split_leaks": 1}, False, "split_leaks"),
@@ -191,7 +191,7 @@ def test_one_that_is_worse_or_as_good_is_kept_unpromoted_and_not_tested_again(
     found = promote(world)
     assert not found.promoted
     assert found.record["test"]["difference"]["estimate"] == pytest.approx(difference)
-    assert found.line.startswith(f"model {model.artifact_id[:12]} kept unpromoted: right on {100 * difference:+.2f} %")
+    assert found.line.startswith(f"model {model.artifact_id[:12]} kept unpromoted: ranks {100 * abs(difference):.2f} %")
     assert (present(store), store.snapshot("prod").number) == (first.artifact_id, prod)
     number = store.head().number
     monkeypatch.setattr(stage, "_test", None)
