@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field
 from fnmatch import fnmatchcase
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import polars as pl
 import pyarrow as pa
@@ -31,6 +31,9 @@ from features.tables import SCHEMAS, write_parquet
 
 STAGE = "ingest"
 STAGE_VERSION = 2
+
+BATCH_ROWS: Final = 512
+"""Native rows that are normalised at once: what is made of them stays in the processor's cache meanwhile."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +161,10 @@ def _read(
 def _spill(rules: Rules, folder: Path, numbered: tuple[int, Chunk]) -> tuple[str, int, pa.Table]:
     """Normalises a chunk in whatever process; only what became of its rows goes back."""
     number, chunk = numbered
-    tables = dict(normalise(rules, decode(chunk), file=chunk.file))
+    rows = decode(chunk)
+    starts = range(0, len(rows) or 1, BATCH_ROWS)
+    batches = [normalise(rules, rows[start : start + BATCH_ROWS], file=chunk.file) for start in starts]
+    tables = {name: pa.concat_tables(batch[name] for batch in batches) for name in batches[0]}
     outcomes = tables.pop("native_rows")
     write_spill(folder, number, tables)
     return chunk.file, chunk.n_bytes, outcomes
@@ -204,7 +210,7 @@ def _merge_part(rules: Rules, folder: Path, prompts: Range) -> _Part:
         "ratings": rated_schema(rules.source),
         "preferences": CANDIDATES,
     }
-    spilled = {name: read_range(folder, name, schema, "prompt_id", prompts) for name, schema in schemas.items()}
+    spilled = {name: read_range(folder, name, schema, prompts) for name, schema in schemas.items()}
     merged = merge(rules, spilled)
     files = {name: folder / f"{name}.{prompts.first}.parquet" for name in merged.tables}
     for name, table in merged.tables.items():
@@ -215,7 +221,7 @@ def _merge_part(rules: Rules, folder: Path, prompts: Range) -> _Part:
 
 def _merge_rejects(folder: Path, rows: Range) -> tuple[Path, int]:
     """The file of the part, and how many refused parts of rows are in it."""
-    table = merge_rejects(read_range(folder, "rejects", SCHEMAS["rejects"], "source_row", rows))
+    table = merge_rejects(read_range(folder, "rejects", SCHEMAS["rejects"], rows))
     file = folder / f"rejects.{rows.first}.parquet"
     write_parquet(file, table)
     return file, pc.sum(pc.equal(table["scope"], "part")).as_py() or 0
