@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field
 from fnmatch import fnmatchcase
 from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import polars as pl
 import pyarrow as pa
@@ -31,9 +31,6 @@ from features.tables import SCHEMAS, write_parquet
 
 STAGE = "ingest"
 STAGE_VERSION = 2
-
-BATCH_ROWS: Final = 512
-"""Native rows that are normalised at once: what is made of them stays in the processor's cache meanwhile."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,10 +158,7 @@ def _read(
 def _spill(rules: Rules, folder: Path, numbered: tuple[int, Chunk]) -> tuple[str, int, pa.Table]:
     """Normalises a chunk in whatever process; only what became of its rows goes back."""
     number, chunk = numbered
-    rows = decode(chunk)
-    starts = range(0, len(rows) or 1, BATCH_ROWS)
-    batches = [normalise(rules, rows[start : start + BATCH_ROWS], file=chunk.file) for start in starts]
-    tables = {name: pa.concat_tables(batch[name] for batch in batches) for name in batches[0]}
+    tables = dict(normalise(rules, decode(chunk), file=chunk.file))
     outcomes = tables.pop("native_rows")
     write_spill(folder, number, tables)
     return chunk.file, chunk.n_bytes, outcomes
