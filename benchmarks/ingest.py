@@ -2,9 +2,11 @@
 
     python benchmarks/ingest.py [--rows-scale 1.0] [--rounds 3] [--only hh-rlhf,..]
 
-Each way is a process of its own, in turns. Two yardsticks: polars reads the file and hashes its rows (`hash_rows`, not
-stable across versions), and polars reads the file and every text in it gets its SHA-256, as ids need it. Memory is the
-largest sum of resident memory of a process and its children. Files are made once, below the folder of `--folder`.
+Each way is a process of its own, in turns. Three yardsticks: polars reads the file and hashes its rows (`hash_rows`,
+not stable across versions); polars reads the file and every text in it gets its SHA-256, as ids need it; and the floor,
+which also writes what was read as Parquet with zstd. Ratios are to the first of them, of seconds and of the processor's
+seconds, which a shared machine disturbs less. Memory is the largest sum of resident memory of a process and its
+children. Files are made once, below the folder of `--folder`.
 """
 
 import argparse
@@ -22,11 +24,9 @@ import time
 from collections.abc import Callable, Iterator
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 Row = dict[str, Any]
-
-LIMITS = {"flat": 4, "nested": 8}
 
 
 class Words:
@@ -184,22 +184,34 @@ def ours(name: str, path: Path) -> int:
 
 
 def polars(name: str, path: Path) -> int:
-    import polars as pl
-
-    frame = pl.read_json(path, infer_schema_length=None) if path.suffix == ".json" else pl.read_ndjson(path)
-    return len(frame.hash_rows())
+    return len(read(path).hash_rows())
 
 
 def polars_sha256(name: str, path: Path) -> int:
-    import polars as pl
+    return len(hashed(read(path)))
 
-    frame = pl.read_json(path, infer_schema_length=None) if path.suffix == ".json" else pl.read_ndjson(path)
-    for text in texts(frame):
-        hashlib.sha256(text.encode()).digest()
+
+def floor(name: str, path: Path) -> int:
+    """What any ingest that names texts by SHA-256 and keeps them compressed has to do, and nothing else."""
+    frame = hashed(read(path))
+    with tempfile.NamedTemporaryFile(dir=path.parent) as file:
+        frame.write_parquet(file.name, compression="zstd", compression_level=1, statistics=False)
     return len(frame)
 
 
-def texts(frame: Any) -> Iterator[str]:
+def read(path: Path) -> Any:
+    import polars as pl
+
+    return pl.read_json(path, infer_schema_length=None) if path.suffix == ".json" else pl.read_ndjson(path)
+
+
+def hashed(frame: Any) -> Any:
+    for text in texts(frame):
+        hashlib.sha256(text).digest()
+    return frame
+
+
+def texts(frame: Any) -> Iterator[bytes]:
     """Every text of a frame, nested ones too."""
     import polars as pl
 
@@ -209,14 +221,22 @@ def texts(frame: Any) -> Iterator[str]:
         if column.dtype == pl.Struct:
             yield from texts(column.struct.unnest())
         elif column.dtype == pl.String:
-            yield from column.drop_nulls()
+            yield from column.drop_nulls().cast(pl.Binary)
 
 
-WAYS = {"armorm": ours, "polars": polars, "polars + SHA-256": polars_sha256}
+WAYS = {"armorm": ours, "polars": polars, "polars + SHA-256": polars_sha256, "floor": floor}
 
 
-def run(way: str, name: str, path: Path) -> tuple[float, float]:
-    """Seconds without the interpreter's start, and peak memory in MB of the process and its children."""
+class Taken(NamedTuple):
+    """By one run of one way, without the interpreter's start."""
+
+    seconds: float
+    cpu_seconds: float
+    peak_mb: float
+    """Of the process and its children."""
+
+
+def run(way: str, name: str, path: Path) -> Taken:
     command = [sys.executable, __file__, "--way", way, "--only", name, "--folder", str(path.parent)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=os.environ | {"PYTHONPATH": "."})
     peak, done = [0.0], threading.Event()
@@ -231,7 +251,13 @@ def run(way: str, name: str, path: Path) -> tuple[float, float]:
     done.set()
     watcher.join()
     assert process.returncode == 0, output
-    return float(output.split()[-1]), peak[0]
+    seconds, cpu_seconds = map(float, output.split()[-2:])
+    return Taken(seconds, cpu_seconds, peak[0])
+
+
+def cpu_seconds() -> float:
+    """Of this process and the children that it has waited for."""
+    return sum(os.times()[:4])
 
 
 def resident(pid: int) -> float:
@@ -257,33 +283,31 @@ def main() -> None:
     if given.way:
         (name,) = names
         path = next(given.folder.glob(f"{name}.json*"))
-        start = time.perf_counter()
+        start, cpu_start = time.perf_counter(), cpu_seconds()
         WAYS[given.way](name, path)
-        print(time.perf_counter() - start)
+        print(time.perf_counter() - start, cpu_seconds() - cpu_start)
         return
     print(f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}, ", end="")
     print(", ".join(f"{package} {version(package)}" for package in ("polars", "pyarrow", "orjson")), "\n")
-    print("| dataset | kind | rows | MB | armorm s | polars s | polars + SHA-256 s | ratio | to SHA-256 | peak MB |")
-    print("| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |")
+    shown = " | ".join(f"{way} s" for way in WAYS)
+    print(f"| dataset | kind | rows | MB | {shown} | ratio | floor's ratio | CPU ratio | floor's CPU ratio | peak MB |")
+    print("| --- " * (9 + len(WAYS)) + "|")
     for name in names:
         kind, row, n_rows, suffix = CASES[name]
         n_rows = int(n_rows * given.rows_scale)
         path = given.folder / f"{name}.{suffix}"
         if not path.exists():
             write(path, row, n_rows)
-        taken: dict[str, list[tuple[float, float]]] = {way: [] for way in WAYS}
+        taken: dict[str, list[Taken]] = {way: [] for way in WAYS}
         for _ in range(given.rounds):
             for way in WAYS:
                 taken[way].append(run(way, name, path))
-        seconds = {way: statistics.median(s for s, _ in runs) for way, runs in taken.items()}
-        to_polars, to_sha = (seconds["armorm"] / seconds[way] for way in ("polars", "polars + SHA-256"))
-        peak = max(peak for _, peak in taken["armorm"])
-        shown = " | ".join(f"{seconds[way]:.1f}" for way in WAYS)
-        size = path.stat().st_size / 1e6
-        print(
-            f"| {name} | {kind} | {n_rows:,} | {size:.0f} | {shown} | {to_polars:.1f} | {to_sha:.1f} | {peak:.0f} |",
-            flush=True,
-        )
+        seconds = {way: statistics.median(of.seconds for of in runs) for way, runs in taken.items()}
+        cpu = {way: statistics.median(of.cpu_seconds for of in runs) for way, runs in taken.items()}
+        ratios = [of[way] / of["polars"] for of in (seconds, cpu) for way in ("armorm", "floor")]
+        peak = max(of.peak_mb for of in taken["armorm"])
+        cells = [f"{seconds[way]:.1f}" for way in WAYS] + [f"{ratio:.1f}" for ratio in ratios] + [f"{peak:.0f}"]
+        print(f"| {name} | {kind} | {n_rows:,} | {path.stat().st_size / 1e6:.0f} | {' | '.join(cells)} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -204,7 +204,7 @@ def _merge_part(rules: Rules, folder: Path, prompts: Range) -> _Part:
         "ratings": rated_schema(rules.source),
         "preferences": CANDIDATES,
     }
-    spilled = {name: read_range(folder, name, schema, "prompt_id", prompts) for name, schema in schemas.items()}
+    spilled = {name: read_range(folder, name, schema, prompts) for name, schema in schemas.items()}
     merged = merge(rules, spilled)
     files = {name: folder / f"{name}.{prompts.first}.parquet" for name in merged.tables}
     for name, table in merged.tables.items():
@@ -215,7 +215,7 @@ def _merge_part(rules: Rules, folder: Path, prompts: Range) -> _Part:
 
 def _merge_rejects(folder: Path, rows: Range) -> tuple[Path, int]:
     """The file of the part, and how many refused parts of rows are in it."""
-    table = merge_rejects(read_range(folder, "rejects", SCHEMAS["rejects"], "source_row", rows))
+    table = merge_rejects(read_range(folder, "rejects", SCHEMAS["rejects"], rows))
     file = folder / f"rejects.{rows.first}.parquet"
     write_parquet(file, table)
     return file, pc.sum(pc.equal(table["scope"], "part")).as_py() or 0

@@ -4,6 +4,7 @@ A part is a range of ids (of prompts, or of rejected rows) by their first two he
 of distinct ids and their sizes alone, so that neither the order of rows nor the size of batches shows in the result.
 """
 
+from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -12,12 +13,19 @@ from typing import Final
 
 import polars as pl
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from features.ingest.normalise import Tables
 
 PART_CHARS: Final = 64_000_000
 """Characters of text from which on a part is closed."""
+
+KEYS: Final = {
+    "conversations": "prompt_id",
+    "ratings": "prompt_id",
+    "preferences": "prompt_id",
+    "rejects": "source_row",
+}
+"""Each table with the id that its parts are ranges of, and that it is sorted by while it lies on disk."""
 
 PREFIXES: Final = [f"{number:02x}" for number in range(256)]
 
@@ -30,17 +38,19 @@ class Range:
     end: str
 
     def of(self, table: pa.Table, key: str) -> pa.Table:
-        """The rows whose id is in the range."""
+        """The rows whose id is in the range, of a table that is sorted by it."""
         ids = table.column(key)
-        return table.filter(pc.and_(pc.greater_equal(ids, self.first), pc.less(ids, self.end)))
+        first, end = (bisect_left(ids, id, key=pa.StringScalar.as_py) for id in (self.first, self.end))
+        return table.slice(first, end - first)
 
 
 def write_spill(folder: Path, number: int, tables: Tables) -> None:
-    """Keeps the tables of one batch."""
+    """Keeps the tables of one batch, each sorted so that a range of ids is in one piece."""
     for name, table in tables.items():
         if len(table):
+            ordered = table.sort_by(KEYS[name])
             with pa.OSFile(str(_path(folder, name, number)), "wb") as file, pa.ipc.new_file(file, table.schema) as out:
-                out.write_table(table)
+                out.write_table(ordered)
 
 
 def read_spill(folder: Path, name: str, schema: pa.Schema, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
@@ -52,9 +62,9 @@ def read_spill(folder: Path, name: str, schema: pa.Schema, columns: Sequence[str
         yield table.select(columns or schema.names)
 
 
-def read_range(folder: Path, name: str, schema: pa.Schema, key: str, ids: Range) -> pa.Table:
+def read_range(folder: Path, name: str, schema: pa.Schema, ids: Range) -> pa.Table:
     """The rows of all batches whose id is in the range, in memory."""
-    return pa.concat_tables([ids.of(table, key) for table in read_spill(folder, name, schema)]).combine_chunks()
+    return pa.concat_tables([ids.of(table, KEYS[name]) for table in read_spill(folder, name, schema)]).combine_chunks()
 
 
 def ranges(ids: pl.DataFrame) -> list[Range]:
