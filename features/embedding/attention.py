@@ -15,7 +15,6 @@ from typing import Any, Final
 
 import torch
 from torch.nn.attention.flex_attention import BlockMask, create_block_mask, flex_attention
-from torch.nn.functional import pad
 from transformers import AttentionInterface
 
 ATTENTION: Final = "armorm_branches"
@@ -111,7 +110,7 @@ def by_blocks(
     window, softcap = scoring.window, scoring.softcap
     n_heads, n_tokens, n_groups = key.shape[1], query.shape[2], query.shape[1] // key.shape[1]
     sizes = Sizes(few=query.dtype != torch.float32)
-    query_KGTE = pad(query.float(), (0, 0, 0, ROWS)).view(n_heads, n_groups, -1, query.shape[3])
+    query_KGTE = query[0].view(n_heads, n_groups, n_tokens, -1)
     key_KTE, value_KTE = key[0].float(), value[0]
     empty = query.new_zeros if only_wanted else query.new_empty
     result_TKGE = empty((n_tokens, n_heads, n_groups, value.shape[3]))
@@ -125,9 +124,10 @@ def by_blocks(
             position, n_rows = block.start + to_position, sizes.rounded(len(block))
             first = 0 if window is None else max(0, position - window + 1)
             seen = slice(first, first + sizes.rounded(position + len(block) - first))
-            asking_KRE = query_KGTE[:, :, block.start : block.start + n_rows].reshape(n_heads, n_groups * n_rows, -1)
+            asking_KGRE = key_KTE.new_zeros((n_heads, n_groups, n_rows, query.shape[3]))
+            asking_KGRE[:, :, : len(block)] = query_KGTE[:, :, block.start : block.end]
             scores_KRN = _scores(
-                asking_KRE, keys_KNE[:, seen], scoring.scale, from_bfloat16=query.dtype == torch.bfloat16
+                asking_KGRE.flatten(1, 2), keys_KNE[:, seen], scoring.scale, from_bfloat16=query.dtype == torch.bfloat16
             )
             if softcap is not None:
                 scores_KRN.div_(softcap).tanh_().mul_(softcap)
@@ -198,14 +198,16 @@ def _hide(scores_KGRN: torch.Tensor, position: int, n_rows: int, window: int | N
     """
     size = scores_KGRN.shape[2]
     scores_KGRN[..., position + n_rows :] = -torch.inf
-    scores_KGRN[..., position : position + n_rows] += _minus_infinity(size, n_rows).triu(1)
+    scores_KGRN[..., position : position + n_rows] += _later()[:size, :n_rows]
     if window is not None and position + n_rows > window:
         left_behind = scores_KGRN[..., :size]
-        left_behind += _minus_infinity(size, left_behind.shape[-1]).tril(position - window)
+        left_behind += torch.full((size, left_behind.shape[-1]), -torch.inf).tril(position - window)
 
 
-def _minus_infinity(rows: int, columns: int) -> torch.Tensor:
-    return torch.full((rows, columns), -torch.inf)
+@cache
+def _later() -> torch.Tensor:
+    """-inf right of the diagonal, for the largest block."""
+    return torch.full((ROWS, ROWS), -torch.inf).triu(1)
 
 
 def by_flex(
