@@ -65,9 +65,9 @@ class StoredPairs:
     n_rejected: int
     """Pairs left out because the backbone gives their prompt or one of their answers no usable vector."""
 
-    def usable(self, split: str) -> npt.NDArray[np.bool_]:
-        """`[P]` the pairs of a split, without the contaminated ones."""
-        return np.asarray((self.split_P == split) & ~self.contaminated_P)
+    def usable(self, *splits: str) -> npt.NDArray[np.bool_]:
+        """`[P]` the pairs of some splits, without the contaminated ones."""
+        return np.asarray(np.isin(self.split_P, splits) & ~self.contaminated_P)
 
     def keys(self, chosen_P: npt.NDArray[np.bool_]) -> pl.DataFrame:
         """Of some pairs: dataset, source_row, pair_id, split."""

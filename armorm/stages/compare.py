@@ -119,7 +119,7 @@ def _paired(
     stored = load_pairs(store, backbone_id=backbone_id)
     outcomes = [_outcomes(store, evaluation) for evaluation in (first, second)]
     scored_P = np.array([all(id in outcome for outcome in outcomes) for id in stored.pair_ids], dtype=bool)
-    here_P = scored_P & np.logical_or.reduce([stored.usable(split) for split in HELD_OUT])
+    here_P = scored_P & stored.usable(*HELD_OUT)
     won = [np.array([outcome[id] for id in stored.pair_ids[here_P]], dtype=bool) for outcome in outcomes]
     return compare_pairs(
         *won,

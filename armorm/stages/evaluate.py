@@ -173,7 +173,7 @@ def _reward_correlations(
     store: Store, model: RewardModel, reader: FeatureReader, stored: StoredPairs
 ) -> evaluation.Json:
     """Over the distinct answers of held-out pairs, the benchmark's included."""
-    counted_P = stored.usable("test") | stored.usable("evaluation")
+    counted_P = stored.usable(*HELD_OUT)
     ids = np.unique(np.concatenate([stored.chosen_ids[counted_P], stored.rejected_ids[counted_P]]))
     _, n_tokens_N = load_lengths(store, ids, backbone_id=model.backbone_id)
     return correlation_matrices(
