@@ -4,7 +4,8 @@ Shapes: N rated rows, P pairs, D feature size, K objectives.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
+from typing import Self
 
 import numpy as np
 import numpy.typing as npt
@@ -19,9 +20,6 @@ from features.store import Store
 
 Floats = npt.NDArray[np.floating]
 Names = npt.NDArray[np.object_]
-
-BLOCK_ROWS = 16_384
-"""Vectors that are in memory at once: a quarter of a gigabyte of 4,096 numbers."""
 
 BLOCK_PAIRS = 2048
 """Pairs whose differences are in memory at once, while they are worked on in float64."""
@@ -68,6 +66,11 @@ class StoredPairs:
     def usable(self, *splits: str) -> npt.NDArray[np.bool_]:
         """`[P]` the pairs of some splits, without the contaminated ones."""
         return np.asarray(np.isin(self.split_P, splits) & ~self.contaminated_P)
+
+    def select(self, chosen_P: npt.NDArray[np.bool_]) -> Self:
+        """Some of the pairs."""
+        columns = [of.name for of in fields(self) if of.name != "n_rejected"]
+        return replace(self, **{name: getattr(self, name)[chosen_P] for name in columns})
 
     def keys(self, chosen_P: npt.NDArray[np.bool_]) -> pl.DataFrame:
         """Of some pairs: dataset, source_row, pair_id, split."""
@@ -239,9 +242,7 @@ def load_lengths(store: Store, conversation_ids: Names, *, backbone_id: str) -> 
 def predict_rewards(reader: FeatureReader, W_KD: Floats, conversation_ids: Names) -> Floats:
     """`[N, K]` predicted raw rewards of conversations; each distinct one is read once, a block at a time."""
     distinct, index_N = np.unique(conversation_ids, return_inverse=True)
-    blocks = [distinct[start : start + BLOCK_ROWS] for start in range(0, len(distinct), BLOCK_ROWS)]
-    rewards = [predict(reader.gather("conversation", block.tolist()), W_KD) for block in blocks]
-    return np.concatenate([np.empty((0, len(W_KD)), W_KD.dtype), *rewards])[index_N]
+    return predict(reader.rows("conversation", distinct.tolist()), W_KD)[index_N]
 
 
 def reward_differences(reader: FeatureReader, W_KD: Floats, pairs: StoredPairs) -> Floats:

@@ -9,7 +9,7 @@ Objectives of the same parts share their factorisations, and their alphas are ch
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Final, Literal, TypedDict, TypeVar
+from typing import TYPE_CHECKING, Final, Literal, TypedDict, TypeVar
 
 import numpy as np
 import scipy.linalg
@@ -18,6 +18,9 @@ from numpy.typing import NDArray
 from armorm.errors import RegressionError
 from armorm.metrics import clustered_error, mse, r2, spearman
 from armorm.statistics import RidgeStatistics, refuse_not_finite
+
+if TYPE_CHECKING:
+    from armorm.gate import Vectors
 
 Floats = NDArray[np.floating]
 Rows = NDArray[np.intp]
@@ -243,7 +246,7 @@ def _columns(part: Part, names: Sequence[str]) -> Rows:
     return np.array([part.objectives.index(name) for name in names], np.intp)
 
 
-def predict(X_ND: Floats, W_KD: NDArray[Scalar], *, rows: Rows | None = None) -> NDArray[Scalar]:
+def predict(X_ND: "Vectors", W_KD: NDArray[Scalar], *, rows: Rows | None = None) -> NDArray[Scalar]:
     """`[N, K]` predicted rewards `X W'` of all or some rows, in blocks and in the precision of the weights.
 
     Raises:
