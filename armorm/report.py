@@ -12,6 +12,8 @@ from typing import Any
 
 from armorm.published import REWARDBENCH
 
+ALPHA_ENDS = ("smallest", "largest")
+
 Cell = str | int | float | bool | None
 Json = Mapping[str, Any]
 
@@ -110,7 +112,17 @@ def objective_section(regression: Sequence[Json]) -> Section:
     }
     rows = [tuple(fit.get(key) for key in columns) for fit in regression]
     note = "errors are standard errors over prompts; native units are those that each dataset rates in, squared"
+    if ends := alpha_ends(regression):
+        note += f"; {ends}"
     return Section("Objectives", list(columns.values()), rows, note)
+
+
+def alpha_ends(regression: Sequence[Json]) -> str:
+    """Which objectives have an alpha at an end of those that were tried: a better one may lie beyond."""
+    ends = {end: [fit["objective"] for fit in regression if fit.get("alpha_end") == end] for end in ALPHA_ENDS}
+    return "; ".join(
+        f"alpha is the {end} that was tried for {', '.join(names)}" for end, names in ends.items() if names
+    )
 
 
 def untrained_section(untrained: Mapping[str, str]) -> Section:

@@ -49,6 +49,14 @@ def built() -> Report:
     return build_report(title="t", facts=["f"], datasets=[DATASET], model=MODEL, evaluation=EVALUATION)
 
 
+def test_an_alpha_at_an_end_is_noted() -> None:
+    fits = [
+        FIT | {"objective": name, "alpha_end": end} for name, end in (("a", None), ("b", "largest"), ("c", "largest"))
+    ]
+    assert objective_section(fits).note.endswith("; alpha is the largest that was tried for b, c")
+    assert "tried" not in objective_section([FIT]).note, "as of an older model"
+
+
 def test_rows_are_kept_plus_rejected_plus_dropped() -> None:
     datasets = built().sections[0]
     row = dict(zip(datasets.columns, datasets.rows[0], strict=True))
