@@ -5,6 +5,7 @@ Shapes: N rated rows, P pairs, D feature size, K objectives.
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
+from typing import Self
 
 import numpy as np
 import numpy.typing as npt
@@ -21,9 +22,6 @@ from features.store import Snapshot, Store
 Floats = npt.NDArray[np.floating]
 Names = npt.NDArray[np.object_]
 
-BLOCK_ROWS = 16_384
-"""Vectors that are in memory at once: a quarter of a gigabyte of 4,096 numbers."""
-
 BLOCK_PAIRS = 2048
 """Pairs whose differences are in memory at once, while they are worked on in float64."""
 
@@ -33,6 +31,8 @@ class RatedRows:
     """Rated conversations, a row for each native row and conversation."""
 
     objectives: tuple[str, ...]
+    rows: pl.DataFrame
+    """`[N]` dataset, source_row, conversation_id, split."""
     dataset_N: Names
     conversation_ids: Names
     prompt_ids: Names
@@ -43,8 +43,13 @@ class RatedRows:
     """Rows left out because their prompt stands in an evaluation dataset, exactly or nearly."""
     n_rejected: int
     """Rows left out because the backbone gives their conversation no usable vector."""
-    keys: pl.DataFrame
-    """One row a rating: dataset, source_row, conversation_id, objective, split."""
+
+    @property
+    def keys(self) -> pl.DataFrame:
+        """One row a rating: dataset, source_row, conversation_id, objective, split."""
+        row_C, column_C = np.nonzero(~np.isnan(self.Y_NK))
+        rated = self.rows[row_C].with_columns(objective=pl.Series(self.objectives, dtype=pl.String)[column_C])
+        return rated.select("dataset", "source_row", "conversation_id", "objective", "split")
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,13 +71,13 @@ class StoredPairs:
     n_rejected: int
     """Pairs left out because the backbone gives their prompt or one of their answers no usable vector."""
 
-    def usable(self, split: str) -> npt.NDArray[np.bool_]:
-        """`[P]` the pairs of a split, without the contaminated ones."""
-        return np.asarray((self.split_P == split) & ~self.contaminated_P)
+    def usable(self, *splits: str) -> npt.NDArray[np.bool_]:
+        """`[P]` the pairs of some splits, without the contaminated ones."""
+        return np.asarray(np.isin(self.split_P, splits) & ~self.contaminated_P)
 
-    def where(self, chosen_P: npt.NDArray[np.bool_]) -> "StoredPairs":
+    def select(self, chosen_P: npt.NDArray[np.bool_]) -> Self:
         """Some of the pairs."""
-        columns = [field.name for field in fields(self) if field.name != "n_rejected"]
+        columns = [of.name for of in fields(self) if of.name != "n_rejected"]
         return replace(self, **{name: getattr(self, name)[chosen_P] for name in columns})
 
     def keys(self, chosen_P: npt.NDArray[np.bool_]) -> pl.DataFrame:
@@ -106,44 +111,54 @@ def load_ratings(store: Store, objectives: Sequence[str], *, backbone_id: str) -
     """
     with connect(store) as connection:
         connection.execute(f"CREATE TEMP TABLE no_vector AS {OF_BACKBONE}", [backbone_id, "conversation"])
-        rows = connection.sql(
+        connection.execute(
             """
-            WITH rated AS (
-                SELECT *, split <> 'evaluation' AND prompt_id IN (SELECT prompt_id FROM contamination) AS contaminated
-                FROM ratings WHERE list_contains(?, objective) AND conversation_id NOT IN (FROM no_vector)
-            )
-            SELECT
-                contaminated,
-                dense_rank() OVER in_order - 1 AS place,
-                dataset, source_row, conversation_id, prompt_id, objective, split,
-                list_position(?, objective) - 1 AS column_number, value
-            FROM rated
-            WINDOW in_order AS (PARTITION BY contaminated ORDER BY dataset, source_row, conversation_id)
-            ORDER BY contaminated, place
+            CREATE TEMP VIEW rated AS SELECT *, conversation_id IN (FROM no_vector) AS without_vector,
+                split <> 'evaluation' AND prompt_id IN (SELECT prompt_id FROM contamination) AS contaminated
+            FROM ratings
+            """
+        )
+        cells = connection.sql(
+            """
+            SELECT dataset, source_row, conversation_id, any_value(prompt_id) AS prompt_id, any_value(split) AS split,
+                list({place: list_position(?, objective)::TINYINT - 1::TINYINT, value: value}) AS labels
+            FROM rated WHERE list_contains(?, objective) AND NOT contaminated AND NOT without_vector
+            GROUP BY dataset, source_row, conversation_id ORDER BY ALL
             """,
             params=[list(objectives), list(objectives)],
         ).to_arrow_table()
-        ((n_rejected,),) = connection.execute(
-            "SELECT count(DISTINCT (dataset, source_row, conversation_id)) FROM ratings "
-            "WHERE list_contains(?, objective) AND conversation_id IN (FROM no_vector)",
+        ((n_rejected, n_contaminated),) = connection.execute(
+            """
+            SELECT count(*) FILTER (without_vector), count(*) FILTER (contaminated AND NOT without_vector)
+            FROM (
+                SELECT DISTINCT dataset, source_row, conversation_id, without_vector, contaminated FROM rated
+                WHERE list_contains(?, objective) AND (without_vector OR contaminated)
+            )
+            """,
             [list(objectives)],
         ).fetchall()
-    cells = pl.DataFrame(rows)
-    clean = cells.filter(~pl.col("contaminated"))
-    first = clean.unique("place", keep="first", maintain_order=True)
-    Y_NK = np.full((len(first), len(objectives)), np.nan)
-    Y_NK[clean["place"].to_numpy(), clean["column_number"].to_numpy()] = clean["value"].to_numpy()
+    rows = pl.DataFrame(cells)
+    labels = rows["labels"].explode().struct.unnest()
+    Y_NK = np.full((len(rows), len(objectives)), np.nan)
+    Y_NK[np.repeat(np.arange(len(rows)), rows["labels"].list.len()), labels["place"].to_numpy()] = labels["value"]
     return RatedRows(
         objectives=tuple(objectives),
-        dataset_N=first["dataset"].to_numpy(),
-        conversation_ids=first["conversation_id"].to_numpy(),
-        prompt_ids=first["prompt_id"].to_numpy(),
+        rows=rows.select("dataset", "source_row", "conversation_id", "split"),
+        dataset_N=_shared(rows["dataset"]),
+        conversation_ids=rows["conversation_id"].to_numpy(),
+        prompt_ids=rows["prompt_id"].to_numpy(),
         Y_NK=Y_NK,
-        split_N=first["split"].to_numpy(),
-        n_contaminated=cells.filter("contaminated")["place"].n_unique(),
+        split_N=_shared(rows["split"]),
+        n_contaminated=n_contaminated,
         n_rejected=n_rejected,
-        keys=clean.select("dataset", "source_row", "conversation_id", "objective", "split"),
     )
+
+
+def _shared(column: pl.Series) -> Names:
+    """`[N]` texts, of equal ones a single object: a few names on many rows are then no more than their places."""
+    distinct = column.unique()
+    index = column.to_frame("name").join(distinct.to_frame("name").with_row_index(), on="name", maintain_order="left")
+    return np.asarray(distinct.to_numpy()[index["index"].to_numpy()])
 
 
 def load_pairs(store: Store, *, backbone_id: str) -> StoredPairs:
@@ -256,9 +271,7 @@ def load_lengths(store: Store, conversation_ids: Names, *, backbone_id: str) -> 
 def predict_rewards(reader: FeatureReader, W_KD: Floats, conversation_ids: Names) -> Floats:
     """`[N, K]` predicted raw rewards of conversations; each distinct one is read once, a block at a time."""
     distinct, index_N = np.unique(conversation_ids, return_inverse=True)
-    blocks = [distinct[start : start + BLOCK_ROWS] for start in range(0, len(distinct), BLOCK_ROWS)]
-    rewards = [predict(reader.gather("conversation", block.tolist()), W_KD) for block in blocks]
-    return np.concatenate([np.empty((0, len(W_KD)), W_KD.dtype), *rewards])[index_N]
+    return predict(reader.rows("conversation", distinct.tolist()), W_KD)[index_N]
 
 
 def reward_differences(reader: FeatureReader, W_KD: Floats, pairs: StoredPairs) -> Floats:

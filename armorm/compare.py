@@ -139,18 +139,23 @@ def model_sections(diff: ModelDiff) -> list[Section]:
         for o in diff.objectives
     ]
     figures = [(name, one, other, _difference(one, other)) for name, (one, other) in diff.metrics.items()]
-    paired = [
-        (name, t.n, t.difference.estimate, t.difference.low, t.difference.high, t.only_first, t.only_second, t.p_value)
-        for name, t in diff.paired.items()
-    ]
-    test_columns = ["pairs of", "n", "difference", "low", "high", "only before right", "only after right", "p"]
-    test_note = "accuracy after less before on the same pairs, 95 % bootstrap interval over prompts; sign-flip test"
     note = f"before → after; the gate's mean weights over the same {diff.n_prompts} prompts"
     return [
         Section(f"Objectives of model {diff.before[:12]} and {diff.after[:12]}", columns, rows, note),
         Section("Figures", ["figure", "before", "after", "difference"], figures),
-        Section("Paired test", test_columns, paired, test_note),
+        paired_section(diff.paired),
     ]
+
+
+def paired_section(paired: Mapping[str, PairedTest], title: str = "Paired test") -> Section:
+    """Tests of two models on the same pairs."""
+    rows = [
+        (name, t.n, t.difference.estimate, t.difference.low, t.difference.high, t.only_first, t.only_second, t.p_value)
+        for name, t in paired.items()
+    ]
+    columns = ["pairs of", "n", "difference", "low", "high", "only before right", "only after right", "p"]
+    note = "accuracy after less before on the same pairs, 95 % bootstrap interval over prompts; sign-flip test"
+    return Section(title, columns, rows, note)
 
 
 def _penalties(model: RewardModel) -> Sequence[Json]:

@@ -12,6 +12,8 @@ from typing import Any
 
 from armorm.published import REWARDBENCH
 
+ALPHA_ENDS = ("smallest", "largest")
+
 Cell = str | int | float | bool | None
 Json = Mapping[str, Any]
 
@@ -53,12 +55,19 @@ def build_report(*, title: str, facts: list[str], datasets: Sequence[Json], mode
         decorrelation_section(model["decorrelation"]),
         correlation_section(model.get("correlations", ())),
         curve_section(model.get("gate", {}).get("curve", ())),
+        *evaluation_sections(evaluation),
+    ]
+    return Report(title, facts, [section for section in sections if section.rows])
+
+
+def evaluation_sections(evaluation: Json) -> list[Section]:
+    """What a model makes of held-out pairs and the benchmark; older evaluations lack some of it."""
+    return [
         pair_section(evaluation["pairs"]),
         length_section(evaluation.get("length", {"scorers": [], "rows": [], "bias": {}})),
         *calibration_sections(evaluation.get("calibration", {"rows": [], "bins": [], "beta": 0.0})),
         *rewardbench_sections(evaluation["rewardbench"]),
     ]
-    return Report(title, facts, [section for section in sections if section.rows])
 
 
 def dataset_section(datasets: Sequence[Json]) -> Section:
@@ -103,7 +112,17 @@ def objective_section(regression: Sequence[Json]) -> Section:
     }
     rows = [tuple(fit.get(key) for key in columns) for fit in regression]
     note = "errors are standard errors over prompts; native units are those that each dataset rates in, squared"
+    if ends := alpha_ends(regression):
+        note += f"; {ends}"
     return Section("Objectives", list(columns.values()), rows, note)
+
+
+def alpha_ends(regression: Sequence[Json]) -> str:
+    """Which objectives have an alpha at an end of those that were tried: a better one may lie beyond."""
+    ends = {end: [fit["objective"] for fit in regression if fit.get("alpha_end") == end] for end in ALPHA_ENDS}
+    return "; ".join(
+        f"alpha is the {end} that was tried for {', '.join(names)}" for end, names in ends.items() if names
+    )
 
 
 def untrained_section(untrained: Mapping[str, str]) -> Section:
@@ -211,10 +230,9 @@ def pair_section(pairs: Json) -> Section:
     rows: list[tuple[Cell, ...]] = [
         (row["dataset"], row["n"], *(interval(row["accuracy"][name]) for name in names)) for row in pairs["rows"]
     ]
-    note = (
-        f"{pairs['note']}; 95 % bootstrap intervals over prompts; single objective chosen on training pairs: "
-        f"{pairs['best_objective']}"
-    )
+    note = f"{pairs['note']}; 95 % bootstrap intervals over prompts"
+    if pairs["best_objective"]:
+        note += f"; single objective chosen on training pairs: {pairs['best_objective']}"
     if probe := pairs.get("probe"):
         note += (
             f"; probe: linear, by Bradley-Terry on the same features of {probe['n_train']} training pairs, alpha "
@@ -301,6 +319,22 @@ def shown(cell: Cell) -> str:
 def visible(text: str, *, keep: str = "") -> str:
     """The text with a space for each character that controls, hides or turns text, but those to keep."""
     return "".join(c if c in keep or unicodedata.category(c) not in ("Cc", "Cf", "Cs") else " " for c in text)
+
+
+def gate_section(gate_by_kind: Json, n_shown: int = 3) -> Section:
+    """What the gate turns to for the prompts of each dataset and of each section of the benchmark."""
+
+    def largest(coefficients_K: Sequence[float]) -> str:
+        parts = sorted(zip(gate_by_kind["objectives"], coefficients_K, strict=True), key=lambda part: -abs(part[1]))
+        return ", ".join(f"{name} {part:+.3f}" for name, part in parts[:n_shown])
+
+    rows = [
+        (of["kind"], of["name"], of["n_prompts"], largest(of["coefficients"]))
+        for of in gate_by_kind["rows"]
+        if of["kind"] != "subset"
+    ]
+    note = "mean coefficients of the raw rewards over held-out prompts"
+    return Section("Gate by kind of prompt", ["kind", "name", "prompts", "largest coefficients"], rows, note)
 
 
 def jsonable(value: Any) -> Any:

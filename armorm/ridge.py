@@ -9,7 +9,7 @@ Objectives of the same parts share their factorisations, and their alphas are ch
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Final, Literal, TypedDict, TypeVar
+from typing import TYPE_CHECKING, Final, Literal, TypedDict, TypeVar
 
 import numpy as np
 import scipy.linalg
@@ -19,11 +19,15 @@ from armorm.errors import RegressionError
 from armorm.metrics import clustered_error, mse, r2, spearman
 from armorm.statistics import RidgeStatistics, refuse_not_finite
 
+if TYPE_CHECKING:
+    from armorm.gate import Vectors
+
 Floats = NDArray[np.floating]
 Rows = NDArray[np.intp]
 Mask = NDArray[np.bool_]
 Scalar = TypeVar("Scalar", bound=np.floating)
 Solver = Literal["statistics", "scikit-learn"]
+End = Literal["smallest", "largest"]
 
 ALPHAS: Final = tuple(10.0**exponent for exponent in range(-4, 5))
 """1e-4 .. 1e4 by decades."""
@@ -49,6 +53,8 @@ class Weights:
     """What was fitted, before it is tested."""
 
     W_KD: NDArray[np.float64]
+    alphas: tuple[float, ...]
+    """That were chosen from."""
     alpha_K: NDArray[np.float64]
     train_mse_K: NDArray[np.float64]
     validation_mse_K: NDArray[np.float64]
@@ -72,6 +78,8 @@ class ObjectiveFit:
 
     objective: str
     alpha: float
+    alpha_end: End | None
+    """Whether that is the smallest or the largest of several: a better one may lie beyond."""
     n_train: int
     n_validation: int
     n_test: int
@@ -198,7 +206,7 @@ def fit_parts(
         for g, (name, a) in enumerate(zip(names, best_G, strict=True)):
             fitted[name] = (W_GD[g], alphas[a], train_AG[a, g], validation_AG[a, g])
     W_K, *figures = zip(*(fitted[name] for name in objectives), strict=True)
-    return Weights(np.stack(W_K), *map(np.array, figures))
+    return Weights(np.stack(W_K), tuple(alphas), *map(np.array, figures))
 
 
 def _sets(parts: Sequence[Part], objectives: Sequence[str]) -> Iterator[tuple[list[Part], list[str]]]:
@@ -243,7 +251,7 @@ def _columns(part: Part, names: Sequence[str]) -> Rows:
     return np.array([part.objectives.index(name) for name in names], np.intp)
 
 
-def predict(X_ND: Floats, W_KD: NDArray[Scalar], *, rows: Rows | None = None) -> NDArray[Scalar]:
+def predict(X_ND: "Vectors", W_KD: NDArray[Scalar], *, rows: Rows | None = None) -> NDArray[Scalar]:
     """`[N, K]` predicted rewards `X W'` of all or some rows, in blocks and in the precision of the weights.
 
     Raises:
@@ -378,6 +386,7 @@ def report_fits(
         ObjectiveFit(
             objective=name,
             alpha=float(weights.alpha_K[k]),
+            alpha_end=_end(float(weights.alpha_K[k]), weights.alphas),
             n_train=int(counts[0][k]),
             n_validation=int(counts[1][k]),
             train_mse=float(weights.train_mse_K[k]),
@@ -386,6 +395,12 @@ def report_fits(
         )
         for k, name in enumerate(objectives)
     )
+
+
+def _end(alpha: float, alphas: Sequence[float]) -> End | None:
+    """At which end of the grid an alpha is; of one alone nothing was chosen."""
+    ends: dict[float, End] = {min(alphas): "smallest", max(alphas): "largest"}
+    return ends.get(alpha) if len(ends) > 1 else None
 
 
 class _Figures(TypedDict):

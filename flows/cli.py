@@ -256,11 +256,29 @@ def train(config: Config = DEFAULT_CONFIG, format: As = Format.table) -> None:
 
 
 @app.command()
-def evaluate(config: Config = DEFAULT_CONFIG, format: As = Format.table, promote: Promote = False) -> None:
-    """Evaluate the newest model on held-out pairs and RewardBench, and write the report.
+def evaluate(
+    model: Annotated[
+        str,
+        typer.Option("--model", "-m", help="Another model, by id or folder, a downloaded ArmoRM for one; not stored."),
+    ] = "",
+    against: Annotated[
+        str, typer.Option("--against", help="With --model: a model of the store, for a paired test.")
+    ] = "",
+    promote: Promote = False,
+    config: Config = DEFAULT_CONFIG,
+    format: As = Format.table,
+) -> None:
+    """Evaluate the newest model on held-out pairs and RewardBench, and write the report; or print that of another.
 
-    Example: `armorm evaluate`
+    Example: `armorm evaluate --model reward-model --against 720ee6b9`
     """
+    if against and not model:
+        raise ConfigError("got --against and no --model; expected both; for two models of the store, say `armorm diff`")
+    if promote and model:
+        raise ConfigError("got --promote and --model; expected one of them; `armorm promote model` takes any")
+    if model:
+        model_commands.evaluate_given(model, against, config, format)
+        return
     from flows.evaluate import evaluate
 
     _run(partial(evaluate, promote=promote), config, format, with_report=True)

@@ -97,7 +97,7 @@ def scheduled(settings: Settings, *, any_store: bool = False) -> list[Scheduled]
         Scheduled(
             "train",
             "flows.pipeline.retrain",
-            "Trains and evaluates what has changed, and promotes what is better; also when the data have changed enough.",
+            "Trains and evaluates what has changed, and promotes what is better; also after enough change.",
             of.train,
             {"promote": True} | limits,
             [_on(CHANGED, store)],

@@ -32,6 +32,8 @@ def train_stage(name: str, stage: Callable[[OnProgress], Done]) -> Step:
         done = stage(on_progress)
     step = Step(name, done.reason, str(done.artifact.summary["line"]))
     get_run_logger().info(step.line)
+    if done.reason and (warning := done.artifact.summary.get("warning")):
+        get_run_logger().warning(f"{name}: {warning}")
     return step
 
 

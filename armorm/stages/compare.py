@@ -92,7 +92,7 @@ def _compare_models(store: Store, first: Artifact, second: Artifact) -> tuple[Mo
     readers = {model.backbone_id: FeatureReader(store, model.backbone_id, head) for model in models}
     prompts = shared_ids(readers[models[0].backbone_id], readers[models[1].backbone_id], "prompt")[:SAMPLE]
     gates = [_mean_gate(model, readers[model.backbone_id], prompts) for model in models]
-    evaluations = [_evaluation(store, artifact) for artifact in (first, second)]
+    evaluations = [newest_evaluation(store, artifact) for artifact in (first, second)]
     figures = [
         figures_of(model, read_record(store, found) if found else None)
         for model, found in zip(models, evaluations, strict=True)
@@ -114,7 +114,7 @@ def _mean_gate(model: RewardModel, reader: FeatureReader, prompts: list[str]) ->
     return model.gating(reader.gather("prompt", prompts)).mean(axis=0) if prompts else None
 
 
-def _evaluation(store: Store, model: Artifact) -> Artifact | None:
+def newest_evaluation(store: Store, model: Artifact) -> Artifact | None:
     """The newest evaluation of a model."""
     for snapshot in store.history():
         found = snapshot.artifacts.get(evaluate.STAGE)
@@ -130,10 +130,10 @@ def _paired(
     if not first or not second:
         return {}
     stored = load_pairs(store, backbone_id=backbone_id)
-    outcomes = [_outcomes(store, evaluation) for evaluation in (first, second)]
-    scored_P = np.array([all(id in outcome for outcome in outcomes) for id in stored.pair_ids], dtype=bool)
-    here_P = scored_P & np.logical_or.reduce([stored.usable(split) for split in HELD_OUT])
-    won = [np.array([outcome[id] for id in stored.pair_ids[here_P]], dtype=bool) for outcome in outcomes]
+    of_both = [outcomes(store, evaluation) for evaluation in (first, second)]
+    scored_P = np.array([all(id in outcome for outcome in of_both) for id in stored.pair_ids], dtype=bool)
+    here_P = scored_P & stored.usable(*HELD_OUT)
+    won = [np.array([outcome[id] for id in stored.pair_ids[here_P]], dtype=bool) for outcome in of_both]
     return compare_pairs(
         *won,
         datasets_P=stored.datasets[here_P],
@@ -142,7 +142,7 @@ def _paired(
     )
 
 
-def _outcomes(store: Store, evaluation: Artifact) -> dict[str, bool]:
+def outcomes(store: Store, evaluation: Artifact) -> dict[str, bool]:
     """Whether each pair was ranked rightly, by its id."""
     path = store.objects.path(evaluation.objects["pair_scores"])
     check_parquet(path)

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from armorm.gate import Checkpoint
 
 STAGE = "gate"
-STAGE_VERSION = 4
+STAGE_VERSION = 5
 
 UNFINISHED: Final = "unfinished/gate"
 """The file of the training at work."""
@@ -94,7 +94,7 @@ def train_gate(
                 "curve": [asdict(point) for point in fit.curve],
             },
             "contaminated_pairs": n_contaminated,
-            "training_rows": asdict(row_set("gate", stored.keys(stored.usable("train")))),
+            "training_rows": asdict(row_set("gate", stored.keys(stored.usable(*seen_splits(config))))),
             "rejected_pairs": stored.n_rejected,
         }
         line = f"{fit.curve[-1].step} steps on {len(training)} pairs, beta {fit.beta:.1f}"
@@ -109,6 +109,11 @@ def train_gate(
     done = writer.ensure(recipe, make, work=work(store.head(), config))
     store.storage.remove(UNFINISHED)
     return done
+
+
+def seen_splits(config: GateConfig) -> tuple[str, ...]:
+    """Whose pairs the gate depends on: where validation may end the training, on its pairs, too."""
+    return ("train", "validation") if config.early_stopping else ("train",)
 
 
 def work(snapshot: Snapshot, config: GateConfig) -> dict[str, int]:

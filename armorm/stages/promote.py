@@ -10,13 +10,12 @@ import numpy.typing as npt
 from armorm.bridge import StoredPairs, load_pairs, load_trained_prompts
 from armorm.config import PromotionConfig
 from armorm.metrics import wins
-from armorm.model import RewardModel
 from armorm.paired import PairedTest, paired_test
 from armorm.promotion import NoTest, decide
 from armorm.stages import evaluate
 from armorm.stages import model as model_stage
 from armorm.stages.common import Json, put_record, read_record, stage_artifact
-from armorm.stages.evaluate import score_pairs
+from armorm.stages.pair_figures import predict_pairs
 from features.change import trained_in
 from features.errors import NotInStore
 from features.pointers import promoted
@@ -111,22 +110,25 @@ def _test(store: Store, head: Snapshot, model: Artifact, present_id: str | None)
     except NotInStore:
         return NoTest(f"the promoted model {present_id[:12]} is gone from the store", unopposed=True)
     pairs = load_pairs(store, backbone_id=models[1].backbone_id)
-    pairs = pairs.where(pairs.usable("test"))
+    pairs = pairs.select(pairs.usable("test"))
     for artifact in (present, model):
         if snapshot := trained_in(store, artifact):
             trained = load_trained_prompts(store, snapshot, np.unique(pairs.prompt_ids))
-            pairs = pairs.where(~np.isin(pairs.prompt_ids, trained))
+            pairs = pairs.select(~np.isin(pairs.prompt_ids, trained))
     if not len(pairs.pair_ids):
         return NoTest("there are no held-out pairs that neither model was trained on", unopposed=False)
     readers = [FeatureReader(store, of.backbone_id, head) for of in models]
-    pairs = pairs.where(np.logical_and.reduce([_embedded(reader, pairs) for reader in readers]))
+    pairs = pairs.select(np.logical_and.reduce([_embedded(reader, pairs) for reader in readers]))
     if not len(pairs.pair_ids):
         return NoTest(
             f"the promoted model's backbone {models[0].backbone_id[:12]} has no vectors of the held-out pairs, so the "
             "two cannot be compared; embed with it, or decide by `armorm promote model`",
             unopposed=False,
         )
-    first_P, second_P = (_won(of, reader, pairs) for of, reader in zip(models, readers, strict=True))
+    first_P, second_P = (
+        np.asarray(wins(*predict_pairs(of, reader, pairs).scores_2P))
+        for of, reader in zip(models, readers, strict=True)
+    )
     return paired_test(first_P, second_P, pairs.prompt_ids)
 
 
@@ -134,10 +136,3 @@ def _embedded(reader: FeatureReader, pairs: StoredPairs) -> Bools:
     """`[P]` whether a backbone has the vectors of the prompt and of both answers."""
     named = (("conversation", pairs.chosen_ids), ("conversation", pairs.rejected_ids), ("prompt", pairs.prompt_ids))
     return np.asarray(np.logical_and.reduce([reader.has(kind, ids.tolist()) for kind, ids in named]))
-
-
-def _won(model: RewardModel, reader: FeatureReader, pairs: StoredPairs) -> Bools:
-    """`[P]` whether a model ranks each pair rightly."""
-    prompts, prompt_P = np.unique(pairs.prompt_ids, return_inverse=True)
-    gating_UK = model.gating(reader.rows("prompt", prompts.tolist()))
-    return np.asarray(wins(*score_pairs(model, reader, pairs, gating_UK[prompt_P])))

@@ -9,6 +9,7 @@ import polars as pl
 
 from armorm.bridge import RatedRows, load_ratings, predict_rewards
 from armorm.config import RegressionConfig
+from armorm.report import alpha_ends
 from armorm.ridge import HeldOut, fit_parts, report_fits, trainable
 from armorm.stages import statistics
 from armorm.stages.common import put_record, put_tensors, read_record, read_tensors, stage_artifact, stage_recipe
@@ -19,7 +20,7 @@ from features.store import Done, Made, Snapshot, Store, Writer
 from features.training_rows import row_set
 
 STAGE = "regress"
-STAGE_VERSION = 4
+STAGE_VERSION = 5
 
 SEEN_SPLITS = ("train", "validation")
 """Whose ratings the weights depend on: alphas are chosen on the second, and in the end weights are fitted to both."""
@@ -48,9 +49,10 @@ def regress(writer: Writer, backbone_id: str, config: RegressionConfig) -> Done:
         counts = (labelled_NK[of_splits[0]].sum(axis=0), labelled_NK[of_splits[1]].sum(axis=0))
         held_out = _held_out(store, backbone_id, rated, trained, weights.W_KD)
         seen = rated.keys.filter(pl.col("objective").is_in(trained), pl.col("split").is_in(SEEN_SPLITS))
+        reports = [asdict(report) for report in report_fits(trained, weights, counts, held_out)]
         record = {
             "objectives": trained,
-            "regression": [asdict(report) for report in report_fits(trained, weights, counts, held_out)],
+            "regression": reports,
             "untrained": untrained,
             "contaminated_ratings": rated.n_contaminated,
             "training_rows": asdict(row_set("regression", seen)),
@@ -62,7 +64,10 @@ def regress(writer: Writer, backbone_id: str, config: RegressionConfig) -> Done:
         if rated.n_rejected:
             line += f", {rated.n_rejected} left out, which the backbone gives no usable vector"
         objects = {"tensors": put_tensors(store, {"W_KD": weights.W_KD}), "record": put_record(store, record)}
-        return Made(objects, {"line": line})
+        summary = {"line": line}
+        if ends := alpha_ends(reports):
+            summary["warning"] = f"{ends}; set a wider range of alphas in [regression]"
+        return Made(objects, summary)
 
     return writer.ensure(recipe, make, work=work(store.head()))
 

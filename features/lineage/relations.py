@@ -70,12 +70,25 @@ def _mount(connection: "DuckDBPyConnection", store: Store, nodes: Iterable[Node]
 
 
 def _nodes(store: Store, nodes: Iterable[Node]) -> pa.Table:
-    """What each artifact is, in which snapshots; of a training stage, also its JSON record."""
+    """What each artifact is, in which snapshots, by which settings; of a training stage, also its JSON record."""
     rows = [
-        {"node": n.number, "stage": n.stage, "first": n.first, "last": n.last, "record": _record(store, n)}
+        {
+            "node": n.number,
+            "stage": n.stage,
+            "first": n.first,
+            "last": n.last,
+            "settings": json.dumps(n.artifact.recipe.parameters.get("settings", {})),
+            "record": _record(store, n),
+        }
         for n in nodes
     ]
-    columns = {"stage": pa.string(), "first": pa.int64(), "last": pa.int64(), "record": pa.string()}
+    columns = {
+        "stage": pa.string(),
+        "first": pa.int64(),
+        "last": pa.int64(),
+        "settings": pa.string(),
+        "record": pa.string(),
+    }
     return pa.Table.from_pylist(rows, pa.schema([NODE, *columns.items()]))
 
 

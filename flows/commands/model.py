@@ -1,4 +1,4 @@
-"""Commands about a trained model: scoring with it, and exporting it."""
+"""Commands about a trained model: scoring with it, looking into it, evaluating and exporting it."""
 
 import json
 import sys
@@ -76,6 +76,53 @@ def score(
 
 
 @app.command()
+def inspect(
+    model: Annotated[str, typer.Argument(help="A model's id or folder; the promoted or newest by default.")] = "",
+    config: Config = DEFAULT_CONFIG,
+    format: As = Format.table,
+) -> None:
+    """Show what a model is: objectives with their scales, transform, gate; a downloaded ArmoRM's, for one.
+
+    Example: `armorm inspect reward-model`
+    """
+    from armorm.inspection import describe
+    from armorm.inspection import inspect as inspected
+
+    found, _ = _model_and_backbone(model, _settings(model, config))
+    if format is Format.json:
+        console.print_json(describe(found))
+        return
+    console.print_report(inspected(found, f"Reward model {model}" if model else "The promoted or newest reward model"))
+
+
+def evaluate_given(model: str, against: str, config: Path, format: Format) -> None:
+    """Evaluates a model that is named on the store's held-out pairs; nothing is stored."""
+    from armorm.scoring.evaluate import evaluate_model
+    from armorm.scoring.models import find_model
+
+    settings, store = load_settings(config), existing_store(config)
+    reward_model, load_backbone = _model_and_backbone(model, settings)
+    with console.progress("evaluating") as on_progress:
+        found = evaluate_model(
+            store,
+            reward_model,
+            load_backbone,
+            settings.evaluation,
+            token_budget=settings.embed.token_budget,
+            against=find_model(against, store) if against else None,
+            on_progress=on_progress,
+        )
+    if format is Format.json:
+        console.print_json(found.as_json())
+        return
+    print(found.line)
+    for section in found.sections:
+        console.print_table(section.columns, section.rows, title=section.title)
+        if section.note:
+            print(section.note)
+
+
+@app.command()
 def export(
     folder: Annotated[Path, typer.Argument(help="A new folder.")],
     model: Annotated[str, typer.Option("--model", "-m", help="A model's id; the promoted or newest by default.")] = "",
@@ -122,8 +169,7 @@ def _model_and_backbone(name: str, settings: Settings | None) -> "tuple[RewardMo
     assert settings is not None
     assert configured is not None
     opened = open_model(name, settings.open_store(), settings.models_path)
-    marks = require_backbone(configured, opened)
-    return opened, lambda: load(configured, marks)
+    return opened, lambda: load(configured, require_backbone(configured, opened))
 
 
 def _steering(only: str, weights: str, mixture: Path | None) -> "Steering | None":

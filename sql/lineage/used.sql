@@ -1,12 +1,12 @@
 -- used: what the regression and its statistics, a decorrelation or a gate read, and for what. Weights depend on it (`trained_on`)
--- where it is of `train` or a `reference`, or in the regression, whose alphas are chosen so, of `validation`; all else
--- gave figures only.
+-- where it is of `train` or a `reference`, or of `validation` in the regression, whose alphas are chosen so, and in a
+-- gate whose training validation may have ended (`early_stopping`); all else gave figures only.
 -- grain: one row of `items` and stage that read it; of the decorrelation, one rated response of a native row
 -- key: node, dataset, source_row, native_row, conversation_id, objective, pair_id
 CREATE VIEW used AS
 WITH
     read AS NOT MATERIALIZED (
-        SELECT node, stage, record, items.*
+        SELECT node, stage, settings, record, items.*
         FROM stored_nodes JOIN stored_edges USING (node) JOIN items ON source = input_node
         WHERE stage IN ('statistics', 'regress', 'decorrelate', 'gate') AND outcome = 'kept'
     ),
@@ -46,7 +46,7 @@ FROM clean
 WHERE stage = 'statistics' AND split IN ('train', 'validation') AND objective IS NOT NULL
 UNION ALL
 SELECT
-    node, stage, split, split = 'train',
+    node, stage, split, split = 'train' OR coalesce((settings ->> 'early_stopping')::BIGINT, 0) > 0,
     source, dataset, source_row, native_row, outcome, prompt_id, conversation_id, other_id, objective, pair_id
 FROM clean
 WHERE stage = 'gate' AND split IN ('train', 'validation') AND pair_id IS NOT NULL

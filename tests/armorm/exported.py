@@ -32,7 +32,9 @@ class Exported:
     folder: Path
 
 
-def random_heads(objectives: Sequence[str] = OBJECTIVES, *, seed: int = 0, **known: object) -> RewardModel:
+def random_heads(
+    objectives: Sequence[str] = OBJECTIVES, *, seed: int = 0, n_features: int = D, **known: object
+) -> RewardModel:
     """Heads drawn at random, whose scores differ by about 1."""
     rng, n_objectives = np.random.default_rng(seed), len(objectives)
     transform_KK = np.eye(n_objectives)
@@ -43,9 +45,11 @@ def random_heads(objectives: Sequence[str] = OBJECTIVES, *, seed: int = 0, **kno
     return RewardModel(
         objectives=tuple(objectives),
         untrained={},
-        W_KD=rng.normal(size=(n_objectives, D)) / D**0.5,
+        W_KD=rng.normal(size=(n_objectives, n_features)) / n_features**0.5,
         transform_KK=transform_KK,
-        gate_state={name: tensor.numpy() for name, tensor in Gate(D, n_objectives, config).state_dict().items()},
+        gate_state={
+            name: tensor.numpy() for name, tensor in Gate(n_features, n_objectives, config).state_dict().items()
+        },
         gate_config=config,
         beta=93.25,
         nuisance=objectives[VERBOSE],

@@ -1,6 +1,8 @@
 """A folder in the layout of RLHFlow/ArmoRM-Llama3-8B-v0.1, written without anything of armorm: random and tiny.
 
-Weights are in bfloat16 and in shards, as they are published; the code beside them does what the published code does.
+Weights are in shards, in bfloat16 and some in float32, as they are published; the code beside them does what the
+published code does. Read against that code, its card, and issue 32 of RLHFlow/RLHF-Reward-Modeling, which compares the
+tokenizer's files: padding is the last token, and the tokenizer itself adds no BOS.
 """
 
 import json
@@ -14,7 +16,9 @@ from transformers import LlamaConfig, LlamaModel, PreTrainedTokenizerFast
 
 K, D, HIDDEN = 19, 32, 24
 
-SPECIAL = ["<|begin_of_text|>", "<|eot_id|>", "<|start_header_id|>", "<|end_header_id|>", "[PAD]"]
+SPECIAL = ["<|begin_of_text|>", "<|eot_id|>", "<|start_header_id|>", "<|end_header_id|>"]
+PAD = "[PAD]"
+N_TOKENS = len(SPECIAL) + 256 + 1
 
 TEMPLATE = (
     "{% for m in messages %}{% set content = '<|start_header_id|>' + m['role'] + '<|end_header_id|>\n\n'"
@@ -23,6 +27,9 @@ TEMPLATE = (
     "{{ content }}{% endfor %}{% if add_generation_prompt %}"
     "{{ '<|start_header_id|>assistant<|end_header_id|>\n\n' }}{% endif %}"
 )
+
+IN_FLOAT32 = {"reward_transform_matrix", "gating.logit_scale"}
+"""The published files hold tensors of both types; which is which does not matter to a loader."""
 
 CODE = """
 import torch
@@ -77,7 +84,7 @@ class LlamaForRewardModelWithGating(LlamaPreTrainedModel):
         super().__init__(config)
         self.model = LlamaModel(config)
         self.regression_layer = nn.Linear(config.hidden_size, config.num_objectives, bias=False)
-        self.reward_transform_matrix = nn.Parameter(torch.zeros(config.num_objectives, config.num_objectives))
+        self.reward_transform_matrix = nn.Parameter(torch.eye(config.num_objectives), requires_grad=False)
         self.gating = GatingNetwork(
             config.hidden_size, config.num_objectives, config.gating_temperature, config.gating_hidden_dim,
             config.gating_n_hidden,
@@ -103,7 +110,7 @@ def write_published(folder: Path) -> Path:
     folder.mkdir()
     _write_tokenizer(folder)
     config = LlamaConfig(
-        vocab_size=256 + len(SPECIAL),
+        vocab_size=N_TOKENS,
         hidden_size=D,
         intermediate_size=48,
         num_hidden_layers=2,
@@ -111,7 +118,7 @@ def write_published(folder: Path) -> Path:
         num_key_value_heads=2,
         max_position_embeddings=512,
         initializer_range=0.3,
-        pad_token_id=4,
+        pad_token_id=N_TOKENS - 1,
     )
     stated: dict[str, Any] = config.to_dict() | {
         "architectures": ["LlamaForRewardModelWithGating"],
@@ -128,9 +135,8 @@ def write_published(folder: Path) -> Path:
     heads = _heads()
     shards = {"model-00001-of-00002.safetensors": backbone, "model-00002-of-00002.safetensors": heads}
     for name, tensors in shards.items():
-        save_file(
-            {key: tensor.bfloat16().contiguous() for key, tensor in tensors.items()}, folder / name, {"format": "pt"}
-        )
+        kept = {key: tensor if key in IN_FLOAT32 else tensor.bfloat16() for key, tensor in tensors.items()}
+        save_file({key: tensor.contiguous() for key, tensor in kept.items()}, folder / name, {"format": "pt"})
     places = {key: name for name, tensors in shards.items() for key in tensors}
     (folder / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": places}))
     return folder
@@ -153,18 +159,16 @@ def _heads() -> dict[str, torch.Tensor]:
 
 def _write_tokenizer(folder: Path) -> None:
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    tokenizer = Tokenizer(models.BPE({token: number for number, token in enumerate([*SPECIAL, *alphabet])}, []))
+    tokenizer = Tokenizer(models.BPE({token: number for number, token in enumerate([*SPECIAL, *alphabet, PAD])}, []))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
-    tokenizer.post_processor = processors.TemplateProcessing(
-        single="<|begin_of_text|> $A", special_tokens=[("<|begin_of_text|>", 0)]
-    )
-    tokenizer.add_special_tokens([AddedToken(token, special=True) for token in SPECIAL])
+    tokenizer.post_processor = processors.ByteLevel(trim_offsets=False)
+    tokenizer.add_special_tokens([AddedToken(token, special=True) for token in (*SPECIAL, PAD)])
     PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
         bos_token="<|begin_of_text|>",
         eos_token="<|eot_id|>",
-        pad_token="[PAD]",
+        pad_token=PAD,
         chat_template=TEMPLATE,
     ).save_pretrained(folder)
     # The published pattern, of this tokenizer: the end of the user's turn and the head of the assistant's.

@@ -1,5 +1,6 @@
 # ruff: noqa
-# The example of the card of RLHFlow/ArmoRM-Llama3-8B-v0.1, as far as it uses the model; `device` and `path` are given.
+# The example of the card of RLHFlow/ArmoRM-Llama3-8B-v0.1, as far as it uses the model, statement by statement; `device` and
+# `path` are given.
 import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 

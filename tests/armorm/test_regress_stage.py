@@ -250,6 +250,20 @@ def test_statistics_of_older_tables_are_not_fitted(world: World) -> None:
         regress(world.writer, BACKBONE, RegressionConfig())
 
 
+def test_an_alpha_at_an_end_is_a_warning(world: World) -> None:
+    """Features with a mean predict the mean rating: penalties that shrink it away are worse than the least of them."""
+    world.update()
+    done = regress(world.writer, BACKBONE, RegressionConfig(alphas=(1e4, 1e6)))
+    ends = {fit["objective"]: fit["alpha_end"] for fit in read_record(world.store, done.artifact)["regression"]}
+    assert ends == dict.fromkeys((A, B, C), "smallest")
+    listed = ", ".join(ends)
+    assert done.artifact.summary["warning"] == (
+        f"alpha is the smallest that was tried for {listed}; set a wider range of alphas in [regression]"
+    )
+    alone = regress(world.writer, BACKBONE, RegressionConfig(alphas=(1.0,)))
+    assert "warning" not in alone.artifact.summary
+
+
 def test_two_ratings_of_one_text_in_a_dataset_both_count(world: World) -> None:
     """And taking one of two equal ones out leaves the other."""
     dataset = Dataset("third")

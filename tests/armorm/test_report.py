@@ -6,6 +6,7 @@ from armorm.report import (
     Report,
     Section,
     build_report,
+    gate_section,
     length_section,
     objective_section,
     rewardbench_sections,
@@ -47,6 +48,24 @@ EVALUATION: dict[str, Any] = {
 
 def built() -> Report:
     return build_report(title="t", facts=["f"], datasets=[DATASET], model=MODEL, evaluation=EVALUATION)
+
+
+def test_an_alpha_at_an_end_is_noted() -> None:
+    fits = [
+        FIT | {"objective": name, "alpha_end": end} for name, end in (("a", None), ("b", "largest"), ("c", "largest"))
+    ]
+    assert objective_section(fits).note.endswith("; alpha is the largest that was tried for b, c")
+    assert "tried" not in objective_section([FIT]).note, "as of an older model"
+
+
+def test_the_gate_is_told_by_the_largest_coefficients_of_each_dataset_and_section() -> None:
+    coefficients = {"dataset": [0.1, -0.5, 0.2, 0.0], "section": [0.0, 0.1, 0.2, 0.3], "subset": [1.0, 0.0, 0.0, 0.0]}
+    rows = [{"kind": k, "name": f"one {k}", "n_prompts": 3, "coefficients": of} for k, of in coefficients.items()]
+    section = gate_section({"objectives": ["a", "b", "c", "d"], "rows": rows})
+    assert section.rows == [
+        ("dataset", "one dataset", 3, "b -0.500, c +0.200, a +0.100"),
+        ("section", "one section", 3, "d +0.300, c +0.200, b +0.100"),
+    ]
 
 
 def test_rows_are_kept_plus_rejected_plus_dropped() -> None:

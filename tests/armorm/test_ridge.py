@@ -354,6 +354,18 @@ def test_blocks_and_row_order_do_not_matter(
     np.testing.assert_allclose(predict(X_ND, found.W_KD), X_ND.astype(np.float64) @ found.W_KD.T)
 
 
+def test_an_alpha_at_an_end_of_those_that_were_tried_is_told() -> None:
+    """X'X is 10 I, so alpha = 10 halves the weights: right where validation labels are half of what training says."""
+    X_ND = np.sqrt(10) * np.vstack([np.eye(D), np.eye(D)])
+    labels_N = np.arange(1.0, D + 1)
+    Y_NK = np.stack([np.concatenate([labels_N, share * labels_N]) for share in (0, 0.5, 1)], axis=1)
+    training_N = np.arange(2 * D) < D
+    splits = {"train_N": training_N, "validation_N": ~training_N, "test_N": np.zeros(2 * D, bool)}
+    for alphas, ends in (([1e4, 10.0, 1e-3], ["largest", None, "smallest"]), ([10.0], [None, None, None])):
+        fit = fit_ridge(X_ND, Y_NK, objectives=["none", "half", "all"], alphas=alphas, **splits)
+        assert [report.alpha_end for report in fit.reports] == ends
+
+
 def test_objectives_that_cannot_be_trained_are_left_out_with_the_reason(
     X_ND: Array, Y_NK: Array, splits: dict[str, npt.NDArray[np.bool_]]
 ) -> None:
@@ -395,7 +407,7 @@ def test_standard_errors_are_those_of_a_bootstrap_over_prompts(rng: np.random.Ge
 def held_out_figures(truth_N: Array, predicted_N: Array, prompts_N: Array, width: float = 1.0) -> ObjectiveFit:
     ones, counts = np.ones(1), (np.zeros(1, np.intp), np.zeros(1, np.intp))
     held_out = HeldOut(truth_N[:, None], predicted_N[:, None], prompts_N, np.full((len(truth_N), 1), width))
-    return report_fits(["one"], Weights(ones[None], ones, ones, ones), counts, held_out)[0]
+    return report_fits(["one"], Weights(ones[None], (1.0,), ones, ones, ones), counts, held_out)[0]
 
 
 def test_an_error_in_native_units(rng: np.random.Generator) -> None:

@@ -224,6 +224,26 @@ def test_a_row_that_nothing_was_trained_on_is_told_from_one_that_something_was(h
     assert not {"regress", "model"} & set(left_out)
 
 
+def test_pairs_that_may_end_a_training_are_of_it(history: tuple[Store, str, str], tmp_path: Path) -> None:
+    """A validation pair gives a curve alone, until `early_stopping` lets it decide which gate is the result."""
+    shutil.copytree(history[0].place, tmp_path / "store")
+    store = Store(tmp_path / "store")
+    with store.writing("test") as writer:
+        (backbone_id,) = store.head().within("backbone")
+        train_gate(writer, backbone_id, replace(GATE, early_stopping=2))
+        model = model_stage.assemble(writer, backbone_id).artifact.artifact_id
+    of_all_steps, stopped = ({check.name: check for check in trace(store, m).checks} for m in (history[2], model))
+    assert all(check.agrees for check in (*of_all_steps.values(), *stopped.values()))
+    assert stopped["gate"].found.n_rows > of_all_steps["gate"].found.n_rows
+    rows = [r for r in trace(store, model).rows.records if (r["stage"], r["usage"]) == ("gate", "validation")]
+    deciding = {(r["dataset"], r["source_row"], r["pair_id"]) for r in rows if r["trained_on"]}
+    assert len(deciding) == stopped["gate"].found.n_rows - of_all_steps["gate"].found.n_rows
+    for *_, pair_id in sorted(deciding)[::8]:
+        found = impact(store, pair_id)
+        assert [node.artifact_id for node in found.retrain] == [model]
+        assert [{*sight.ways} for sight in found.sights if sight.node.artifact_id == model] == [{"gate validation"}]
+
+
 def test_what_a_backbone_rejects_was_not_trained_on(history: tuple[Store, str, str], tmp_path: Path) -> None:
     """Neither a model nor what is recomputed from its inputs holds such a row, and both still agree."""
     shutil.copytree(history[0].place, tmp_path / "store")

@@ -83,6 +83,7 @@ def test_every_command_has_help_with_an_example(armorm: Run) -> None:
         "embed",
         "train",
         "evaluate",
+        "inspect",
         "ask",
         "sql",
         "score",
@@ -349,6 +350,21 @@ def test_scores_can_be_steered(armorm: Run, tmp_path: Path) -> None:
 )
 def test_steering_that_makes_no_sense_is_one_line(armorm: Run, tmp_path: Path, words: list[str], said: str) -> None:
     assert said in refused(armorm("score", write_lines(tmp_path / "in.jsonl", {"messages": MESSAGES}), *words))
+
+
+def test_a_model_that_is_named_is_evaluated_and_inspected(armorm: Run, home: Path) -> None:
+    """The newest by its id has the figures that the run has stored; nothing is embedded for it, and nothing differs."""
+    (folder,) = (home / "models").iterdir()
+    found = json.loads(armorm("evaluate", "--model", folder, "--against", folder.name[:8], "--format", "json").stdout)
+    stored = json.loads((folder / "evaluation.json").read_text())
+    assert (found["n_embedded"], found["against"]) == (0, folder.name)
+    gates = [of["pairs"]["rows"][0]["accuracy"]["gate"]["estimate"] for of in (found["evaluation"], stored)]
+    assert gates[0] == gates[1]
+    assert {test["only_first"] + test["only_second"] for test in found["paired"].values()} == {0}
+    assert "got --against and no --model" in refused(armorm("evaluate", "--against", folder.name))
+    told = json.loads(armorm("inspect", "--format", "json").stdout)
+    assert len(told["reward_transform_matrix"]) == len(told["objectives"]) == 17
+    assert "lambda of helpsteer-verbosity" in armorm("inspect", folder).stdout
 
 
 @pytest.mark.slow

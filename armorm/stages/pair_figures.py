@@ -1,0 +1,243 @@
+"""All figures that come of a model's rewards and gate weights on stored pairs, wherever the vectors came from.
+
+Suffixes: P pairs, A distinct answers, U distinct prompts, K objectives, N some of the answers.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from armorm import evaluation
+from armorm.bridge import HELD_OUT, Names, StoredPairs, predict_rewards
+from armorm.config import Correlation, EvaluationConfig
+from armorm.findings import correlation_matrices, explain_pair, mean_by_kind, worst_pairs
+from armorm.model import RewardModel
+from armorm.score import coefficients, score
+from features.shards import FeatureReader
+from features.sources import preference_test_sets, rewardbench
+
+MISTAKES = 10
+"""How many of the worst are explained."""
+
+Floats = npt.NDArray[np.floating]
+Rows = npt.NDArray[np.intp]
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class PredictedPairs:
+    """What a model makes of pairs; every distinct answer and prompt was predicted once."""
+
+    stored: StoredPairs
+    transform_KK: Floats
+    rewards_AK: Floats
+    """`[A, K]` raw rewards."""
+    gating_UK: Floats
+    """`[U, K]` the gate's weights."""
+    answer_ids: Names
+    prompt_ids: Names
+    chosen_P: Rows
+    """`[P]` rows of the answers, as `rejected_P`."""
+    rejected_P: Rows
+    prompt_P: Rows
+
+    @classmethod
+    def of(
+        cls,
+        stored: StoredPairs,
+        model: RewardModel,
+        answers: tuple[Names, Floats],
+        prompts: tuple[Names, Floats],
+    ) -> Self:
+        """Puts pairs and predictions together.
+
+        Args:
+            stored: the pairs.
+            model: whose predictions they are.
+            answers: `[A]` ids, sorted and distinct, with their rewards; there may be more than the pairs have.
+            prompts: `[U]` ids, sorted and distinct, with the gate's weights.
+        """
+        (answer_ids, rewards_AK), (prompt_ids, gating_UK) = answers, prompts
+        chosen_P, rejected_P = (np.searchsorted(answer_ids, ids) for ids in (stored.chosen_ids, stored.rejected_ids))
+        prompt_P = np.searchsorted(prompt_ids, stored.prompt_ids)
+        return cls(
+            stored, model.transform_KK, rewards_AK, gating_UK, answer_ids, prompt_ids, chosen_P, rejected_P, prompt_P
+        )
+
+    def select(self, here_P: npt.NDArray[np.bool_]) -> Self:
+        """Some of the pairs; the predictions stay."""
+        rows = {name: getattr(self, name)[here_P] for name in ("chosen_P", "rejected_P", "prompt_P")}
+        return replace(self, stored=self.stored.select(here_P), **rows)
+
+    @property
+    def differences_PK(self) -> Floats:
+        """`[P, K]` decorrelated rewards of the chosen answers less those of the rejected ones."""
+        return np.asarray((self.rewards_AK[self.chosen_P] - self.rewards_AK[self.rejected_P]) @ self.transform_KK)
+
+    @property
+    def scores_2P(self) -> Floats:
+        """`[2, P]` scores of the chosen and the rejected answers."""
+        gating_PK = self.gating_UK[self.prompt_P]
+        sides = (self.chosen_P, self.rejected_P)
+        return np.stack([score(self.rewards_AK[rows_P], self.transform_KK, gating_PK) for rows_P in sides])
+
+
+def predict_pairs(
+    model: RewardModel, reader: FeatureReader, stored: StoredPairs, *, also: Names | None = None
+) -> PredictedPairs:
+    """Predictions from the store's vectors.
+
+    Args:
+        model: whose they are.
+        reader: of its backbone.
+        stored: the pairs.
+        also: `[N]` more answers to predict.
+    """
+    answers = np.unique(np.concatenate([stored.chosen_ids, stored.rejected_ids, *([] if also is None else [also])]))
+    prompts = np.unique(stored.prompt_ids)
+    gating_UK = model.gating(reader.rows("prompt", prompts.tolist()))
+    return PredictedPairs.of(
+        stored, model, (answers, predict_rewards(reader, model.W_KD, answers)), (prompts, gating_UK)
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Baselines:
+    """What a model is compared with, besides the mean of its objectives and the longer answer."""
+
+    best_objective: str | None = None
+    """That alone ranks most training pairs rightly; None where they were not scored."""
+    probe: Json | None = None
+    """What is known of the probe; None without one."""
+    probe_differences: Callable[[StoredPairs], Floats] | None = None
+    """`[P]` of some pairs, by the probe."""
+
+
+def held_out_record(
+    model: RewardModel,
+    predicted: PredictedPairs,
+    baselines: Baselines,
+    config: EvaluationConfig,
+    *,
+    lengths_of: Callable[[Names], Floats],
+) -> Json:
+    """All figures on the held-out pairs and the benchmark, without the contaminated ones.
+
+    Args:
+        model: the model.
+        predicted: what it makes of pairs, others than held-out ones among them or not.
+        baselines: what it is compared with.
+        config: bootstrap.
+        lengths_of: `[N]` tokens of answers by their ids; NaN where they are not known.
+    """
+    counted = predicted.select(predicted.stored.usable(*HELD_OUT))
+    stored, scores_2P = counted.stored, counted.scores_2P
+    probe = baselines.probe_differences
+    ranked = evaluation.rank(
+        counted.differences_PK,
+        scores_2P[0] - scores_2P[1],
+        stored.n_chars_difference_P,
+        probe(stored) if probe else None,
+        objectives=model.objectives,
+        best_objective=baselines.best_objective,
+    )
+    test_P, benchmark_P = stored.split_P == "test", _benchmark_pairs(stored)
+    here, of_benchmark = ({n: by_P[rows_P] for n, by_P in ranked.items()} for rows_P in (test_P, benchmark_P))
+    of_test = stored.select(test_P)
+    pairs = evaluation.held_out_accuracy(here, datasets_P=of_test.datasets, prompts_P=of_test.prompt_ids, config=config)
+    record: Json = {
+        "pairs": pairs | {"best_objective": baselines.best_objective, "probe": baselines.probe},
+        "length": evaluation.length_accuracy(
+            here, of_test.n_chars_difference_P, prompts_P=of_test.prompt_ids, config=config
+        ),
+        "rewardbench": _rewardbench(stored.select(benchmark_P), of_benchmark, config),
+        "rejected_pairs": stored.n_rejected,
+        "reward_correlations": _reward_correlations(model, counted, lengths_of),
+        "gate_by_kind": _gate_by_kind(model, counted),
+        "mistakes": _mistakes(model, counted.select(test_P)),
+    }
+    if np.isfinite(model.beta):
+        record["calibration"] = evaluation.calibration(here["gate"], beta=model.beta, datasets_P=of_test.datasets)
+    return record
+
+
+def _rewardbench(stored: StoredPairs, ranked: evaluation.Ranked, config: EvaluationConfig) -> Json:
+    published = {name: (of.section, of.n_rows, float(of.weight)) for name, of in _subsets().items()}
+    return evaluation.benchmark_scores(
+        ranked,
+        stored.subsets,
+        prompts_P=stored.prompt_ids,
+        published=published,
+        section_weights=rewardbench.SECTION_WEIGHTS,
+        prior_section=rewardbench.PRIOR_SECTION,
+        config=config,
+    )
+
+
+def _subsets() -> Mapping[str, rewardbench.Subset]:
+    return {**rewardbench.SUBSETS, **rewardbench.PRIOR_SETS}
+
+
+def _benchmark_pairs(stored: StoredPairs) -> npt.NDArray[np.bool_]:
+    return np.isin(stored.datasets, [rewardbench.SOURCE.name, preference_test_sets.SOURCE.name])
+
+
+def _reward_correlations(model: RewardModel, counted: PredictedPairs, lengths_of: Callable[[Names], Floats]) -> Json:
+    """Over the distinct answers of held-out pairs, the benchmark's included."""
+    rows_N = np.unique(np.concatenate([counted.chosen_P, counted.rejected_P]))
+    return correlation_matrices(
+        counted.rewards_AK[rows_N],
+        model.transform_KK,
+        lengths_of(counted.answer_ids[rows_N]),
+        objectives=model.objectives,
+        correlation=correlation_of(model),
+    )
+
+
+def correlation_of(model: RewardModel) -> Correlation:
+    """What a model was decorrelated by; the paper's, where it does not say."""
+    return model.metrics.get("decorrelation", {}).get("correlation", "spearman")  # type: ignore[no-any-return]
+
+
+def _gate_by_kind(model: RewardModel, counted: PredictedPairs) -> Json:
+    """Mean coefficients of the raw rewards: held-out prompts by dataset, the benchmark's by section and subset."""
+    stored, coefficients_UK = counted.stored, coefficients(model.transform_KK, counted.gating_UK)
+    benchmark_P, test_P = _benchmark_pairs(stored), stored.split_P == "test"
+    section_of = {name: subset.section for name, subset in _subsets().items()}
+    sections_P = np.array([section_of.get(name) for name in stored.subsets], dtype=object)
+    rows = [
+        of
+        for kind, names, names_P, here_P in (
+            ("dataset", sorted(set(stored.datasets[test_P])), stored.datasets, test_P),
+            ("section", list(rewardbench.SECTION_WEIGHTS), sections_P, benchmark_P),
+            ("subset", list(section_of), stored.subsets, benchmark_P),
+        )
+        for of in mean_by_kind(kind, names, names_P[here_P], counted.prompt_P[here_P], coefficients_UK)
+    ]
+    return {"objectives": list(model.objectives), "rows": rows}
+
+
+def _mistakes(model: RewardModel, of_test: PredictedPairs) -> list[Json]:
+    """The worst of the held-out pairs, by name alone: a record holds no text, so that texts can be forgotten."""
+    stored, scores_2P = of_test.stored, of_test.scores_2P
+    return [
+        {
+            "pair_id": stored.pair_ids[p],
+            "dataset": stored.datasets[p],
+            "source_row": stored.source_rows[p],
+            "score_chosen": float(scores_2P[0, p]),
+            "score_rejected": float(scores_2P[1, p]),
+            "wrong_by": float(scores_2P[1, p] - scores_2P[0, p]),
+            "objectives": explain_pair(
+                of_test.rewards_AK[of_test.chosen_P[p]],
+                of_test.rewards_AK[of_test.rejected_P[p]],
+                model.transform_KK,
+                of_test.gating_UK[of_test.prompt_P[p]],
+                objectives=model.objectives,
+            ),
+        }
+        for p in worst_pairs(scores_2P[0] - scores_2P[1], MISTAKES)
+    ]

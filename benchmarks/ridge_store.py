@@ -1,0 +1,167 @@
+"""Memory and time of the regression over a store as a whole: `statistics` and `regress`, from shards on disk.
+
+    python benchmarks/ridge_store.py [--rows 30000] [--features 4096] [--even]
+
+A store of the paper's eight datasets and 19 objectives in proportion, or with `--even` in equal parts, so that few rows
+too give each objective more of them than there are features; vectors are random, float16, in shards of 4,096. Both
+stages run in a process of its own. Told are its CPU seconds, the largest memory which is its own (RssAnon), and the
+largest of all (VmHWM), with the pages of shards that it maps, which the system takes back when it needs them.
+"""
+
+import argparse
+import hashlib
+import platform
+import tempfile
+import threading
+import time
+from dataclasses import asdict
+from functools import partial
+from importlib.metadata import version
+from multiprocessing import get_context
+from multiprocessing.queues import Queue
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from armorm.config import RegressionConfig
+from armorm.stages.regress import regress
+from armorm.stages.statistics import update_statistics
+from features import shards
+from features.contamination import ContaminationSettings, find_contamination
+from features.objectives import OBJECTIVES, Scale
+from features.shards import Feature, write_shard
+from features.store import Made, Recipe, Store, Writer
+from features.tables import SCHEMAS, make_table, write_parquet
+
+BACKBONE = "b" * 32
+SCALE = Scale(0, 4)
+SHARD_ROWS = 4096
+EVERY_S = 0.01
+
+DATASETS = {  # rows in the paper, and objectives
+    "helpsteer": (35_000, OBJECTIVES[:5]),
+    "ultrafeedback": (240_000, OBJECTIVES[5:10]),
+    "beavertails-30k": (30_000, OBJECTIVES[10:11]),
+    "code-ultrafeedback": (50_000, OBJECTIVES[14:19]),
+    "prometheus": (200_000, OBJECTIVES[11:12]),
+    "argilla-capybara": (15_000, OBJECTIVES[12:13]),
+    "argilla-openorca": (13_000, OBJECTIVES[13:14]),
+    "argilla-math": (2_400, OBJECTIVES[6:7]),
+}
+
+
+def digest(text: str) -> str:
+    """32 hex digits, as an id has."""
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+def fill(writer: Writer, name: str, n_rows: int, objectives: tuple[str, ...], n_features: int) -> None:
+    """One dataset, two answers a prompt, and its vectors."""
+    rng = np.random.default_rng(len(name))
+    ids = [digest(f"{name} {row}") for row in range(n_rows)]
+    prompts = [digest(f"{name} prompt {row // 2}") for row in range(n_rows)]
+    splits = np.repeat(rng.choice(["train", "validation", "test"], n_rows // 2 + 1, p=[0.8, 0.1, 0.1]), 2)[:n_rows]
+    raw = rng.integers(0, 5, size=(n_rows, len(objectives))).astype(np.float64)
+    rows = np.repeat(np.arange(n_rows), len(objectives))
+    columns: dict[str, Any] = {
+        "dataset": np.full(len(rows), name, object),
+        "source_row": np.array(ids, object)[rows],
+        "conversation_id": np.array(ids, object)[rows],
+        "prompt_id": np.array(prompts, object)[rows],
+        "objective": np.tile(np.array(objectives, object), n_rows),
+        "raw": raw.reshape(-1),
+        "value": (raw.reshape(-1) + 0.5) / 5,
+        "split": splits.astype(object)[rows],
+    }
+    ratings = pa.table(columns, schema=SCHEMAS["ratings"])
+    tables = {"ratings": ratings} | {n: make_table(n, []) for n in ("conversations", "preferences", "rejects")}
+    objects = {n: writer.store.objects.put("parquet", partial(write_parquet, table=t)) for n, t in tables.items()}
+    summary = {
+        "dataset": name,
+        "upstream": None,
+        "licence": "none",
+        "evaluation": False,
+        "outcomes": {"kept": {"": n_rows}},
+        "parts_refused": 0,
+        "conversations": n_rows,
+        "ratings": len(rows),
+        "preferences": 0,
+        "scales": {objective: asdict(SCALE) for objective in objectives},
+    }
+    writer.commit(Recipe(f"ingest/{name}", "ingest", 1, {}, {"n": objects["ratings"].sha256}), Made(objects, summary))
+    for start in range(0, n_rows, SHARD_ROWS):
+        block = ids[start : start + SHARD_ROWS]
+        X_ND = rng.standard_normal((len(block), n_features), np.float32) + 0.5
+        vectors = [Feature("conversation", id, 7, False, x_D) for id, x_D in zip(block, X_ND, strict=True)]
+        written = write_shard(writer.store, BACKBONE, {}, vectors, vector_type="float16")
+        writer.commit(Recipe(shards.slot_of(BACKBONE, written["shard"]), "embed", 1, {}, {}), Made(written))
+
+
+def prepare(folder: Path, n_rows: int, n_features: int, even: bool) -> None:
+    """The store."""
+    total = sum(rows for rows, _ in DATASETS.values())
+    with Store(folder).writing("benchmark") as writer:
+        writer.commit(Recipe(f"backbone/{BACKBONE}", "backbone", 1, {}, {}), Made({}, {"hidden_size": n_features}))
+        for name, (rows, objectives) in DATASETS.items():
+            fill(writer, name, n_rows // len(DATASETS) if even else n_rows * rows // total, objectives, n_features)
+        find_contamination(writer, ContaminationSettings())
+
+
+def status_gb(field: str) -> float:
+    """A figure of this process."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) / 1024**2 for line in lines if line.startswith(f"{field}:"))
+
+
+def fit(folder: Path, results: "Queue[tuple[float, ...]]") -> None:
+    """Both stages: CPU seconds of each, and the peaks in GB of both together."""
+    peaks, has_ended = [status_gb("RssAnon")], threading.Event()
+
+    def sample() -> None:
+        while not has_ended.wait(EVERY_S):
+            peaks.append(status_gb("RssAnon"))
+
+    sampler = threading.Thread(target=sample)
+    sampler.start()
+    with Store(folder).writing("benchmark") as writer:
+        began = time.process_time()
+        update_statistics(writer, BACKBONE)
+        counted = time.process_time()
+        regress(writer, BACKBONE, RegressionConfig())
+    fitted = time.process_time()
+    has_ended.set()
+    sampler.join()
+    results.put((counted - began, fitted - counted, peaks[0], max(peaks), status_gb("VmHWM")))
+
+
+def main() -> None:
+    """Prints a row of a table as markdown."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rows", type=int, default=30_000)
+    parser.add_argument("--features", type=int, default=4096)
+    parser.add_argument("--even", action="store_true")
+    given = parser.parse_args()
+    context = get_context("spawn")
+    with tempfile.TemporaryDirectory() as made:
+        folder = Path(made) / "store"
+        other = context.Process(target=prepare, args=(folder, given.rows, given.features, given.even))
+        other.start()
+        other.join()
+        results = context.Queue()
+        other = context.Process(target=fit, args=(folder, results))
+        other.start()
+        counted_s, fitted_s, before_gb, own_gb, all_gb = results.get()
+        other.join()
+    print(f"Python {platform.python_version()}, numpy {version('numpy')}, scipy {version('scipy')}")
+    print("| rows | features | statistics, CPU s | regress, CPU s | RssAnon before | at most | VmHWM |")
+    print("| --- | --- | --- | --- | --- | --- | --- |")
+    print(
+        f"| {given.rows:,} | {given.features:,} | {counted_s:.0f} | {fitted_s:.0f} | {before_gb:.2f} GB "
+        f"| {own_gb:.2f} GB | {all_gb:.2f} GB |"
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,184 @@
+"""A folder in the published layout on a store's held-out pairs: the figures are those of scoring each text by hand."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from armorm import RewardModel
+from armorm.config import EvaluationConfig
+from armorm.inspection import describe, inspect, taken_off
+from armorm.scoring import evaluate as scoring
+from armorm.scoring.evaluate import Evaluated, evaluate_model
+from features.contamination import ContaminationSettings, find_contamination
+from features.conversation import Conversation, single_turn
+from features.embedding.backbone import Backbone
+from features.embedding.embed import EmbedSettings, embed_missing
+from features.errors import NotInStore
+from features.objectives import OBJECTIVES
+from features.store import Artifact, Made, Recipe, Store, Writer
+from features.tables import make_table, write_parquet
+from tests.armorm.published import write_published
+from tests.features.canonical import Dataset
+
+CONFIG = EvaluationConfig(n_resamples=20)
+LONG = "very " * 100
+
+Pair = tuple[str, Conversation, Conversation]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_published(tmp_path_factory.mktemp("published") / "model")
+
+
+@pytest.fixture
+def pairs(writer: Writer) -> dict[str, Pair]:
+    """Id to what is held out, apart from pairs of other splits and of a contaminated prompt, which do not count."""
+    mine, bench = Dataset("mine"), Dataset("rewardbench", split="evaluation")
+    found: dict[str, Pair] = {}
+    splits = ("test", "test", "train", "validation")
+    for row in range(40):
+        of, prompt = (mine, bench)[row % 3 == 2], f"Question {row // 2} about {row * 31}"
+        split = "evaluation" if of is bench else splits[row % 4]
+        subset = ("donotanswer", "hep-go")[row % 2] if of is bench else None
+        of.prefer(f"r{row}", f"yes, {row}", "no" * (row % 5 + 1), prompt=prompt, split=split, subset=subset)
+        if split in ("test", "evaluation"):
+            both = (single_turn(prompt, answer) for answer in (f"yes, {row}", "no" * (row % 5 + 1)))
+            found[of.preferences[-1]["pair_id"]] = (of.name, *both)
+    mine.prefer("seen", "one", "two", prompt="Question 2 about 155", split="test")
+    for dataset in (mine, bench):
+        dataset.commit(writer)
+    find_contamination(writer, ContaminationSettings())
+    return found
+
+
+def never() -> Backbone:
+    raise AssertionError("the backbone was loaded")
+
+
+def run(store: Store, model: RewardModel, load: Callable[[], Backbone] | None = None, **more: Artifact) -> Evaluated:
+    return evaluate_model(store, model, load or (lambda: model.loaded_backbone), CONFIG, token_budget=512, **more)
+
+
+def test_the_figures_are_those_of_each_text_scored_by_itself(
+    folder: Path, store: Store, pairs: dict[str, Pair], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scoring, "CHUNK", 7)
+    model = RewardModel.load(folder)
+    found = run(store, model)
+    won: dict[str, list[bool]] = {}
+    for name, chosen, rejected in pairs.values():
+        one, other = model.score([chosen, rejected]).score
+        won.setdefault(name, []).append(bool(one > other))
+    by_dataset = {row["dataset"]: row for row in found.record["pairs"]["rows"]}
+    assert by_dataset["mine"]["n"] == len(won["mine"]) == by_dataset["all"]["n"]
+    assert by_dataset["mine"]["accuracy"]["gate"]["estimate"] == pytest.approx(np.mean(won["mine"]))
+    subsets = found.record["rewardbench"]["subsets"]
+    assert sum(row["n"] for row in subsets) == len(won["rewardbench"])
+    assert sum(row["n"] * row["accuracy"] for row in subsets) == pytest.approx(sum(won["rewardbench"]))
+    assert [name for name, _ in found.record["pairs"]["scorers"]] == ["gate", "mean", "longer"]
+    assert "calibration" not in found.record, "the released model has no beta"
+    texts = {text for _, chosen, rejected in pairs.values() for text in (chosen, rejected)}
+    assert found.n_embedded == len(texts) + len({text[:-1] for text in texts})
+    assert found.record["reward_correlations"]["n_responses"] == len(texts), "every length is known"
+    titles = [section.title for section in found.sections]
+    assert {"Held-out pairs", "RewardBench", "Gate by kind of prompt"} <= set(titles)
+
+
+def test_vectors_that_the_store_has_are_read_from_there(
+    folder: Path, store: Store, writer: Writer, pairs: dict[str, Pair]
+) -> None:
+    model = RewardModel.load(folder)
+    assert model.backbone_settings
+    embedded = run(store, model)
+    embed_missing(writer, model.backbone_settings, EmbedSettings(vector_type="float32"))
+    read = run(store, model, never)
+    assert (read.n_embedded, read.line) == (0, embedded.line.split(";")[0])
+    for name in ("pairs", "length", "rewardbench"):
+        assert read.record[name] == embedded.record[name]
+    before, after = (np.array(of.record["reward_correlations"]["after"]) for of in (embedded, read))
+    np.testing.assert_allclose(before, after, atol=0.05)  # bfloat16 rounds by what else is in a pass
+
+
+def test_pairs_with_a_text_that_gets_no_vector_are_left_out_and_counted(
+    folder: Path, store: Store, writer: Writer
+) -> None:
+    mine = Dataset("mine", split="test")
+    for row in range(6):
+        mine.prefer(f"r{row}", f"yes, {row}", LONG if row == 3 else "no", prompt=f"Question {row}")
+    mine.commit(writer)
+    find_contamination(writer, ContaminationSettings())
+    model = RewardModel.load(folder)
+    assert model.backbone_settings
+    strict = replace(model.backbone_settings, over_long="refuse", max_tokens=100)
+    found = run(store, replace(model, backbone_settings=strict, marks=_marks(strict)))
+    assert found.record["rejected_pairs"] == 1
+    assert found.record["pairs"]["rows"][0]["n"] == 5
+    assert "1 pairs left out" in found.line
+
+
+def _marks(settings: object) -> object:
+    from features.embedding.fingerprint import BackboneSettings, fingerprint
+
+    assert isinstance(settings, BackboneSettings)
+    return fingerprint(settings)
+
+
+def evaluated(writer: Writer, won: dict[str, bool]) -> Artifact:
+    """A model of the store, and an evaluation that says so of each pair."""
+    model = writer.commit(Recipe("model", "model", 1, {}, {}), Made({}, {}))
+    rows = [
+        {"model": model.artifact_id, "pair_id": id, "score_chosen": 1.0, "score_rejected": 0.0, "correct": of}
+        for id, of in won.items()
+    ]
+    ref = writer.store.objects.put("parquet", partial(write_parquet, table=make_table("pair_scores", rows)))
+    writer.commit(Recipe("evaluate", "evaluate", 1, {}, {"model": model.artifact_id}), Made({"pair_scores": ref}, {}))
+    return model
+
+
+def test_it_is_compared_with_a_model_of_the_store_on_the_pairs_that_both_have_scored(
+    folder: Path, store: Store, writer: Writer, pairs: dict[str, Pair]
+) -> None:
+    model = RewardModel.load(folder)
+    scores = {id: model.score([chosen, rejected]).score for id, (_, chosen, rejected) in pairs.items()}
+    known = [id for id, (name, *_) in pairs.items() if name == "mine"][1:]
+    other = evaluated(writer, {id: bool(scores[id][0] <= scores[id][1]) for id in known})
+    found = run(store, model, against=other)
+    assert found.against == other.artifact_id
+    assert set(found.paired) == {"all held-out", "mine"}
+    test = found.paired["mine"]
+    n_won = sum(bool(scores[id][0] > scores[id][1]) for id in known)
+    assert (test.n, test.only_first, test.only_second) == (len(known), len(known) - n_won, n_won)
+    assert found.sections[-1].title.startswith(f"Paired test: model {other.artifact_id[:12]} before")
+
+
+def test_what_cannot_be_is_said(folder: Path, store: Store, writer: Writer) -> None:
+    model = RewardModel.load(folder)
+    never_evaluated = writer.commit(Recipe("model", "model", 1, {}, {}), Made({}, {}))
+    with pytest.raises(NotInStore, match="of which the store has no evaluation"):
+        run(store, model, against=never_evaluated)
+    Dataset("mine").commit(writer)
+    with pytest.raises(NotInStore, match="without held-out pairs"):
+        run(store, model)
+
+
+def test_a_downloaded_model_can_be_inspected(folder: Path) -> None:
+    """Nothing is said of it but what its own arrays hold: the penalties are those that were written into them."""
+    model = RewardModel.load(folder)
+    (verbosity,) = taken_off(model)
+    assert verbosity == "helpsteer-verbosity"
+    np.testing.assert_allclose(taken_off(model)[verbosity], -model.transform_KK[4] + (np.arange(19) == 4))
+    report = inspect(model, "A model")
+    (table,) = report.sections
+    assert [row[0] for row in table.rows] == list(OBJECTIVES)
+    assert (table.columns[-1], table.rows[4][-1]) == ("lambda of helpsteer-verbosity", 1.0)
+    assert table.rows[0][1] == "0..4 (helpsteer)"
+    assert "beta is not stated: scores have no calibration" in report.facts
+    described = describe(model)
+    assert described["reward_transform_matrix"] == model.transform_KK.tolist()
+    assert described["gate"]["temperature"] == 2
+    assert described["logit_scale"] == 1
