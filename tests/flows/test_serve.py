@@ -219,9 +219,7 @@ def require_done_once(store: Store, workers: list[Deployed]) -> None:
     assert verify(store).damages == ()
     assert store.manifests.numbers() == list(range(1, store.head().number + 1))
     assert made_twice(store) == 0
-    told = [
-        re.findall(r"(\d+) conversations and (\d+) prompts embedded", worker.log.read_text()) for worker in workers
-    ]
+    told = [re.findall(r"(\d+) conversations and (\d+) prompts embedded", worker.log.read_text()) for worker in workers]
     there = query(store, "SELECT count(*) FROM features").rows[0][0]
     assert sum(int(n) for log in told for found in log for n in found) == there
     made = [snapshot.run.run_id for snapshot in store.history() if snapshot.run]
