@@ -67,4 +67,5 @@ def embed(config: Path, limits: Limits = BY_HAND) -> Step:
         quality(writer, settings.checks)
         step = run_embed(writer, settings)
         record_success(writer, "embed")
+    # `events.CHANGED` is emitted here, once the data are measured against those of the present model.
     return step
