@@ -240,8 +240,10 @@ def watch_for_the_dead() -> None:
         ],
     )
     with get_client(sync_client=True) as client:
-        for old in client.read_automations_by_name(wanted.name):
-            client.delete_automation(old.id)
+        for there in client.read_automations_by_name(wanted.name):
+            if there.description == wanted.description:
+                return  # a new one would not know of the runs that have just died
+            client.delete_automation(there.id)
         client.create_automation(wanted)
 
 
