@@ -117,7 +117,8 @@ def scheduled(settings: Settings, *, any_store: bool = False) -> list[Scheduled]
             Scheduled(
                 "freshness",
                 "flows.upkeep.freshness",
-                f"The alarm: begins when nothing was ingested for {of.max_age}, and fails if that is so.",
+                f"The alarm: fails if nothing was ingested for {of.max_age}; begins then, and on its schedule.",
+                of.freshness,
                 parameters={"max_age": of.max_age, "of": "ingest"},
                 triggers=[_on_silence([name_of(settings, "ingest"), name_of(settings, "run")], of.max_age)],
             )

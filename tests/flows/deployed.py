@@ -21,7 +21,7 @@ ROOT = Path(__file__).parent.parent.parent
 
 CODE = "import sys; sys.argv[0] = 'armorm'; from flows.cli import main; main()"
 
-NEVER = {f"ARMORM_SCHEDULE__{name}": "" for name in ("INGEST", "TRAIN", "VERIFY", "GC", "RUN", "MAX_AGE")}
+NEVER = {f"ARMORM_SCHEDULE__{name}": "" for name in ("INGEST", "TRAIN", "VERIFY", "GC", "RUN", "FRESHNESS", "MAX_AGE")}
 
 QUICK = {"PREFECT_RUNNER_POLL_FREQUENCY": "2", "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30"}
 
