@@ -97,9 +97,9 @@ def scheduled(settings: Settings, *, any_store: bool = False) -> list[Scheduled]
         Scheduled(
             "train",
             "flows.pipeline.retrain",
-            "Trains and evaluates what has changed: on its schedule, and when the data have changed enough.",
+            "Trains and evaluates what has changed, promotes what is better; also when the data have changed enough.",
             of.train,
-            limits,
+            {"promote": True} | limits,
             [_on(CHANGED, store)],
         ),
         Scheduled("verify", "flows.upkeep.verify", "Compares every checksum; fails if any is wrong.", of.verify),
@@ -110,7 +110,13 @@ def scheduled(settings: Settings, *, any_store: bool = False) -> list[Scheduled]
             of.gc,
             {"delete": False} | limits,
         ),
-        Scheduled("run", "flows.pipeline.pipeline", "The whole line in one run, as `armorm run`.", of.run, limits),
+        Scheduled(
+            "run",
+            "flows.pipeline.pipeline",
+            "The whole line in one run, as `armorm run --promote`.",
+            of.run,
+            {"promote": True} | limits,
+        ),
     ]
     if of.max_age:
         found.append(
