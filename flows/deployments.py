@@ -97,7 +97,7 @@ def scheduled(settings: Settings, *, any_store: bool = False) -> list[Scheduled]
         Scheduled(
             "train",
             "flows.pipeline.retrain",
-            "Trains and evaluates what has changed, and promotes what is better; also after enough change.",
+            "Trains and evaluates what has changed, promotes what is better; also when the data have changed enough.",
             of.train,
             {"promote": True} | limits,
             [_on(CHANGED, store)],
@@ -123,7 +123,8 @@ def scheduled(settings: Settings, *, any_store: bool = False) -> list[Scheduled]
             Scheduled(
                 "freshness",
                 "flows.upkeep.freshness",
-                f"The alarm: begins when nothing was ingested for {of.max_age}, and fails if that is so.",
+                f"The alarm: fails if nothing was ingested for {of.max_age}; begins then, and on its schedule.",
+                of.freshness,
                 parameters={"max_age": of.max_age, "of": "ingest"},
                 triggers=[_on_silence([name_of(settings, "ingest"), name_of(settings, "run")], of.max_age)],
             )
@@ -214,29 +215,27 @@ def _schedules(settings: Settings, of: Scheduled) -> list[dict[str, Any]]:
     return [when | {"timezone": settings.schedule.timezone}]
 
 
-def watch_for_the_dead(settings: Settings) -> None:
-    """An automation: a run whose process has died, and that therefore ends in no state, is marked as crashed.
+def watch_for_the_dead() -> None:
+    """An automation for all deployments of armorm: a run whose process has died is marked as crashed.
 
-    Else it would stand as running for ever, and hold its deployment's only place if the server was started again
-    meanwhile. Runs send a heartbeat every `PREFECT_FLOWS_HEARTBEAT_FREQUENCY` seconds, 180 by default, and are dead
-    when three in a row are missing. A run that only seems to be dead does no harm: others wait until it lets go of the
-    store.
+    It can tell nobody, so it would stand as running for ever, and hold its deployment's only place if the server was
+    started again meanwhile. Runs send a heartbeat every `PREFECT_FLOWS_HEARTBEAT_FREQUENCY` seconds, 180 by default,
+    and are dead when three in a row are missing. A run that only seems to be dead does no harm: others wait until it
+    lets go of the store.
     """
     every = get_current_settings().flows.heartbeat_frequency or 180
     ends = {f"prefect.flow-run.{end}" for end in ("Completed", "Failed", "Cancelled", "Crashed")}
     heartbeat = "prefect.flow-run.heartbeat"
     wanted = AutomationCore(
-        name=f"{settings.schedule.name}: runs whose process has died",
+        name=f"{TAG}: runs whose process has died",
         description=f"Marks a run as crashed that has sent no heartbeat for {3 * every + 10} s.",
         trigger=EventTrigger(
             posture=Posture.Proactive,
             after={heartbeat},
             expect={heartbeat, *ends},
             match={"prefect.resource.id": "prefect.flow-run.*"},
-            match_related={
-                "prefect.resource.role": "deployment",
-                "prefect.resource.name": f"{settings.schedule.name}-*",
-            },
+            # A heartbeat names its deployment by id alone.
+            match_related={"prefect.resource.role": "tag", "prefect.resource.id": f"prefect.tag.{TAG}"},
             for_each={"prefect.resource.id"},
             threshold=1,
             within=timedelta(seconds=3 * every + 10),
@@ -248,8 +247,10 @@ def watch_for_the_dead(settings: Settings) -> None:
         ],
     )
     with get_client(sync_client=True) as client:
-        for old in client.read_automations_by_name(wanted.name):
-            client.delete_automation(old.id)
+        for there in client.read_automations_by_name(wanted.name):
+            if there.description == wanted.description:
+                return  # a new one would not know of the runs that have just died
+            client.delete_automation(there.id)
         client.create_automation(wanted)
 
 
