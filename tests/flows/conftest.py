@@ -30,6 +30,20 @@ def sample(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def artifacts(key: str) -> list[str]:
+    """What Prefect shows under a key, the newest first."""
+    from prefect.client.orchestration import get_client
+    from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey, FlowRunFilter, TaskRunFilter
+    from prefect.client.schemas.sorting import ArtifactSort
+
+    with get_client(sync_client=True) as client:
+        # Prefect 3.8.8 sends null for what is left out, and its own server refuses that.
+        everything = {"flow_run_filter": FlowRunFilter(), "task_run_filter": TaskRunFilter(), "offset": 0, "limit": 200}
+        of_key = ArtifactFilter(key=ArtifactFilterKey(any_=[key]))
+        found = client.read_artifacts(artifact_filter=of_key, sort=ArtifactSort.CREATED_DESC, **everything)
+    return [str(artifact.data) for artifact in found]
+
+
 SMALL = {
     "shard_conversations = 4096": "shard_conversations = 128",
     "hidden_dim = 1024": "hidden_dim = 16",
