@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import logging
 import os
 import shutil
 import socket
@@ -21,9 +22,12 @@ import pytest
 from features.estimate import Planned
 from features.quality import CheckResult
 from features.store import Store, Writer
-from flows import seen
+from flows import retrain, seen
+from flows.events import CHANGED
 from flows.progress import progress
+from flows.settings import load_settings
 from tests.features.canonical import Dataset
+from tests.features.test_change import model, rated
 from tests.flows.conftest import write_config
 
 MARKERS = {"PROMPT": "zanzibar-prompt", "ANSWER": "zanzibar-answer", "BROKEN": "zanzibar-broken"}
@@ -43,7 +47,7 @@ class Told:
         monkeypatch.setattr("flows.progress.time.monotonic", lambda: self.now)
         monkeypatch.setattr("flows.progress.create_progress_artifact", self.create)
         monkeypatch.setattr("flows.progress.update_progress_artifact", self.update)
-        monkeypatch.setattr("flows.progress.get_run_logger", lambda: __import__("logging").getLogger("test"))
+        monkeypatch.setattr("flows.progress.get_run_logger", lambda: logging.getLogger("test"))
 
     def create(self, percent: float, *, key: str, description: str) -> UUID:
         if not self.reachable:
@@ -103,7 +107,7 @@ def tables(monkeypatch: pytest.MonkeyPatch) -> dict[str, tuple[list[dict[str, An
         found[key] = table, description
 
     monkeypatch.setattr(seen, "create_table_artifact", create)
-    monkeypatch.setattr(seen, "get_run_logger", lambda: __import__("logging").getLogger("test"))
+    monkeypatch.setattr(seen, "get_run_logger", lambda: logging.getLogger("test"))
     return found
 
 
@@ -143,6 +147,42 @@ def test_a_first_run_and_one_that_changed_nothing_have_no_difference(store: Stor
     Dataset("mine").commit(writer)
     assert seen.difference(store, before, store.head()) is None
     assert seen.difference(store, store.head(), store.head()) is None
+
+
+def test_data_that_moved_far_enough_since_training_are_told_once_they_are_embedded(
+    config: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    told: list[tuple[str, str, dict[str, Any]]] = []
+    monkeypatch.setattr(retrain, "emit", lambda event, store, payload: told.append((event, store.place, payload)))
+    monkeypatch.setattr(retrain, "get_run_logger", lambda: logging.getLogger("test"))
+    settings = load_settings(config)
+    store = settings.open_store()
+
+    def tell() -> list[str]:
+        caplog.clear()
+        with caplog.at_level("INFO"):
+            retrain.tell_change(store, settings)
+        return caplog.messages
+
+    with store.writing("test") as writer:
+        rated(dict.fromkeys(range(50), 0.0)).commit(writer)
+        assert tell() == [], "there is no model yet"
+        trained = model(writer)
+        rated(dict.fromkeys(range(52), 0.0)).commit(writer)
+        assert "4.0% of 50 rows of training changed" in tell()[0]
+        assert told == []
+        rated(dict.fromkeys(range(54), 0.0)).commit(writer)
+        assert "another model is due: 8.0% of the rows" in tell()[-1]
+    ((event, place, payload),) = told
+    assert (event, place) == (CHANGED, store.place)
+    assert payload == {
+        "why": "8.0% of the rows of training have changed, more than 5.0%",
+        "model": trained.artifact_id,
+        "before": 2,
+        "after": 4,
+        "rows": 0.08,
+        "drift": 0.0,
+    }
 
 
 @pytest.fixture
