@@ -9,10 +9,12 @@ from armorm.config import EvaluationConfig
 from armorm.stages import evaluate as stage
 from armorm.stages.report import load_report, report_path, write_report
 from features.embedding.fingerprint import fingerprint
+from features.freshness import record_success
 from features.store import Writer
 from flows.observers import writing
 from flows.plan import plan_stages
 from flows.promote import run_promote
+from flows.scheduled import BY_HAND, Limits, run_name
 from flows.seen import show_done, show_plan, show_report, show_results
 from flows.settings import Settings, load_settings
 from flows.steps import Step
@@ -38,12 +40,13 @@ def run_evaluate(writer: Writer, settings: Settings) -> Step:
     return step
 
 
-@flow
-def evaluate(config: Path, promote: bool = False) -> list[Step]:
+@flow(flow_run_name=run_name, persist_result=False)
+def evaluate(config: Path, promote: bool = False, limits: Limits = BY_HAND) -> list[Step]:
     """Evaluates the newest model; with `promote` it becomes the promoted one if it beats that."""
     settings = load_settings(config)
-    with writing(settings, "armorm evaluate") as writer:
+    with writing(settings, "armorm evaluate", limits) as writer:
         before = show_plan(writer.store, plan_stages(settings, "evaluate"))
         steps = [run_evaluate(writer, settings), *([run_promote(writer, settings)] if promote else [])]
         show_done(writer.store, before, steps)
-        return steps
+        record_success(writer, "evaluate")
+    return steps

@@ -10,10 +10,11 @@ from flows.settings import Settings
 
 def tell_change(store: Store, settings: Settings) -> None:
     """Says how far they have moved, and emits an event when it is far enough."""
-    change = change_since_training(store)
+    logger, change = get_run_logger(), change_since_training(store)
     if change is None:
+        logger.info("since training: no model was trained yet: one is due")
+        emit(CHANGED, store, {"why": "no model was trained yet", "model": None})
         return
-    logger = get_run_logger()
     logger.info(f"since training: {change.line}")
     if why := due(change, settings.retrain):
         logger.info(f"since training: another model is due: {why}")

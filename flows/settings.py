@@ -42,6 +42,7 @@ from features.sources.base import Options, Source
 from features.sources.own import Form, form_of, source_of
 from features.store import Store
 from features.store.gc import RetentionSettings
+from flows.schedule import ScheduleSettings
 
 CONFIG_NAME = "armorm.toml"
 PREFIX = "ARMORM_"
@@ -161,6 +162,7 @@ class Settings(BaseSettings):
     evaluation: Annotated[EvaluationConfig, strict(EvaluationConfig)] = EvaluationConfig()
     promotion: Annotated[PromotionConfig, strict(PromotionConfig)] = PromotionConfig()
     retrain: Annotated[RetrainSettings, strict(RetrainSettings)] = RetrainSettings()
+    schedule: Annotated[ScheduleSettings, strict(ScheduleSettings)] = ScheduleSettings()
     openlineage: Annotated[OpenLineageSettings, strict(OpenLineageSettings)] = OpenLineageSettings()
 
     @classmethod
