@@ -33,15 +33,12 @@ def sample(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def artifacts(key: str) -> list[str]:
     """What Prefect shows under a key, the newest first."""
     from prefect.client.orchestration import get_client
-    from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey, FlowRunFilter, TaskRunFilter
-    from prefect.client.schemas.sorting import ArtifactSort
 
+    # Not by `read_artifacts`: of Prefect 3.8.8 it cannot leave out a filter of task runs, and not all have one.
+    body = {"artifacts": {"key": {"any_": [key]}}, "sort": "CREATED_DESC", "limit": 200}
     with get_client(sync_client=True) as client:
-        # Prefect 3.8.8 sends null for what is left out, and its own server refuses that.
-        everything = {"flow_run_filter": FlowRunFilter(), "task_run_filter": TaskRunFilter(), "offset": 0, "limit": 200}
-        of_key = ArtifactFilter(key=ArtifactFilterKey(any_=[key]))
-        found = client.read_artifacts(artifact_filter=of_key, sort=ArtifactSort.CREATED_DESC, **everything)
-    return [str(artifact.data) for artifact in found]
+        found = client.request("POST", "/artifacts/filter", json=body).json()
+    return [str(artifact["data"]) for artifact in found]
 
 
 SMALL = {

@@ -3,17 +3,11 @@
 import gzip
 import json
 import logging
-import os
 import shutil
-import socket
 import subprocess
 import sys
-import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-from urllib.error import URLError
-from urllib.request import urlopen
 from uuid import UUID, uuid4
 
 import httpx
@@ -26,6 +20,7 @@ from flows import retrain, seen
 from flows.events import CHANGED
 from flows.progress import progress
 from flows.settings import load_settings
+from tests import prefect_server
 from tests.features.canonical import Dataset
 from tests.features.test_change import model, rated
 from tests.flows.conftest import write_config
@@ -166,7 +161,8 @@ def test_data_that_moved_far_enough_since_training_are_told_once_they_are_embedd
 
     with store.writing("test") as writer:
         rated(dict.fromkeys(range(50), 0.0)).commit(writer)
-        assert tell() == [], "there is no model yet"
+        assert tell() == ["since training: no model was trained yet: one is due"]
+        assert told.pop()[2] == {"why": "no model was trained yet", "model": None}
         trained = model(writer)
         rated(dict.fromkeys(range(52), 0.0)).commit(writer)
         assert "4.0% of 50 rows of training changed" in tell()[0]
@@ -185,32 +181,6 @@ def test_data_that_moved_far_enough_since_training_are_told_once_they_are_embedd
     }
 
 
-@pytest.fixture
-def real_server(tmp_path: Path) -> Iterator[dict[str, str]]:
-    """A real Prefect server with a home of its own: the environment of whoever is to use it."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    env = os.environ | {"PREFECT_HOME": str(tmp_path / "prefect"), "PREFECT_API_URL": f"http://127.0.0.1:{port}/api"}
-    prefect = str(Path(sys.executable).with_name("prefect"))
-    command = [prefect, "server", "start", "--host", "127.0.0.1", "--port", str(port)]
-    with (
-        (tmp_path / "server.log").open("w") as log,
-        subprocess.Popen(command, env=env, stdout=log, stderr=log) as server,
-    ):
-        try:
-            for _ in range(240):
-                try:
-                    urlopen(f"{env['PREFECT_API_URL']}/health").close()
-                    break
-                except URLError:
-                    time.sleep(1)
-            yield env
-        finally:
-            server.terminate()
-            server.wait()
-
-
 def plant(file: Path) -> None:
     """A row of the dataset with markers in its texts, and a line that is broken."""
     lines = gzip.decompress(file.read_bytes()).splitlines(keepends=True)
@@ -220,30 +190,29 @@ def plant(file: Path) -> None:
 
 
 @pytest.mark.slow
-def test_no_text_and_no_secret_is_in_prefects_database_nor_in_the_log(
-    real_server: dict[str, str], sample: Path, tmp_path: Path
-) -> None:
+def test_no_text_and_no_secret_is_in_prefects_database_nor_in_the_log(sample: Path, tmp_path: Path) -> None:
     folder = tmp_path / "sample"
     shutil.copytree(sample, folder)
     file = folder / "data" / "helpsteer" / "train.jsonl.gz"
     plant(file)
     config = write_config(tmp_path, folder)
     secrets = {name: f"zanzibar-{name.lower()}" for name in SECRETS}
+    with prefect_server.serve(tmp_path / "prefect") as server:
 
-    def armorm(*arguments: str) -> subprocess.CompletedProcess[bytes]:
-        command = [str(Path(sys.executable).with_name("armorm")), *arguments, "--config", str(config)]
-        return subprocess.run(command, env=real_server | secrets, capture_output=True, check=False)
+        def armorm(*arguments: str) -> subprocess.CompletedProcess[bytes]:
+            command = [str(Path(sys.executable).with_name("armorm")), *arguments, "--config", str(config)]
+            return subprocess.run(command, env=server.environment | secrets, capture_output=True, check=False)
 
-    ran = [armorm("run", "--promote"), armorm("embed")]
-    assert [one.returncode for one in ran] == [0, 0], ran[0].stderr.decode()
-    texts = "SELECT count(*) FROM texts WHERE messages::VARCHAR LIKE '%zanzibar-answer%'"
-    assert b"1" in armorm("sql", texts, "--format", "csv").stdout.split()
-    file.write_bytes(gzip.compress(f'{{"prompt": "{MARKERS["BROKEN"]}'.encode()))
-    ran.append(armorm("run"))
-    assert ran[-1].returncode == 1
-    (model,) = (config.parent / "models").iterdir()
+        ran = [armorm("run", "--promote"), armorm("embed")]
+        assert [one.returncode for one in ran] == [0, 0], ran[0].stderr.decode()
+        texts = "SELECT count(*) FROM texts WHERE messages::VARCHAR LIKE '%zanzibar-answer%'"
+        assert b"1" in armorm("sql", texts, "--format", "csv").stdout.split()
+        file.write_bytes(gzip.compress(f'{{"prompt": "{MARKERS["BROKEN"]}'.encode()))
+        ran.append(armorm("run"))
+        assert ran[-1].returncode == 1
+    (folder,) = (config.parent / "models").iterdir()
     held = b"".join(path.read_bytes() for path in (tmp_path / "prefect").rglob("*") if path.is_file())
-    assert model.name.encode() in held, "the search finds what is there"
+    assert folder.name.encode() in held, "the search finds what is there"
     assert b"armorm-promotion" in held
     said = b"".join(one.stdout + one.stderr for one in ran)
     for marker in (*MARKERS.values(), *secrets.values()):
