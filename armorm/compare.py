@@ -133,9 +133,9 @@ def compare_pairs(
 
 def model_sections(diff: ModelDiff) -> list[Section]:
     """Two models as tables."""
-    columns = ["objective", "cosine", "change", "alpha", "lambda", "gate", "Spearman"]
+    columns = ["objective", "Spearman", "gate", "lambda", "alpha", "cosine", "change"]
     rows = [
-        (o.objective, o.cosine, o.relative_change, *map(_moved, (o.alpha, o.penalty, o.gate, o.spearman)))
+        (o.objective, *map(_moved, (o.spearman, o.gate, o.penalty, o.alpha)), o.cosine, o.relative_change)
         for o in diff.objectives
     ]
     figures = [(name, one, other, _difference(one, other)) for name, (one, other) in diff.metrics.items()]

@@ -35,7 +35,7 @@ def run_evaluate(writer: Writer, settings: Settings) -> Step:
     path = report_path(writer.store, settings.models_path)
     if step.reason or not path.exists():
         write_report(writer.store, settings.models_path)
-        show_results(load_report(writer.store))
+        show_results(load_report(writer.store), step.what)
     show_report(path)
     return step
 

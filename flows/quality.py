@@ -42,7 +42,9 @@ def contamination(writer: Writer, settings: ContaminationSettings) -> Step:
 def publish_sharing(store: Store) -> None:
     """Puts into Prefect what datasets share, and what that saves."""
     for name, table in sharing(store).items():
-        create_table_artifact(table.records, key=f"armorm-{name}", description=f"SELECT * FROM {name}")
+        create_table_artifact(
+            table.records, key=f"armorm-{name}", description=f"What datasets share; in the store: SELECT * FROM {name}"
+        )
 
 
 def run_quality(writer: Writer, settings: Settings) -> list[Step]:

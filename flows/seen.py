@@ -4,6 +4,7 @@ Before it the plan, after it what was done, what that has changed, and where the
 stay the same, so that Prefect shows each as a history.
 """
 
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from textwrap import wrap
@@ -26,8 +27,11 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-WRAPPED: Final = {"why it would run": 28, "rests on": 28, "why it ran": 30, "what it did": 48, "finds": 56, "value": 72}
+WRAPPED: Final = {"why it would run": 28, "rests on": 28, "why it ran": 30, "what it did": 48, "finds": 56}
 """Columns to the letters of a line: Prefect breaks none, and what follows a long cell is out of sight."""
+
+LONG_ID: Final = re.compile(r"\b([0-9a-f]{12})[0-9a-f]{20}\b")
+"""An id within a text, of which these digits are enough for people."""
 
 
 def show_plan(store: Store, steps: Sequence[Planned]) -> Snapshot:
@@ -95,10 +99,10 @@ def show_promotion(promotion: "Promotion") -> None:
         difference = test["difference"]
         rows += [
             ("held-out pairs", test["n"]),
-            ("accuracy more than that one's", difference["estimate"]),
+            ("gain in accuracy", difference["estimate"]),
             ("95 % interval", f"{difference['low']:+.4f} to {difference['high']:+.4f}"),
-            ("only this one right", test["only_second"]),
-            ("only that one right", test["only_first"]),
+            ("only the new one right", test["only_second"]),
+            ("only the promoted one right", test["only_first"]),
             ("p", test["p_value"]),
         ]
     _table("armorm-promotion", ("what", "value"), rows, promotion.line)
@@ -111,9 +115,9 @@ def show_report(path: Path) -> None:
     create_link_artifact(path.resolve().as_uri(), str(path), key="armorm-report", description=line)
 
 
-def show_results(report: Report) -> None:
+def show_results(report: Report, line: str) -> None:
     """The report's tables, none of which quotes anything."""
-    create_markdown_artifact(to_markdown(report), key="armorm-results", description=report.title)
+    create_markdown_artifact(to_markdown(report), key="armorm-results", description=line)
     for section in report.sections:
         if key := {"Held-out pairs": "armorm-held-out-pairs", "RewardBench": "armorm-rewardbench"}.get(section.title):
             _table(key, section.columns, section.rows, f"{section.title}: {section.note}")
@@ -129,7 +133,8 @@ def _table(key: str, columns: Sequence[str], rows: Sequence[tuple[Cell, ...]], d
 def _cell(cell: Cell, width: int | None) -> str | int:
     if type(cell) is int:
         return cell
-    return "\n".join(wrap(shown(cell), width)) if width else shown(cell)
+    text = LONG_ID.sub(r"\1", shown(cell)) if width else shown(cell)
+    return "\n".join(wrap(text, width)) if width else text
 
 
 def _first(items: Sequence[T], matters: Callable[[T], bool]) -> list[T]:

@@ -35,7 +35,7 @@ def finished(sample: Path, tmp_path_factory: pytest.TempPathFactory, server: Non
     """A configuration with events that has been run once."""
     config = write_config(tmp_path_factory.mktemp("lineage"), sample)
     with_events(config)
-    pipeline(config)
+    pipeline(config, promote=True)
     return config
 
 

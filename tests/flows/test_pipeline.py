@@ -8,9 +8,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from prefect.client.orchestration import get_client
-from prefect.client.schemas.filters import ArtifactFilter, FlowRunFilter, TaskRunFilter
-from prefect.client.schemas.sorting import ArtifactSort
 
 from armorm import bridge
 from armorm.config import GateConfig
@@ -22,13 +19,15 @@ from armorm.stages.report import load_report
 from features.catalog import query
 from features.embedding.plan import Pack
 from features.errors import InputError, NotInStore
+from features.notebook import connect
 from features.objectives import OBJECTIVES
+from features.pointers import promoted
 from features.shards import FeatureReader
 from features.sources import SOURCES
 from features.store import Store
 from flows.pipeline import pipeline
 from flows.steps import Step
-from tests.flows.conftest import write_config
+from tests.flows.conftest import artifacts, write_config
 
 pytestmark = pytest.mark.usefixtures("server")
 
@@ -37,7 +36,7 @@ pytestmark = pytest.mark.usefixtures("server")
 def finished(sample: Path, tmp_path_factory: pytest.TempPathFactory, server: None) -> tuple[Path, list[Step]]:
     """A configuration that has been run once."""
     config = write_config(tmp_path_factory.mktemp("finished"), sample)
-    return config, pipeline(config)
+    return config, pipeline(config, promote=True)
 
 
 def store_of(config: Path) -> Store:
@@ -46,8 +45,8 @@ def store_of(config: Path) -> Store:
 
 def test_it_goes_from_native_files_to_a_model_folder(finished: tuple[Path, list[Step]]) -> None:
     config, steps = finished
-    after = ["embed", "statistics", "regress", "decorrelate", "gate", "model", "evaluate"]
-    assert [step.name for step in steps][-7:] == after
+    after = ["embed", "statistics", "regress", "decorrelate", "gate", "model", "evaluate", "promote"]
+    assert [step.name for step in steps][-8:] == after
     assert all(step.reason for step in steps)
     (folder,) = (config.parent / "models").iterdir()
     assert {path.name for path in folder.iterdir()} == {
@@ -65,19 +64,34 @@ def test_it_goes_from_native_files_to_a_model_folder(finished: tuple[Path, list[
     assert {name: model.inputs[name] for name in stored.recipe.inputs} == stored.recipe.inputs
 
 
-def test_prefect_shows_the_results(finished: tuple[Path, list[Step]]) -> None:
-    with get_client(sync_client=True) as client:
-        # Prefect 3.8.8 sends null for what is left out, and its own server refuses that.
-        everything = {"artifact_filter": ArtifactFilter(), "flow_run_filter": FlowRunFilter()}
-        artifacts = client.read_artifacts(
-            **everything, task_run_filter=TaskRunFilter(), sort=ArtifactSort.KEY_ASC, offset=0, limit=200
-        )
-        shown: dict[str | None, list[str]] = {}
-        for artifact in artifacts:
-            shown.setdefault(artifact.key, []).append(str(artifact.data))
-    model_id = store_of(finished[0]).find("model").artifact_id
-    assert any(model_id in report for report in shown["armorm-report"])
-    assert {"gate", "longer answer"} <= set(json.loads(shown["armorm-held-out-pairs"][0])[0])
+SHOWN = ("plan", "steps", "quality", "held-out-pairs", "rewardbench", "results", "report", "promotion")
+
+
+def test_prefect_shows_the_plan_and_the_results_and_no_text(finished: tuple[Path, list[Step]]) -> None:
+    config, steps = finished
+    model_id = store_of(config).find("model").artifact_id
+    shown = {name: artifacts(f"armorm-{name}")[-1] for name in SHOWN}  # of the first run
+    planned, done = json.loads(shown["plan"]), json.loads(shown["steps"])
+    assert [row["stage"] for row in planned] == [step.name for step in steps[:-1]]
+    assert {row["stage"]: " ".join(row["why it ran"].split()) for row in done} == {s.name: s.reason for s in steps}
+    assert f"models/{model_id}/report.html" in shown["report"]
+    assert model_id in shown["results"]
+    assert {"gate", "longer answer"} <= set(json.loads(shown["held-out-pairs"])[0])
+    assert json.loads(shown["promotion"])[:2] == [
+        {"what": "model", "value": model_id},
+        {"what": "decision", "value": "promoted"},
+    ]
+    rows = query(store_of(config), "SELECT DISTINCT unnest(messages).content FROM conversations").rows
+    texts = [str(content) for (content,) in rows if len(str(content)) > 12]
+    assert len(texts) > 1000
+    said = "\n".join(artifact for name in (*SHOWN, "diff") for artifact in artifacts(f"armorm-{name}"))
+    assert not [text for text in texts if text in said or json.dumps(text)[1:-1] in said]
+
+
+def test_whoever_reads_the_store_at_prod_sees_the_promoted_model(finished: tuple[Path, list[Step]]) -> None:
+    store = store_of(finished[0])
+    with connect(store.place, at="prod") as prod:
+        assert prod.snapshot.artifacts["model"].artifact_id == promoted(store, "model")
 
 
 def test_the_second_run_does_nothing_and_says_so(
@@ -86,10 +100,11 @@ def test_the_second_run_does_nothing_and_says_so(
     config, _ = finished
     number = store_of(config).head().number
     with caplog.at_level(logging.INFO, logger="prefect.flow_runs"):
-        steps = pipeline(config)
+        steps = pipeline(config, promote=True)
     assert [step for step in steps if step.reason] == []
     assert store_of(config).head().number == number
-    assert "nothing to do" in caplog.text
+    assert f"plan: nothing to do on snapshot {number}" in caplog.text
+    assert "nothing to do: files" in caplog.text
 
 
 def test_a_setting_runs_its_stage_and_those_after_it(
@@ -99,6 +114,7 @@ def test_a_setting_runs_its_stage_and_those_after_it(
     monkeypatch.setenv("ARMORM_GATE__SEED", "1")
     ran = {step.name: step.reason for step in pipeline(config) if step.reason}
     assert list(ran) == ["gate", "model", "evaluate"]
+    assert "Objectives of model" in artifacts("armorm-diff")[0]
     assert "seed" in str(ran["gate"])
     store = store_of(config)
     found = compare(store, "previous", "head")

@@ -4,35 +4,22 @@ import json
 from pathlib import Path
 
 import pytest
-from prefect.client.orchestration import get_client
-from prefect.client.schemas.filters import ArtifactFilter, FlowRunFilter, TaskRunFilter
-from prefect.client.schemas.sorting import ArtifactSort
 
 from features.catalog import query
 from features.errors import QualityError
 from features.store import Store
 from flows.ingest import ingest
 from flows.pipeline import pipeline
+from tests.flows.conftest import artifacts
 
 pytestmark = pytest.mark.usefixtures("server")
-
-
-def shown() -> dict[str, list[dict[str, object]]]:
-    """The table artifacts of all runs, by key."""
-    with get_client(sync_client=True) as client:
-        # Prefect 3.8.8 sends null for what is left out, and its own server refuses that.
-        everything = {"artifact_filter": ArtifactFilter(), "flow_run_filter": FlowRunFilter()}
-        artifacts = client.read_artifacts(
-            **everything, task_run_filter=TaskRunFilter(), sort=ArtifactSort.KEY_ASC, offset=0, limit=200
-        )
-    return {str(a.key): json.loads(str(a.data)) for a in artifacts if a.type == "table"}
 
 
 def test_ingest_checks_and_compares_and_shows_both(config: Path) -> None:
     steps = {step.name: step for step in ingest(config)}
     assert "checks" in steps["quality"].what
     assert "nearly" in steps["contamination"].what
-    tables = shown()
+    tables = {key: json.loads(artifacts(key)[0]) for key in ("armorm-quality", "armorm-savings", "armorm-overlap")}
     assert {"check": "role_order", "severity": "stop", "rows": 0}.items() <= next(
         row for row in tables["armorm-quality"] if row["check"] == "role_order"
     ).items()
