@@ -49,7 +49,7 @@ def _():
     # A store, explored
 
     What a reward model was trained on, what its backbone makes of it, what the gate turns to, and where the model is
-    wrong. Everything below comes from SQL queries over the views of one snapshot (docs/queries.md), read-only: change one,
+    wrong. All of it comes from SQL queries over the views of one snapshot (docs/queries.md), read-only: change one,
     and the cells that depend on it run again. Where there is a choice to make, there is a menu.
 
     On the demo's store the sentences are made up and the backbone's weights are random: the figures show how to look,

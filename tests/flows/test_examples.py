@@ -21,7 +21,7 @@ import json, runpy, sys
 import marimo as mo
 import polars as pl
 
-given = {name: pl.DataFrame(value) if isinstance(value, list) else value for name, value in json.load(sys.stdin).items()}
+given = {name: pl.DataFrame(of) if isinstance(of, list) else of for name, of in json.load(sys.stdin).items()}
 outputs, found = runpy.run_path(sys.argv[1])["app"].run(defs=given)
 found["store"].close()
 shown = "".join(output.text for output in outputs if isinstance(output, mo.Html))
@@ -59,4 +59,4 @@ def test_texts_stay_texts_in_the_notebook(ran: Store) -> None:
     row |= dict.fromkeys(("dataset", "subset", "asked", "preferred", "other"), HOSTILE)
     shown, _ = run_notebook(ran, worst=[row], nearest=[{"cosine": 0.5, "asked": HOSTILE}])
     assert HOSTILE not in shown
-    assert shown.count(escape(HOSTILE)) == 6
+    assert shown.count(escape(HOSTILE)) == 7
