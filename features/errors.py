@@ -16,7 +16,7 @@ A leaf module: it imports nothing of the project. Every message has the form
     │   ├── QualityError      rows that a check does not let through
     │   ├── PlanOutdated      a plan of a world that has moved since
     │   ├── OverLimit         a run that would do more than was meant
-    │   └── TooOld            a store whose last full run is longer ago than allowed
+    │   └── TooOld            a store whose last success is longer ago than allowed
     ├── StoreError            what the store holds, or lacks
     │   ├── CorruptObject     a file's bytes are not those that were written
     │   ├── StoreBusy         another process is writing
@@ -143,7 +143,7 @@ class OverLimit(InputError):
 
 
 class TooOld(InputError):
-    """No full run has succeeded for longer than allowed."""
+    """No run has succeeded for longer than allowed."""
 
 
 class StoreError(FeatureStoreError):

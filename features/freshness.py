@@ -1,6 +1,7 @@
-"""When the whole line last came to its end, for those who watch a store that nothing has to be done in."""
+"""When each stage last came to its end, for those who watch a store that nothing has to be done in."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Final
@@ -10,13 +11,18 @@ from features.errors import NotInStore, TooOld
 from features.store import Store, Writer
 from features.store.store import utc_now
 
-LAST_RUN: Final = "runs/last.json"
-"""Replaced whenever the whole line has succeeded: a run that finds nothing to do makes no snapshot to tell of it."""
+STAGES: Final = ("ingest", "embed", "train", "evaluate")
+"""Of the whole line, `run`, which counts for each of them."""
+
+RUN: Final = "run"
+
+_FILES: Final = {RUN: "runs/last.json", **{stage: f"runs/last-{stage}.json" for stage in STAGES}}
+"""Replaced by every success: a run that finds nothing to do makes no snapshot to tell of it."""
 
 
 @dataclass(frozen=True, slots=True)
 class LastRun:
-    """The newest run of the whole line that came to its end."""
+    """The newest run of a stage that came to its end."""
 
     command: str
     run_id: str
@@ -26,37 +32,59 @@ class LastRun:
     """The newest one at its end."""
 
     @property
-    def line(self) -> str:
-        """For a person."""
-        return f"last full run: {in_words(self.age_s)} ago, at {self.finished_at}"
-
-    @property
     def age_s(self) -> float:
         """Seconds since then."""
         return (datetime.now(UTC) - datetime.fromisoformat(self.finished_at)).total_seconds()
 
 
-def record_success(writer: Writer) -> None:
-    """Notes that the writer's run of the whole line has succeeded."""
+def record_success(writer: Writer, stage: str) -> None:
+    """Notes that the writer's run of a stage, or of the whole line (`run`), has succeeded."""
     run = LastRun(writer.run.command, writer.run.run_id, utc_now(), writer.store.head().number)
-    writer.store.storage.replace(LAST_RUN, json.dumps(asdict(run)).encode())
+    writer.store.storage.replace(_FILES[stage], json.dumps(asdict(run)).encode())
 
 
-def last_run(store: Store) -> LastRun | None:
-    """The newest run of the whole line that has succeeded; None where none is known of."""
+def last_runs(store: Store) -> dict[str, LastRun]:
+    """The newest success of each stage, and of the whole line, where one is known of.
+
+    A stage has succeeded alone or in a run of the whole line. The whole line is as old as the oldest of its stages, so
+    that one which never runs by `armorm run`, but stage by stage on schedules of their own, has an age as well.
+    """
+    found = {name: run for name in _FILES if (run := _read(store, _FILES[name]))}
+    whole = found.pop(RUN, None)
+    if whole:
+        found = {stage: max(whole, found.get(stage, whole), key=_time) for stage in STAGES}
+    if found.keys() == {*STAGES}:
+        found[RUN] = min(found.values(), key=_time)
+    return found
+
+
+def told(runs: Mapping[str, LastRun]) -> str:
+    """For a person."""
+    ages = ", ".join(f"{stage} {in_words(runs[stage].age_s)} ago" for stage in STAGES if stage in runs)
+    return f"last successes: {ages or 'none'}"
+
+
+def require_fresh(store: Store, max_age_s: float, of: str = RUN) -> None:
+    """For those who watch: whether a stage, or each of the whole line's, has succeeded lately.
+
+    Raises:
+        TooOld: it has not.
+    """
+    last = last_runs(store).get(of)
+    if last is None or last.age_s > max_age_s:
+        what = "full run" if of == RUN else f"run of {of}"
+        got = f"a last {what} {in_words(last.age_s)} ago" if last else f"no {what} that has succeeded"
+        raise TooOld(
+            f"{store.place}: got {got}; expected one within {in_words(max_age_s)}; see why `armorm {of}` fails"
+        )
+
+
+def _read(store: Store, name: str) -> LastRun | None:
     try:
-        return LastRun(**json.loads(store.storage.read(LAST_RUN)))
+        return LastRun(**json.loads(store.storage.read(name)))
     except (NotInStore, ValueError, TypeError):  # a later version may write something else
         return None
 
 
-def require_fresh(store: Store, max_age_s: float) -> None:
-    """For those who watch: whether a run of the whole line has succeeded lately.
-
-    Raises:
-        TooOld: none has.
-    """
-    last = last_run(store)
-    if last is None or last.age_s > max_age_s:
-        got = f"a last full run {in_words(last.age_s)} ago" if last else "no full run that has succeeded"
-        raise TooOld(f"{store.place}: got {got}; expected one within {in_words(max_age_s)}; see why `armorm run` fails")
+def _time(run: LastRun) -> datetime:
+    return datetime.fromisoformat(run.finished_at)

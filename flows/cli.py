@@ -15,8 +15,9 @@ from features.durations import in_words, parse_duration
 from flows import console
 from flows.commands import lineage as lineage_commands
 from flows.commands import model as model_commands
+from flows.commands import serve as serve_commands
 from flows.commands import store as store_commands
-from flows.options import DEFAULT_CONFIG, As, AsQuery, At, Config, Format, QueryFormat, existing_store
+from flows.options import DEFAULT_CONFIG, As, AsQuery, At, Config, Format, Part, QueryFormat, existing_store
 from flows.profiles import Profile, configuration
 from flows.settings import CONFIG_NAME, ConfigError, load_settings
 
@@ -34,6 +35,7 @@ app = typer.Typer(
 )
 app.add_typer(lineage_commands.app)
 app.add_typer(model_commands.app)
+app.add_typer(serve_commands.app)
 app.add_typer(store_commands.app)
 
 
@@ -458,28 +460,30 @@ def _print_result(result: "QueryResult", format: QueryFormat) -> None:
 def status(
     at: At = "head",
     max_age: Annotated[
-        str, typer.Option("--max-age", help="Exit code 1 if the last full run that succeeded is longer ago: 36h, 7d.")
+        str, typer.Option("--max-age", help="Exit code 1 if the last success of `--of` is longer ago: 36h, 7d.")
     ] = "",
+    of: Annotated[
+        Part, typer.Option("--of", help="Of a stage; `run`: of each of them, alone or in a run of the whole line.")
+    ] = Part.run,
     config: Config = DEFAULT_CONFIG,
     format: As = Format.table,
 ) -> None:
-    """Say what the store holds and how fresh it is; `armorm run` counts as fresh when it had nothing to do, too.
+    """Say what the store holds and how fresh it is; a run counts as fresh when it had nothing to do, too.
 
-    Example: `armorm status --max-age 36h`
+    Example: `armorm status --max-age 36h --of ingest`
     """
-    from features.freshness import last_run, require_fresh
+    from features.freshness import last_runs, require_fresh, told
     from features.status import store_status
 
     store = existing_store(config)
     if max_age:
-        require_fresh(store, parse_duration(max_age))
-    state, last = store_status(store.snapshot(at)), last_run(store)
+        require_fresh(store, parse_duration(max_age), of.value)
+    state, last = store_status(store.snapshot(at)), last_runs(store)
     if format is Format.json:
-        console.print_json(state.as_json() | {"last_run": last and asdict(last)})
+        console.print_json(state.as_json() | {"last_runs": {stage: asdict(run) for stage, run in last.items()}})
         return
     print(state.line)
-    if last:
-        print(last.line)
+    print(told(last))
     console.print_table(["slot", "artifact", "made", "what"], state.rows)
 
 

@@ -7,10 +7,12 @@ from prefect.cache_policies import NO_CACHE
 
 from features.embedding.embed import EmbedSettings, embed_missing
 from features.embedding.fingerprint import BackboneSettings
+from features.freshness import record_success
 from features.store import Writer
 from flows.console import of_tokens, progress
 from flows.observers import writing
 from flows.quality import quality
+from flows.scheduled import BY_HAND, Limits, run_name
 from flows.settings import Settings, load_settings
 from flows.steps import Step
 
@@ -57,10 +59,12 @@ def run_embed(writer: Writer, settings: Settings) -> Step:
     return embed_all(writer, settings.local_backbone(), settings.embed)
 
 
-@flow
-def embed(config: Path) -> Step:
+@flow(flow_run_name=run_name, persist_result=False)
+def embed(config: Path, limits: Limits = BY_HAND) -> Step:
     """Embeds what has no vector yet."""
     settings = load_settings(config)
-    with writing(settings, "armorm embed") as writer:
+    with writing(settings, "armorm embed", limits) as writer:
         quality(writer, settings.checks)
-        return run_embed(writer, settings)
+        step = run_embed(writer, settings)
+        record_success(writer, "embed")
+    return step

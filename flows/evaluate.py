@@ -11,8 +11,10 @@ from armorm.report import Report, to_markdown
 from armorm.stages import evaluate as stage
 from armorm.stages.report import load_report, write_report
 from features.embedding.fingerprint import fingerprint
+from features.freshness import record_success
 from features.store import Writer
 from flows.observers import writing
+from flows.scheduled import BY_HAND, Limits, run_name
 from flows.settings import Settings, load_settings
 from flows.steps import Step
 
@@ -44,9 +46,11 @@ def run_evaluate(writer: Writer, settings: Settings) -> Step:
     return step
 
 
-@flow
-def evaluate(config: Path) -> Step:
+@flow(flow_run_name=run_name, persist_result=False)
+def evaluate(config: Path, limits: Limits = BY_HAND) -> Step:
     """Evaluates the newest model."""
     settings = load_settings(config)
-    with writing(settings, "armorm evaluate") as writer:
-        return run_evaluate(writer, settings)
+    with writing(settings, "armorm evaluate", limits) as writer:
+        step = run_evaluate(writer, settings)
+        record_success(writer, "evaluate")
+    return step

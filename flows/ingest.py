@@ -8,14 +8,20 @@ from prefect import flow, get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 
 from features.conversation import SplitFractions
+from features.diff import count_changes
+from features.embedding.embed import why_incomplete
+from features.embedding.fingerprint import fingerprint
 from features.errors import HubUnreachable
+from features.freshness import record_success
 from features.hub import HubFiles
 from features.ingest.dataset import DatasetFiles, forget_unconfigured, ingest_dataset
 from features.ingest.hub import download_dataset
-from features.store import Done, Writer
+from features.store import Done, Snapshot, Writer
+from flows import events
 from flows.console import progress, size
 from flows.observers import writing
 from flows.quality import run_quality
+from flows.scheduled import BY_HAND, Limits, run_name
 from flows.settings import Settings, load_settings
 from flows.steps import Step
 
@@ -69,12 +75,33 @@ def run_ingest(writer: Writer, settings: Settings) -> list[Step]:
     return [*ingested, *run_quality(writer, settings)]
 
 
-@flow
-def ingest(config: Path) -> list[Step]:
-    """Reads what has changed among the datasets of a configuration file."""
+@flow(flow_run_name=run_name, persist_result=False)
+def ingest(config: Path, limits: Limits = BY_HAND) -> list[Step]:
+    """Reads what has changed among the datasets of a configuration file, and tells those who embed."""
     settings = load_settings(config)
-    with writing(settings, "armorm ingest") as writer:
-        return run_ingest(writer, settings)
+    with writing(settings, "armorm ingest", limits) as writer:
+        before = writer.store.head()
+        steps = run_ingest(writer, settings)
+        record_success(writer, "ingest")
+    tell_of_change(settings, before)
+    return steps
+
+
+def tell_of_change(settings: Settings, before: Snapshot) -> None:
+    """Emits an event if anything was committed since a snapshot, or still waits for its vector.
+
+    So an embedding that was killed is taken up when the next ingest has come to its end, changes or none.
+    """
+    store = settings.open_store()
+    head, changed = store.head(), {}
+    if head.number != before.number:
+        changed = count_changes(store, before, head)
+    else:
+        backbone_id = fingerprint(settings.local_backbone()).backbone_id
+        if not why_incomplete(store, backbone_id, settings.embed.vector_type_of(settings.backbone.dtype)):
+            return
+    payload = {"number": head.number, "snapshot_id": head.snapshot_id, "changed": changed}
+    events.emit(events.COMMITTED, store, payload)
 
 
 def _step(done: Done) -> Step:

@@ -1,31 +1,69 @@
-"""Who is told of what the store's writer does: OpenLineage, where it is configured."""
+"""The store's writer: who is told of what it does (OpenLineage, where it is configured), and how long it waits."""
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+import random
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Literal
 
+from prefect import get_run_logger
+from prefect.utilities.timeout import timeout
+
+from features.durations import in_words, parse_duration
+from features.errors import StoreBusy
 from features.openlineage import LineageObserver, StageCode, observe
 from features.store import Writer
+from flows.scheduled import BY_HAND, Limits
 from flows.settings import Settings
 
 API_KEY = "OPENLINEAGE_API_KEY"
 """Of the environment, as for all of OpenLineage: a key is in no file."""
 
 
+TRIED_EVERY_S = (1, 3)
+"""A busy store; at times that differ, so that two that make way for each other do not meet for ever."""
+
+
 @contextmanager
-def writing(settings: Settings, command: str) -> Iterator[Writer]:
+def writing(
+    settings: Settings, command: str, limits: Limits = BY_HAND, *, kind: Literal["write", "gc"] = "write"
+) -> Iterator[Writer]:
     """The writer of the configured store, observed as configured.
 
     Raises:
-        StoreBusy: another process is writing.
+        StoreBusy: another process is writing, for longer than is to be waited.
+        TimeoutError: the block took longer than it may. What it has committed is kept.
     """
-    observing = observers(settings)
+    store, observing = settings.open_store(), observers(settings)
+    work_s = parse_duration(limits.work) if limits.work else None
     try:
-        with settings.open_store().writing(command, observers=observing) as writer:
-            yield writer
+        with ExitStack() as stack:
+            writer = _wait_for(
+                lambda alone: stack.enter_context(store.writing(command, alone=alone, observers=observing, kind=kind)),
+                limits,
+            )
+            with timeout(work_s):
+                yield writer
     finally:
         for observer in observing:
             observer.close()
+
+
+def _wait_for(begin: Callable[[bool], Writer], limits: Limits) -> Writer:
+    """Whoever waits is alone on all machines then: of two that are to do the same, the second finds it done."""
+    wait_s = parse_duration(limits.wait) if limits.wait else 0
+    deadline, told = time.monotonic() + wait_s, False
+    while True:
+        try:
+            return begin(wait_s > 0)
+        except StoreBusy as error:
+            if time.monotonic() >= deadline:
+                raise
+            if not told:
+                get_run_logger().info(f"{error}; this run waits, {in_words(wait_s)} at most")
+                told = True
+            time.sleep(random.uniform(*TRIED_EVERY_S))
 
 
 def observers(settings: Settings) -> list[LineageObserver]:

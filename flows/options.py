@@ -25,6 +25,16 @@ class QueryFormat(StrEnum):
     json = "json"
 
 
+class Part(StrEnum):
+    """The whole line, or a stage of it."""
+
+    run = "run"
+    ingest = "ingest"
+    embed = "embed"
+    train = "train"
+    evaluate = "evaluate"
+
+
 Config = Annotated[Path, typer.Option("--config", "-c", help="The configuration file.")]
 As = Annotated[Format, typer.Option("--format", "-f", help="How to print.")]
 AsQuery = Annotated[QueryFormat, typer.Option("--format", "-f", help="How to print.")]

@@ -1,31 +1,34 @@
-"""The whole line: ingest, embed, train, evaluate; only what is stale runs."""
+"""The whole line (ingest, embed, train, evaluate), and the end of it; only what is stale runs."""
 
 from pathlib import Path
 
 from prefect import flow, get_run_logger
 
-from features.freshness import record_success
+from features.freshness import RUN, record_success
 from features.plan import require_planned
 from flows.embed import run_embed
 from flows.evaluate import run_evaluate
 from flows.ingest import run_ingest
 from flows.observers import writing
+from flows.quality import run_quality
+from flows.scheduled import BY_HAND, Limits, run_name
 from flows.settings import check_trainable, load_settings
 from flows.steps import Step
 from flows.train import run_train
 
 
-@flow
-def pipeline(config: Path, planned_on: str | None = None) -> list[Step]:
+@flow(flow_run_name=run_name, persist_result=False)
+def pipeline(config: Path, planned_on: str | None = None, limits: Limits = BY_HAND) -> list[Step]:
     """From native files to an evaluated model.
 
     Args:
         config: the configuration file.
         planned_on: the id of the snapshot that this run was planned on; nothing is done on another one.
+        limits: of a run on a schedule.
     """
     settings = load_settings(config)
     check_trainable(settings)
-    with writing(settings, "armorm run") as writer:
+    with writing(settings, "armorm run", limits) as writer:
         if planned_on is not None:
             require_planned(writer.store, planned_on)
         steps = [
@@ -34,7 +37,20 @@ def pipeline(config: Path, planned_on: str | None = None) -> list[Step]:
             *run_train(writer, settings),
             run_evaluate(writer, settings),
         ]
-        record_success(writer)
+        record_success(writer, RUN)
     if not any(step.reason for step in steps):
         get_run_logger().info("nothing to do: files, settings and backbone are those of the last run")
+    return steps
+
+
+@flow(flow_run_name=run_name, persist_result=False)
+def retrain(config: Path, limits: Limits = BY_HAND) -> list[Step]:
+    """Trains what has changed, on what has its vectors, and evaluates it."""
+    settings = load_settings(config)
+    check_trainable(settings)
+    with writing(settings, "armorm train", limits) as writer:
+        steps = [*run_quality(writer, settings), *run_train(writer, settings)]
+        record_success(writer, "train")
+        steps.append(run_evaluate(writer, settings))
+        record_success(writer, "evaluate")
     return steps

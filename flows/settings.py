@@ -34,6 +34,7 @@ from features.sources.base import Options, Source
 from features.sources.own import Form, form_of, source_of
 from features.store import Store
 from features.store.gc import RetentionSettings
+from flows.schedule import ScheduleSettings
 
 CONFIG_NAME = "armorm.toml"
 PREFIX = "ARMORM_"
@@ -151,6 +152,7 @@ class Settings(BaseSettings):
     decorrelation: Annotated[DecorrelationConfig, strict(DecorrelationConfig)] = DecorrelationConfig()
     gate: Annotated[GateConfig, strict(GateConfig)] = GateConfig()
     evaluation: Annotated[EvaluationConfig, strict(EvaluationConfig)] = EvaluationConfig()
+    schedule: Annotated[ScheduleSettings, strict(ScheduleSettings)] = ScheduleSettings()
     openlineage: Annotated[OpenLineageSettings, strict(OpenLineageSettings)] = OpenLineageSettings()
 
     @classmethod

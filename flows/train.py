@@ -12,10 +12,12 @@ from armorm.stages.model import assemble, write_model_folder
 from armorm.stages.regress import regress
 from armorm.stages.statistics import update_statistics
 from features.embedding.fingerprint import fingerprint
+from features.freshness import record_success
 from features.store import Done, Writer
 from flows.console import OnProgress, progress
 from flows.observers import writing
 from flows.quality import run_quality
+from flows.scheduled import BY_HAND, Limits, run_name
 from flows.settings import Settings, check_trainable, load_settings
 from flows.steps import Step
 
@@ -45,10 +47,12 @@ def run_train(writer: Writer, settings: Settings) -> list[Step]:
     return steps
 
 
-@flow
-def train(config: Path) -> list[Step]:
+@flow(flow_run_name=run_name, persist_result=False)
+def train(config: Path, limits: Limits = BY_HAND) -> list[Step]:
     """Trains what has changed."""
     settings = load_settings(config)
     check_trainable(settings)
-    with writing(settings, "armorm train") as writer:
-        return [*run_quality(writer, settings), *run_train(writer, settings)]
+    with writing(settings, "armorm train", limits) as writer:
+        steps = [*run_quality(writer, settings), *run_train(writer, settings)]
+        record_success(writer, "train")
+    return steps

@@ -63,13 +63,24 @@ def active(storage: Storage) -> list[Lease]:
 
 
 @contextmanager
-def holding(storage: Storage, run_id: str, kind: Kind, command: str, snapshot: int) -> Iterator[Lease]:
+def holding(
+    storage: Storage, run_id: str, kind: Kind, command: str, snapshot: int, *, alone: bool = False
+) -> Iterator[Lease]:
     """A lease while the block runs, renewed in the background.
 
     The lock is held by the caller, so another writer's lease that names the same one is of a process that was killed.
 
+    Args:
+        storage: where the store lies.
+        run_id: whose lease it is.
+        kind: what for.
+        command: for those who have to wait.
+        snapshot: the newest one.
+        alone: whether writers of other machines are to be waited for as well. Of two that begin at once both may
+            withdraw; they try again after times that differ.
+
     Raises:
-        StoreBusy: `gc` works on the store, or is to begin while others write.
+        StoreBusy: `gc` works on the store, or is to begin while others write; or others write, and it is to be alone.
     """
     lock = str(storage.lock_path.resolve())
     lease = Lease(run_id, kind, command, socket.gethostname(), os.getpid(), snapshot, _expiry(), lock)
@@ -79,7 +90,7 @@ def holding(storage: Storage, run_id: str, kind: Kind, command: str, snapshot: i
     try:
         for other in active(storage):
             if other.run_id != run_id and other.kind != "read":
-                _make_way(storage, lease, other)
+                _make_way(storage, lease, other, alone=alone)
         renewal.start()
         yield lease
     finally:
@@ -90,14 +101,14 @@ def holding(storage: Storage, run_id: str, kind: Kind, command: str, snapshot: i
             storage.remove(lease.name)
 
 
-def _make_way(storage: Storage, lease: Lease, other: Lease) -> None:
+def _make_way(storage: Storage, lease: Lease, other: Lease, *, alone: bool) -> None:
     if lease.kind != "read" and (other.host, other.lock) == (lease.host, lease.lock):
         storage.remove(other.name)
-    elif "gc" in (lease.kind, other.kind) and lease.kind != "read":
+    elif lease.kind != "read" and (alone or "gc" in (lease.kind, other.kind)):
+        reason = "nothing can be collected" if lease.kind == "gc" else "it must end"
         raise StoreBusy(
             f"{storage.place}: another armorm process ({other.command} on {other.host}, pid {other.pid}) is at work, "
-            f"and {'nothing can be collected' if lease.kind == 'gc' else 'the collection must end'} before; "
-            f"wait for it; if it was killed, its lease ends at {other.expires_at}"
+            f"and {reason} before; wait for it; if it was killed, its lease ends at {other.expires_at}"
         )
 
 

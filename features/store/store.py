@@ -109,13 +109,21 @@ class Store:
 
     @contextmanager
     def writing(
-        self, command: str, *, wait_s: float = 0, observers: Sequence["Observer"] = (), kind: leases.Kind = "write"
+        self,
+        command: str,
+        *,
+        wait_s: float = 0,
+        alone: bool = False,
+        observers: Sequence["Observer"] = (),
+        kind: leases.Kind = "write",
     ) -> Iterator["Writer"]:
         """A writer, alone on this machine until the block ends or the process dies.
 
         Args:
             command: what is at work, for the record and for others who have to wait.
             wait_s: how long to wait for another writer of this machine.
+            alone: whether to make way for the writers of other machines too, where the store lies in no folder. Their
+                commits never collide, but the work of two that do the same does.
             observers: told of everything that is made.
             kind: `gc` to collect, which excludes the writers of all machines.
 
@@ -138,7 +146,7 @@ class Store:
             sweep(self.storage)
             writer = Writer(self, command, observers)
             newest = max(self.manifests.numbers(), default=0)
-            with leases.holding(self.storage, writer.run.run_id, kind, command, newest):
+            with leases.holding(self.storage, writer.run.run_id, kind, command, newest, alone=alone):
                 yield writer
 
 

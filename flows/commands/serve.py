@@ -1,0 +1,66 @@
+"""The command that serves the scheduled deployments."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from flows import console
+from flows.options import DEFAULT_CONFIG, Config
+from flows.settings import ConfigError, load_settings
+
+app = typer.Typer()
+
+TO_DO = "run `prefect server start`, and `export PREFECT_API_URL=http://127.0.0.1:4200/api`"
+
+
+@app.command()
+def serve(
+    write: Annotated[
+        Path | None, typer.Option("--write", help="Write them as a prefect.yaml for `prefect deploy`, and end.")
+    ] = None,
+    pool: Annotated[str, typer.Option("--pool", help="The work pool that --write names.")] = "armorm",
+    automation: Annotated[
+        bool,
+        typer.Option("--automation", help="Register the automation that marks dead runs alone, for workers, and end."),
+    ] = False,
+    config: Config = DEFAULT_CONFIG,
+) -> None:
+    """Register the deployments of [schedule] with a Prefect server, and run them here when they are due, until stopped.
+
+    Example: `armorm serve`
+    """
+    from flows import deployments
+
+    settings = load_settings(config)
+    if write:
+        from features.store.storage import replace_file
+
+        replace_file(write, deployments.to_yaml(settings, config, pool).encode())
+        print(f"wrote {write}: create the work pool {pool}, then run `prefect deploy --all`")
+        return
+    _require_server()
+    deployments.watch_for_the_dead(settings)
+    if automation:
+        return
+    console.print_table(
+        ["deployment", "schedule", "does"],
+        [
+            (deployments.name_of(settings, of.stage), of.schedule or ("on an event" if of.triggers else ""), of.description)
+            for of in deployments.scheduled(settings)
+        ],
+    )
+    deployments.serve(settings, config)
+
+
+def _require_server() -> None:
+    """Raises: ConfigError: no server is named, or none answers."""
+    from prefect.client.orchestration import get_client
+    from prefect.settings import PREFECT_API_URL
+
+    url = PREFECT_API_URL.value()
+    if not url:
+        raise ConfigError(f"got no PREFECT_API_URL; expected the address of a Prefect server; {TO_DO}")
+    with get_client(sync_client=True) as client:
+        if error := client.api_healthcheck():
+            raise ConfigError(f"PREFECT_API_URL: got {url}, which does not answer ({error}); expected a server; {TO_DO}")

@@ -1,0 +1,272 @@
+"""The scheduled deployments, said once: `armorm serve` runs them here, and `prefect.yaml` gives them to workers."""
+
+import asyncio
+import signal
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, Final
+
+import yaml
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.actions import DeploymentScheduleCreate
+from prefect.client.schemas.objects import ConcurrencyLimitConfig, ConcurrencyLimitStrategy, StateType
+from prefect.client.schemas.schedules import construct_schedule
+from prefect.deployments.runner import EntrypointType, RunnerDeployment
+from prefect.events.actions import ChangeFlowRunState
+from prefect.events.schemas.automations import AutomationCore, EventTrigger, Posture
+from prefect.events.schemas.deployment_triggers import DeploymentEventTrigger
+from prefect.flows import Flow, load_flow_from_entrypoint
+from prefect.runner import Runner
+from prefect.settings import get_current_settings
+
+from features.durations import parse_duration
+from flows.events import CHANGED, COMMITTED, resource_id
+from flows.schedule import interval_s
+from flows.settings import Settings
+
+TAG: Final = "armorm"
+
+ALL_STORES: Final = "armorm.store.*"
+
+ONE_AT_A_TIME: Final = ConcurrencyLimitConfig(limit=1, collision_strategy=ConcurrencyLimitStrategy.CANCEL_NEW)
+"""A run that is due while the last one is still at work has nothing to add: it is cancelled, and the next one comes."""
+
+HEADER: Final = """\
+# The scheduled deployments, for workers: `prefect deploy --all`, in the folder of this file and of armorm.toml.
+# `armorm serve --write prefect.yaml` writes it from [schedule] of armorm.toml: change that, and write it again.
+# Workers are started in the folder of their armorm.toml. `armorm serve` without --write needs neither it nor them.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Scheduled:
+    """A deployment, before it is one of Prefect's."""
+
+    stage: str
+    """Its tag, and what its name ends with."""
+    entrypoint: str
+    """The flow, by the module that it is in."""
+    description: str
+    schedule: str = ""
+    """A cron expression or an interval; empty for none."""
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    triggers: Sequence[Mapping[str, Any]] = ()
+    """Events, or their absence, that start it, as in `prefect.yaml`."""
+
+    @property
+    def flow(self) -> Flow[..., Any]:
+        """The flow itself."""
+        found: Flow[..., Any] = load_flow_from_entrypoint(self.entrypoint)
+        return found
+
+
+def scheduled(settings: Settings, *, any_store: bool = False) -> list[Scheduled]:
+    """All deployments of a configuration.
+
+    Args:
+        settings: `[schedule]` says when.
+        any_store: whether events of every store count, since the address of this one is not the same for workers.
+    """
+    of = settings.schedule
+    limits = {"limits": {"wait": of.wait, "work": of.time_limit}}
+    store = ALL_STORES if any_store else resource_id(settings.open_store())
+    found = [
+        Scheduled(
+            "ingest",
+            "flows.ingest.ingest",
+            "Reads the native files that have changed, and says so, or that something still waits for a vector.",
+            of.ingest,
+            limits,
+        ),
+        Scheduled(
+            "embed",
+            "flows.embed.embed",
+            "Embeds what has no vector yet, whenever an ingest has said that there is something.",
+            parameters=limits,
+            triggers=[_on(COMMITTED, store)],
+        ),
+        Scheduled(
+            "train",
+            "flows.pipeline.retrain",
+            "Trains and evaluates what has changed: on its schedule, and when the data have changed enough.",
+            of.train,
+            limits,
+            [_on(CHANGED, store)],
+        ),
+        Scheduled("verify", "flows.upkeep.verify", "Compares every checksum; fails if any is wrong.", of.verify),
+        Scheduled(
+            "gc",
+            "flows.upkeep.gc",
+            "Says what no kept snapshot refers to; with `delete`, collects it.",
+            of.gc,
+            {"delete": False} | limits,
+        ),
+        Scheduled("run", "flows.pipeline.pipeline", "The whole line in one run, as `armorm run`.", of.run, limits),
+    ]
+    if of.max_age:
+        found.append(
+            Scheduled(
+                "freshness",
+                "flows.upkeep.freshness",
+                f"The alarm: begins when nothing was ingested for {of.max_age}, and fails if that is so.",
+                parameters={"max_age": of.max_age, "of": "ingest"},
+                triggers=[_on_silence([name_of(settings, "ingest"), name_of(settings, "run")], of.max_age)],
+            )
+        )
+    return found
+
+
+def name_of(settings: Settings, stage: str) -> str:
+    """A deployment's name."""
+    return f"{settings.schedule.name}-{stage}"
+
+
+def _on(event: str, store: str) -> dict[str, Any]:
+    """A trigger: something happened to the store."""
+    match = {"prefect.resource.id": store}
+    return {"type": "event", "posture": "Reactive", "expect": [event], "match": match}
+
+
+def _on_silence(names: Sequence[str], max_age: str) -> dict[str, Any]:
+    """A trigger: no run of any of these deployments has completed for so long; again after as long, if none has."""
+    return {
+        "type": "event",
+        "posture": "Proactive",
+        "expect": ["prefect.flow-run.Completed"],
+        "match": {"prefect.resource.id": "prefect.flow-run.*"},
+        "match_related": {"prefect.resource.role": "deployment", "prefect.resource.name": list(names)},
+        "threshold": 1,
+        "within": parse_duration(max_age),
+    }
+
+
+def to_runner(settings: Settings, config: Path) -> list[RunnerDeployment]:
+    """For a process that serves them on this machine."""
+    return [
+        RunnerDeployment.from_flow(
+            of.flow,
+            name_of(settings, of.stage),
+            schedules=_schedules(settings, of),
+            concurrency_limit=ONE_AT_A_TIME,
+            parameters={"config": str(config.resolve())} | dict(of.parameters),
+            triggers=[DeploymentEventTrigger.model_validate(trigger) for trigger in of.triggers],
+            description=of.description,
+            tags=[TAG, of.stage],
+            entrypoint_type=EntrypointType.MODULE_PATH,
+        )
+        for of in scheduled(settings)
+    ]
+
+
+def _schedules(settings: Settings, of: Scheduled) -> list[DeploymentScheduleCreate]:
+    if not of.schedule:
+        return []
+    every = interval_s(of.schedule)
+    zone = settings.schedule.timezone
+    if every:
+        return [DeploymentScheduleCreate(schedule=construct_schedule(interval=every, timezone=zone), active=True)]
+    return [DeploymentScheduleCreate(schedule=construct_schedule(cron=of.schedule, timezone=zone), active=True)]
+
+
+def to_yaml(settings: Settings, config: Path, pool: str) -> str:
+    """`prefect.yaml`, for `prefect deploy --all`.
+
+    A store in a folder may lie at another path for each worker, and then has another name in events: those of every
+    store count there. At worst an embedding begins that finds nothing to do.
+    """
+    deployments = [
+        {
+            "name": name_of(settings, of.stage),
+            "description": of.description,
+            "tags": [TAG, of.stage],
+            "entrypoint": of.entrypoint,
+            "parameters": {"config": str(config)} | dict(of.parameters),
+            "schedules": [_schedule(settings, of.schedule)] if of.schedule else [],
+            "triggers": list(of.triggers),
+            "concurrency_limit": {
+                "limit": ONE_AT_A_TIME.limit,
+                "collision_strategy": ONE_AT_A_TIME.collision_strategy.value,
+            },
+            "work_pool": {"name": pool},
+        }
+        for of in scheduled(settings, any_store="://" not in settings.store)
+    ]
+    # No code is fetched: the flows are where armorm is installed.
+    document = {"pull": [], "deployments": deployments}
+    return HEADER + yaml.dump(document, Dumper=_Plain, sort_keys=False, width=120, allow_unicode=True)
+
+
+class _Plain(yaml.SafeDumper):
+    """Without anchors: what is the same in two deployments is written twice, and can be changed in one."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
+
+
+def _schedule(settings: Settings, schedule: str) -> dict[str, Any]:
+    every = interval_s(schedule)
+    return {"interval": every} if every else {"cron": schedule, "timezone": settings.schedule.timezone}
+
+
+def watch_for_the_dead(settings: Settings) -> None:
+    """An automation: a run whose process has died, and that therefore ends in no state, is marked as crashed.
+
+    Else it would stand as running for ever, and hold its deployment's only place if the server was started again
+    meanwhile. Runs send a heartbeat every `PREFECT_FLOWS_HEARTBEAT_FREQUENCY` seconds, 180 by default, and are dead
+    when three in a row are missing. A run that only seems to be dead does no harm: others wait until it lets go of the
+    store.
+    """
+    every = get_current_settings().flows.heartbeat_frequency or 180
+    ends = {f"prefect.flow-run.{end}" for end in ("Completed", "Failed", "Cancelled", "Crashed")}
+    heartbeat = "prefect.flow-run.heartbeat"
+    wanted = AutomationCore(
+        name=f"{settings.schedule.name}: runs whose process has died",
+        description=f"Marks a run as crashed that has sent no heartbeat for {3 * every + 10} s.",
+        trigger=EventTrigger(
+            posture=Posture.Proactive,
+            after={heartbeat},
+            expect={heartbeat, *ends},
+            match={"prefect.resource.id": "prefect.flow-run.*"},
+            match_related={
+                "prefect.resource.role": "deployment",
+                "prefect.resource.name": f"{settings.schedule.name}-*",
+            },
+            for_each={"prefect.resource.id"},
+            threshold=1,
+            within=timedelta(seconds=3 * every + 10),
+        ),
+        actions=[ChangeFlowRunState(state=StateType.CRASHED, name="Crashed", message="Its process sends no heartbeat.")],
+    )
+    with get_client(sync_client=True) as client:
+        for old in client.read_automations_by_name(wanted.name):
+            client.delete_automation(old.id)
+        client.create_automation(wanted)
+
+
+def serve(settings: Settings, config: Path) -> None:
+    """Registers the deployments and runs them on this machine, each in a process of its own, until it is stopped.
+
+    Schedules stay active meanwhile: what was due when nobody served runs when somebody does again, once.
+    """
+    wanted = to_runner(settings, config)
+    runner = Runner(name=settings.schedule.name, pause_on_shutdown=False, limit=len(wanted))
+    for deployment in wanted:
+        runner.add_deployment(deployment)
+    asyncio.run(_until_stopped(runner))
+
+
+async def _until_stopped(runner: Runner) -> None:
+    """Ctrl-C and SIGTERM end the runs that are at work, then the runner; Prefect's own handler waits for neither."""
+    serving = asyncio.create_task(runner.start())
+    while not (runner.started or serving.done()):
+        await asyncio.sleep(0.1)
+    stopping: list[asyncio.Task[None]] = []
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(
+            number, lambda: stopping or stopping.append(asyncio.create_task(runner.astop()))
+        )
+    await serving
+    for task in stopping:
+        await task

@@ -1,0 +1,25 @@
+"""What a run on a schedule is given beside its configuration, and how it is called."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from prefect.runtime import flow_run
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How long a run waits, and how long it works; of a run by hand a person is the judge."""
+
+    wait: str = ""
+    """For other writers of the store, whatever their machine: `6h`. By default a busy store ends the run at once."""
+    work: str = ""
+    """From then on: `24h`. What was committed by then is kept, and the next run goes on from there. By default no end."""
+
+
+BY_HAND: Final = Limits()
+
+
+def run_name() -> str:
+    """The stage and the folder of the configuration, by which a person tells one store's runs from another's."""
+    return f"{flow_run.flow_name} {Path(flow_run.parameters['config']).resolve().parent.name}"
