@@ -1,7 +1,7 @@
 """The whole line as plain function calls, for a scheduler that is not Prefect: python plain.py armorm.toml
 
-Each function is what the flow of that name calls; it does nothing where nothing has changed, and commits what it makes. So
-a scheduler may run this as one job, or each function as a task of its own, one after the other, and repeat any of them.
+Each function is what the flow of that name calls; it does nothing where nothing has changed, and commits what it
+makes. So a scheduler may run this as one job, or its parts as jobs one after the other, and repeat any of them.
 """
 
 import os
@@ -21,7 +21,7 @@ from features.contamination import find_contamination
 from features.embedding.embed import embed_missing
 from features.embedding.fingerprint import fingerprint
 from features.errors import FeatureStoreError, HubUnreachable, StoreBusy
-from features.freshness import record_success
+from features.freshness import RUN, record_success
 from features.ingest.dataset import forget_unconfigured, ingest_dataset
 from features.ingest.hub import download_dataset
 from features.quality import check_quality, read_results, require_passed
@@ -65,7 +65,7 @@ def run(config: Path) -> None:
         print(f"embed: {embedded.n_conversations} conversations and {embedded.n_prompts} prompts")
         for done in train(writer, settings):
             _say(done)
-        record_success(writer)  # which `armorm status --max-age` looks at
+        record_success(writer, RUN)  # which `armorm status --max-age` looks at
 
 
 def _say(done: Done) -> None:
