@@ -110,7 +110,7 @@ def diff(store: Store, before: Snapshot, after: Snapshot) -> Diff:
 
 
 def count_changes(store: Store, before: Snapshot, after: Snapshot) -> dict[str, dict[str, int]]:
-    """`Diff.datasets` without the rows, which are as many as a new dataset has; kinds that do not occur are left out."""
+    """`Diff.datasets` without the rows, of which a new dataset has many; kinds that do not occur are left out."""
     with empty_connection() as connection:
         _mount(connection, store, before, after)
         counts = f"SELECT dataset, change, count(*) FROM ({_ROWS}) GROUP BY ALL ORDER BY ALL"

@@ -1,6 +1,7 @@
 """The scheduled deployments, said once: `armorm serve` runs them here, and `prefect.yaml` gives them to workers."""
 
 import asyncio
+import json
 import signal
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,13 +14,14 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.actions import DeploymentScheduleCreate
 from prefect.client.schemas.objects import ConcurrencyLimitConfig, ConcurrencyLimitStrategy, StateType
 from prefect.client.schemas.schedules import construct_schedule
-from prefect.deployments.runner import EntrypointType, RunnerDeployment
+from prefect.deployments.runner import RunnerDeployment
 from prefect.events.actions import ChangeFlowRunState
 from prefect.events.schemas.automations import AutomationCore, EventTrigger, Posture
 from prefect.events.schemas.deployment_triggers import DeploymentEventTrigger
 from prefect.flows import Flow, load_flow_from_entrypoint
 from prefect.runner import Runner
 from prefect.settings import get_current_settings
+from prefect.types.entrypoint import EntrypointType
 
 from features.durations import parse_duration
 from flows.events import CHANGED, COMMITTED, resource_id
@@ -54,6 +56,11 @@ class Scheduled:
     parameters: Mapping[str, Any] = field(default_factory=dict)
     triggers: Sequence[Mapping[str, Any]] = ()
     """Events, or their absence, that start it, as in `prefect.yaml`."""
+
+    @property
+    def when(self) -> str:
+        """For a person."""
+        return " and ".join(filter(None, (self.schedule, "on an event" if self.triggers else ""))) or "when asked to"
 
     @property
     def flow(self) -> Flow[..., Any]:
@@ -148,7 +155,10 @@ def to_runner(settings: Settings, config: Path) -> list[RunnerDeployment]:
         RunnerDeployment.from_flow(
             of.flow,
             name_of(settings, of.stage),
-            schedules=_schedules(settings, of),
+            schedules=[
+                DeploymentScheduleCreate(schedule=construct_schedule(**schedule), active=True)
+                for schedule in _schedules(settings, of)
+            ],
             concurrency_limit=ONE_AT_A_TIME,
             parameters={"config": str(config.resolve())} | dict(of.parameters),
             triggers=[DeploymentEventTrigger.model_validate(trigger) for trigger in of.triggers],
@@ -158,16 +168,6 @@ def to_runner(settings: Settings, config: Path) -> list[RunnerDeployment]:
         )
         for of in scheduled(settings)
     ]
-
-
-def _schedules(settings: Settings, of: Scheduled) -> list[DeploymentScheduleCreate]:
-    if not of.schedule:
-        return []
-    every = interval_s(of.schedule)
-    zone = settings.schedule.timezone
-    if every:
-        return [DeploymentScheduleCreate(schedule=construct_schedule(interval=every, timezone=zone), active=True)]
-    return [DeploymentScheduleCreate(schedule=construct_schedule(cron=of.schedule, timezone=zone), active=True)]
 
 
 def to_yaml(settings: Settings, config: Path, pool: str) -> str:
@@ -183,7 +183,7 @@ def to_yaml(settings: Settings, config: Path, pool: str) -> str:
             "tags": [TAG, of.stage],
             "entrypoint": of.entrypoint,
             "parameters": {"config": str(config)} | dict(of.parameters),
-            "schedules": [_schedule(settings, of.schedule)] if of.schedule else [],
+            "schedules": _schedules(settings, of),
             "triggers": list(of.triggers),
             "concurrency_limit": {
                 "limit": ONE_AT_A_TIME.limit,
@@ -194,20 +194,18 @@ def to_yaml(settings: Settings, config: Path, pool: str) -> str:
         for of in scheduled(settings, any_store="://" not in settings.store)
     ]
     # No code is fetched: the flows are where armorm is installed.
-    document = {"pull": [], "deployments": deployments}
-    return HEADER + yaml.dump(document, Dumper=_Plain, sort_keys=False, width=120, allow_unicode=True)
+    document = json.loads(json.dumps({"pull": [], "deployments": deployments}))  # nothing shared, so no anchors
+    text: str = yaml.safe_dump(document, sort_keys=False, width=120, allow_unicode=True)
+    return HEADER + text
 
 
-class _Plain(yaml.SafeDumper):
-    """Without anchors: what is the same in two deployments is written twice, and can be changed in one."""
-
-    def ignore_aliases(self, data: Any) -> bool:
-        return True
-
-
-def _schedule(settings: Settings, schedule: str) -> dict[str, Any]:
-    every = interval_s(schedule)
-    return {"interval": every} if every else {"cron": schedule, "timezone": settings.schedule.timezone}
+def _schedules(settings: Settings, of: Scheduled) -> list[dict[str, Any]]:
+    """One or none; none takes away what the server has."""
+    if not of.schedule:
+        return []
+    every = interval_s(of.schedule)
+    when = {"interval": every} if every else {"cron": of.schedule}
+    return [when | {"timezone": settings.schedule.timezone}]
 
 
 def watch_for_the_dead(settings: Settings) -> None:
@@ -237,7 +235,11 @@ def watch_for_the_dead(settings: Settings) -> None:
             threshold=1,
             within=timedelta(seconds=3 * every + 10),
         ),
-        actions=[ChangeFlowRunState(state=StateType.CRASHED, name="Crashed", message="Its process sends no heartbeat.")],
+        actions=[
+            ChangeFlowRunState(
+                state=StateType.CRASHED, name="Crashed", message="Its process sends no heartbeat.", force=False
+            )
+        ],
     )
     with get_client(sync_client=True) as client:
         for old in client.read_automations_by_name(wanted.name):
@@ -262,11 +264,16 @@ async def _until_stopped(runner: Runner) -> None:
     serving = asyncio.create_task(runner.start())
     while not (runner.started or serving.done()):
         await asyncio.sleep(0.1)
-    stopping: list[asyncio.Task[None]] = []
+    stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(
-            number, lambda: stopping or stopping.append(asyncio.create_task(runner.astop()))
-        )
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    stopped = asyncio.create_task(stop.wait())
+    await asyncio.wait({serving, stopped}, return_when=asyncio.FIRST_COMPLETED)
+    if stop.is_set():
+        # All at once: `astop` ends one after the other, and looks every three seconds whether it has ended.
+        runner._scheduled_run_poller.stopping = True
+        running = runner._process_manager.flow_run_ids()
+        await asyncio.gather(*(runner._cancellation_manager.cancel_by_id(run) for run in running))
+        await runner.astop()
+    stopped.cancel()
     await serving
-    for task in stopping:
-        await task

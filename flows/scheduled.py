@@ -14,7 +14,7 @@ class Limits:
     wait: str = ""
     """For other writers of the store, whatever their machine: `6h`. By default a busy store ends the run at once."""
     work: str = ""
-    """From then on: `24h`. What was committed by then is kept, and the next run goes on from there. By default no end."""
+    """From then on: `24h`. What was committed by then is kept, and the next run goes on from there."""
 
 
 BY_HAND: Final = Limits()

@@ -45,10 +45,7 @@ def serve(
         return
     console.print_table(
         ["deployment", "schedule", "does"],
-        [
-            (deployments.name_of(settings, of.stage), of.schedule or ("on an event" if of.triggers else ""), of.description)
-            for of in deployments.scheduled(settings)
-        ],
+        [(deployments.name_of(settings, of.stage), of.when, of.description) for of in deployments.scheduled(settings)],
     )
     deployments.serve(settings, config)
 
@@ -63,4 +60,4 @@ def _require_server() -> None:
         raise ConfigError(f"got no PREFECT_API_URL; expected the address of a Prefect server; {TO_DO}")
     with get_client(sync_client=True) as client:
         if error := client.api_healthcheck():
-            raise ConfigError(f"PREFECT_API_URL: got {url}, which does not answer ({error}); expected a server; {TO_DO}")
+            raise ConfigError(f"PREFECT_API_URL: got {url}, which does not answer ({error}); {TO_DO}")
