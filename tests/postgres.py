@@ -1,4 +1,4 @@
-"""A PostgreSQL of its own on loopback, by the programs that the system has. It refuses root, for whom another runs it."""
+"""A PostgreSQL of its own on loopback, by the programs that the system has; for root, another user runs it."""
 
 import os
 import pwd
@@ -52,7 +52,9 @@ def serve() -> Iterator[str]:
             env={"PATH": os.environ["PATH"], "LC_ALL": "C.UTF-8", **environment},
             stdout=subprocess.DEVNULL,
             check=True,
-            **({} if os.getuid() else {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}),
+            user=None if os.getuid() else user.pw_uid,
+            group=None if os.getuid() else user.pw_gid,
+            extra_groups=None if os.getuid() else [],
         )
 
     data = folder / "data"

@@ -90,10 +90,9 @@ def terminal(folder: Path, **environment: str) -> Terminal:
         folder,
         {
             **os.environ,
-            "PATH": f"{programs}:{os.environ['PATH']}",
-            "PYTHONPATH": str(root),
-            "PREFECT_HOME": str(folder / "prefect"),
             **environment,
+            "PATH": f"{programs}:{os.environ['PATH']}",
+            "PYTHONPATH": os.pathsep.join([str(root), os.environ.get("PYTHONPATH", "")]),
         },
     )
 

@@ -25,6 +25,8 @@ from tests.prefect_server import Server
 
 pytestmark = pytest.mark.slow
 
+PATH = os.pathsep.join([str(Path(__file__).parent.parent.parent), os.environ.get("PYTHONPATH", "")])
+ARMORM = "import sys; sys.argv[0] = 'armorm'; from flows.cli import main; main()"
 SECRET = "planted-secret-4711"
 WAITS_S = 900
 ENDED = ("COMPLETED", "FAILED", "CRASHED")
@@ -32,9 +34,7 @@ ENDED = ("COMPLETED", "FAILED", "CRASHED")
 
 def call(server: Server, *words: str, cwd: Path) -> None:
     """A program of this environment, as an administrator calls it."""
-    ended = subprocess.run(
-        [sys.executable, "-m", *words], cwd=cwd, env=server.environment, capture_output=True, text=True
-    )
+    ended = subprocess.run([sys.executable, *words], cwd=cwd, env=server.environment, capture_output=True, text=True)
     assert ended.returncode == 0, ended.stdout + ended.stderr
 
 
@@ -80,18 +80,11 @@ def test_a_scheduled_run_of_a_deployment_from_end_to_end(tmp_path: Path, sample:
             text = text.replace(f"\n{stage} = ", f"\n{stage} = ''  # ", 1)
         config.write_text(text.replace('\nrun = ""', '\nrun = "20s"', 1))
         credentials = s3_server.ENVIRONMENT | {"AWS_ENDPOINT_URL": s3, "AWS_SECRET_ACCESS_KEY": SECRET}
-        settings = {"PREFECT_SERVER_SERVICES_SCHEDULER_LOOP_SECONDS": "5", **credentials, "PYTHONPATH": os.getcwd()}
+        settings = {"PREFECT_SERVER_SERVICES_SCHEDULER_LOOP_SECONDS": "5", **credentials, "PYTHONPATH": PATH}
         with prefect_server.serve(tmp_path / "server", database_url=database, **settings) as server:
-            armorm = ("flows.cli",)
-            program = "from flows.cli import main; main()"
-            written = subprocess.run(
-                [sys.executable, "-c", program, "serve", "--write", "prefect.yaml", "--config", str(config)],
-                cwd=tmp_path,
-                env=server.environment,
-            )
-            assert written.returncode == 0, armorm
-            call(server, "prefect", "work-pool", "create", "armorm", "--type", "process", cwd=tmp_path)
-            call(server, "prefect", "--no-prompt", "deploy", "--all", cwd=tmp_path)
+            call(server, "-c", ARMORM, "serve", "--write", "prefect.yaml", "--config", str(config), cwd=tmp_path)
+            call(server, "-m", "prefect", "work-pool", "create", "armorm", "--type", "process", cwd=tmp_path)
+            call(server, "-m", "prefect", "--no-prompt", "deploy", "--all", cwd=tmp_path)
             with worker(server, tmp_path):
                 runs = wait_for_a_run(server, n_ended=2)
 
@@ -114,12 +107,9 @@ def test_a_scheduled_run_of_a_deployment_from_end_to_end(tmp_path: Path, sample:
             commands = {command for (command,) in query(store, "SELECT DISTINCT command FROM runs").rows}
             assert commands == {"armorm run"}
             ((said,),) = query(store, "SELECT messages[-1].content FROM texts LIMIT 1").rows
-            numbers = store.manifests.numbers()
-            assert max(store.history(), key=lambda s: s.number).run.run_id  # type: ignore[union-attr]
 
         dumped = postgres.dump(database)
         assert b"armorm-report" in dumped
         logs = b"".join(path.read_bytes() for path in tmp_path.rglob("*.log"))
         for planted in (SECRET, json.dumps(said)[1:-1]):
             assert planted.encode() not in dumped + logs
-        assert numbers

@@ -1,17 +1,27 @@
 """The examples of the documentation, as their readers run them."""
 
 import json
+import os
+import re
+import signal
 import subprocess
 import sys
+import time
 from html import escape
 from pathlib import Path
 from typing import Any
 
 import pytest
+import typer
 
 from features.catalog import query
+from features.freshness import last_runs
 from features.store import Store
+from flows.cli import app
+from flows.pipeline import pipeline
+from tests import prefect_server
 from tests.armorm.test_page import HOSTILE
+from tests.flows.console import terminal
 
 EXAMPLES = Path(__file__).parent.parent.parent / "docs" / "examples"
 
@@ -60,3 +70,66 @@ def test_texts_stay_texts_in_the_notebook(ran: Store) -> None:
     shown, _ = run_notebook(ran, worst=[row], nearest=[{"cosine": 0.5, "asked": HOSTILE}])
     assert HOSTILE not in shown
     assert shown.count(escape(HOSTILE)) == 7
+
+
+@pytest.mark.slow
+def test_the_plain_functions_do_what_a_run_does(config: Path, server: None) -> None:
+    program = [sys.executable, str(EXAMPLES / "plain.py"), str(config)]
+    ended = subprocess.run(program, capture_output=True, text=True)
+    assert ended.returncode == 0, ended.stderr
+    assert "model: made (first time)" in ended.stdout
+    assert not any(step.reason for step in pipeline(config))
+    store = Store(config.parent / "store")
+    assert "run" in last_runs(store)
+    with store.writing("another"):
+        ended = subprocess.run(program, capture_output=True, text=True)
+    assert ended.returncode == os.EX_TEMPFAIL
+    assert "another armorm process" in ended.stderr
+    program[2] = str(config.parent / "nothing.toml")
+    assert subprocess.run(program, capture_output=True).returncode == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, -signal.SIGTERM)])
+def test_a_run_that_is_stopped_says_so_by_its_exit_code(
+    config: Path, tmp_path: Path, number: signal.Signals, code: int
+) -> None:
+    config.write_text(re.sub(r"(?m)^steps = \d+", "steps = 10_000_000", config.read_text()))
+    with prefect_server.serve(tmp_path / "prefect") as server:
+        run = subprocess.Popen(
+            ["armorm", "run"], cwd=config.parent, env=terminal(config.parent, **server.environment).environment
+        )
+        store = Store(config.parent / "store")
+        while "decorrelate" not in store.head().artifacts:
+            assert run.poll() is None
+            time.sleep(0.1)
+        run.send_signal(number)
+        assert run.wait() == code
+    with store.writing("the next one"):
+        assert "decorrelate" in store.head().artifacts
+
+
+def test_exit_codes_are_those_of_the_table(ran: Store, tmp_path: Path) -> None:
+    folder = Path(ran.place).parent
+    here = terminal(tmp_path).environment
+    for command, code in {
+        f"armorm status --config {folder}/armorm.toml": 0,
+        "armorm status": 1,
+        f"armorm status --max-age 0s --config {folder}/armorm.toml": 1,
+        "armorm nonsense": 2,
+    }.items():
+        assert subprocess.run(command.split(), cwd=tmp_path, env=here, capture_output=True).returncode == code, command
+    table = (EXAMPLES.parent / "orchestrators.md").read_text()
+    assert set(re.findall(r"(?m)^\| (\d+) \|", table)) == {"0", "1", "2", "130", "143", "137"}
+
+
+@pytest.mark.parametrize("name", ["armorm.cron", "ray_job.sh"])
+def test_what_examples_call_exists(name: str) -> None:
+    group = typer.main.get_command(app)
+    assert isinstance(group, typer.core.TyperGroup)
+    called = re.findall(r"armorm (\w+) --config \S+((?: --[\w-]+)*)", (EXAMPLES / name).read_text())
+    assert called
+    for command, options in called:
+        assert {*options.split()} <= {option for of in group.commands[command].params for option in of.opts}
+    if name.endswith(".sh"):
+        assert subprocess.run(["sh", "-n", EXAMPLES / name]).returncode == 0

@@ -17,7 +17,7 @@ from features.catalog import query
 from features.sample.backbone import sample_texts, write_backbone
 from features.store import Store
 from flows.profiles import template
-from tests import s3_server
+from tests import prefect_server, s3_server
 from tests.features.test_verify import flip
 from tests.flows.console import Terminal, Typed, program, sections, terminal
 
@@ -27,13 +27,20 @@ PAGE = sections(ROOT / "docs" / "operations.md")
 Home = Callable[..., Terminal]
 
 
+@pytest.fixture(scope="module")
+def prefect(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    """The environment of a server that all commands share, which is quicker than one for each."""
+    with prefect_server.serve(tmp_path_factory.mktemp("prefect")) as server:
+        yield server.environment
+
+
 @pytest.fixture
-def home(ran: Store, tmp_path: Path) -> Home:
+def home(ran: Store, prefect: dict[str, str], tmp_path: Path) -> Home:
     """Makes terminals in a copy of a folder in which a whole run has been made."""
 
     def copy(folder: Path = tmp_path / "home", **environment: str) -> Terminal:
         shutil.copytree(Path(ran.place).parent, folder, dirs_exist_ok=True)
-        return terminal(folder, **environment)
+        return terminal(folder, **prefect, **environment)
 
     return copy
 
@@ -44,6 +51,10 @@ def store_of(terminal: Terminal) -> Store:
 
 def model_of(terminal: Terminal) -> str:
     return store_of(terminal).find("model").artifact_id
+
+
+def file_size(path: Path) -> int:
+    return path.stat().st_size
 
 
 def change_gate(terminal: Terminal, steps: int) -> None:
@@ -92,7 +103,7 @@ def test_a_full_disk(home: Home, ran: Store, tmp_path: Path) -> None:
     disk = tmp_path / "disk"
     disk.mkdir()
     with small_disk(disk, taken + (1 << 22)):
-        terminal = home(disk, PREFECT_HOME=str(tmp_path / "prefect"))
+        terminal = home(disk)
         trash = disk / "store" / "trash" / "20261101T020000" / "objects"
         trash.mkdir(parents=True)
         (trash / "collected").write_bytes(bytes(1 << 20))
@@ -130,7 +141,7 @@ def test_a_damaged_file(home: Home, seed: int) -> None:
     terminal = home()
     before = store_of(terminal).head().snapshot_id
     shards = [a for slot, a in store_of(terminal).head().artifacts.items() if slot.startswith("features/")]
-    damaged = store_of(terminal).objects.path(shards[0].objects["vectors"])
+    damaged = max((store_of(terminal).objects.path(of) for of in shards[0].objects.values()), key=file_size)
     damaged.write_bytes(flip(damaged.read_bytes(), random.Random(seed)))
     terminal.follow(PAGE["A file of the store is damaged"])
     assert store_of(terminal).head().snapshot_id == before
