@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from features.conversation import SplitFractions
-from features.diff import diff
+from features.diff import count_changes, diff
 from features.drift import Drift, cosines, drift, linear_cka
 from features.errors import NotInStore
 from features.ingest.dataset import DatasetFiles, ingest_dataset
@@ -17,6 +17,7 @@ from features.named import find_named
 from features.shards import Feature, write_shard
 from features.sources import complete_options, find_source
 from features.store import Made, Recipe, Store, Writer
+from features.store.manifests import EMPTY
 from tests.features.test_ingest import write
 
 Rows = list[dict[str, Any]]
@@ -60,6 +61,10 @@ def test_rows_are_added_removed_edited_and_relabelled(store: Store, tmp_path: Pa
     back = diff(store, store.head(), store.snapshot("previous"))
     assert back.datasets["hh-rlhf"]["relabelled"] == 1
     assert back.datasets["beavertails-30k"] == {"added": 1, "removed": 1, "edited": 1, "relabelled": 1}
+    counts = {name: {kind: n for kind, n in kinds.items() if n} for name, kinds in found.datasets.items()}
+    assert count_changes(store, store.snapshot("previous"), store.head()) == counts
+    first = count_changes(store, EMPTY, store.head())
+    assert first == {"beavertails-30k": {"added": len(changed)}, "hh-rlhf": {"added": 4}}
     same = diff(store, store.head(), store.head())
     assert (list(same.rows), list(same.means), same.conversations_added) == ([], [], 0)
 

@@ -164,6 +164,15 @@ def test_collecting_and_writing_exclude_each_other(anywhere: Store, monkeypatch:
     assert leases.active(storage) == []
 
 
+def test_who_is_to_be_alone_makes_way_for_writers_of_other_machines(anywhere: Store, elsewhere: Store) -> None:
+    with anywhere.writing("armorm train"):
+        with pytest.raises(StoreBusy, match="armorm train|pid"), elsewhere.writing("armorm embed", alone=True):
+            pass
+    with anywhere.writing("armorm embed", alone=True):
+        pass
+    assert leases.active(anywhere.storage) == []
+
+
 def test_a_killed_writer_of_this_machine_leaves_no_lease(anywhere: Store) -> None:
     killed = leases.holding(anywhere.storage, "1", "gc", "armorm gc", 0)
     killed.__enter__()

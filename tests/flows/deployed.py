@@ -1,0 +1,132 @@
+"""`armorm serve` in a process of its own beside a real server, and what the server's API says of the runs."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tests.flows.conftest import write_config
+from tests.prefect_server import Server
+
+ROOT = Path(__file__).parent.parent.parent
+
+CODE = "import sys; sys.argv[0] = 'armorm'; from flows.cli import main; main()"
+
+NEVER = {f"ARMORM_SCHEDULE__{name}": "" for name in ("INGEST", "TRAIN", "VERIFY", "GC", "RUN", "MAX_AGE")}
+
+QUICK = {"PREFECT_RUNNER_POLL_FREQUENCY": "2", "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30"}
+
+PATIENCE_S = 600
+"""Until a test gives up: nothing here says how fast a machine has to be."""
+
+
+@dataclass
+class Deployed:
+    """A project, served by at most one process at a time."""
+
+    server: Server
+    config: Path
+    environment: Mapping[str, str]
+    process: subprocess.Popen[bytes] | None = None
+
+    def start(self, **schedule: str) -> None:
+        """Serves what is named, `run="10s"` for one, and nothing else."""
+        when = {f"ARMORM_SCHEDULE__{name.upper()}": value for name, value in schedule.items()}
+        path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
+        environment = {**self.server.environment, "PYTHONPATH": path, **QUICK, **NEVER, **self.environment, **when}
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-c", CODE, "serve", "--config", str(self.config)],
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+                env=environment,
+            )
+
+    @property
+    def log(self) -> Path:
+        """All that the serving process and its runs have printed."""
+        return self.config.parent / "serve.log"
+
+    def stop(self) -> float:
+        """SIGTERM; the seconds until the process has ended."""
+        assert self.process
+        began = time.monotonic()
+        self.process.terminate()
+        assert self.process.wait(timeout=PATIENCE_S) == 0
+        return time.monotonic() - began
+
+    def kill(self) -> None:
+        """SIGKILL to the process and to the runs that it has started."""
+        assert self.process
+        os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+
+    def end(self) -> None:
+        """After a test."""
+        if self.process and self.process.poll() is None:
+            self.kill()
+
+    def call(self, path: str, body: Any) -> Any:
+        """The server's answer."""
+        return call(self.server, path, body)
+
+    def runs(self, stage: str = "", *states: str) -> list[dict[str, Any]]:
+        """Flow runs that have begun, of a stage and in certain states where these are given; the oldest first."""
+        found = self.call("flow_runs/filter", {"sort": "START_TIME_ASC", "limit": 200})
+        mine = [run for run in found if run["parameters"].get("config") == str(self.config)]
+        return [
+            run
+            for run in mine
+            if run["start_time"]
+            and (not stage or stage in run["tags"])
+            and (not states or run["state"]["name"] in states)
+        ]
+
+    def messages(self, run: Mapping[str, Any]) -> list[str]:
+        """What a run and its tasks have logged."""
+        body = {"logs": {"flow_run_id": {"any_": [run["id"]]}}, "limit": 200, "sort": "TIMESTAMP_ASC"}
+        return [log["message"] for log in self.call("logs/filter", body)]
+
+    def wait_for(self, stage: str, *states: str, n: int = 1) -> list[dict[str, Any]]:
+        """The runs of a stage in these states, when there are so many."""
+        wait_until(lambda: len(self.runs(stage, *states)) >= n, f"{n} runs of {stage} in {states}", self.log)
+        return self.runs(stage, *states)
+
+
+def call(server: Server, path: str, body: Any) -> Any:
+    """The server's answer to a POST."""
+    request = urllib.request.Request(
+        f"{server.url}/{path}", json.dumps(body).encode(), {"Content-Type": "application/json"}, method="POST"
+    )
+    with urllib.request.urlopen(request) as answer:
+        return json.loads(answer.read() or b"null")
+
+
+def wait_until(happened: Callable[[], bool], what: str, log: Path, every_s: float = 0.5) -> None:
+    """Returns when it has happened."""
+    deadline = time.monotonic() + PATIENCE_S
+    while not happened():
+        if time.monotonic() > deadline:
+            raise AssertionError(f"no {what}; the end of {log}:\n{log.read_text()[-6000:]}")
+        time.sleep(every_s)
+
+
+def project(folder: Path, sample: Path) -> Path:
+    """A configuration over data of its own, which a test may change."""
+    folder.mkdir(parents=True)
+    shutil.copytree(sample, folder / "sample")
+    return write_config(folder, folder / "sample")
+
+
+def seconds(run: Mapping[str, Any]) -> float:
+    """How long a run took."""
+    return float(run["total_run_time"])
