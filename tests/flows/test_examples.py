@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+import urllib.request
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from flows.cli import app
 from flows.pipeline import pipeline
 from tests import prefect_server
 from tests.armorm.test_page import HOSTILE
+from tests.browser import look
 from tests.flows.console import terminal
 
 EXAMPLES = Path(__file__).parent.parent.parent / "docs" / "examples"
@@ -70,6 +72,35 @@ def test_texts_stay_texts_in_the_notebook(ran: Store) -> None:
     shown, _ = run_notebook(ran, worst=[row], nearest=[{"cosine": 0.5, "asked": HOSTILE}])
     assert HOSTILE not in shown
     assert shown.count(escape(HOSTILE)) == 7
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("width", [1280, 390])
+def test_the_notebook_in_a_browser_asks_nobody_else(ran: Store, tmp_path: Path, width: int) -> None:
+    pytest.importorskip("marimo", reason="marimo is not installed")
+    address = f"http://127.0.0.1:{(port := prefect_server.free_port())}/"
+    command = ["-m", "marimo", "-q", "run", EXAMPLES / "explore.py", "--headless", "--no-token", "--port", port]
+    server = subprocess.Popen([sys.executable, *map(str, command), "--", "--store", ran.place])
+    try:
+        while not answers(f"{address}health"):
+            assert server.poll() is None
+            time.sleep(0.2)
+        picture = tmp_path / f"notebook-{width}.png"
+        seen = look(address, scheme="light", width=width, picture=picture, until="the gate turned to")
+    finally:
+        server.terminate()
+        server.wait()
+    assert [url for url in seen.requests if not url.startswith((address, address.replace("http", "ws"), "blob:"))] == []
+    assert seen.overflow == 0
+
+
+def answers(url: str) -> bool:
+    """Whether a server is there yet."""
+    try:
+        with urllib.request.urlopen(url):
+            return True
+    except OSError:
+        return False
 
 
 @pytest.mark.slow
