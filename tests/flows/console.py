@@ -56,14 +56,15 @@ class Terminal:
     environment: Mapping[str, str]
 
     def follow(self, typed: list[Typed], **names: str) -> list[str]:
-        """Types line after line, with names of the page replaced; gives what each printed.
+        """Types line after line, with names of the page replaced; gives what each printed."""
+        return [self.type(line, **names) for line in typed]
+
+    def type(self, line: Typed, **names: str) -> str:
+        """Types a line; gives what it printed.
 
         Raises:
             AssertionError: the exit code is not the one that stands there, or a line that is shown is not printed.
         """
-        return [self.type(line, **names) for line in typed]
-
-    def type(self, line: Typed, **names: str) -> str:
         command = _replaced(line.command, names)
         ended = subprocess.run(
             ["bash", "-c", command], cwd=self.folder, env=self.environment, capture_output=True, text=True
@@ -72,11 +73,16 @@ class Terminal:
         assert ended.returncode == line.exit_code, f"$ {command}\n{printed}"
         at = 0
         for shown in filter(None, (_replaced(seen, names).strip() for seen in line.seen)):
-            pattern = r"\s+".join(r".*?".join(map(re.escape, word.split(".."))) for word in shown.split())
-            found = re.compile(pattern, re.DOTALL if shown == ".." else 0).search(printed, at)
+            found = _pattern(shown).search(printed, at)
             assert found, f"$ {command}\n{printed}\nshows no {shown!r} (after the line before)"
             at = found.end()
         return printed
+
+
+def _pattern(shown: str) -> re.Pattern[str]:
+    """Of a whole line, but for what `..` stands for; tables may have more space between two words."""
+    words = (".*?".join(map(re.escape, word.split(".."))) for word in shown.split())
+    return re.compile(r"^[ \t]*" + r"[ \t]+".join(words) + r"\s*?$", re.MULTILINE)
 
 
 def terminal(folder: Path, **environment: str) -> Terminal:
