@@ -208,29 +208,27 @@ def _schedules(settings: Settings, of: Scheduled) -> list[dict[str, Any]]:
     return [when | {"timezone": settings.schedule.timezone}]
 
 
-def watch_for_the_dead(settings: Settings) -> None:
-    """An automation: a run whose process has died, and that therefore ends in no state, is marked as crashed.
+def watch_for_the_dead() -> None:
+    """An automation for all deployments of armorm: a run whose process has died is marked as crashed.
 
-    Else it would stand as running for ever, and hold its deployment's only place if the server was started again
-    meanwhile. Runs send a heartbeat every `PREFECT_FLOWS_HEARTBEAT_FREQUENCY` seconds, 180 by default, and are dead
-    when three in a row are missing. A run that only seems to be dead does no harm: others wait until it lets go of the
-    store.
+    It can tell nobody, so it would stand as running for ever, and hold its deployment's only place if the server was
+    started again meanwhile. Runs send a heartbeat every `PREFECT_FLOWS_HEARTBEAT_FREQUENCY` seconds, 180 by default,
+    and are dead when three in a row are missing. A run that only seems to be dead does no harm: others wait until it
+    lets go of the store.
     """
     every = get_current_settings().flows.heartbeat_frequency or 180
     ends = {f"prefect.flow-run.{end}" for end in ("Completed", "Failed", "Cancelled", "Crashed")}
     heartbeat = "prefect.flow-run.heartbeat"
     wanted = AutomationCore(
-        name=f"{settings.schedule.name}: runs whose process has died",
+        name=f"{TAG}: runs whose process has died",
         description=f"Marks a run as crashed that has sent no heartbeat for {3 * every + 10} s.",
         trigger=EventTrigger(
             posture=Posture.Proactive,
             after={heartbeat},
             expect={heartbeat, *ends},
             match={"prefect.resource.id": "prefect.flow-run.*"},
-            match_related={
-                "prefect.resource.role": "deployment",
-                "prefect.resource.name": f"{settings.schedule.name}-*",
-            },
+            # A heartbeat names its deployment by id alone.
+            match_related={"prefect.resource.role": "tag", "prefect.resource.id": f"prefect.tag.{TAG}"},
             for_each={"prefect.resource.id"},
             threshold=1,
             within=timedelta(seconds=3 * every + 10),

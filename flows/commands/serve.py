@@ -40,7 +40,7 @@ def serve(
         print(f"wrote {write}: create the work pool {pool}, then run `prefect deploy --all`")
         return
     _require_server()
-    deployments.watch_for_the_dead(settings)
+    deployments.watch_for_the_dead()
     if automation:
         return
     console.print_table(

@@ -22,7 +22,7 @@ def test_nothing_is_known_of_a_new_store(store: Store) -> None:
     assert last_runs(store) == {}
     with pytest.raises(TooOld, match="no full run that has succeeded"):
         require_fresh(store, 60)
-    with pytest.raises(TooOld, match="no run of ingest that has succeeded.*see why `armorm ingest` fails"):
+    with pytest.raises(TooOld, match=r"no run of ingest that has succeeded.*see why `armorm ingest` fails"):
         require_fresh(store, 60, "ingest")
 
 

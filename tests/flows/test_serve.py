@@ -50,11 +50,12 @@ def store_of(deployed: Deployed) -> Store:
 
 
 def edit_a_row(deployed: Deployed) -> None:
-    """Another answer in the first row of HelpSteer."""
+    """Another answer in the first row of HelpSteer that can be read."""
     path = deployed.config.parent / "sample" / "data" / "helpsteer" / "train.jsonl.gz"
-    rows = [json.loads(line) for line in gzip.decompress(path.read_bytes()).splitlines()]
-    rows[0]["response"] += " And this was added."
-    path.write_bytes(gzip.compress("".join(json.dumps(row) + "\n" for row in rows).encode()))
+    lines = gzip.decompress(path.read_bytes()).split(b"\n")
+    row = json.loads(lines[0])
+    row["response"] += " And this was added."
+    path.write_bytes(gzip.compress(b"\n".join([json.dumps(row).encode(), *lines[1:]])))
 
 
 def embedded(messages: list[str]) -> tuple[int, int]:
@@ -219,9 +220,7 @@ def require_done_once(store: Store, workers: list[Deployed]) -> None:
     assert verify(store).damages == ()
     assert store.manifests.numbers() == list(range(1, store.head().number + 1))
     assert made_twice(store) == 0
-    told = [
-        re.findall(r"(\d+) conversations and (\d+) prompts embedded", worker.log.read_text()) for worker in workers
-    ]
+    told = [re.findall(r"(\d+) conversations and (\d+) prompts embedded", worker.log.read_text()) for worker in workers]
     there = query(store, "SELECT count(*) FROM features").rows[0][0]
     assert sum(int(n) for log in told for found in log for n in found) == there
     made = [snapshot.run.run_id for snapshot in store.history() if snapshot.run]
@@ -238,13 +237,11 @@ SECRETS = {
 
 
 def plant(path: Path, names: tuple[str, ...]) -> None:
-    """Puts the marker into the texts of every row, and adds a row that is no JSON object, and one that is rejected."""
-    rows = [json.loads(line) for line in gzip.decompress(path.read_bytes()).splitlines()]
-    for row in rows:
-        for name in names:
-            row[name] += f" {MARKER}."
-    rows.append({names[0]: f"no row at all, {MARKER}"})
-    path.write_bytes(gzip.compress("".join(json.dumps(row) + "\n" for row in rows).encode()))
+    """Puts the marker into the texts of every row, also of those that cannot be read, and adds one that is rejected."""
+    text = gzip.decompress(path.read_bytes()).decode()
+    for name in names:
+        text = re.sub(rf'("{name}": *".*?[^\\])"', rf'\1 {MARKER}."', text)
+    path.write_bytes(gzip.compress(f'{text}{{"{names[0]}": "no row at all, {MARKER}"}}\n'.encode()))
 
 
 @pytest.mark.slow

@@ -1,0 +1,109 @@
+"""What a schedule adds to a flow: it waits for a busy store, ends in time, records its success, and tells of change."""
+
+import logging
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from features.errors import StoreBusy, TooOld
+from features.freshness import last_runs
+from features.store import Store
+from features.store.verify import verify
+from flows import events
+from flows.embed import embed
+from flows.ingest import ingest
+from flows.scheduled import Limits
+from flows.upkeep import freshness, gc
+from flows.upkeep import verify as verify_flow
+from tests.flows.conftest import write_config
+
+pytestmark = pytest.mark.usefixtures("server")
+
+Told = list[tuple[str, dict[str, Any]]]
+
+
+@pytest.fixture(scope="module")
+def small(sample: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A configuration of one dataset."""
+    config = write_config(tmp_path_factory.mktemp("small"), sample)
+    text = config.read_text()
+    start, end = text.index("[datasets.ultrafeedback]"), text.index("[split]")
+    config.write_text(text[:start] + text[end:])
+    return config
+
+
+@pytest.fixture
+def told(monkeypatch: pytest.MonkeyPatch) -> Told:
+    """The events that are emitted."""
+    found: Told = []
+    monkeypatch.setattr(events, "emit_event", lambda event, resource, payload: found.append((event, payload)))
+    return found
+
+
+def test_ingest_tells_of_change_and_of_what_still_waits(small: Path, told: Told) -> None:
+    store = Store(small.parent / "store")
+    ingest(small)
+    ((event, payload),) = told
+    head = store.head()
+    assert (event, payload["number"], payload["snapshot_id"]) == (events.COMMITTED, head.number, head.snapshot_id)
+    assert payload["changed"].keys() == {"helpsteer"}
+    assert payload["changed"]["helpsteer"].keys() == {"added"}
+    assert payload["changed"]["helpsteer"]["added"] > 100
+    ingest(small)
+    assert [payload["changed"] for _, payload in told[1:]] == [{}]  # nothing has changed, and nothing was embedded
+    embed(small)
+    ingest(small)
+    assert len(told) == 2
+    assert last_runs(store).keys() == {"ingest", "embed"}
+
+
+def test_a_run_on_a_schedule_waits_for_a_busy_store_and_says_so(
+    small: Path, told: Told, caplog: pytest.LogCaptureFixture
+) -> None:
+    store, begun, done = Store(small.parent / "store"), threading.Event(), threading.Event()
+
+    def write() -> None:
+        with store.writing("armorm train"):
+            begun.set()
+            done.wait()
+
+    other = threading.Thread(target=write)
+    other.start()
+    begun.wait()
+    with pytest.raises(StoreBusy, match="armorm train"):
+        ingest(small)
+    with caplog.at_level(logging.INFO, logger="prefect.flow_runs"):
+        threading.Timer(0.5, done.set).start()
+        ingest(small, Limits(wait="10m"))
+    other.join()
+    assert "armorm train) is writing" in caplog.text
+    assert "this run waits, 10 min at most" in caplog.text
+
+
+def test_a_run_that_takes_too_long_ends_and_leaves_a_valid_store(config: Path, told: Told) -> None:
+    state = ingest(config, Limits(work="0.2s"), return_state=True)
+    assert state.name == "TimedOut"
+    store = Store(config.parent / "store")
+    assert verify(store).damages == ()
+    assert list((config.parent / "store" / "leases").iterdir()) == []
+    assert "ingest" not in last_runs(store)
+    assert told == []
+
+
+def test_upkeep_says_what_it_finds_and_fails_where_the_command_does(small: Path, told: Told) -> None:
+    ingest(small)
+    assert "all as they were written" in verify_flow(small)
+    assert "nothing was done" in gc(small)
+    assert "nothing was done" not in gc(small, delete=True)
+    assert "ingest" in freshness(small, "1h")
+    with pytest.raises(TooOld, match="no run of train that has succeeded"):
+        freshness(small, "1h", "train")
+    damaged = next(path for path in (small.parent / "store" / "objects").rglob("*.parquet"))
+    content = damaged.read_bytes()
+    damaged.chmod(0o644)
+    damaged.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    with pytest.raises(Exception, match=r"1 damaged.*armorm verify --repair"):
+        verify_flow(small)
+    damaged.write_bytes(content)
