@@ -173,8 +173,9 @@ def test_a_row_that_must_be_deleted(home: Home) -> None:
     find, *rest = PAGE["A row must be deleted"]
     row = terminal.type(find).splitlines()[1]
     terminal.follow(rest, **{"5ac72064": row[:8], "4f21c07a": model_of(terminal)[:8]})
-    for path in (terminal.folder / "store" / "objects").rglob("*.*"):
-        assert row.encode() not in path.read_bytes() or "forgotten" in path.read_text(), path
+    found = query(store_of(terminal), f"SELECT outcome, reason FROM native_rows WHERE source_row = '{row}'").rows
+    assert found == [("dropped", "forgotten")]  # its id stays, so that rows in are rows kept, rejected and dropped
+    assert sum(not snapshot.expired for snapshot in store_of(terminal).history()) == 1
 
 
 @pytest.mark.slow
