@@ -4,7 +4,7 @@ Shapes: N rated rows, P pairs, D feature size, K objectives.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -13,9 +13,10 @@ import pyarrow as pa
 
 from armorm.ridge import predict
 from features.catalog import connect
+from features.change import TRAINED_ON
 from features.rejected import OF_BACKBONE
 from features.shards import FeatureReader
-from features.store import Store
+from features.store import Snapshot, Store
 
 Floats = npt.NDArray[np.floating]
 Names = npt.NDArray[np.object_]
@@ -68,6 +69,11 @@ class StoredPairs:
     def usable(self, split: str) -> npt.NDArray[np.bool_]:
         """`[P]` the pairs of a split, without the contaminated ones."""
         return np.asarray((self.split_P == split) & ~self.contaminated_P)
+
+    def where(self, chosen_P: npt.NDArray[np.bool_]) -> "StoredPairs":
+        """Some of the pairs."""
+        columns = [field.name for field in fields(self) if field.name != "n_rejected"]
+        return replace(self, **{name: getattr(self, name)[chosen_P] for name in columns})
 
     def keys(self, chosen_P: npt.NDArray[np.bool_]) -> pl.DataFrame:
         """Of some pairs: dataset, source_row, pair_id, split."""
@@ -185,6 +191,17 @@ def load_responses(store: Store, dataset: str, *, backbone_id: str) -> Responses
         ).to_arrow_table()
     keys = pl.DataFrame(rows)
     return Responses(keys["conversation_id"].unique().sort().to_numpy(), keys)
+
+
+def load_trained_prompts(store: Store, snapshot: Snapshot, prompt_ids: Names) -> Names:
+    """Those of some prompts that weights of a model which was trained in a snapshot may depend on."""
+    with connect(store, snapshot) as connection:
+        connection.register("asked", pa.table({"prompt_id": pa.array(prompt_ids, pa.string())}))
+        trained = " UNION ALL ".join(
+            f"SELECT prompt_id FROM {table} WHERE split IN {TRAINED_ON}" for table in ("ratings", "preferences")
+        )
+        cells = connection.execute(f"SELECT DISTINCT prompt_id FROM asked SEMI JOIN ({trained}) USING (prompt_id)")
+        return np.asarray(cells.fetchnumpy()["prompt_id"], dtype=object)
 
 
 HELD_OUT = ("test", "evaluation")

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from armorm.model import RewardModel
 from armorm.paired import PairedTest, paired_test
-from armorm.report import Section, benchmark_figures
+from armorm.report import Section, benchmark_figures, shown
 
 Floats = NDArray[np.floating]
 Bools = NDArray[np.bool_]
@@ -133,9 +133,10 @@ def compare_pairs(
 
 def model_sections(diff: ModelDiff) -> list[Section]:
     """Two models as tables."""
-    columns = ["objective", "cosine", "change", "alpha", "→", "lambda", "→", "gate", "→", "Spearman", "→"]
+    columns = ["objective", "cosine", "change", "alpha", "lambda", "gate", "Spearman"]
     rows = [
-        (o.objective, o.cosine, o.relative_change, *o.alpha, *o.penalty, *o.gate, *o.spearman) for o in diff.objectives
+        (o.objective, o.cosine, o.relative_change, *map(_moved, (o.alpha, o.penalty, o.gate, o.spearman)))
+        for o in diff.objectives
     ]
     figures = [(name, one, other, _difference(one, other)) for name, (one, other) in diff.metrics.items()]
     paired = [
@@ -171,6 +172,12 @@ def _weights_changed(before: RewardModel, after: RewardModel, name: str) -> tupl
 
 def _pair(values: Sequence[Mapping[str, float | None]], name: str) -> Pair:
     return values[0].get(name), values[1].get(name)
+
+
+def _moved(pair: Pair) -> str:
+    """Both numbers, or the one that has not changed."""
+    before, after = map(shown, pair)
+    return before if before == after else f"{before} → {after}"
 
 
 def _difference(one: float | None, other: float | None) -> float | None:

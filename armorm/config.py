@@ -110,6 +110,17 @@ class EvaluationConfig:
         _check_seed(self.seed)
 
 
+@dataclass(frozen=True, slots=True)
+class PromotionConfig:
+    """`[promotion]`: what a new model has to show before it takes the place of the promoted one."""
+
+    significance: float = 0.05
+    """The p-value of the paired test on held-out pairs has to be below it."""
+
+    def __post_init__(self) -> None:
+        _check(0 < self.significance <= 1, "significance", self.significance, "above 0, at most 1")
+
+
 def _check_seed(seed: int) -> None:
     _check(0 <= seed < 2**63, "seed", seed, "0 or more, below 2**63")
 

@@ -272,14 +272,21 @@ def benchmark_figures(scores: Json) -> dict[str, Any]:
 
 def to_markdown(report: Report) -> str:
     """The report as Markdown; text is escaped."""
-    parts = [f"# {_escaped(report.title)}", *(f"- {_escaped(fact)}" for fact in report.facts)]
-    for section in report.sections:
-        header = " | ".join(map(_escaped, section.columns))
-        lines = [" | ".join(_escaped(shown(cell)) for cell in row) for row in section.rows]
-        table = [f"| {header} |", f"|{' --- |' * len(section.columns)}", *(f"| {line} |" for line in lines)]
-        parts += ["", f"## {_escaped(section.title)}", "", *table]
-        parts += ["", _escaped(section.note)] if section.note else []
-    return "\n".join(parts) + "\n"
+    head = "\n".join([f"# {_escaped(report.title)}", *(f"- {_escaped(fact)}" for fact in report.facts)])
+    return "\n\n".join([head, *map(_section_to_markdown, report.sections)]) + "\n"
+
+
+def sections_to_markdown(sections: Sequence[Section]) -> str:
+    """Tables under their titles, as Markdown; text is escaped."""
+    return "\n\n".join(map(_section_to_markdown, sections)) + "\n"
+
+
+def _section_to_markdown(section: Section) -> str:
+    header = " | ".join(map(_escaped, section.columns))
+    lines = [" | ".join(_escaped(shown(cell)) for cell in row) for row in section.rows]
+    table = [f"| {header} |", f"|{' --- |' * len(section.columns)}", *(f"| {line} |" for line in lines)]
+    note = ["", _escaped(section.note)] if section.note else []
+    return "\n".join([f"## {_escaped(section.title)}", "", *table, *note])
 
 
 def shown(cell: Cell) -> str:

@@ -1,7 +1,6 @@
 """What differs between two snapshots: native rows, what they say of the same texts, and mean ratings."""
 
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -55,34 +54,31 @@ class Diff:
     before: Snapshot
     after: Snapshot
     rows: Sequence[ChangedRow]
+    """As many of them as were asked for."""
+    datasets: Mapping[str, Mapping[str, int]]
+    """For each dataset with changed rows, how many of each kind."""
     means: Sequence[MovedMean]
     conversations_added: int
     """Distinct ones of all datasets: those that may need a vector."""
     conversations_removed: int
 
     @property
-    def datasets(self) -> dict[str, dict[str, int]]:
-        """For each dataset with changed rows, how many of each kind."""
-        counts = Counter((row.dataset, row.change) for row in self.rows)
-        names = sorted({row.dataset for row in self.rows})
-        return {name: {change: counts[name, change] for change in CHANGES} for name in names}
-
-    @property
     def line(self) -> str:
         """For a person."""
-        changes = Counter(row.change for row in self.rows)
+        changes = {change: sum(of[change] for of in self.datasets.values()) for change in CHANGES}
         listed = ", ".join(f"{changes[change]} rows {change}" for change in CHANGES)
-        return (
-            f"snapshot {self.before.number} to {self.after.number}: {listed}; "
-            f"{self.conversations_added} conversations added, {self.conversations_removed} removed"
-        )
+        between = f"snapshot {self.before.number} to {self.after.number}"
+        if not self.datasets:
+            return f"{between}: the same rows"
+        conversations = f"{self.conversations_added} conversations added, {self.conversations_removed} removed"
+        return f"{between}: {listed}; {conversations}"
 
     def as_json(self) -> dict[str, Any]:
         """For a program."""
         return {
             "before": self.before.snapshot_id,
             "after": self.after.snapshot_id,
-            "datasets": self.datasets,
+            "datasets": {name: dict(of) for name, of in self.datasets.items()},
             "means": [asdict(mean) for mean in self.means],
             "rows": [asdict(row) for row in self.rows],
             "conversations_added": self.conversations_added,
@@ -90,14 +86,22 @@ class Diff:
         }
 
 
-def diff(store: Store, before: Snapshot, after: Snapshot) -> Diff:
+def diff(store: Store, before: Snapshot, after: Snapshot, *, n_rows: int | None = None) -> Diff:
     """Compares the native rows of two snapshots by content, by what they say of which texts, and by their places.
 
     A row that only moved is no difference; neither is a repeated row.
+
+    Args:
+        store: holds both snapshots.
+        before: the earlier one.
+        after: the later one.
+        n_rows: how many rows to list, the first ones by dataset, file and line; all by default. All are counted.
     """
     with empty_connection() as connection:
         _mount(connection, store, before, after)
-        rows = [ChangedRow(*row) for row in connection.execute(_ROWS).fetchall()]
+        connection.execute(f"CREATE TEMP TABLE changed AS {_ROWS}")
+        rows = [ChangedRow(*row) for row in connection.execute(_LISTED, [n_rows]).fetchall()]
+        counts = {(dataset, change): n for dataset, change, n in connection.execute(_COUNTED).fetchall()}
         means = [MovedMean(*row) for row in connection.execute(_MEANS).fetchall()]
         added, removed = (
             connection.execute(
@@ -106,7 +110,9 @@ def diff(store: Store, before: Snapshot, after: Snapshot) -> Diff:
             ).fetchall()[0][0]
             for here, there in (("after", "before"), ("before", "after"))
         )
-    return Diff(before, after, rows, means, added, removed)
+    names = sorted({dataset for dataset, _ in counts})
+    datasets = {name: {change: counts.get((name, change), 0) for change in CHANGES} for name in names}
+    return Diff(before, after, rows, datasets, means, added, removed)
 
 
 def count_changes(store: Store, before: Snapshot, after: Snapshot) -> dict[str, dict[str, int]]:
@@ -179,8 +185,11 @@ _ROWS: Final = f"""
     )
     SELECT dataset, change, file, line, old_row, new_row FROM same_texts
     UNION ALL FROM same_place
-    ORDER BY dataset, file, line
 """
+
+_LISTED: Final = "FROM changed ORDER BY dataset, file, line LIMIT ?"
+
+_COUNTED: Final = "SELECT dataset, change, count(*) FROM changed GROUP BY ALL"
 
 _MEANS: Final = """
     WITH old AS (SELECT dataset, objective, count(*) AS n, avg(raw) AS mean FROM ratings_before GROUP BY ALL),

@@ -88,6 +88,20 @@ def offending_rows(store: Store, name: str) -> QueryResult:
         return QueryResult([column[0] for column in cursor.description or []], cursor.fetchall())
 
 
+def moved_ratings(connection: Catalog, *, by_more_than: float) -> list[tuple[str, str, int, int, float]]:
+    """How far each objective of each dataset has moved from `earlier_ratings` to `ratings`, as the check of that name.
+
+    Args:
+        connection: has both relations.
+        by_more_than: distances up to it are left out.
+
+    Returns:
+        Dataset, objective, ratings earlier, ratings now, and the distance, 0 to 1.
+    """
+    connection.execute("SET VARIABLE moved_by_more_than = ?::DOUBLE", [by_more_than])
+    return connection.execute(_read(CHECKS / "moved_ratings.sql").sql).fetchall()
+
+
 def check_quality(writer: Writer, severities: Mapping[str, Severity]) -> Done:
     """Runs the checks and commits their counts, unless the data and the checks are those of the last time.
 

@@ -306,6 +306,10 @@ class FeatureReader:
         """Everything of a kind that has a vector, in order. Ids being hashes, the first ones are a fair sample."""
         return self._places.filter(pl.col("kind") == kind)["id"].sort()
 
+    def has(self, kind: str, ids: Sequence[str]) -> npt.NDArray[np.bool_]:
+        """`[N]` whether each of `ids` has a vector."""
+        return pl.Series(ids, dtype=pl.String).is_in(self.ids(kind).implode()).to_numpy()
+
     def gather(self, kind: str, ids: Sequence[str]) -> npt.NDArray[np.float32]:
         """`[N, D]` vectors in the order of `ids`.
 

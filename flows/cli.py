@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from features.durations import in_words, parse_duration
+from features.durations import parse_duration
 from flows import console
 from flows.commands import lineage as lineage_commands
 from flows.commands import model as model_commands
@@ -23,7 +23,6 @@ from flows.settings import CONFIG_NAME, ConfigError, load_settings
 
 if TYPE_CHECKING:
     from features.catalog import QueryResult
-    from features.estimate import Planned
     from flows.steps import Step
 
 app = typer.Typer(
@@ -39,6 +38,11 @@ app.add_typer(serve_commands.app)
 app.add_typer(store_commands.app)
 
 
+Promote = Annotated[
+    bool,
+    typer.Option("--promote", help="Make the new model `prod` if it beats the present one on held-out pairs."),
+]
+
 SHOWN_ROWS = 50
 """Of a difference between snapshots; JSON has all of them."""
 
@@ -48,6 +52,8 @@ def main() -> None:
     # Prefect's telemetry cannot reach anybody offline, and logs errors when it tries.
     os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
     os.environ.setdefault("DO_NOT_TRACK", "1")
+    # Prefect gives its temporary server 20 seconds to start, which a busy machine does not.
+    os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "120")
     # Where another process wants a core, torch's threads that wait by spinning are 10 to 100 times slower.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
@@ -128,6 +134,7 @@ def run(
     max_time: Annotated[
         str | None, typer.Option("--max-time", help="Refuse to start what takes longer, or nobody knows: 30m, 2h.")
     ] = None,
+    promote: Promote = False,
 ) -> None:
     """Run the whole pipeline; only what is stale runs.
 
@@ -146,7 +153,7 @@ def run(
         planned_on = now.premises.snapshot_id
     from flows.pipeline import pipeline
 
-    _run(partial(pipeline, planned_on=planned_on), config, format, with_report=True)
+    _run(partial(pipeline, planned_on=planned_on, promote=promote), config, format, with_report=True)
 
 
 @app.command()
@@ -159,7 +166,7 @@ def plan(
 
     Example: `armorm plan --out plan.json`
     """
-    from flows.plan import plan_run, write_plan
+    from flows.plan import COLUMNS, plan_run, shown_amounts, write_plan
 
     planned = plan_run(load_settings(config))
     if out:
@@ -181,24 +188,8 @@ def plan(
             for f in planned.files
         ],
     )
-    console.print_table(
-        ["stage", "why it would run", "rows", "tokens", "bytes", "time", "rests on"],
-        [_amounts(step) for step in [*planned.steps, planned.total]],
-    )
+    console.print_table(list(COLUMNS), [shown_amounts(step) for step in [*planned.steps, planned.total]])
     print(f"{planned.line}{f'; written to {out}' if out else ''}")
-
-
-def _amounts(step: "Planned") -> tuple[str, ...]:
-    """A row of the plan: nothing where there is nothing, `?` where it is not known."""
-    counts = (step.rows, step.tokens)
-    return (
-        step.name,
-        step.reason or "up to date",
-        *("?" if count is None else f"{count:,}" if count else "" for count in counts),
-        "?" if step.bytes is None else console.size(step.bytes) if step.bytes else "",
-        "?" if step.seconds is None else in_words(step.seconds) if step.runs else "",
-        step.basis,
-    )
 
 
 @app.command()
@@ -265,14 +256,14 @@ def train(config: Config = DEFAULT_CONFIG, format: As = Format.table) -> None:
 
 
 @app.command()
-def evaluate(config: Config = DEFAULT_CONFIG, format: As = Format.table) -> None:
+def evaluate(config: Config = DEFAULT_CONFIG, format: As = Format.table, promote: Promote = False) -> None:
     """Evaluate the newest model on held-out pairs and RewardBench, and write the report.
 
     Example: `armorm evaluate`
     """
     from flows.evaluate import evaluate
 
-    _run(evaluate, config, format, with_report=True)
+    _run(partial(evaluate, promote=promote), config, format, with_report=True)
 
 
 @app.command()
@@ -377,12 +368,9 @@ def diff(
     if found.rows and found.rows.rows:
         rows = [(r.dataset, r.change, r.file, r.line, r.before, r.after) for r in found.rows.rows[:SHOWN_ROWS]]
         console.print_table(["dataset", "change", "file", "line", "row before", "row after"], rows)
-    for section in found.sections:
-        console.print_table(section.columns, section.rows, title=section.title)
-        if section.note:
-            print(section.note)
-    if found.rows:
-        print(found.rows.line)
+    console.print_sections(found.sections)
+    if found.line:
+        print(found.line)
 
 
 @app.command()
@@ -472,6 +460,7 @@ def status(
 
     Example: `armorm status --max-age 36h --of ingest`
     """
+    from features.change import change_since_training, due
     from features.freshness import last_runs, require_fresh, told
     from features.status import store_status
 
@@ -479,11 +468,17 @@ def status(
     if max_age:
         require_fresh(store, parse_duration(max_age), of.value)
     state, last = store_status(store.snapshot(at)), last_runs(store)
+    change = change_since_training(store)
+    why = change and due(change, load_settings(config).retrain)
     if format is Format.json:
-        console.print_json(state.as_json() | {"last_runs": {stage: asdict(run) for stage, run in last.items()}})
+        moved = change and {**asdict(change), "rows": change.rows, "drift": change.drift, "due": why}
+        runs = {stage: asdict(run) for stage, run in last.items()}
+        console.print_json(state.as_json() | {"last_runs": runs, "since_training": moved})
         return
     print(state.line)
     print(told(last))
+    if change:
+        print(f"since training: {change.line}; {f'another model is due: {why}' if why else 'no other model is due'}")
     console.print_table(["slot", "artifact", "made", "what"], state.rows)
 
 
@@ -491,19 +486,27 @@ def _run(flow: Callable[[Path], Any], config: Path, format: Format, *, with_repo
     """Runs a flow on a valid configuration and prints what its stages did."""
     settings = load_settings(config)  # a wrong setting is said before a server is started
     console.quieten_prefect()
+    store = settings.open_store()
+    before = store.head()
     result: Step | list[Step] = flow(config)
     steps = result if isinstance(result, list) else [result]
+    from flows.seen import difference
+
+    changed = difference(store, before, store.head())
     report, where = None, None
     if with_report:
         from armorm.stages.report import load_report, report_path
 
-        store = settings.open_store()
         report, where = load_report(store), report_path(store, settings.models_path)
     if format is Format.json:
         reported = {"report": asdict(report), "report_path": str(where)} if report else {}
-        console.print_json({"steps": [asdict(step) for step in steps]} | reported)
+        compared = {"changed": changed.as_json()} if changed else {}
+        console.print_json({"steps": [asdict(step) for step in steps]} | compared | reported)
         return
     console.print_steps(steps, "why it ran")
+    if changed:
+        console.print_sections(changed.sections)
+        print(changed.line)
     if report:
         console.print_report(report)
         print(f"report: {where}")

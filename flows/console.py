@@ -25,7 +25,7 @@ from rich.progress import (
 from rich.table import Table
 
 from armorm.errors import ArmormError
-from armorm.report import Cell, Report, jsonable, shown
+from armorm.report import Cell, Report, Section, jsonable, shown
 from features.embedding.embed import Progress as Embedding
 from features.errors import FeatureStoreError
 from flows.settings import ConfigError
@@ -90,7 +90,12 @@ def print_report(report: Report) -> None:
     out.print(f"\n[bold]{escape(report.title)}[/bold]")
     for fact in report.facts:
         out.print(escape(fact))
-    for section in report.sections:
+    print_sections(report.sections)
+
+
+def print_sections(sections: Sequence[Section]) -> None:
+    """Tables with their notes."""
+    for section in sections:
         print_table(section.columns, section.rows, title=section.title)
         if section.note:
             out.print(f"[dim]{escape(section.note)}[/dim]")

@@ -97,9 +97,9 @@ def scheduled(settings: Settings, *, any_store: bool = False) -> list[Scheduled]
         Scheduled(
             "train",
             "flows.pipeline.retrain",
-            "Trains and evaluates what has changed: on its schedule, and when the data have changed enough.",
+            "Trains and evaluates what has changed, promotes what is better; also when the data have changed enough.",
             of.train,
-            limits,
+            {"promote": True} | limits,
             [_on(CHANGED, store)],
         ),
         Scheduled("verify", "flows.upkeep.verify", "Compares every checksum; fails if any is wrong.", of.verify),
@@ -110,14 +110,21 @@ def scheduled(settings: Settings, *, any_store: bool = False) -> list[Scheduled]
             of.gc,
             {"delete": False} | limits,
         ),
-        Scheduled("run", "flows.pipeline.pipeline", "The whole line in one run, as `armorm run`.", of.run, limits),
+        Scheduled(
+            "run",
+            "flows.pipeline.pipeline",
+            "The whole line in one run, as `armorm run --promote`.",
+            of.run,
+            {"promote": True} | limits,
+        ),
     ]
     if of.max_age:
         found.append(
             Scheduled(
                 "freshness",
                 "flows.upkeep.freshness",
-                f"The alarm: begins when nothing was ingested for {of.max_age}, and fails if that is so.",
+                f"The alarm: fails if nothing was ingested for {of.max_age}; begins then, and on its schedule.",
+                of.freshness,
                 parameters={"max_age": of.max_age, "of": "ingest"},
                 triggers=[_on_silence([name_of(settings, "ingest"), name_of(settings, "run")], of.max_age)],
             )
@@ -240,8 +247,10 @@ def watch_for_the_dead() -> None:
         ],
     )
     with get_client(sync_client=True) as client:
-        for old in client.read_automations_by_name(wanted.name):
-            client.delete_automation(old.id)
+        for there in client.read_automations_by_name(wanted.name):
+            if there.description == wanted.description:
+                return  # a new one would not know of the runs that have just died
+            client.delete_automation(there.id)
         client.create_automation(wanted)
 
 

@@ -9,10 +9,14 @@ from features.embedding.embed import EmbedSettings, embed_missing
 from features.embedding.fingerprint import BackboneSettings
 from features.freshness import record_success
 from features.store import Writer
-from flows.console import of_tokens, progress
+from flows.console import of_tokens
 from flows.observers import writing
+from flows.plan import plan_stages
+from flows.progress import progress
 from flows.quality import quality
+from flows.retrain import tell_change
 from flows.scheduled import BY_HAND, Limits, run_name
+from flows.seen import show_done, show_plan
 from flows.settings import Settings, load_settings
 from flows.steps import Step
 
@@ -64,7 +68,10 @@ def embed(config: Path, limits: Limits = BY_HAND) -> Step:
     """Embeds what has no vector yet."""
     settings = load_settings(config)
     with writing(settings, "armorm embed", limits) as writer:
-        quality(writer, settings.checks)
+        before = show_plan(writer.store, plan_stages(settings, "quality", "embed"))
+        checked = quality(writer, settings.checks)
         step = run_embed(writer, settings)
+        show_done(writer.store, before, [checked, step])
         record_success(writer, "embed")
+        tell_change(writer.store, settings)
     return step

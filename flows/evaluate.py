@@ -3,18 +3,19 @@
 from pathlib import Path
 
 from prefect import flow, get_run_logger, task
-from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.cache_policies import NO_CACHE
 
 from armorm.config import EvaluationConfig
-from armorm.report import Report, to_markdown
 from armorm.stages import evaluate as stage
-from armorm.stages.report import load_report, write_report
+from armorm.stages.report import load_report, report_path, write_report
 from features.embedding.fingerprint import fingerprint
 from features.freshness import record_success
 from features.store import Writer
 from flows.observers import writing
+from flows.plan import plan_stages
+from flows.promote import run_promote
 from flows.scheduled import BY_HAND, Limits, run_name
+from flows.seen import show_done, show_plan, show_report, show_results
 from flows.settings import Settings, load_settings
 from flows.steps import Step
 
@@ -28,29 +29,24 @@ def evaluate_model(writer: Writer, backbone_id: str, config: EvaluationConfig) -
     return step
 
 
-@task(cache_policy=NO_CACHE)
-def publish_report(report: Report) -> None:
-    """Puts the results into Prefect: all of them as Markdown, the held-out accuracies as a table."""
-    create_markdown_artifact(to_markdown(report), key="armorm-report", description=report.title)
-    pairs = next(section for section in report.sections if section.title == "Held-out pairs")
-    rows = [dict(zip(pairs.columns, row, strict=True)) for row in pairs.rows]
-    create_table_artifact(rows, key="armorm-held-out-pairs", description=pairs.note)
-
-
 def run_evaluate(writer: Writer, settings: Settings) -> Step:
-    """Evaluates, writes the report beside the model, and shows it in Prefect."""
+    """Evaluates, writes the report beside the model where it is not there, and shows it in Prefect."""
     step = evaluate_model(writer, fingerprint(settings.local_backbone()).backbone_id, settings.evaluation)
-    report = write_report(writer.store, settings.models_path)
-    get_run_logger().info(f"report: {report}")
-    publish_report(load_report(writer.store))
+    path = report_path(writer.store, settings.models_path)
+    if step.reason or not path.exists():
+        write_report(writer.store, settings.models_path)
+        show_results(load_report(writer.store))
+    show_report(path)
     return step
 
 
 @flow(flow_run_name=run_name, persist_result=False)
-def evaluate(config: Path, limits: Limits = BY_HAND) -> Step:
-    """Evaluates the newest model."""
+def evaluate(config: Path, promote: bool = False, limits: Limits = BY_HAND) -> list[Step]:
+    """Evaluates the newest model; with `promote` it becomes the promoted one if it beats that."""
     settings = load_settings(config)
     with writing(settings, "armorm evaluate", limits) as writer:
-        step = run_evaluate(writer, settings)
+        before = show_plan(writer.store, plan_stages(settings, "evaluate"))
+        steps = [run_evaluate(writer, settings), *([run_promote(writer, settings)] if promote else [])]
+        show_done(writer.store, before, steps)
         record_success(writer, "evaluate")
-    return step
+    return steps

@@ -18,10 +18,13 @@ from features.ingest.dataset import DatasetFiles, forget_unconfigured, ingest_da
 from features.ingest.hub import download_dataset
 from features.store import Done, Snapshot, Writer
 from flows import events
-from flows.console import progress, size
+from flows.console import size
 from flows.observers import writing
+from flows.plan import plan_ingest
+from flows.progress import progress
 from flows.quality import run_quality
 from flows.scheduled import BY_HAND, Limits, run_name
+from flows.seen import show_done, show_plan
 from flows.settings import Settings, load_settings
 from flows.steps import Step
 
@@ -80,8 +83,9 @@ def ingest(config: Path, limits: Limits = BY_HAND) -> list[Step]:
     """Reads what has changed among the datasets of a configuration file, and tells those who embed."""
     settings = load_settings(config)
     with writing(settings, "armorm ingest", limits) as writer:
-        before = writer.store.head()
+        before = show_plan(writer.store, plan_ingest(settings))
         steps = run_ingest(writer, settings)
+        show_done(writer.store, before, steps)
         record_success(writer, "ingest")
     tell_of_change(settings, before)
     return steps

@@ -12,6 +12,7 @@ from prefect.utilities.timeout import timeout
 
 from features.durations import in_words, parse_duration
 from features.errors import StoreBusy
+from features.hashes import hashed_once
 from features.openlineage import LineageObserver, StageCode, observe
 from features.store import Writer
 from flows.scheduled import BY_HAND, Limits
@@ -29,7 +30,7 @@ TRIED_EVERY_S = (1, 3)
 def writing(
     settings: Settings, command: str, limits: Limits = BY_HAND, *, kind: Literal["write", "gc"] = "write"
 ) -> Iterator[Writer]:
-    """The writer of the configured store, observed as configured.
+    """The writer of the configured store, observed as configured; files are hashed once, for its plan and its work.
 
     Raises:
         StoreBusy: another process is writing, for longer than is to be waited.
@@ -43,7 +44,7 @@ def writing(
                 lambda alone: stack.enter_context(store.writing(command, alone=alone, observers=observing, kind=kind)),
                 limits,
             )
-            with timeout(work_s):
+            with timeout(work_s), hashed_once():
                 yield writer
     finally:
         for observer in observing:
@@ -87,7 +88,7 @@ def observers(settings: Settings) -> list[LineageObserver]:
 
 def stages() -> dict[str, StageCode]:
     """The code of every stage, and the splits that enter its result where it is not all of them."""
-    from armorm.stages import decorrelate, evaluate, gate, model, regress, statistics
+    from armorm.stages import decorrelate, evaluate, gate, model, promote, regress, statistics
     from features import contamination, quality, rejected
     from features.embedding import canary, embed, unfinished
     from features.ingest import dataset
@@ -97,7 +98,10 @@ def stages() -> dict[str, StageCode]:
         regress.STAGE: ("train", "validation", "test"),
         gate.STAGE: ("train", "validation"),
     }
-    modules = (dataset, quality, contamination, embed, statistics, regress, decorrelate, gate, model, evaluate)
+    modules = (
+        *(dataset, quality, contamination, embed, statistics),
+        *(regress, decorrelate, gate, model, evaluate, promote),
+    )
     code = {module.STAGE: StageCode(module.__name__, splits.get(module.STAGE, ())) for module in modules}
     code |= {module.SLOT: StageCode(module.__name__) for module in (canary, rejected, unfinished)}
     return code | {stage: StageCode(embed.__name__) for stage in (embed.BACKBONE_STAGE, embed.COVERAGE)}

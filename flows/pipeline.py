@@ -10,20 +10,26 @@ from flows.embed import run_embed
 from flows.evaluate import run_evaluate
 from flows.ingest import run_ingest
 from flows.observers import writing
+from flows.plan import TRAIN, plan_run, plan_stages
+from flows.promote import run_promote
 from flows.quality import run_quality
 from flows.scheduled import BY_HAND, Limits, run_name
+from flows.seen import show_done, show_plan
 from flows.settings import check_trainable, load_settings
 from flows.steps import Step
 from flows.train import run_train
 
 
 @flow(flow_run_name=run_name, persist_result=False)
-def pipeline(config: Path, planned_on: str | None = None, limits: Limits = BY_HAND) -> list[Step]:
+def pipeline(
+    config: Path, planned_on: str | None = None, promote: bool = False, limits: Limits = BY_HAND
+) -> list[Step]:
     """From native files to an evaluated model.
 
     Args:
         config: the configuration file.
         planned_on: the id of the snapshot that this run was planned on; nothing is done on another one.
+        promote: whether a model that beats the promoted one takes its place.
         limits: of a run on a schedule.
     """
     settings = load_settings(config)
@@ -31,12 +37,15 @@ def pipeline(config: Path, planned_on: str | None = None, limits: Limits = BY_HA
     with writing(settings, "armorm run", limits) as writer:
         if planned_on is not None:
             require_planned(writer.store, planned_on)
+        before = show_plan(writer.store, plan_run(settings).steps)
         steps = [
             *run_ingest(writer, settings),
             run_embed(writer, settings),
             *run_train(writer, settings),
             run_evaluate(writer, settings),
+            *([run_promote(writer, settings)] if promote else []),
         ]
+        show_done(writer.store, before, steps)
         record_success(writer, RUN)
     if not any(step.reason for step in steps):
         get_run_logger().info("nothing to do: files, settings and backbone are those of the last run")
@@ -44,13 +53,17 @@ def pipeline(config: Path, planned_on: str | None = None, limits: Limits = BY_HA
 
 
 @flow(flow_run_name=run_name, persist_result=False)
-def retrain(config: Path, limits: Limits = BY_HAND) -> list[Step]:
-    """Trains what has changed, on what has its vectors, and evaluates it."""
+def retrain(config: Path, promote: bool = True, limits: Limits = BY_HAND) -> list[Step]:
+    """Trains what has changed, on what has its vectors, evaluates it, and promotes it if it is better."""
     settings = load_settings(config)
     check_trainable(settings)
     with writing(settings, "armorm train", limits) as writer:
+        before = show_plan(writer.store, plan_stages(settings, *TRAIN, "evaluate"))
         steps = [*run_quality(writer, settings), *run_train(writer, settings)]
         record_success(writer, "train")
         steps.append(run_evaluate(writer, settings))
         record_success(writer, "evaluate")
+        if promote:
+            steps.append(run_promote(writer, settings))
+        show_done(writer.store, before, steps)
     return steps

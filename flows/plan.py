@@ -1,11 +1,11 @@
 """What `armorm run` would do: the files that it reads or fetches, the stages that it runs, and what they would cost."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from armorm.stages import decorrelate, evaluate, gate, model, regress, statistics
 from features import contamination, quality
@@ -85,13 +85,9 @@ def plan_run(settings: Settings) -> Plan:
     check_trainable(settings)
     store = settings.open_store()
     snapshot = store.head()
-    files = {name: _files(settings, name) for name in settings.datasets}
-    backbone = backbone_files(settings.local_backbone())
-    ingests = {name: _ingest(store, settings, of) for name, of in files.items()}
-    gone = sorted(snapshot.within("ingest").keys() - settings.datasets.keys())
-    removed = [Planned(f"ingest {name}", "no longer in the configuration: it leaves the snapshot") for name in gone]
-    steps = [*(step for step, _ in ingests.values()), *removed]
-    marks = None if backbone.problem or backbone.missing_bytes else fingerprint(settings.local_backbone())
+    files, ingests = _ingests(store, settings)
+    steps = [*(step for step, _ in ingests.values()), *_removals(store, settings)]
+    backbone, marks = _backbone(settings)
     inputs = {name: files[name].revision or digest for name, (_, digest) in ingests.items()}
     premises = Premises(
         snapshot.number,
@@ -103,6 +99,43 @@ def plan_run(settings: Settings) -> Plan:
     to_ingest = {name: files[name].size_bytes for name, (step, _) in ingests.items() if step.runs}
     later = _later(store, settings, marks, to_ingest, ingesting=any(step.runs for step in steps))
     return Plan(premises, [*files.values(), backbone], steps + later)
+
+
+INGEST: Final = ("quality", "contamination")
+"""Stages that follow an ingest at once."""
+
+TRAIN: Final = (*INGEST, "statistics", "regress", "decorrelate", "gate", "model")
+
+
+def plan_ingest(settings: Settings) -> list[Planned]:
+    """The stages of `armorm ingest`; no backbone is looked at."""
+    store = settings.open_store()
+    _, ingests = _ingests(store, settings)
+    steps = [*(step for step, _ in ingests.values()), *_removals(store, settings)]
+    ingesting = any(step.runs for step in steps)
+    return steps + _later(store, settings, None, {}, ingesting=ingesting, only=INGEST)
+
+
+def plan_stages(settings: Settings, *only: str) -> list[Planned]:
+    """Some stages after ingest, on the data that the store holds; no native file is looked at."""
+    _, marks = _backbone(settings)
+    return _later(settings.open_store(), settings, marks, {}, ingesting=False, only=only)
+
+
+COLUMNS: Final = ("stage", "why it would run", "rows", "tokens", "bytes", "time", "rests on")
+
+
+def shown_amounts(step: Planned) -> tuple[str, ...]:
+    """A row of the plan under `COLUMNS`: nothing where there is nothing, `?` where it is not known."""
+    counts = (step.rows, step.tokens)
+    return (
+        step.name,
+        step.reason or "up to date",
+        *("?" if count is None else f"{count:,}" if count else "" for count in counts),
+        "?" if step.bytes is None else size(step.bytes) if step.bytes else "",
+        "?" if step.seconds is None else in_words(step.seconds) if step.runs else "",
+        step.basis,
+    )
 
 
 def write_plan(plan: Plan, path: Path) -> None:
@@ -159,6 +192,23 @@ def require_within(plan: Plan, *, max_rows: int | None, max_seconds: float | Non
             first = f"{steps[0].name}: {steps[0].basis}"
             raise OverLimit(name, f"unknown {name.removeprefix('--max-')} ({first}{more})", shown(limit))
         raise OverLimit(name, shown(got), shown(limit))
+
+
+def _ingests(store: Store, settings: Settings) -> tuple[dict[str, Files], dict[str, tuple[Planned, str]]]:
+    """Of each configured dataset its files, and what `_ingest` says."""
+    files = {name: _files(settings, name) for name in settings.datasets}
+    return files, {name: _ingest(store, settings, of) for name, of in files.items()}
+
+
+def _removals(store: Store, settings: Settings) -> list[Planned]:
+    gone = sorted(store.head().within("ingest").keys() - settings.datasets.keys())
+    return [Planned(f"ingest {name}", "no longer in the configuration: it leaves the snapshot") for name in gone]
+
+
+def _backbone(settings: Settings) -> tuple[Files, Fingerprint | None]:
+    """Its files, and its fingerprint where they are all there."""
+    files = backbone_files(settings.local_backbone())
+    return files, None if files.problem or files.missing_bytes else fingerprint(settings.local_backbone())
 
 
 def _files(settings: Settings, name: str) -> Files:
@@ -246,18 +296,26 @@ def _stages(store: Store, settings: Settings) -> list[_Stage]:
 
 
 def _later(
-    store: Store, settings: Settings, marks: Fingerprint | None, to_ingest: Mapping[str, int], *, ingesting: bool
+    store: Store,
+    settings: Settings,
+    marks: Fingerprint | None,
+    to_ingest: Mapping[str, int],
+    *,
+    ingesting: bool,
+    only: Collection[str] | None = None,
 ) -> list[Planned]:
-    """Every stage after ingest: why it would run, or what it waits for."""
+    """Every stage after ingest, or only some: why it would run, or what it waits for."""
     snapshot = store.head()
     waiting = {"ingest"} if ingesting else set()
     blind = ingesting and not settings.datasets.keys() <= snapshot.within("ingest").keys()
     """Whether a dataset comes that the store knows nothing of."""
     steps = []
     for stage in _stages(store, settings):
-        if stage.name == "statistics":
+        if stage.name == "statistics" and (only is None or "embed" in only):
             steps.append(_embed(store, settings, marks, waiting, to_ingest))
             waiting |= {"embed"} if steps[-1].runs else set()
+        if only is not None and stage.name not in only:
+            continue
         if waits_for := next((one for one in stage.after if one in waiting), None):
             reason: str | None = f"after {waits_for}"
         else:

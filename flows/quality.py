@@ -7,10 +7,11 @@ from prefect.artifacts import create_table_artifact
 from prefect.cache_policies import NO_CACHE
 
 from features.contamination import ContaminationSettings, find_contamination
-from features.quality import CheckResult, Severity, check_quality, read_results, require_passed
+from features.quality import Severity, check_quality, read_results, require_passed
 from features.sharing import sharing
 from features.store import Store, Writer
-from flows.console import progress
+from flows.progress import progress
+from flows.seen import show_quality
 from flows.settings import Settings
 from flows.steps import Step
 
@@ -21,12 +22,8 @@ def quality(writer: Writer, severities: Mapping[str, Severity]) -> Step:
     done = check_quality(writer, severities)
     results = read_results(writer.store, done.artifact)
     step = Step("quality", done.reason, str(done.artifact.summary["line"]))
-    logger = get_run_logger()
-    logger.info(step.line)
-    for result in results:
-        if result.n_rows:
-            logger.warning(f"quality: {result.name} ({result.severity}): {result.n_rows} rows; {result.what}")
-    create_table_artifact([_row(result) for result in results], key="armorm-quality", description="Quality checks")
+    get_run_logger().info(step.line)
+    show_quality(results)
     require_passed(results)
     return step
 
@@ -54,7 +51,3 @@ def run_quality(writer: Writer, settings: Settings) -> list[Step]:
     if checked.reason:
         publish_sharing(writer.store)
     return [checked, contamination(writer, settings.contamination)]
-
-
-def _row(result: CheckResult) -> dict[str, str | int]:
-    return {"check": result.name, "severity": result.severity, "rows": result.n_rows, "finds": result.what}

@@ -11,7 +11,7 @@ from cronsim import CronSim, CronSimError
 from features.durations import parse_duration
 from features.errors import InputError
 
-SCHEDULES: Final = ("ingest", "train", "verify", "gc", "run")
+SCHEDULES: Final = ("ingest", "train", "verify", "gc", "run", "freshness")
 """The settings that say when; `""` is never."""
 
 
@@ -33,6 +33,8 @@ class ScheduleSettings:
     """The whole line in one run, in place of ingest and what follows from it."""
     max_age: str = "36h"
     """The alarm is given when no ingest has succeeded for so long; `""` for none."""
+    freshness: str = "0 8 * * *"
+    """When it is looked at besides: what waits for silence begins to count when it is registered."""
     wait: str = "6h"
     """How long a run waits while others write to the store."""
     time_limit: str = "24h"

@@ -16,7 +16,15 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
 
-from armorm.config import TOKEN_LENGTH, DecorrelationConfig, EvaluationConfig, GateConfig, RegressionConfig
+from armorm.config import (
+    TOKEN_LENGTH,
+    DecorrelationConfig,
+    EvaluationConfig,
+    GateConfig,
+    PromotionConfig,
+    RegressionConfig,
+)
+from features.change import RetrainSettings
 from features.contamination import ContaminationSettings
 from features.conversation import SplitFractions
 from features.embedding.embed import EmbedSettings
@@ -152,6 +160,8 @@ class Settings(BaseSettings):
     decorrelation: Annotated[DecorrelationConfig, strict(DecorrelationConfig)] = DecorrelationConfig()
     gate: Annotated[GateConfig, strict(GateConfig)] = GateConfig()
     evaluation: Annotated[EvaluationConfig, strict(EvaluationConfig)] = EvaluationConfig()
+    promotion: Annotated[PromotionConfig, strict(PromotionConfig)] = PromotionConfig()
+    retrain: Annotated[RetrainSettings, strict(RetrainSettings)] = RetrainSettings()
     schedule: Annotated[ScheduleSettings, strict(ScheduleSettings)] = ScheduleSettings()
     openlineage: Annotated[OpenLineageSettings, strict(OpenLineageSettings)] = OpenLineageSettings()
 

@@ -14,10 +14,13 @@ from armorm.stages.statistics import update_statistics
 from features.embedding.fingerprint import fingerprint
 from features.freshness import record_success
 from features.store import Done, Writer
-from flows.console import OnProgress, progress
+from flows.console import OnProgress
 from flows.observers import writing
+from flows.plan import TRAIN, plan_stages
+from flows.progress import progress
 from flows.quality import run_quality
 from flows.scheduled import BY_HAND, Limits, run_name
+from flows.seen import show_done, show_plan
 from flows.settings import Settings, check_trainable, load_settings
 from flows.steps import Step
 
@@ -53,6 +56,8 @@ def train(config: Path, limits: Limits = BY_HAND) -> list[Step]:
     settings = load_settings(config)
     check_trainable(settings)
     with writing(settings, "armorm train", limits) as writer:
+        before = show_plan(writer.store, plan_stages(settings, *TRAIN))
         steps = [*run_quality(writer, settings), *run_train(writer, settings)]
+        show_done(writer.store, before, steps)
         record_success(writer, "train")
     return steps

@@ -11,7 +11,7 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-STARTS_WITHIN_S = 180
+STARTS_WITHIN_S = 600
 
 
 @dataclass(frozen=True)

@@ -39,6 +39,13 @@ class Comparison:
         return rows | models | {"drift": [asdict(of_kind) for of_kind in self.drift]}
 
     @property
+    def line(self) -> str:
+        """For a person."""
+        of = self.models
+        models = f"model {of.before[:12]} to {of.after[:12]}" if of else ""
+        return "; ".join(filter(None, [self.rows.line if self.rows else "", models]))
+
+    @property
     def sections(self) -> list[Section]:
         """As tables, without the rows one by one."""
         tables = _row_sections(self.rows) if self.rows else []
@@ -49,8 +56,14 @@ class Comparison:
         ]
 
 
-def compare(store: Store, before: str, after: str) -> Comparison:
+def compare(store: Store, before: str, after: str, *, n_rows: int | None = None) -> Comparison:
     """Whatever two names mean; of two snapshots also their models, and their models' backbones.
+
+    Args:
+        store: holds both.
+        before: a name, as `find_named` takes it.
+        after: another one of that kind.
+        n_rows: how many changed rows to list; all by default.
 
     Raises:
         InputError: they mean different kinds of things.
@@ -66,7 +79,7 @@ def compare(store: Store, before: str, after: str) -> Comparison:
         return Comparison(None, models, moved)
     snapshots = store.snapshot(before), store.snapshot(after)
     first, second = (snapshot.artifacts.get(STAGE) for snapshot in snapshots)
-    rows = diff(store, *snapshots)
+    rows = diff(store, *snapshots, n_rows=n_rows)
     if not first or not second or first.artifact_id == second.artifact_id:
         return Comparison(rows, None, ())
     return Comparison(rows, *_compare_models(store, first, second))

@@ -67,7 +67,7 @@ def evaluate(writer: Writer, backbone_id: str, config: EvaluationConfig) -> Done
         stored = load_pairs(store, backbone_id=backbone_id)
         prompts, prompt_P = np.unique(stored.prompt_ids, return_inverse=True)
         gating_UK = model.gating(reader.rows("prompt", prompts.tolist()))
-        scores_2P = _score_pairs(model, reader, stored, gating_UK[prompt_P])
+        scores_2P = score_pairs(model, reader, stored, gating_UK[prompt_P])
         held_out_U = np.isin(prompts, stored.prompt_ids[np.isin(stored.split_P, HELD_OUT)])
         ranked, about = _rank(model, reader, stored, scores_2P, config)
         record: evaluation.Json = {
@@ -232,8 +232,8 @@ def _sides(stored: StoredPairs) -> tuple[Names, Names]:
     return stored.chosen_ids, stored.rejected_ids
 
 
-def _score_pairs(model: RewardModel, reader: FeatureReader, stored: StoredPairs, gating_PK: Floats) -> Floats:
-    """`[2, P]` scores of the chosen and the rejected side of every pair."""
+def score_pairs(model: RewardModel, reader: FeatureReader, stored: StoredPairs, gating_PK: Floats) -> Floats:
+    """`[2, P]` scores of the chosen and the rejected side of every pair, by the gate's weights for its prompt."""
     rewards = (predict_rewards(reader, model.W_KD, ids) for ids in _sides(stored))
     return np.stack([score(rewards_PK, model.transform_KK, gating_PK) for rewards_PK in rewards])
 

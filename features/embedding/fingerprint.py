@@ -11,9 +11,9 @@ from typing import Any, Literal
 
 from features import hub
 from features.errors import BackboneError, HubError
+from features.hashes import file_sha256
 from features.hub import HubRepo
 from features.store import content_id
-from features.store.storage import file_sha256
 
 Dtype = Literal["float32", "bfloat16", "float16"]
 

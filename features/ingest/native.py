@@ -26,8 +26,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from features import hashes
 from features.errors import NativeFileError
-from features.store import storage
 
 SUFFIXES: Final = (".json", ".jsonl", ".json.gz", ".jsonl.gz", ".json.xz", ".jsonl.xz", ".parquet")
 
@@ -116,7 +116,7 @@ def file_sha256(path: Path) -> str:
         NativeFileError: it cannot be read.
     """
     try:
-        return storage.file_sha256(path)
+        return hashes.file_sha256(path)
     except OSError as error:
         raise NativeFileError(path, f"got {error}; expected a readable file; correct its permissions") from error
 

@@ -157,6 +157,8 @@ class Made:
     objects: Mapping[str, ObjectRef]
     summary: Mapping[str, Any] = field(default_factory=dict)
     provenance: Mapping[str, ObjectRef] = field(default_factory=dict)
+    pointers: Mapping[str, Pointer] = field(default_factory=dict)
+    """Names that point elsewhere from the same commit on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,7 +214,7 @@ class Writer:
             started = time.monotonic()
             made = make()
             artifact = self._artifact(recipe, with_measured(made, time.monotonic() - started, work or {}))
-            self._change({recipe.slot: artifact})
+            self._change({recipe.slot: artifact}, (), made.pointers)
         except BaseException as error:
             for observer in self._observers:
                 observer.failed(self.run, recipe, error)

@@ -1,6 +1,7 @@
 -- moved_ratings: objectives whose ratings moved by more than 0.1 since the dataset's content last changed.
 -- The distance is the total variation of both histograms, in tenths of the scale: the share of ratings that lie in
--- another tenth. `earlier_ratings` are of the last snapshot in which the dataset had other content.
+-- another tenth. `earlier_ratings` are of the last snapshot in which the dataset had other content; `armorm status`
+-- puts those that a model was trained on in their place, and another bound.
 -- severity: warn
 -- grain: one objective of a dataset
 -- key: dataset, objective
@@ -29,5 +30,5 @@ SELECT
     greatest(sum(greatest(now_share - earlier_share, 0)), sum(greatest(earlier_share - now_share, 0))) AS distance
 FROM shares
 GROUP BY dataset, objective
-HAVING distance > 0.1
+HAVING distance > coalesce(getvariable('moved_by_more_than'), 0.1)
 ORDER BY ALL;

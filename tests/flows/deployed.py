@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ ROOT = Path(__file__).parent.parent.parent
 
 CODE = "import sys; sys.argv[0] = 'armorm'; from flows.cli import main; main()"
 
-NEVER = {f"ARMORM_SCHEDULE__{name}": "" for name in ("INGEST", "TRAIN", "VERIFY", "GC", "RUN", "MAX_AGE")}
+NEVER = {f"ARMORM_SCHEDULE__{name}": "" for name in ("INGEST", "TRAIN", "VERIFY", "GC", "RUN", "FRESHNESS", "MAX_AGE")}
 
 QUICK = {"PREFECT_RUNNER_POLL_FREQUENCY": "2", "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30"}
 
@@ -39,17 +40,20 @@ class Deployed:
 
     def start(self, **schedule: str) -> None:
         """Serves what is named, `run="10s"` for one, and nothing else."""
-        when = {f"ARMORM_SCHEDULE__{name.upper()}": value for name, value in schedule.items()}
-        path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
-        environment = {**self.server.environment, "PYTHONPATH": path, **QUICK, **NEVER, **self.environment, **when}
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 [sys.executable, "-c", CODE, "serve", "--config", str(self.config)],
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
-                env=environment,
+                env=self.variables(**schedule),
             )
+
+    def variables(self, **schedule: str) -> dict[str, str]:
+        """The environment of its processes."""
+        when = {f"ARMORM_SCHEDULE__{name.upper()}": value for name, value in schedule.items()}
+        path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
+        return {**self.server.environment, "PYTHONPATH": path, **QUICK, **NEVER, **self.environment, **when}
 
     @property
     def log(self) -> Path:
@@ -81,15 +85,12 @@ class Deployed:
 
     def runs(self, stage: str = "", *states: str) -> list[dict[str, Any]]:
         """Flow runs that have begun, of a stage and in certain states where these are given; the oldest first."""
-        found = self.call("flow_runs/filter", {"sort": "START_TIME_ASC", "limit": 200})
-        mine = [run for run in found if run["parameters"].get("config") == str(self.config)]
-        return [
-            run
-            for run in mine
-            if run["start_time"]
-            and (not stage or stage in run["tags"])
-            and (not states or run["state"]["name"] in states)
-        ]
+        wanted: dict[str, Any] = {"start_time": {"is_null_": False}, "tags": {"all_": [stage]} if stage else None}
+        wanted["state"] = {"name": {"any_": list(states)}} if states else None
+        named = {"name": {"like_": f"{self.config.parent.name}-"}}
+        body = {"sort": "START_TIME_ASC", "limit": 200, "deployments": named, "flow_runs": wanted}
+        found: list[dict[str, Any]] = self.call("flow_runs/filter", body)
+        return found
 
     def messages(self, run: Mapping[str, Any]) -> list[str]:
         """What a run and its tasks have logged."""
@@ -107,8 +108,14 @@ def call(server: Server, path: str, body: Any) -> Any:
     request = urllib.request.Request(
         f"{server.url}/{path}", json.dumps(body).encode(), {"Content-Type": "application/json"}, method="POST"
     )
-    with urllib.request.urlopen(request) as answer:
-        return json.loads(answer.read() or b"null")
+    while True:
+        try:
+            with urllib.request.urlopen(request) as answer:
+                return json.loads(answer.read() or b"null")
+        except urllib.error.HTTPError as error:
+            if error.code != 503:  # SQLite was busy: Prefect's own client tries again, too
+                raise
+            time.sleep(1)
 
 
 def wait_until(happened: Callable[[], bool], what: str, log: Path, every_s: float = 0.5) -> None:

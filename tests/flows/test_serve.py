@@ -3,6 +3,8 @@
 import gzip
 import json
 import re
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from itertools import pairwise
@@ -17,7 +19,7 @@ from features.store import Store
 from features.store.verify import verify
 from flows.settings import load_settings
 from tests import prefect_server
-from tests.flows.deployed import Deployed, project, seconds, wait_until
+from tests.flows.deployed import CODE, Deployed, project, seconds, wait_until
 
 Deploy = Callable[..., Deployed]
 
@@ -187,6 +189,36 @@ def is_free(store: Store) -> bool:
             return True
     except StoreBusy:
         return False
+
+
+@pytest.mark.slow
+def test_workers_run_what_prefect_yaml_says(deploy: Deploy) -> None:
+    deployed = deploy()
+    folder, prefect = deployed.config.parent, [sys.executable, "-m", "prefect", "--no-prompt"]
+
+    def do(*command: str) -> None:
+        subprocess.run(command, check=True, cwd=folder, env=deployed.variables(), capture_output=True)
+
+    do(sys.executable, "-c", CODE, "serve", "--write", "prefect.yaml", "--pool", folder.name)
+    do(*prefect, "work-pool", "create", folder.name, "--type", "process")
+    do(*prefect, "deploy", "--all")
+    do(sys.executable, "-c", CODE, "serve", "--automation")
+    deployments = {of["name"]: of for of in deployed.call("deployments/filter", {"limit": 200})}
+    assert {f"{folder.name}-{stage}" for stage in ("ingest", "embed", "train", "run")} <= deployments.keys()
+    with deployed.log.open("ab") as log:
+        deployed.process = subprocess.Popen(
+            [*prefect, "worker", "start", "--pool", folder.name],
+            cwd=folder,
+            env=deployed.variables(),
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+    deployed.call(f"deployments/{deployments[f'{folder.name}-ingest']['id']}/create_flow_run", {})
+    for stage in ("ingest", "embed"):
+        deployed.wait_for(stage, "Completed")
+    assert verify(store_of(deployed)).damages == ()
+    assert made_twice(store_of(deployed)) == 0
 
 
 @pytest.mark.slow
