@@ -10,6 +10,10 @@ import pytest
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 
 
+PATIENCE_MS = 300_000
+"""For what comes late: nothing here says how fast a machine has to be."""
+
+
 @dataclass(frozen=True, slots=True)
 class Seen:
     """What a browser did with a page."""
@@ -22,14 +26,16 @@ class Seen:
     """Pixels by which the page is wider than the window."""
 
 
-def look(page: Path, *, scheme: str, width: int, picture: Path) -> Seen:
-    """Opens a page, with every part unfolded, and takes a picture of all of it.
+def look(page: Path | str, *, scheme: str, width: int, picture: Path, until: str = "") -> Seen:
+    """Opens a page, by its file or address, with every part unfolded, and takes a picture of all of it.
 
-    Where no browser is installed the test is skipped. With `TEST_SCREENSHOTS` the pictures are kept in that folder.
+    With `until` it waits for a text that comes late. Where no browser is installed the test is skipped. With
+    `TEST_SCREENSHOTS` the pictures are kept in that folder.
     """
     sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
     if not (browser := next(filter(None, map(shutil.which, NAMES)), None)):
         pytest.skip(f"no browser is installed: none of {', '.join(NAMES)} is in PATH")
+    address = page if isinstance(page, str) else page.as_uri()
     messages: list[str] = []
     requests: list[str] = []
     with sync_api.sync_playwright() as playwright:
@@ -40,7 +46,9 @@ def look(page: Path, *, scheme: str, width: int, picture: Path) -> Seen:
             tab.on("console", lambda message: messages.append(message.text))
             tab.on("pageerror", lambda error: messages.append(str(error)))
             tab.on("request", lambda request: requests.append(request.url))
-            tab.goto(page.as_uri())
+            tab.goto(address)
+            if until:
+                tab.get_by_text(until).first.wait_for(timeout=PATIENCE_MS)
             tab.evaluate("document.querySelectorAll('details').forEach(one => one.open = true)")
             overflow = tab.evaluate("document.documentElement.scrollWidth - window.innerWidth")
             tab.screenshot(path=picture, full_page=True)
@@ -49,4 +57,4 @@ def look(page: Path, *, scheme: str, width: int, picture: Path) -> Seen:
     if kept := os.environ.get("TEST_SCREENSHOTS"):
         Path(kept).mkdir(parents=True, exist_ok=True)
         shutil.copy(picture, kept)
-    return Seen(messages, [url for url in requests if url != page.as_uri() and not url.startswith("data:")], overflow)
+    return Seen(messages, [url for url in requests if url != address and not url.startswith("data:")], overflow)

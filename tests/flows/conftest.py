@@ -8,6 +8,7 @@ import pytest
 
 from features.sample import write_sample
 from features.sample.backbone import sample_texts, write_backbone
+from features.store import Store
 from flows.profiles import template
 
 
@@ -59,6 +60,16 @@ def write_config(folder: Path, sample: Path) -> Path:
     config = folder / "armorm.toml"
     config.write_text(text)
     return config
+
+
+@pytest.fixture(scope="session")
+def ran(sample: Path, tmp_path_factory: pytest.TempPathFactory, server: None) -> Store:
+    """The store of a whole run, for tests that only read it."""
+    from flows.pipeline import pipeline
+
+    folder = tmp_path_factory.mktemp("ran")
+    pipeline(write_config(folder, sample))
+    return Store(folder / "store")
 
 
 @pytest.fixture

@@ -12,10 +12,8 @@ from features.sources import SOURCES
 from features.sources.base import Source
 from features.store import Store
 from flows.cli import app
-from flows.pipeline import pipeline
 from flows.profiles import template
 from flows.settings import load_settings
-from tests.flows.conftest import write_config
 
 ROOT = Path(__file__).parent.parent.parent
 README = (ROOT / "README.md").read_text()
@@ -30,10 +28,8 @@ QUERIES = re.findall(r"```sql\n(.+?)```", PAGE, re.DOTALL)
 
 
 @pytest.fixture(scope="module")
-def store(sample: Path, tmp_path_factory: pytest.TempPathFactory, server: None) -> Store:
-    folder = tmp_path_factory.mktemp("docs")
-    pipeline(write_config(folder, sample))
-    return Store(folder / "store")
+def store(ran: Store) -> Store:
+    return ran
 
 
 @pytest.mark.parametrize("sql", [*QUERIES, *re.findall(r'armorm sql "(.+?)"', README + DATASETS)])
