@@ -43,12 +43,15 @@ Promote = Annotated[
     typer.Option("--promote", help="Make the new model `prod` if it beats the present one on held-out pairs."),
 ]
 
+INTERRUPTED = 130
+"""The exit code of what SIGINT has stopped."""
+
 SHOWN_ROWS = 50
 """Of a difference between snapshots; JSON has all of them."""
 
 
 def main() -> None:
-    """Entry point: what the user can mend is one line and exit code 1."""
+    """Entry point: what the user can mend is one line and exit code 1, or 75 where the same may do later."""
     # Prefect's telemetry cannot reach anybody offline, and logs errors when it tries.
     os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
     os.environ.setdefault("DO_NOT_TRACK", "1")
@@ -64,10 +67,11 @@ def main() -> None:
     except console.EXPECTED_ERRORS as error:
         console.print_error(error)
         forget(error)
-        sys.exit(1)
-    except KeyboardInterrupt:
-        print("armorm: stopped; what was committed is kept, and the next run goes on from there", file=sys.stderr)
-        sys.exit(130)
+        sys.exit(os.EX_TEMPFAIL if isinstance(error, console.TRY_LATER) else 1)
+    except SystemExit as ended:  # typer's own, of Ctrl-C
+        if ended.code == INTERRUPTED:
+            print("armorm: stopped; what was committed is kept, and the next run goes on from there", file=sys.stderr)
+        raise
 
 
 def forget(error: BaseException | None) -> None:

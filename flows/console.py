@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from errno import ENOSPC
 from typing import Any, Protocol
 
 from rich.box import SIMPLE_HEAD
@@ -27,12 +28,15 @@ from rich.table import Table
 from armorm.errors import ArmormError
 from armorm.report import Cell, Report, Section, jsonable, shown
 from features.embedding.embed import Progress as Embedding
-from features.errors import FeatureStoreError
+from features.errors import FeatureStoreError, HubUnreachable, StoreBusy
 from flows.settings import ConfigError
 from flows.steps import Step
 
 EXPECTED_ERRORS = (ArmormError, FeatureStoreError, OSError)
 """What the user can do something about, a full disk for one: one line, no traceback."""
+
+TRY_LATER = (StoreBusy, HubUnreachable)
+"""What mends itself: another writer at work, a network that is down."""
 
 WIDTH_OF_A_PIPE = 160
 MAX_LINE = 2000
@@ -132,7 +136,12 @@ def print_json(value: Any) -> None:
 
 def print_error(error: Exception) -> None:
     """One line on standard error for each thing that is wrong; what was given is shown without control characters."""
-    lines = str(error).splitlines() if isinstance(error, ConfigError) else [str(error)]
+    if isinstance(error, OSError) and error.errno == ENOSPC:
+        where = f"{error.filename}: " if error.filename else ""
+        said = f"{where}got a disk that is full; expected room; make some, see `armorm gc`; what was committed is kept"
+    else:
+        said = str(error)
+    lines = said.splitlines() if isinstance(error, ConfigError) else [said]
     for line in lines:
         print(f"armorm: {shown(line)[:MAX_LINE]}", file=sys.stderr)
 

@@ -128,14 +128,19 @@ def test_a_run_that_is_stopped_says_so_by_its_exit_code(
     config.write_text(re.sub(r"(?m)^steps = \d+", "steps = 10_000_000", config.read_text()))
     with prefect_server.serve(tmp_path / "prefect") as server:
         run = subprocess.Popen(
-            ["armorm", "run"], cwd=config.parent, env=terminal(config.parent, **server.environment).environment
+            ["armorm", "run"],
+            cwd=config.parent,
+            env=terminal(config.parent, **server.environment).environment,
+            stderr=subprocess.PIPE,
+            text=True,
         )
         store = Store(config.parent / "store")
         while "decorrelate" not in store.head().artifacts:
             assert run.poll() is None
             time.sleep(0.1)
         run.send_signal(number)
-        assert run.wait() == code
+        _, said = run.communicate()
+        assert (run.returncode, "armorm: stopped; what was committed is kept" in said) == (code, code == 130)
     with store.writing("the next one"):
         assert "decorrelate" in store.head().artifacts
 
@@ -150,8 +155,11 @@ def test_exit_codes_are_those_of_the_table(ran: Store, tmp_path: Path) -> None:
         "armorm nonsense": 2,
     }.items():
         assert subprocess.run(command.split(), cwd=tmp_path, env=here, capture_output=True).returncode == code, command
+    with ran.writing("another"):
+        busy = ["armorm", "tag", "here", "--config", f"{folder}/armorm.toml"]
+        assert subprocess.run(busy, cwd=tmp_path, env=here, capture_output=True).returncode == os.EX_TEMPFAIL
     table = (EXAMPLES.parent / "orchestrators.md").read_text()
-    assert set(re.findall(r"(?m)^\| (\d+) \|", table)) == {"0", "1", "2", "130", "143", "137"}
+    assert set(re.findall(r"(?m)^\| (\d+) \|", table)) == {"0", "1", "2", "75", "130", "143", "137"}
 
 
 @pytest.mark.parametrize("name", ["armorm.cron", "ray_job.sh"])
