@@ -61,6 +61,10 @@ def empty_connection() -> "DuckDBPyConnection":
     return connection
 
 
+INTERRUPTED: Final = "Query interrupted"
+"""What DuckDB says when a signal has come while it was at work."""
+
+
 class Catalog:
     """A DuckDB connection with a view for every canonical table of a snapshot.
 
@@ -148,6 +152,10 @@ class Catalog:
                 raise
             own, self._error = self._error, None
             raise own from error
+        except RuntimeError as error:
+            if str(error) == INTERRUPTED:  # in place of what the signal's handler has raised, which is lost
+                raise KeyboardInterrupt from error
+            raise
 
     def _define(self, schema: str, snapshot: Snapshot) -> None:
         """Every view, over relations of the right types that hold nothing yet."""

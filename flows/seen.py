@@ -42,7 +42,7 @@ def show_plan(store: Store, steps: Sequence[Planned]) -> Snapshot:
             logger.info(f"plan: {step.name}: {step.reason}{_expected(step)}")
     whole = total(steps)
     if whole.runs:
-        line = f"on snapshot {before.number}: {whole.reason} to run{_expected(whole)}"
+        line = f"on snapshot {before.number}: {whole.reason} to run{_expected(whole) or '; time not known'}"
     else:
         line = f"nothing to do on snapshot {before.number}: {len(steps)} stages are up to date"
     logger.info(f"plan: {line}")
@@ -143,7 +143,7 @@ def _first(items: Sequence[T], matters: Callable[[T], bool]) -> list[T]:
 
 
 def _expected(step: Planned) -> str:
-    """The time that it should take, where it is known, and what that rests on."""
+    """The time that it should take and what that rests on, where it is known."""
     if step.seconds is None:
-        return f"; time not known: {step.basis}" if step.basis else "; time not known"
+        return ""
     return f"; {in_words(step.seconds)}" + (f" {step.basis}" if step.basis else "")

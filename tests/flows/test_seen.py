@@ -125,7 +125,7 @@ def test_a_plan_begins_with_what_runs_and_fits(
     assert max(map(len, rows[0]["why it would run"].split("\n"))) <= 28
     assert caplog.messages[:2] == [
         f"plan: embed: {why}; 20 s at 25 tokens/s",
-        "plan: gate: after embed; time not known: no speed measured yet",
+        "plan: gate: after embed",
     ]
 
 
