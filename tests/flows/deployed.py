@@ -93,9 +93,16 @@ class Deployed:
         return found
 
     def messages(self, run: Mapping[str, Any]) -> list[str]:
-        """What a run and its tasks have logged."""
+        """What a run that has ended and its tasks have logged, once all of it has reached the server."""
         body = {"logs": {"flow_run_id": {"any_": [run["id"]]}}, "limit": 200, "sort": "TIMESTAMP_ASC"}
-        return [log["message"] for log in self.call("logs/filter", body)]
+        logs: list[dict[str, Any]] = []
+
+        def complete() -> bool:
+            logs[:] = self.call("logs/filter", body)
+            return any(not log["task_run_id"] and log["message"].startswith("Finished in state") for log in logs)
+
+        wait_until(complete, f"last line of {run['name']}", self.log)
+        return [log["message"] for log in logs]
 
     def wait_for(self, stage: str, *states: str, n: int = 1) -> list[dict[str, Any]]:
         """The runs of a stage in these states, when there are so many."""
