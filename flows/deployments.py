@@ -196,7 +196,8 @@ def to_yaml(settings: Settings, config: Path, pool: str) -> str:
                 "limit": ONE_AT_A_TIME.limit,
                 "collision_strategy": ONE_AT_A_TIME.collision_strategy.value,
             },
-            "work_pool": {"name": pool},
+            # Else a run begins in a temporary folder; this is the worker's own.
+            "work_pool": {"name": pool, "job_variables": {"working_dir": "."}},
         }
         for of in scheduled(settings, any_store="://" not in settings.store)
     ]

@@ -3,6 +3,8 @@
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
+from uuid import UUID
 
 import pytest
 
@@ -31,12 +33,15 @@ def sample(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def artifacts(key: str) -> list[str]:
-    """What Prefect shows under a key, the newest first."""
+def artifacts(key: str, flow_run_id: UUID | None = None) -> list[str]:
+    """What Prefect shows under a key, of a run or of all, the newest first."""
     from prefect.client.orchestration import get_client
 
     # Not by `read_artifacts`: of Prefect 3.8.8 it cannot leave out a filter of task runs, and not all have one.
-    body = {"artifacts": {"key": {"any_": [key]}}, "sort": "CREATED_DESC", "limit": 200}
+    wanted: dict[str, Any] = {"key": {"any_": [key]}}
+    if flow_run_id:
+        wanted["flow_run_id"] = {"any_": [str(flow_run_id)]}
+    body = {"artifacts": wanted, "sort": "CREATED_DESC", "limit": 200}
     with get_client(sync_client=True) as client:
         found = client.request("POST", "/artifacts/filter", json=body).json()
     return [str(artifact["data"]) for artifact in found]

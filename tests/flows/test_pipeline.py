@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from prefect.client.schemas.objects import State
 
 from armorm import bridge
 from armorm.config import GateConfig
@@ -33,10 +34,17 @@ pytestmark = pytest.mark.usefixtures("server")
 
 
 @pytest.fixture(scope="module")
-def finished(sample: Path, tmp_path_factory: pytest.TempPathFactory, server: None) -> tuple[Path, list[Step]]:
-    """A configuration that has been run once."""
+def first(sample: Path, tmp_path_factory: pytest.TempPathFactory, server: None) -> tuple[Path, State[list[Step]]]:
+    """A configuration, and how its first run has ended."""
     config = write_config(tmp_path_factory.mktemp("finished"), sample)
-    return config, pipeline(config, promote=True)
+    return config, pipeline(config, promote=True, return_state=True)
+
+
+@pytest.fixture(scope="module")
+def finished(first: tuple[Path, State[list[Step]]]) -> tuple[Path, list[Step]]:
+    """The configuration, and what that run has done."""
+    config, state = first
+    return config, state.result()
 
 
 def store_of(config: Path) -> Store:
@@ -67,10 +75,13 @@ def test_it_goes_from_native_files_to_a_model_folder(finished: tuple[Path, list[
 SHOWN = ("plan", "steps", "quality", "held-out-pairs", "rewardbench", "results", "report", "promotion")
 
 
-def test_prefect_shows_the_plan_and_the_results_and_no_text(finished: tuple[Path, list[Step]]) -> None:
-    config, steps = finished
+def test_prefect_shows_the_plan_and_the_results_and_no_text(
+    first: tuple[Path, State[list[Step]]],
+) -> None:
+    config, state = first
+    steps = state.result()
     model_id = store_of(config).find("model").artifact_id
-    shown = {name: artifacts(f"armorm-{name}")[-1] for name in SHOWN}  # of the first run
+    shown = {name: artifacts(f"armorm-{name}", state.state_details.flow_run_id)[0] for name in SHOWN}
     planned, done = json.loads(shown["plan"]), json.loads(shown["steps"])
     assert [row["stage"] for row in planned] == [step.name for step in steps[:-1]]
     assert {row["stage"]: " ".join(row["why it ran"].split()) for row in done} == {s.name: s.reason for s in steps}
