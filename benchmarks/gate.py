@@ -6,9 +6,10 @@
 
 `speed`: batches of 1,024 pairs, three hidden layers of 1,024, features in float16 memory maps. Ways take turns; a
 ratio is the median of those of each turn. `both sides` runs gate and regression for both answers of each pair at every
-step, with the same gate, batches and scale of the features, and torch's AdamW as it comes (as in the public scripts) or
-fused (as ours); `armorm` is `train_gate` between its steps. On a CPU a second is one of the process's CPU time, so that
-others on the machine count for little; a machine with other work tells no steps by the clock on the wall.
+step, with the same batches and scale of the features, a gate of the same weights in torch's own layers, and torch's
+AdamW as it comes (as in the public scripts) or fused (as ours); `armorm` is `train_gate` between its steps. On a CPU a
+second is one of the process's CPU time, so that others on the machine count for little; a machine with other work tells
+no steps by the clock on the wall.
 
 `precision`: held-out accuracy of a planted gate in float32 and with bfloat16, over seeds.
 
@@ -69,6 +70,13 @@ def clock(config: GateConfig) -> float:
     return time.perf_counter()
 
 
+def in_torch(layer: torch.nn.Linear) -> torch.nn.Linear:
+    """The same weights, multiplied as torch does by itself."""
+    plain = torch.nn.Linear(layer.in_features, layer.out_features, device=layer.weight.device)
+    plain.load_state_dict(layer.state_dict())
+    return plain
+
+
 def both_sides(
     prompts: np.ndarray,  # type: ignore[type-arg]
     sides: list[np.ndarray],  # type: ignore[type-arg]
@@ -79,6 +87,7 @@ def both_sides(
     """Seconds of each step with gate and regression on both sides."""
     size, device = prompts.shape[1], torch.device(config.device)
     gate = Gate(size, K, config).to(device)
+    gate.layers = torch.nn.ModuleList(in_torch(layer) for layer in gate.layers)
     log_beta = torch.nn.Parameter(torch.tensor(4.6, device=device))
     weights_KD = torch.randn(K, size, generator=torch.Generator().manual_seed(0)).to(device) / size
     transform_KK = torch.eye(K, device=device)

@@ -13,6 +13,7 @@ from transformers.utils import logging
 
 from features.embedding.attention import ATTENTION
 from features.embedding.fingerprint import BackboneSettings, Fingerprint, chat_template
+from features.embedding.linear import use_onednn
 from features.embedding.memory import bound_kernel_caches, keep_freed_memory
 from features.embedding.packed import LastLayer, forward
 from features.embedding.plan import Batch, Pack, TokenSequence, Wanted, plan_batches, plan_packs
@@ -107,6 +108,8 @@ def load(settings: BackboneSettings, fingerprint: Fingerprint) -> Backbone:
             settings.path,
             f"got device {settings.device}, which torch cannot use here ({first_line}); expected cpu, or a GPU's name",
         ) from error
+    if settings.device == "cpu" and settings.dtype == "float32":
+        use_onednn(model)
     padded = Backbone(settings.path, fingerprint, model.eval(), tokenizer)
     _check_causal(padded)
     return _packed(padded)
