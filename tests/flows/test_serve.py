@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import os
 import re
 import subprocess
 import sys
@@ -18,7 +19,7 @@ from features.errors import StoreBusy
 from features.store import Store
 from features.store.verify import verify
 from flows.settings import load_settings
-from tests import prefect_server
+from tests import prefect_server, s3_server
 from tests.flows.deployed import CODE, Deployed, project, seconds, wait_until
 
 Deploy = Callable[..., Deployed]
@@ -235,7 +236,8 @@ def test_two_deployments_at_once_do_no_work_twice(deploy: Deploy) -> None:
 
 @pytest.mark.slow
 def test_two_workers_with_disks_of_their_own_share_a_bucket(deploy: Deploy, s3: str, tmp_path: Path) -> None:
-    workers = [deploy(), deploy()]
+    bucket = {name: os.environ[name] for name in (*s3_server.ENVIRONMENT, "AWS_ENDPOINT_URL")}
+    workers = [deploy(**bucket), deploy(**bucket)]
     for worker in workers:
         text = worker.config.read_text().replace('store = "store"', f'store = "{s3}"\ncache = "cache"')
         worker.config.write_text(text)
