@@ -38,7 +38,7 @@ def contamination(writer: Writer, settings: ContaminationSettings) -> Step:
     return step
 
 
-@task(cache_policy=NO_CACHE)
+@task(task_run_name="sharing", cache_policy=NO_CACHE)
 def publish_sharing(store: Store) -> None:
     """Puts into Prefect what datasets share, and what that saves."""
     for name, table in sharing(store).items():
