@@ -1,20 +1,21 @@
-"""The embed flow: every conversation and prompt gets its vector, once."""
+"""The embed flow: every conversation and prompt gets its vector, once; then, whether another model is due."""
 
 from pathlib import Path
 
 from prefect import flow, get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 
+from features.change import MODEL, change_since_training, due
 from features.embedding.embed import EmbedSettings, embed_missing
 from features.embedding.fingerprint import BackboneSettings
 from features.freshness import record_success
-from features.store import Writer
+from features.store import Store, Writer
 from flows.console import of_tokens
+from flows.events import CHANGED, emit
 from flows.observers import writing
 from flows.plan import plan_stages
 from flows.progress import progress
 from flows.quality import quality
-from flows.retrain import tell_change
 from flows.scheduled import BY_HAND, Limits, run_name
 from flows.seen import show_done, show_plan
 from flows.settings import Settings, load_settings
@@ -75,3 +76,24 @@ def embed(config: Path, limits: Limits = BY_HAND) -> Step:
         record_success(writer, "embed")
         tell_change(writer.store, settings)
     return step
+
+
+def tell_change(store: Store, settings: Settings) -> None:
+    """Says how far they have moved, and emits an event when it is far enough."""
+    logger, change = get_run_logger(), change_since_training(store)
+    if change is None:
+        logger.info("since training: no model was trained yet: one is due")
+        emit(CHANGED, store, {"why": "no model was trained yet", "model": None})
+        return
+    logger.info(f"since training: {change.line}")
+    if why := due(change, settings.retrain):
+        logger.info(f"since training: another model is due: {why}")
+        payload = {
+            "why": why,
+            "model": store.head().artifacts[MODEL].artifact_id,
+            "before": change.before,
+            "after": change.after,
+            "rows": change.rows,
+            "drift": change.drift,
+        }
+        emit(CHANGED, store, payload)

@@ -16,7 +16,7 @@ import pytest
 from features.estimate import Planned
 from features.quality import CheckResult
 from features.store import Store, Writer
-from flows import retrain, seen
+from flows import embed, seen
 from flows.events import CHANGED
 from flows.progress import progress
 from flows.settings import load_settings
@@ -148,15 +148,15 @@ def test_data_that_moved_far_enough_since_training_are_told_once_they_are_embedd
     config: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     told: list[tuple[str, str, dict[str, Any]]] = []
-    monkeypatch.setattr(retrain, "emit", lambda event, store, payload: told.append((event, store.place, payload)))
-    monkeypatch.setattr(retrain, "get_run_logger", lambda: logging.getLogger("test"))
+    monkeypatch.setattr(embed, "emit", lambda event, store, payload: told.append((event, store.place, payload)))
+    monkeypatch.setattr(embed, "get_run_logger", lambda: logging.getLogger("test"))
     settings = load_settings(config)
     store = settings.open_store()
 
     def tell() -> list[str]:
         caplog.clear()
         with caplog.at_level("INFO"):
-            retrain.tell_change(store, settings)
+            embed.tell_change(store, settings)
         return caplog.messages
 
     with store.writing("test") as writer:
