@@ -33,7 +33,10 @@ BATCH_ROWS: Final = 4096
 SLOT: Final = "features"
 
 MAPPED_BYTES: Final = 1 << 28
-"""Of vectors that are read before the pages that hold them are given back."""
+"""Of shards that reading has mapped before their pages are given back."""
+
+PAGE_BYTES: Final = 1 << 21
+"""That reading one row maps at most: Linux caches a file in pages of up to this size, and maps each as a whole."""
 
 INDEX: Final = pa.schema(
     [
@@ -242,9 +245,8 @@ class Vectors:
         self.width = shards.width
         self._store = store
         self._refs = shards.refs
-        self._maps: dict[str, list[npt.NDArray[np.floating]]] = {}
-        self._files: list[mmap.mmap] = []
-        self._read_bytes = 0
+        self._maps: dict[str, tuple[mmap.mmap, list[npt.NDArray[np.floating]]]] = {}
+        self._mapped_bytes: dict[mmap.mmap, int] = {}
 
     def gather(self, shards_N: pa.Array, rows_N: npt.NDArray[np.integer]) -> npt.NDArray[np.float32]:
         """`[N, D]` in float32, whatever type they are kept in, by their shards' SHA-256 and their rows there."""
@@ -254,17 +256,22 @@ class Vectors:
         for code, sha256 in enumerate(encoded.dictionary.to_pylist()):
             here_N = np.flatnonzero(codes_N == code)
             if len(here_N):
-                self._fill(result_ND, here_N, self._map(sha256), rows_N[here_N])
-        self._read_bytes += result_ND.nbytes
-        if self._read_bytes > MAPPED_BYTES:
-            self._give_back()
+                file, batches = self._map(sha256)
+                self._fill(result_ND, here_N, batches, rows_N[here_N])
+                self._count(file, len(here_N))
         return result_ND
 
-    def _give_back(self) -> None:
-        """The system keeps the pages in its cache as long as it has room, but they are not this process's any more."""
-        for file in self._files if hasattr(mmap, "MADV_DONTNEED") else ():
-            file.madvise(mmap.MADV_DONTNEED)
-        self._read_bytes = 0
+    def _count(self, file: mmap.mmap, n_rows: int) -> None:
+        """Gives back what is mapped, once it is much.
+
+        The system keeps the pages in its cache as long as it has room, but they are not this process's any more.
+        """
+        mapped_bytes = self._mapped_bytes.get(file, 0) + n_rows * PAGE_BYTES
+        self._mapped_bytes[file] = min(mapped_bytes, len(file))
+        if sum(self._mapped_bytes.values()) > MAPPED_BYTES:
+            for touched in self._mapped_bytes if hasattr(mmap, "MADV_DONTNEED") else ():
+                touched.madvise(mmap.MADV_DONTNEED)
+            self._mapped_bytes = {}
 
     @staticmethod
     def _fill(
@@ -277,13 +284,12 @@ class Vectors:
             within_N = rows_N // BATCH_ROWS == number
             result_ND[here_N[within_N]] = batch_ND[rows_N[within_N] % BATCH_ROWS]
 
-    def _map(self, sha256: str) -> list[npt.NDArray[np.floating]]:
+    def _map(self, sha256: str) -> tuple[mmap.mmap, list[npt.NDArray[np.floating]]]:
         if sha256 not in self._maps:
             file, table = _map_shard(self._store, self._refs[sha256])
-            self._files.append(file)
             column = table.column("vector")
             chunks = (chunk.flatten().to_numpy(zero_copy_only=True) for chunk in column.chunks)
-            self._maps[sha256] = [chunk.reshape(-1, self.width) for chunk in chunks]
+            self._maps[sha256] = file, [chunk.reshape(-1, self.width) for chunk in chunks]
         return self._maps[sha256]
 
 

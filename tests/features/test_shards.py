@@ -1,5 +1,6 @@
 """Shards: every vector back once and bit for bit, whatever the cut; damage is an error."""
 
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pyarrow import ipc
 
+from features import shards
 from features.catalog import query
 from features.errors import CorruptObject, NotInStore, StoreError
 from features.shards import BATCH_ROWS, SLOT, Feature, FeatureReader, open_shard, write_shard
@@ -61,6 +63,36 @@ def test_vectors_by_their_places_are_those_by_their_ids(store: Store, writer: Wr
     assert reader.width == 8
     with pytest.raises(NotInStore, match="has no vector"):
         reader.places("conversation", ["other"])
+
+
+def mapped_bytes(folder: Path) -> int:
+    """Of a folder's files: what this process has mapped and touched, as Linux counts it."""
+    found, inside = 0, False
+    for line in Path("/proc/self/smaps").read_text().splitlines():
+        name, *rest = line.split()
+        if not name.endswith(":"):
+            inside = str(folder) in line
+        elif inside and name == "Rss:":
+            found += int(rest[0]) * 1024
+    return found
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="counts pages as Linux does")
+def test_rows_read_at_random_do_not_hold_the_files(
+    tmp_path: Path, store: Store, writer: Writer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A row maps the whole page of the cache that it lies in, of 2 MiB on some file systems, so few rows map much."""
+    values = vectors(4096, width=2048)
+    for start in range(0, len(values), 512):
+        shard = write_shard(store, BACKBONE, {}, features(values[start : start + 512], start))
+        commit(writer, str(start), shard, width=2048)
+    monkeypatch.setattr(shards, "MAPPED_BYTES", 8 << 20)
+    reader, seen = FeatureReader(store, BACKBONE), []
+    for seed in range(10):
+        rows = np.random.default_rng(seed).integers(len(values), size=64)
+        assert np.array_equal(reader.gather("conversation", [f"{row:06}" for row in rows]), values[rows])
+        seen.append(mapped_bytes(tmp_path))
+    assert max(seen) <= (8 << 20)
 
 
 def test_a_shard_of_many_batches_is_read_whole(store: Store, writer: Writer) -> None:
