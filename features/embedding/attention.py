@@ -135,6 +135,7 @@ def by_blocks(
             attended_KRE = torch.bmm(torch.softmax(scores_KRN, -1).to(value.dtype), values_KNE[:, seen])
             attended_KGRE = attended_KRE.view(n_heads, n_groups, n_rows, -1)
             result_TKGE[block.start : block.end] = attended_KGRE[:, :, : len(block)].permute(2, 0, 1, 3)
+    result_TKGE[layout.spans[-1].end :] = 0  # of padding
     return result_TKGE.flatten(1, 2)[None]
 
 

@@ -14,7 +14,7 @@ from transformers.utils import logging
 from features.embedding.attention import ATTENTION
 from features.embedding.fingerprint import BackboneSettings, Fingerprint, chat_template
 from features.embedding.linear import use_onednn
-from features.embedding.memory import bound_kernel_caches, keep_freed_memory
+from features.embedding.memory import keep_freed_memory
 from features.embedding.packed import LastLayer, forward
 from features.embedding.plan import Batch, Pack, TokenSequence, Wanted, plan_batches, plan_packs
 from features.errors import BackboneError
@@ -91,7 +91,6 @@ def load(settings: BackboneSettings, fingerprint: Fingerprint) -> Backbone:
     """
     if settings.device == "cpu":
         keep_freed_memory()
-        bound_kernel_caches()
     try:
         model = _read_weights(fingerprint.folder, getattr(torch, settings.dtype))
         tokenizer = AutoTokenizer.from_pretrained(fingerprint.folder)

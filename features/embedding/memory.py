@@ -1,7 +1,6 @@
 """Memory of a process that embeds on a CPU."""
 
 import ctypes
-import os
 from typing import Final
 
 M_TRIM_THRESHOLD: Final = -1
@@ -21,19 +20,3 @@ def keep_freed_memory() -> bool:
     except (AttributeError, OSError, TypeError):
         return False
     return bool(mallopt(M_MMAP_MAX, 0) and mallopt(M_TRIM_THRESHOLD, -1))
-
-
-KERNEL_CACHES: Final = ("LRU_CACHE_CAPACITY", "ONEDNN_PRIMITIVE_CACHE_CAPACITY")
-"""What torch and oneDNN read at the first product in 16 bits: of how many shapes they keep the compiled kernels."""
-
-KEPT_KERNELS: Final = "64"
-"""Some ten are of one pass, whose layers share them; hardly two passes have as many tokens."""
-
-
-def bound_kernel_caches() -> None:
-    """Has products in 16 bits keep few compiled kernels, unless the user has said how many.
-
-    By default they are those of 1,024 shapes, which no later pass asks for: a gigabyte after a hundred thousand texts.
-    """
-    for name in KERNEL_CACHES:
-        os.environ.setdefault(name, KEPT_KERNELS)

@@ -20,8 +20,13 @@ TRIMMED: Final = ("self_attn.q_proj", "self_attn.o_proj", "self_attn.dense", "ml
 """Parts of a last layer that work token by token, where a model has them under these names."""
 
 
-def lay_out(pack: Pack, *, last_layer: int, device: torch.device) -> Layout:
-    """The tensors of a pack."""
+STEP: Final = 128
+"""What a pack's tokens are made a multiple of where products are in 16 bits on a CPU: for each number of rows oneDNN
+compiles a kernel, which takes longer than some rows more, and keeps it."""
+
+
+def lay_out(pack: Pack, *, last_layer: int, device: torch.device, step: int = 1) -> Layout:
+    """The tensors of a pack, padded at its end to a multiple of `step` tokens, which are in no span."""
     spans: list[Span] = []
     contexts: list[tuple[Span, ...]] = []
     for branch in pack.branches:
@@ -37,13 +42,15 @@ def lay_out(pack: Pack, *, last_layer: int, device: torch.device) -> Layout:
     for (holder, _, _), row in zip(pack.wanted, rows, strict=True):
         if row not in wanted_of[holder]:
             wanted_of[holder].append(row)
+    token_ids = [id for branch in pack.branches for id in branch.token_ids]
+    surplus = -len(token_ids) % step
     positions = [
         torch.arange(branch.position, branch.position + len(branch.token_ids), device=device)
         for branch in pack.branches
     ]
     return Layout(
-        token_ids_T=torch.tensor([id for branch in pack.branches for id in branch.token_ids], device=device),
-        positions_T=torch.cat(positions),
+        token_ids_T=torch.tensor(token_ids + [0] * surplus, device=device),
+        positions_T=torch.cat([*positions, torch.zeros(surplus, dtype=torch.long, device=device)]),
         rows_W=torch.tensor(rows, device=device),
         spans=spans,
         contexts=contexts,
@@ -92,7 +99,8 @@ class LastLayer:
 
 def forward(model: PreTrainedModel, last_layer: LastLayer, pack: Pack) -> torch.Tensor:
     """`[W, D]` states of a pack's wanted tokens after the final norm, in the order of `pack.wanted`."""
-    layout = lay_out(pack, last_layer=last_layer.index, device=model.device)
+    step = STEP if model.device.type == "cpu" and model.dtype != torch.float32 else 1
+    layout = lay_out(pack, last_layer=last_layer.index, device=model.device, step=step)
     with torch.inference_mode(), last_layer.only(layout.rows_W):
         output = model(
             input_ids=layout.token_ids_T[None],

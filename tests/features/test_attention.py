@@ -102,6 +102,24 @@ def test_what_a_text_holds_never_reaches_another() -> None:
     assert torch.equal(before[0, others], after[0, others])
 
 
+@pytest.mark.parametrize("trimmed", [False, True])
+def test_padding_reaches_no_text(trimmed: bool, seed: int) -> None:
+    pack = pack_of(random.Random(seed), longest=100)
+    layout, padded = (lay_out(pack, last_layer=0, device=torch.device("cpu"), step=step) for step in (1, 512))
+    n_tokens = len(padded.token_ids_T)
+    assert n_tokens % 512 == 0
+    assert n_tokens - pack.n_tokens < 512
+    tensors = [torch.randn(1, 2, n_tokens, SIZE) for _ in range(3)]
+    expected = by_blocks(
+        *(tensor[:, :, : pack.n_tokens] for tensor in tensors), layout, Scoring(1.0), only_wanted=trimmed
+    )
+    for tensor in tensors:
+        tensor[:, :, pack.n_tokens :] = torch.nan
+    got = by_blocks(*tensors, padded, Scoring(1.0), only_wanted=trimmed)
+    assert torch.equal(got[:, : pack.n_tokens], expected)
+    assert not got[:, pack.n_tokens :].any()
+
+
 @pytest.mark.parametrize("window", [None, 40])
 @pytest.mark.parametrize("softcap", [None, 3.0])
 def test_flex_attention_says_the_same(window: int | None, softcap: float | None, seed: int) -> None:
