@@ -118,7 +118,8 @@ def by_blocks(
         blocks = [Span(row, row + 1) for row in wanted] if only_wanted else list(_cut(span))
         if not blocks:
             continue
-        keys_KNE, values_KNE = (_seen(tensor, (*context, span), sizes) for tensor in (key_KTE, value_KTE))
+        surplus = 0 if window is None else sizes.step(window + ROWS)
+        keys_KNE, values_KNE = (_seen(tensor, (*context, span), sizes, surplus) for tensor in (key_KTE, value_KTE))
         to_position = sum(map(len, context)) - span.start
         for block in blocks:
             position, n_rows = block.start + to_position, sizes.rounded(len(block))
@@ -126,8 +127,11 @@ def by_blocks(
             seen = slice(first, first + sizes.rounded(position + len(block) - first))
             asking_KGRE = key_KTE.new_zeros((n_heads, n_groups, n_rows, query.shape[3]))
             asking_KGRE[:, :, : len(block)] = query_KGTE[:, :, block.start : block.end]
+            seen_KNE = keys_KNE[:, seen]
+            if sizes.few:  # oneDNN's product would copy a slice transposed, which takes longer
+                seen_KNE = seen_KNE.contiguous()
             scores_KRN = _scores(
-                asking_KGRE.flatten(1, 2), keys_KNE[:, seen], scoring.scale, from_bfloat16=query.dtype == torch.bfloat16
+                asking_KGRE.flatten(1, 2), seen_KNE, scoring.scale, from_bfloat16=query.dtype == torch.bfloat16
             )
             if softcap is not None:
                 scores_KRN.div_(softcap).tanh_().mul_(softcap)
@@ -163,15 +167,13 @@ def _cut(span: Span) -> Iterator[Span]:
     return (Span(*ends) for ends in pairwise([*range(span.start, span.end, ROWS), span.end]))
 
 
-def _seen(tensor_KTE: torch.Tensor, spans: Sequence[Span], sizes: Sizes) -> torch.Tensor:
-    """`[K, N, E]` of the spans one after another; where sizes are rounded up, with zeros for the last block to read."""
+def _seen(tensor_KTE: torch.Tensor, spans: Sequence[Span], sizes: Sizes, surplus: int) -> torch.Tensor:
+    """`[K, N, E]` of the spans one after another, and zeros up to the next size, and `surplus` more."""
     parts = [tensor_KTE[:, span.start : span.end] for span in spans]
-    if sizes.few:
-        length = sum(map(len, spans))
-        # a kernel is of strides, too: there must be few of these as well
-        surplus = sizes.rounded(length) + sizes.step(length) - length
-        parts.append(tensor_KTE.new_zeros((len(tensor_KTE), surplus, tensor_KTE.shape[2])))
-    return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
+    length = sum(map(len, spans))
+    if n_zeros := sizes.rounded(length) + surplus - length:
+        parts.append(tensor_KTE.new_zeros((len(tensor_KTE), n_zeros, tensor_KTE.shape[2])))
+    return torch.cat(parts, dim=1)
 
 
 def _scores(query_KRE: torch.Tensor, key_KNE: torch.Tensor, scale: float, *, from_bfloat16: bool) -> torch.Tensor:
