@@ -49,7 +49,7 @@ from features.embedding.plan import TokenSequence, Wanted, plan_packs
 
 VOCABULARY = 4096
 
-WARM_UP = 4
+WARM_UP = 10
 """Turns without a clock."""
 
 Vectors = dict[Wanted, np.ndarray]  # type: ignore[type-arg]
