@@ -21,8 +21,8 @@ TRIMMED: Final = ("self_attn.q_proj", "self_attn.o_proj", "self_attn.dense", "ml
 
 
 STEP: Final = 128
-"""What a pack's tokens are made a multiple of where products are in 16 bits on a CPU: for each number of rows oneDNN
-compiles a kernel, which takes longer than some rows more, and keeps it."""
+"""What a pack's tokens are made a multiple of on a CPU: for each number of rows oneDNN compiles a kernel, which takes
+longer than some rows more, and keeps it."""
 
 
 def lay_out(pack: Pack, *, last_layer: int, device: torch.device, step: int = 1) -> Layout:
@@ -99,7 +99,7 @@ class LastLayer:
 
 def forward(model: PreTrainedModel, last_layer: LastLayer, pack: Pack) -> torch.Tensor:
     """`[W, D]` states of a pack's wanted tokens after the final norm, in the order of `pack.wanted`."""
-    step = STEP if model.device.type == "cpu" and model.dtype != torch.float32 else 1
+    step = STEP if model.device.type == "cpu" else 1
     layout = lay_out(pack, last_layer=last_layer.index, device=model.device, step=step)
     with torch.inference_mode(), last_layer.only(layout.rows_W):
         output = model(
