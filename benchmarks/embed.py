@@ -231,10 +231,11 @@ def measure(shape: str, dtype: str, answers: int, rounds: int, n_prompts: int, d
     for kind in ways:
         best = min((run for run in runs if run[0] == kind), key=lambda run: statistics.median(times[run]))
         seconds = sum(times[best])
-        ratio = statistics.median(one / other for one, other in zip(times[expected], times[best], strict=True))
+        ratios = [one / other for one, other in zip(times[expected], times[best], strict=True)]
         named = kind if len(sizes(device)[kind]) == 1 else f"{kind} {best[1]}"
-        cells = [shape, dtype, answers, named, f"{seconds / rounds:.2f}", f"{ratio:.2f}", f"{n_tokens / seconds:,.0f}"]
-        cells += [f"{floor / seconds:.0%}", f"{_apart(vectors[expected], vectors[best]):.1e}"]
+        cells = [shape, dtype, answers, named, f"{seconds / rounds:.2f}", f"{statistics.median(ratios):.2f}"]
+        cells += [f"{min(ratios):.2f} to {max(ratios):.2f}", f"{n_tokens / seconds:,.0f}", f"{floor / seconds:.0%}"]
+        cells.append(f"{_apart(vectors[expected], vectors[best]):.1e}")
         print(f"| {' | '.join(map(str, cells))} |", flush=True)
 
 
@@ -267,8 +268,8 @@ def main() -> None:
     print(
         f"Python {platform.python_version()}, {', '.join(versions)}; {torch.get_num_threads()} threads, {given.device}"
     )
-    print("| shape | type | answers | way | s | ratio | tokens/s of all texts | floor | apart |")
-    print("| --- | --- | --- | --- | --- | --- | --- | --- | --- |")
+    print("| shape | type | answers | way | s | ratio | of all turns | tokens/s of all texts | floor | apart |")
+    print("| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |")
     for shape in given.shapes.split(","):
         for dtype in given.dtypes.split(","):
             for answers in map(int, given.answers.split(",")):

@@ -110,6 +110,7 @@ def by_blocks(
     window, softcap = scoring.window, scoring.softcap
     n_heads, n_tokens, n_groups = key.shape[1], query.shape[2], query.shape[1] // key.shape[1]
     sizes = Sizes(few=query.dtype != torch.float32)
+    surplus = 0 if window is None else sizes.step(window + ROWS)
     query_KGTE = query[0].view(n_heads, n_groups, n_tokens, -1)
     key_KTE, value_KTE = key[0].float(), value[0]
     empty = query.new_zeros if only_wanted else query.new_empty
@@ -118,7 +119,6 @@ def by_blocks(
         blocks = [Span(row, row + 1) for row in wanted] if only_wanted else list(_cut(span))
         if not blocks:
             continue
-        surplus = 0 if window is None else sizes.step(window + ROWS)
         keys_KNE, values_KNE = (_seen(tensor, (*context, span), sizes, surplus) for tensor in (key_KTE, value_KTE))
         to_position = sum(map(len, context)) - span.start
         for block in blocks:
@@ -136,7 +136,8 @@ def by_blocks(
             if softcap is not None:
                 scores_KRN.div_(softcap).tanh_().mul_(softcap)
             _hide(scores_KRN.view(n_heads, n_groups, n_rows, -1), position - first, len(block), window)
-            attended_KRE = torch.bmm(torch.softmax(scores_KRN, -1).to(value.dtype), values_KNE[:, seen])
+            torch.softmax(scores_KRN, -1, out=scores_KRN)
+            attended_KRE = torch.bmm(scores_KRN.to(value.dtype), values_KNE[:, seen])
             attended_KGRE = attended_KRE.view(n_heads, n_groups, n_rows, -1)
             result_TKGE[block.start : block.end] = attended_KGRE[:, :, : len(block)].permute(2, 0, 1, 3)
     result_TKGE[layout.spans[-1].end :] = 0  # of padding
@@ -200,17 +201,17 @@ def _hide(scores_KGRN: torch.Tensor, position: int, n_rows: int, window: int | N
         window: how many keys a row sees, itself among them.
     """
     size = scores_KGRN.shape[2]
-    scores_KGRN[..., position + n_rows :] = -torch.inf
-    scores_KGRN[..., position : position + n_rows] += _later()[:size, :n_rows]
+    not_before = scores_KGRN[..., position:]
+    not_before += _later(not_before.shape[3])[:size]
     if window is not None and position + n_rows > window:
         left_behind = scores_KGRN[..., :size]
         left_behind += torch.full((size, left_behind.shape[-1]), -torch.inf).tril(position - window)
 
 
 @cache
-def _later() -> torch.Tensor:
-    """-inf right of the diagonal, for the largest block."""
-    return torch.full((ROWS, ROWS), -torch.inf).triu(1)
+def _later(n_keys: int) -> torch.Tensor:
+    """`[ROWS, n_keys]` -inf right of the diagonal, for the largest block."""
+    return torch.full((ROWS, n_keys), -torch.inf).triu(1)
 
 
 def by_flex(

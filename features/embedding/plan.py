@@ -67,7 +67,7 @@ class Branch:
 
 @dataclass(frozen=True, slots=True)
 class Pack:
-    """What is computed in one forward pass: branches one after another, parents before children, without padding."""
+    """What is computed in one forward pass: branches one after another, parents before children."""
 
     branches: tuple[Branch, ...]
     wanted: tuple[tuple[int, int, Wanted], ...]
