@@ -178,8 +178,10 @@ def _seen(tensor_KTE: torch.Tensor, spans: Sequence[Span], sizes: Sizes, surplus
 
 
 def _scores(query_KRE: torch.Tensor, key_KNE: torch.Tensor, scale: float, *, from_bfloat16: bool) -> torch.Tensor:
-    """`[K, R, N]` in float32. Numbers that came from bfloat16 lose nothing in the processor's bfloat16 units, whose
-    sums are in float32."""
+    """`[K, R, N]` in float32. Numbers that came from bfloat16 lose nothing in bfloat16 units, which sum in float32.
+
+    oneDNN uses them with AMX, and multiplies in float32 elsewhere, faster than MKL on other processors than Intel's.
+    """
     backend: Any = torch.backends.mkldnn
     matmul = backend.matmul
     before = matmul.fp32_precision
