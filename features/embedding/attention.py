@@ -204,7 +204,8 @@ def _hide(scores_KGRN: torch.Tensor, position: int, n_rows: int, window: int | N
     """
     size = scores_KGRN.shape[2]
     not_before = scores_KGRN[..., position:]
-    not_before += _later(not_before.shape[3])[:size]
+    n_keys = not_before.shape[3]
+    not_before += _later(1 << (n_keys - 1).bit_length())[:size, :n_keys]
     if window is not None and position + n_rows > window:
         left_behind = scores_KGRN[..., :size]
         left_behind += torch.full((size, left_behind.shape[-1]), -torch.inf).tril(position - window)
@@ -212,7 +213,7 @@ def _hide(scores_KGRN: torch.Tensor, position: int, n_rows: int, window: int | N
 
 @cache
 def _later(n_keys: int) -> torch.Tensor:
-    """`[ROWS, n_keys]` -inf right of the diagonal, for the largest block."""
+    """`[ROWS, n_keys]` -inf right of the diagonal, for the largest block. It is kept: ask for few widths."""
     return torch.full((ROWS, n_keys), -torch.inf).triu(1)
 
 
