@@ -6,25 +6,28 @@ query first names a view over it, and after its files' checksums were compared. 
 """
 
 import re
-import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self
 
 import pyarrow as pa
 
+from features import bounded
+from features.bounded import Limits
 from features.errors import FeatureStoreError, QueryError
 from features.inventory import INVENTORY, inventory_table
+from features.object_files import PREFIX, ObjectFiles
 from features.shards import INDEX, Vectors, built_indexes, index_paths, shards_of
 from features.store import Artifact, Snapshot, Store
 from features.store.storage import scratch_name
 from features.tables import SCHEMAS, check_parquet
 
 if TYPE_CHECKING:
-    from duckdb import DuckDBPyConnection, DuckDBPyRelation, Statement
+    from duckdb import DuckDBPyConnection, DuckDBPyRelation
 
 VIEWS: Final = Path(__file__).parent.parent / "sql" / "views"
 
@@ -35,8 +38,11 @@ FEATURE_COLUMNS: Final = ("kind", "id", "n_tokens", "truncated", "norm")
 
 FEATURES: Final = pa.schema([("backbone", pa.string()), *(INDEX.field(name) for name in FEATURE_COLUMNS)])
 
-TIME_LIMIT_S: Final = 300.0
-"""Of a user's query, where none is given."""
+LIMITS: Final = Limits()
+"""Of a user's query, where none are given."""
+
+NESTED: Final = 500
+"""How deep a user's statement may nest brackets: DuckDB's parser takes minutes for some ten thousand open ones."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +77,14 @@ class Catalog:
     `before.ratings` and so on are the views of an earlier snapshot, where one is given.
     """
 
-    def __init__(self, store: Store, snapshot: Snapshot | None = None, *, before: Snapshot | None = None) -> None:
+    def __init__(
+        self,
+        store: Store,
+        snapshot: Snapshot | None = None,
+        *,
+        before: Snapshot | None = None,
+        temporary: Path | None = None,
+    ) -> None:
         self.store = store
         self.snapshot = snapshot or store.head()
         self._snapshots = {"main": self.snapshot} | ({BEFORE: before} if before else {})
@@ -79,8 +92,11 @@ class Catalog:
         self._error: FeatureStoreError | None = None
         """What stopped a function that DuckDB calls; DuckDB's own error only quotes it."""
         self.connection = empty_connection()
+        self._files = ObjectFiles()
+        self.connection.register_filesystem(self._files)
         # under a name of its own: a writer that begins sweeps what nobody at work owns
-        self.connection.execute("SET temp_directory = ?", [str(store.storage.scratch / scratch_name())])
+        temporary = temporary or store.storage.scratch / scratch_name()
+        self.connection.execute("SET temp_directory = ?", [str(temporary)])
         for schema, of in self._snapshots.items():
             self._define(schema, of)
 
@@ -112,19 +128,37 @@ class Catalog:
         """Checks every file, and puts it under its view; vectors are still checked when they are asked for."""
         self.mount(" ".join(_view_files()))
 
-    def lock(self) -> None:
-        """From here on the connection reads the store's objects and nothing else, and stays so."""
-        paths = [
-            str(self.store.objects.unchecked_path(ref).resolve())
-            for snapshot in self._snapshots.values()
-            for artifact in snapshot.artifacts.values()
-            for ref in {**artifact.objects, **artifact.provenance}.values()
-            if ref.format == "parquet"
-        ]
-        self.connection.execute(f"SET allowed_paths = {_listed(paths)}")
+    def lock(self, limits: Limits | None = None) -> None:
+        """Leave the connection the store's objects, to read, and nothing else; it stays so."""
+        if limits:
+            self.connection.execute("SET memory_limit = ?", [f"{limits.memory} bytes"])
+            self.connection.execute("SET max_temp_directory_size = ?", [f"{limits.temporary_bytes} bytes"])
+        self.connection.execute(f"SET allowed_directories = ['{PREFIX}']")
         self.connection.execute("SET enable_external_access = false")
         self.connection.execute("SET python_enable_replacements = false")
         self.connection.execute("SET lock_configuration = true")
+
+    def require_query(self, sql: str) -> None:
+        """Let nothing through but a single SELECT.
+
+        Raises:
+            QueryError: it is something else, or DuckDB cannot read it.
+        """
+        import duckdb
+
+        if _nesting(sql) > NESTED:
+            raise QueryError(f"got brackets that nest more than {NESTED} deep; expected fewer; simplify the query")
+        try:
+            kinds = [statement.type.name for statement in self.connection.extract_statements(sql)]
+        except (duckdb.Error, TypeError, ValueError) as error:  # the latter of a type that Python has no name for
+            raise QueryError(_one_line(error)) from error
+        if kinds != ["SELECT"]:
+            listed = ", ".join(kinds) or "nothing"
+            raise QueryError(f"got {listed}; expected one SELECT: the store is read-only")
+
+    def parquet(self, paths: Sequence[str]) -> str:
+        """SQL that reads files of a table, which this connection may read from now on."""
+        return _parquet([self._files.add(Path(path)) for path in paths])
 
     def register(self, name: str, table: pa.Table) -> None:
         """Puts a table under a name."""
@@ -174,7 +208,7 @@ class Catalog:
         name, snapshot = relation.removeprefix("stored_"), self._snapshots[schema]
         if name in SCHEMAS:
             paths = parquet_paths(self.store, snapshot.artifacts.values(), name)
-            source = _parquet(paths) if paths else None
+            source = self.parquet(paths) if paths else None
         elif name == "features":
             source = self._features(schema, snapshot)
         else:
@@ -204,7 +238,7 @@ class Catalog:
                 type=ARROW,
             )
             paths = index_paths(self.store, shards)
-            sources = [_parquet(paths)] if paths else []
+            sources = [self.parquet(paths)] if paths else []
             for place, index in enumerate(built_indexes(self.store, shards)):
                 self.connection.register(f"{function}_{place}", index)
                 sources.append(f"FROM main.{function}_{place}")
@@ -223,9 +257,11 @@ class Catalog:
         return pa.FixedSizeListArray.from_arrays(pa.array(vectors_ND.reshape(-1)), vectors.width)
 
 
-def connect(store: Store, snapshot: Snapshot | None = None, *, before: Snapshot | None = None) -> Catalog:
+def connect(
+    store: Store, snapshot: Snapshot | None = None, *, before: Snapshot | None = None, temporary: Path | None = None
+) -> Catalog:
     """The views of a snapshot (the newest one)."""
-    return Catalog(store, snapshot, before=before)
+    return Catalog(store, snapshot, before=before, temporary=temporary)
 
 
 def query(
@@ -235,46 +271,135 @@ def query(
     *,
     snapshot: Snapshot | None = None,
     before: Snapshot | None = None,
-    time_limit_s: float = TIME_LIMIT_S,
+    limits: Limits = LIMITS,
 ) -> QueryResult:
-    """Answers one SELECT over the views: nothing is written, no file but the store's objects is read.
+    """Answer one SELECT over the views, in a process that ends at its limits: nothing is written, nothing else is read.
+
+    Args:
+        store: whose views are asked.
+        sql: the SELECT.
+        parameters: a list for `?`, a mapping for `$name`.
+        snapshot: the newest one by default.
+        before: an earlier one, whose views are `before.ratings` and so on.
+        limits: of time, memory, temporary space and rows.
 
     Raises:
-        QueryError: it is no single query, DuckDB refuses it, or it takes too long; the message says why.
+        QueryError: it is no single query, DuckDB refuses it, or it takes too much; the message says why.
+    """
+    if sql != sql.encode(errors="replace").decode():
+        raise QueryError("got a query with a lone surrogate, which is no character; expected Unicode text; correct it")
+    arguments = {
+        "sql": sql,
+        "parameters": parameters,
+        "number_before": before and before.number,
+        "limits": asdict(limits),
+    }
+    return QueryResult(*call_on(store, answer, arguments, limits, snapshot=snapshot))
+
+
+def call_on(
+    store: Store,
+    function: Callable[..., Any],
+    arguments: Mapping[str, Any],
+    limits: Limits,
+    *,
+    snapshot: Snapshot | None = None,
+) -> Any:
+    """What a function makes of a store's snapshot (the newest one) in a process that ends at its limits.
+
+    Args:
+        store: whose address, cache and snapshot it is given, as `place`, `cache` and `number`, and a folder,
+            `temporary`, for what does not fit into memory.
+        function: of a module; see `bounded.call`.
+        arguments: its others.
+        limits: of its time and memory.
+        snapshot: the newest one by default.
+
+    Raises:
+        QueryError: it takes too long or too much.
+    """
+    temporary = store.storage.scratch / scratch_name()
+    of_store = {
+        "place": store.address,
+        "cache": store.cache and str(store.cache),
+        "number": (snapshot or store.head()).number,
+        "temporary": str(temporary),
+    }
+    try:
+        return bounded.call(function, {**of_store, **arguments}, limits)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def opened(place: str, cache: str | None) -> Store:
+    """The store that another process has named."""
+    return Store(place, cache=Path(cache) if cache else None)
+
+
+def answer(
+    place: str,
+    cache: str | None,
+    number: int,
+    temporary: str,
+    sql: str,
+    parameters: object,
+    number_before: int | None,
+    limits: Mapping[str, Any],
+) -> tuple[list[str], list[tuple[Any, ...]]]:
+    """Columns and rows of a query, within the process that may be ended; see `query`.
+
+    Raises:
+        QueryError: it is no single query, or DuckDB refuses it.
     """
     import duckdb
 
-    with connect(store, snapshot, before=before) as catalog:
-        catalog.lock()
-        over_time = threading.Event()
-
-        def stop() -> None:
-            over_time.set()
-            catalog.connection.interrupt()
-
-        timer = threading.Timer(time_limit_s, stop)
-        timer.daemon = True
-        timer.start()
+    store, allowed = opened(place, cache), Limits(**limits)
+    before = None if number_before is None else store.manifests.read(number_before)
+    with connect(store, store.manifests.read(number), before=before, temporary=Path(temporary)) as catalog:
+        catalog.lock(allowed)
+        catalog.require_query(sql)
         try:
-            statements = catalog.connection.extract_statements(sql)
-            if len(statements) != 1 or statements[0].type.name != "SELECT":
-                raise QueryError(f"got {_kinds(statements)}; expected one SELECT: the store is read-only")
-            cursor = catalog.execute(sql, parameters)
-            columns = [column[0] for column in cursor.description or []]
-            return QueryResult(columns, cursor.fetchall())
-        except (duckdb.Error, TypeError, ValueError, OverflowError) as error:  # the latter of values Python cannot hold
-            if over_time.is_set():
-                raise QueryError(
-                    f"got a query that took more than {time_limit_s:g} s; expected a shorter one; ask for less, or "
-                    "raise --time-limit"
-                ) from error
-            raise QueryError(" ".join(str(error).split())) from error
-        finally:
-            timer.cancel()
+            return fetched(catalog.execute(sql, parameters), allowed)
+        except (duckdb.OutOfMemoryException, MemoryError) as error:
+            raise bounded.too_much(allowed, _one_line(error).partition(" Possible solutions:")[0]) from error
+        except (duckdb.Error, TypeError, ValueError, OverflowError) as error:  # the latter of what Python cannot hold
+            raise QueryError(_one_line(error)) from error
 
 
-def _kinds(statements: "Sequence[Statement]") -> str:
-    return ", ".join(statement.type.name for statement in statements) or "nothing"
+def fetched(cursor: "DuckDBPyConnection", limits: Limits) -> tuple[list[str], list[tuple[Any, ...]]]:
+    """Columns and rows of what was executed.
+
+    Raises:
+        QueryError: there are more rows, or more text, than is allowed.
+    """
+    rows: list[tuple[Any, ...]] = []
+    n_bytes = 0
+    while some := cursor.fetchmany(2048):
+        rows += some
+        n_bytes += len(str(some))
+        if len(rows) > limits.rows or n_bytes > limits.answer_bytes:
+            raise QueryError(
+                f"got an answer of more than {limits.rows:,} rows or {limits.answer_bytes / 1e6:g} MB; expected a "
+                "smaller one; ask for less, or raise --max-rows"
+            )
+    return [column[0] for column in cursor.description or []], rows
+
+
+def _one_line(error: Exception) -> str:
+    """DuckDB's message; of a refusal by Python code that it calls, the last line of its traceback."""
+    text = str(error)
+    if "Traceback (most recent call last)" in text:
+        text = text.strip().splitlines()[-1]
+    return " ".join(text.split())
+
+
+def _nesting(sql: str) -> int:
+    """How deep brackets are open at most, those within texts and comments counted as well."""
+    depth = deepest = 0
+    for bracket in re.findall(r"[(\[{)\]}]", sql):
+        depth = depth + 1 if bracket in "([{" else max(0, depth - 1)
+        deepest = max(deepest, depth)
+    return deepest
 
 
 def parquet_paths(store: Store, artifacts: Iterable[Artifact], table: str) -> list[str]:
@@ -292,10 +417,11 @@ def parquet_paths(store: Store, artifacts: Iterable[Artifact], table: str) -> li
 
 def mount(connection: "DuckDBPyConnection | Catalog", relation: str, table: str, paths: list[str]) -> None:
     """Puts Parquet files of a canonical table under a relation, which is empty when there are none."""
-    if paths:
-        connection.execute(f"CREATE VIEW {relation} AS {_parquet(paths)}")
-    else:
+    if not paths:
         connection.register(relation, SCHEMAS[table].empty_table())
+        return
+    source = connection.parquet(paths) if isinstance(connection, Catalog) else _parquet(paths)
+    connection.execute(f"CREATE VIEW {relation} AS {source}")
 
 
 def _parquet(paths: Sequence[str]) -> str:

@@ -39,25 +39,48 @@ class Connection:
                 self._held.enter_context(lease)
         except (OSError, StoreError):
             self._held.close()  # a store that may only be read is read without: `gc` cannot run there either
-        self._catalog = self._held.enter_context(Catalog(store, snapshot, before=before))
-        self._catalog.lock()
+        self._before = before
         self._lock = threading.Lock()
 
     @property
     def duckdb(self) -> "DuckDBPyConnection":
-        """DuckDB's own connection, with every view checked and in place."""
-        self._catalog.mount_all()
-        return self._catalog.connection
+        """A DuckDB connection with every view checked and in place, for tools that take one.
+
+        It reads the store's objects and reaches no other file, neither to read nor to write; what is made in it, such
+        as views of one's own, it alone sees.
+        """
+        catalog = self._opened()
+        catalog.mount_all()
+        return catalog.connection
 
     def sql(self, query: str, parameters: object = None) -> "DuckDBPyRelation":
-        """A query over the views as a relation: shown when it stands last in a cell; `.df()`, `.arrow()`, `.pl()`."""
-        return self._catalog.sql(query, parameters)
+        """A SELECT over the views as a relation: shown when it stands last in a cell; `.df()`, `.arrow()`, `.pl()`.
+
+        Raises:
+            QueryError: it is something else.
+        """
+        catalog = self._opened()
+        catalog.require_query(query)
+        return catalog.sql(query, parameters)
 
     def polars(self, query: str, parameters: object = None) -> pl.DataFrame:
-        """The rows of a query as a frame."""
-        with self._catalog.own_errors():
-            frame: pl.DataFrame = self.sql(query, parameters).pl()
-            return frame
+        """The rows of a SELECT as a frame.
+
+        Raises:
+            QueryError: it is something else.
+        """
+        with Catalog(self._store, self.snapshot, before=self._before) as catalog:
+            catalog.lock()
+            catalog.require_query(query)
+            with catalog.own_errors():
+                frame: pl.DataFrame = catalog.sql(query, parameters).pl()
+                return frame
+
+    def _opened(self) -> Catalog:
+        """A catalogue for one relation: its methods run any statement, which is to change nothing for the others."""
+        catalog = self._held.enter_context(Catalog(self._store, self.snapshot, before=self._before))
+        catalog.lock()
+        return catalog
 
     def vectors(
         self, ids: Sequence[str], kind: Kind = "conversation", *, backbone: str | None = None

@@ -16,9 +16,11 @@ def tag(writer: Writer, name: str, snapshot: Snapshot) -> Pointer:
     """Gives a name to a snapshot, which is kept as long as it bears it.
 
     Raises:
-        StoreError: the name cannot be one.
+        StoreError: the name cannot be one, or there is nothing to name.
     """
     _check_tag(name)
+    if not snapshot.number:
+        raise StoreError(f"got tag {name} for the store before its first run; expected a snapshot; run `armorm run`")
     pointer = Pointer("snapshot", snapshot.snapshot_id, snapshot.number, utc_now())
     writer.point(name, pointer)
     return pointer

@@ -7,11 +7,12 @@ counted. Both can be overridden by name.
 import hashlib
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final, Literal, get_args
 
-from features.catalog import Catalog, QueryResult, connect, mount, parquet_paths
+from features.bounded import Limits
+from features.catalog import Catalog, QueryResult, call_on, connect, fetched, mount, opened, parquet_paths
 from features.errors import InputError, QualityError
 from features.inventory import ingested
 from features.records import encode_record, read_record
@@ -24,6 +25,9 @@ CHECKS: Final = Path(__file__).parent.parent / "sql" / "checks"
 
 EXAMPLES: Final = 3
 """Offending rows that a result carries with it."""
+
+LIMITS: Final = Limits(time_s=3600)
+"""Of all checks together: they read every row."""
 
 Severity = Literal["stop", "warn", "off"]
 
@@ -68,24 +72,46 @@ def read_checks(severities: Mapping[str, Severity]) -> list[Check]:
     return [Check(name, check.what, severities.get(name, check.severity), check.sql) for name, check in checks.items()]
 
 
-def run_checks(store: Store, severities: Mapping[str, Severity]) -> list[CheckResult]:
-    """What every check that is not `off` finds in the newest snapshot."""
-    with _connected(store) as connection:
-        return [_run(connection, check) for check in read_checks(severities) if check.severity != "off"]
+def run_checks(store: Store, severities: Mapping[str, Severity], *, limits: Limits = LIMITS) -> list[CheckResult]:
+    """What every check that is not `off` finds in the newest snapshot, in a process that ends at its limits.
+
+    Raises:
+        InputError: a severity is given for a check that does not exist.
+        QueryError: the checks take too long, or too much memory.
+    """
+    read_checks(severities)
+    found = call_on(store, found_by_checks, {"severities": dict(severities), "limits": asdict(limits)}, limits)
+    return [CheckResult(**result) for result in found]
 
 
-def offending_rows(store: Store, name: str) -> QueryResult:
-    """All rows that one check finds in the newest snapshot.
+def found_by_checks(
+    place: str, cache: str | None, number: int, temporary: str, severities: Mapping[str, Severity], limits: Any
+) -> list[dict[str, Any]]:
+    """What `run_checks` gives, within the process that may be ended."""
+    with _connected(opened(place, cache), number, Path(temporary), Limits(**limits)) as connection:
+        return [asdict(_run(connection, check)) for check in read_checks(severities) if check.severity != "off"]
+
+
+def offending_rows(store: Store, name: str, *, limits: Limits = LIMITS) -> QueryResult:
+    """All rows that one check finds in the newest snapshot, in a process that ends at its limits.
 
     Raises:
         InputError: there is no such check.
+        QueryError: the check takes too long or too much memory, or finds too many rows.
     """
     checks = {check.name: check for check in read_checks({})}
     if name not in checks:
         raise _unknown([name], checks)
-    with _connected(store) as connection:
-        cursor = connection.execute(checks[name].sql)
-        return QueryResult([column[0] for column in cursor.description or []], cursor.fetchall())
+    return QueryResult(*call_on(store, found_by_check, {"name": name, "limits": asdict(limits)}, limits))
+
+
+def found_by_check(
+    place: str, cache: str | None, number: int, temporary: str, name: str, limits: Any
+) -> tuple[list[str], list[tuple[Any, ...]]]:
+    """What `offending_rows` gives, within the process that may be ended."""
+    allowed = Limits(**limits)
+    with _connected(opened(place, cache), number, Path(temporary), allowed) as connection:
+        return fetched(connection.execute(_read(CHECKS / f"{name}.sql").sql), allowed)
 
 
 def moved_ratings(connection: Catalog, *, by_more_than: float) -> list[tuple[str, str, int, int, float]]:
@@ -162,9 +188,10 @@ def _run(connection: Catalog, check: Check) -> CheckResult:
     return CheckResult(check.name, check.severity, check.what, n_rows, examples.records)
 
 
-def _connected(store: Store) -> Catalog:
-    """The views, and `earlier_ratings` beside them."""
-    connection = connect(store)
+def _connected(store: Store, number: int, temporary: Path, limits: Limits) -> Catalog:
+    """The views of a snapshot, and `earlier_ratings` beside them."""
+    connection = connect(store, store.manifests.read(number), temporary=temporary)
+    connection.lock(limits)
     mount(connection, "earlier_ratings", "ratings", parquet_paths(store, _earlier(store), "ratings"))
     return connection
 

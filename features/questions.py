@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from features.catalog import BEFORE, QueryResult, query
+from features.bounded import Limits
+from features.catalog import BEFORE, LIMITS, QueryResult, query
 from features.errors import InputError
 from features.store import Store
 
@@ -87,7 +88,16 @@ def list_questions() -> list[Question]:
     return [_read(path) for path in sorted(QUESTIONS.glob("*.sql"))]
 
 
-def ask(store: Store, name: str, /, *, at: str = "head", before: str = "previous", **parameters: object) -> QueryResult:
+def ask(
+    store: Store,
+    name: str,
+    /,
+    *,
+    at: str = "head",
+    before: str = "previous",
+    limits: Limits = LIMITS,
+    **parameters: object,
+) -> QueryResult:
     """The answer to a question; parameters that are not given have their defaults.
 
     Args:
@@ -95,6 +105,7 @@ def ask(store: Store, name: str, /, *, at: str = "head", before: str = "previous
         name: of the question.
         at: the snapshot that is asked.
         before: the earlier one, for a question that compares the two.
+        limits: of time, memory, temporary space and rows.
         parameters: the question's own.
 
     Raises:
@@ -108,7 +119,7 @@ def ask(store: Store, name: str, /, *, at: str = "head", before: str = "previous
     question = questions[name]
     values = question.values(parameters)
     earlier = store.snapshot(before) if f"{BEFORE}." in question.sql else None
-    return query(store, question.sql, values or None, snapshot=store.snapshot(at), before=earlier)
+    return query(store, question.sql, values or None, snapshot=store.snapshot(at), before=earlier, limits=limits)
 
 
 def _read(path: Path) -> Question:

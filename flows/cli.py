@@ -22,6 +22,7 @@ from flows.profiles import Profile, configuration
 from flows.settings import CONFIG_NAME, ConfigError, load_settings
 
 if TYPE_CHECKING:
+    from features.bounded import Limits
     from features.catalog import QueryResult
     from flows.steps import Step
 
@@ -42,6 +43,12 @@ Promote = Annotated[
     bool,
     typer.Option("--promote", help="Make the new model `prod` if it beats the present one on held-out pairs."),
 ]
+
+TimeLimit = Annotated[float, typer.Option("--time-limit", min=0, help="Seconds that it may take.")]
+MemoryLimit = Annotated[
+    float, typer.Option("--memory-limit", min=0, help="GB that it may take; 0: half of the machine's memory.")
+]
+MaxRows = Annotated[int, typer.Option("--max-rows", min=1, help="Rows that the answer may have.")]
 
 INTERRUPTED = 130
 """The exit code of what SIGINT has stopped."""
@@ -402,7 +409,9 @@ def sql(
     before: Annotated[
         str, typer.Option("--before", help="An earlier snapshot, whose views are `before.ratings` and so on.")
     ] = "",
-    time_limit: Annotated[float, typer.Option("--time-limit", min=0, help="Seconds that it may take.")] = 300.0,
+    time_limit: TimeLimit = 300.0,
+    memory_limit: MemoryLimit = 0.0,
+    max_rows: MaxRows = 1_000_000,
     config: Config = DEFAULT_CONFIG,
     format: AsQuery = QueryFormat.table,
 ) -> None:
@@ -414,7 +423,8 @@ def sql(
 
     store = existing_store(config)
     earlier = store.snapshot(before) if before else None
-    found = answer(store, query, snapshot=store.snapshot(at), before=earlier, time_limit_s=time_limit)
+    limits = _limits(time_limit, memory_limit, max_rows)
+    found = answer(store, query, snapshot=store.snapshot(at), before=earlier, limits=limits)
     _print_result(found, format)
 
 
@@ -428,6 +438,9 @@ def ask(
     before: Annotated[
         str, typer.Option("--before", help="The earlier snapshot, for questions of what has changed.")
     ] = "previous",
+    time_limit: TimeLimit = 300.0,
+    memory_limit: MemoryLimit = 0.0,
+    max_rows: MaxRows = 1_000_000,
     config: Config = DEFAULT_CONFIG,
     format: AsQuery = QueryFormat.table,
 ) -> None:
@@ -440,11 +453,18 @@ def ask(
     from features.questions import list_questions
 
     if name:
-        found = answer(existing_store(config), name, at=at, before=before, **_settings(parameters or []))
+        limits = _limits(time_limit, memory_limit, max_rows)
+        found = answer(existing_store(config), name, at=at, before=before, limits=limits, **_settings(parameters or []))
         _print_result(found, format)
         return
     listed = [(of.name, of.what, ", ".join(map(str, of.parameters))) for of in list_questions()]
     _print_result(QueryResult(["question", "answers", "parameters"], listed), format)
+
+
+def _limits(time_limit: float, memory_limit: float, max_rows: int) -> "Limits":
+    from features.bounded import Limits
+
+    return Limits(time_s=time_limit, memory_bytes=int(memory_limit * 1e9), rows=max_rows)
 
 
 def _settings(given: list[str]) -> dict[str, str]:

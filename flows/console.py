@@ -3,6 +3,7 @@
 import csv
 import json
 import logging
+import re
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -26,7 +27,7 @@ from rich.progress import (
 from rich.table import Table
 
 from armorm.errors import ArmormError
-from armorm.report import Cell, Report, Section, jsonable, shown
+from armorm.report import Cell, Report, Section, jsonable, shown, visible
 from features.embedding.embed import Progress as Embedding
 from features.errors import FeatureStoreError, HubUnreachable, StoreBusy
 from flows.settings import ConfigError
@@ -130,8 +131,11 @@ def size(n_bytes: int) -> str:
 
 
 def print_json(value: Any) -> None:
-    """One JSON document on standard output."""
-    print(json.dumps(jsonable(value), ensure_ascii=False, default=str, allow_nan=False))
+    """Print one JSON document on standard output; what would steer a terminal is written as JSON's escapes."""
+    text = json.dumps(jsonable(value), ensure_ascii=False, default=str, allow_nan=False)
+    print(
+        re.sub("[^ -~]", lambda found: found[0] if visible(found[0]) == found[0] else json.dumps(found[0])[1:-1], text)
+    )
 
 
 def print_error(error: Exception) -> None:
@@ -146,11 +150,24 @@ def print_error(error: Exception) -> None:
         print(f"armorm: {shown(line)[:MAX_LINE]}", file=sys.stderr)
 
 
+FORMULA = ("=", "+", "-", "@", "\t", "\r")
+"""What a cell that spreadsheets take for a formula begins with."""
+
+
 def print_csv(columns: list[str], rows: Sequence[tuple[Any, ...]]) -> None:
-    """Rows as CSV on standard output."""
+    """Print rows as CSV on standard output; no text of them runs as a formula in a spreadsheet or steers a terminal."""
     writer = csv.writer(sys.stdout)
-    writer.writerow(columns)
-    writer.writerows(rows)
+    writer.writerow([_csv_cell(column) for column in columns])
+    writer.writerows([_csv_cell(cell) for cell in row] for row in rows)
+
+
+def _csv_cell(cell: Any) -> Any:
+    """A number as it is; a text that begins like a formula after an apostrophe, which spreadsheets do not show."""
+    if cell is None or isinstance(cell, int | float):
+        return cell
+    text = str(cell)
+    text = f"'{text}" if text.startswith(FORMULA) else text
+    return visible(text, keep="\n") if sys.stdout.isatty() else text
 
 
 def quieten_prefect() -> None:

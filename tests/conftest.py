@@ -8,6 +8,7 @@ from uuid import uuid4
 import pytest
 from hypothesis import settings
 
+from features import bounded
 from features.store import Store, Writer
 from tests import s3_server as s3_server_module
 
@@ -29,6 +30,12 @@ SEEDS = range(20) if os.environ.get("TEST_SEEDS") == "all" else range(1)
 def seed(request: pytest.FixtureRequest) -> int:
     """A seed for whatever is random in a test."""
     return int(request.param)
+
+
+@pytest.fixture
+def in_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Queries without the process of their own that takes half a second each; `test_bounded.py` is about that."""
+    monkeypatch.setattr(bounded, "call", lambda function, arguments, limits: function(**arguments))
 
 
 @pytest.fixture

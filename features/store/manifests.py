@@ -56,16 +56,18 @@ class Manifests:
         last = max(self._known, default=0)
         numbers = self.numbers(after=last)
         number = numbers[-1] if numbers else last
-        return self.read(number) if number else EMPTY
+        return self.read(number)
 
     def read(self, number: int) -> Snapshot:
-        """The snapshot of that number.
+        """The snapshot of that number; 0 is the empty one before the first.
 
         Raises:
             CorruptObject: the file's content is not what was written.
             NotInStore: there is none.
             StoreError: it was written by a later version.
         """
+        if not number:
+            return EMPTY
         if number not in self._known:
             self._remember(number, *self._read(number))
         return self._known[number]

@@ -121,6 +121,7 @@ class LocalFolder:
             os.utime(final)  # young again for `gc`: whoever puts it is about to refer to it
             sync(final.parent)  # who wrote it may have been stopped before that
             return
+        _make_read_only(file)
         sync(file)
         self._rename(file, final)
 
@@ -229,6 +230,7 @@ class ObjectStorage:
                 obstore.put(self._store, name, file)
         cached = self.local_path(name)
         cached.parent.mkdir(parents=True, exist_ok=True)
+        _make_read_only(file)
         os.replace(file, cached)
 
     def read(self, name: str) -> bytes:
@@ -249,6 +251,7 @@ class ObjectStorage:
                 for part in obstore.get(self._store, name).stream(min_chunk_size=8 << 20):
                     file.write(part)
             path.parent.mkdir(parents=True, exist_ok=True)
+            _make_read_only(temporary)
             os.replace(temporary, path)
         finally:
             temporary.unlink(missing_ok=True)
@@ -322,6 +325,11 @@ def open_storage(place: Path | str, cache: Path | None = None) -> Storage:
 def default_cache() -> Path:
     """Below the user's own cache folder."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "armorm"
+
+
+def _make_read_only(file: Path) -> None:
+    """Take from everybody the right to write into a file: what bears the name of its content is never changed."""
+    file.chmod(file.stat().st_mode & 0o444)
 
 
 def without_credentials(url: str) -> str:

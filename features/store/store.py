@@ -31,6 +31,8 @@ class Store:
     """A store for readers: it never waits and never sees half a commit."""
 
     def __init__(self, place: Path | str, *, cache: Path | None = None) -> None:
+        self.address, self.cache = str(place), cache
+        """What another process opens the same store by."""
         self.storage: Storage = open_storage(place, cache)
         self.objects = Objects(self.storage)
         self.manifests = Manifests(self.storage)
@@ -72,8 +74,9 @@ class Store:
         """A snapshot by what people call it.
 
         Args:
-            name: `head`; `previous`, as it was before the last run; a tag; a number; the beginning of an id; or a date
-                or time (ISO 8601, UTC unless it says otherwise): the newest one that was there by then.
+            name: `head`; `previous`, as it was before the last run, which is empty before the first one; a tag; a
+                number; the beginning of an id; or a date or time (ISO 8601, UTC unless it says otherwise): the newest
+                one that was there by then.
 
         Raises:
             NotInStore: there is none, or several, or it has expired.
@@ -100,7 +103,8 @@ class Store:
         if re.fullmatch(r"\d{1,8}", name):
             return [self.manifests.read(int(name))] if int(name) in self.manifests.numbers() else []
         if name == "previous":
-            return [s for s in self.history() if s.run and head.run and s.run.run_id != head.run.run_id][:1]
+            earlier = (s for s in self.history() if s.run and head.run and s.run.run_id != head.run.run_id)
+            return [next(earlier, EMPTY)]
         if at := _time(name):
             return [s for s in self.history() if datetime.fromisoformat(s.created_at) <= at][:1]
         return list(

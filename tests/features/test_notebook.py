@@ -10,6 +10,7 @@ import armorm
 from features import pointers
 from features.errors import CorruptObject, NotInStore
 from features.store import Store, leases
+from tests.damage import overwrite
 from tests.features.test_verify import build
 
 
@@ -35,7 +36,7 @@ def test_sql_frames_and_arrays(built: Store) -> None:
 
 def test_damage_is_named(built: Store) -> None:
     for path in Path(built.place).glob("objects/*/*.arrow"):
-        path.write_bytes(path.read_bytes()[:-1] + b"x")
+        overwrite(path, path.read_bytes()[:-1] + b"x")
     with armorm.connect(built.place) as store, pytest.raises(CorruptObject):
         store.polars("SELECT vector FROM features")
 

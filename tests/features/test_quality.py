@@ -20,6 +20,8 @@ from features.quality import (
 from features.store import Store, Writer
 from tests.features.canonical import Dataset
 
+pytestmark = pytest.mark.usefixtures("in_process")
+
 NAMES = sorted(path.stem for path in CHECKS.glob("*.sql"))
 STOPPING = {"empty_turns", "identical_pairs", "missing_values", "ratings_out_of_range", "role_order", "split_leaks"}
 

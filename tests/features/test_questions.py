@@ -25,6 +25,8 @@ from features.tables import make_table, write_parquet
 from tests.features import tiny
 from tests.features.canonical import OBJECTIVE, Dataset
 
+pytestmark = pytest.mark.usefixtures("in_process")
+
 NAMES = sorted(path.stem for path in QUESTIONS.glob("*.sql"))
 
 COHERENCE = "helpsteer-coherence"

@@ -16,6 +16,7 @@ from features.catalog import query
 from features.errors import CorruptObject, NotInStore, StoreError
 from features.shards import BATCH_ROWS, SLOT, Feature, FeatureReader, open_shard, write_shard
 from features.store import Made, ObjectRef, Recipe, Store, Writer
+from tests.damage import overwrite
 
 BACKBONE = "b" * 32
 
@@ -114,7 +115,7 @@ def test_a_flipped_byte_is_named(store: Store) -> None:
     path: Path = store.objects.path(shard)
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
-    path.write_bytes(content)
+    overwrite(path, content)
     with pytest.raises(CorruptObject):
         open_shard(Store(store.place), shard)
 

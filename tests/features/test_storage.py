@@ -13,6 +13,7 @@ from features.store import Made, Pointer, Recipe, Store, Writer, leases
 from features.store.storage import ObjectStorage, open_storage, scratch_path, without_credentials
 from features.store.store import utc_now
 from features.store.verify import verify
+from tests.damage import overwrite
 
 SPAWN = multiprocessing.get_context("spawn")
 
@@ -77,7 +78,7 @@ def test_damage_of_an_object_is_named_at_first_read(anywhere: Store, elsewhere: 
 def test_a_damaged_copy_on_this_machine_is_fetched_again(s3: str, tmp_path: Path) -> None:
     store = Store(s3, cache=tmp_path / "cache")
     ref = store.objects.put_bytes("json", b"content")
-    store.objects.path(ref).write_bytes(b"contenT")
+    overwrite(store.objects.path(ref), b"contenT")
     assert Store(s3, cache=tmp_path / "cache").objects.read_bytes(ref) == b"content"
 
 

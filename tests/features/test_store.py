@@ -12,6 +12,7 @@ import pytest
 from features.errors import CorruptObject, NotInStore, StoreBusy, StoreError
 from features.store import Made, Recipe, Store, Writer, canonical_json, content_id
 from features.store.artifacts import why_stale
+from tests.damage import overwrite
 
 
 def recipe(slot: str = "a", **changes: object) -> Recipe:
@@ -108,7 +109,7 @@ def test_manifests_are_chained(store: Store, writer: Writer) -> None:
 def flip(path: Path, position: int) -> None:
     content = bytearray(path.read_bytes())
     content[position] ^= 1
-    path.write_bytes(content)
+    overwrite(path, content)
 
 
 def test_every_flipped_bit_of_an_object_is_named(store: Store, writer: Writer) -> None:
@@ -167,7 +168,7 @@ def test_a_future_format_is_refused_by_name(store: Store, writer: Writer) -> Non
     body = json.loads(path.read_text())["body"] | {"format": 3}
     import hashlib
 
-    path.write_bytes(canonical_json({"sha256": hashlib.sha256(canonical_json(body)).hexdigest(), "body": body}))
+    overwrite(path, canonical_json({"sha256": hashlib.sha256(canonical_json(body)).hexdigest(), "body": body}))
     with pytest.raises(StoreError, match="got format 3"):
         Store(store.place).head()
 

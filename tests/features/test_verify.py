@@ -16,6 +16,7 @@ from features.shards import FeatureReader, read_vectors, shards_of
 from features.sources import complete_options, find_source
 from features.store import Store, manifests
 from features.store.verify import quarantine, verify
+from tests.damage import overwrite
 from tests.features import tiny
 
 LINES = "".join(
@@ -74,11 +75,9 @@ def damage(path: Path, rng: random.Random, others: list[Path]) -> str:
     if kind == "delete":
         path.unlink()
     elif kind == "swap":
-        path.write_bytes(
-            rng.choice([other for other in others if other.read_bytes() != path.read_bytes()]).read_bytes()
-        )
+        overwrite(path, rng.choice([other for other in others if other.read_bytes() != path.read_bytes()]).read_bytes())
     else:
-        path.write_bytes(changes[kind](path.read_bytes(), rng))
+        overwrite(path, changes[kind](path.read_bytes(), rng))
     return kind
 
 
@@ -99,7 +98,7 @@ def damage_at_random(store: Store, n: int, seed: int) -> None:
         if path.suffix in (".parquet", ".arrow") and name in in_use(store):
             with pytest.raises(FeatureStoreError, match="got"):
                 use_all(Store(root))
-        path.write_bytes(content)
+        overwrite(path, content)
     assert verify(Store(root)).damages == ()
     assert n < 200 or len(kinds) == 20  # every kind of object in every way
 
@@ -134,7 +133,7 @@ def test_what_is_damaged_is_set_aside_and_made_again(store: Store, tmp_path: Pat
     build(store, tmp_path)
     before = store.head()
     for path in Path(store.place).glob(pattern):
-        path.write_bytes(flip(path.read_bytes(), random.Random(0)))
+        overwrite(path, flip(path.read_bytes(), random.Random(0)))
     damaged = Store(store.place)
     found = verify(damaged)
     with damaged.writing("repair") as writer:
@@ -172,7 +171,7 @@ def test_a_sample_is_drawn(store: Store, tmp_path: Path) -> None:
 def test_a_damaged_head_is_an_error_for_readers_and_not_for_verify(store: Store, tmp_path: Path) -> None:
     build(store, tmp_path)
     last = max(Path(store.place).glob("snapshots/*.json"))
-    last.write_bytes(b"{}")
+    overwrite(last, b"{}")
     with pytest.raises((FeatureStoreError, QueryError)):
         query(Store(store.place), "SELECT 1")
     assert [damage.name for damage in verify(Store(store.place)).damages] == [f"snapshots/{last.name}"]

@@ -1,11 +1,15 @@
-"""What a person sees while something long runs."""
+"""What a person sees while something long runs, and what texts of datasets cannot do to a terminal or a spreadsheet."""
 
+import csv
+import io
+import json
+import sys
 from typing import Any
 
 import pytest
 
 from features.embedding.embed import Progress
-from flows.console import of_tokens
+from flows.console import of_tokens, print_csv, print_json
 
 
 def test_an_embedding_is_told_by_tokens_with_texts_speed_and_share_of_peak(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -21,3 +25,35 @@ def test_an_embedding_is_told_by_tokens_with_texts_speed_and_share_of_peak(monke
         (500, 90_000, "tokens, 10 of 2,000 texts"),
         (3500, 91_000, "tokens, 30 of 2,000 texts, 1,500 tokens/s, 62% of peak"),
     ]
+
+
+STEERING = ["\x1b[2J", "\x9b2J", "\x7f", "\u202etxt", "\u200b", "\U000e0041", "\x00"]
+
+
+def test_json_carries_no_character_that_steers_and_reads_back_the_same(capsys: pytest.CaptureFixture[str]) -> None:
+    value = {text: [text, "é 日本 😀"] for text in STEERING}
+    print_json(value)
+    printed = capsys.readouterr().out
+    assert json.loads(printed) == value
+    assert not any(text[0] in printed for text in STEERING)
+    assert "é 日本 😀" in printed
+
+
+def test_csv_has_no_formulas(capsys: pytest.CaptureFixture[str]) -> None:
+    texts = ["=1+1", "+1", "-1", "@x", "\tx", "\r=1", "plain", "a=b", ""]
+    print_csv(["=name", "n", "x"], [(text, -1, -0.5) for text in texts])
+    first, *rows = csv.reader(io.StringIO(capsys.readouterr().out, newline=""))
+    assert first == ["'=name", "n", "x"]
+    assert [row[0].removeprefix("'") for row in rows] == texts
+    assert all(not row[0].startswith(("=", "+", "-", "@", "\t", "\r")) for row in rows)
+    assert {tuple(row[1:]) for row in rows} == {("-1", "-0.5")}
+
+
+def test_csv_on_a_terminal_does_not_steer_it(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for terminal in (True, False):
+        monkeypatch.setattr(sys.stdout, "isatty", lambda is_one=terminal: is_one)
+        print_csv(["text"], [(text,) for text in STEERING])
+        printed = capsys.readouterr().out
+        assert any(text[0] in printed for text in STEERING) is not terminal

@@ -18,6 +18,7 @@ from features.sample.backbone import sample_texts, write_backbone
 from features.store import Store
 from flows.profiles import template
 from tests import prefect_server, s3_server
+from tests.damage import overwrite
 from tests.features.test_verify import flip
 from tests.flows.console import Terminal, Typed, program, sections, terminal
 
@@ -142,7 +143,7 @@ def test_a_damaged_file(home: Home, seed: int) -> None:
     before = store_of(terminal).head().snapshot_id
     shards = [a for slot, a in store_of(terminal).head().artifacts.items() if slot.startswith("features/")]
     damaged = max((store_of(terminal).objects.path(of) for of in shards[0].objects.values()), key=file_size)
-    damaged.write_bytes(flip(damaged.read_bytes(), random.Random(seed)))
+    overwrite(damaged, flip(damaged.read_bytes(), random.Random(seed)))
     terminal.follow(PAGE["A file of the store is damaged"])
     assert store_of(terminal).head().snapshot_id == before
 

@@ -17,6 +17,7 @@ from flows.ingest import ingest
 from flows.scheduled import Limits
 from flows.upkeep import freshness, gc
 from flows.upkeep import verify as verify_flow
+from tests.damage import overwrite
 from tests.flows.conftest import write_config
 
 pytestmark = pytest.mark.usefixtures("server")
@@ -103,7 +104,7 @@ def test_upkeep_says_what_it_finds_and_fails_where_the_command_does(small: Path,
     damaged = next(path for path in (small.parent / "store" / "objects").rglob("*.parquet"))
     content = damaged.read_bytes()
     damaged.chmod(0o644)
-    damaged.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    overwrite(damaged, content[:-1] + bytes([content[-1] ^ 1]))
     with pytest.raises(Exception, match=r"1 damaged.*armorm verify --repair"):
         verify_flow(small)
-    damaged.write_bytes(content)
+    overwrite(damaged, content)

@@ -8,6 +8,7 @@ from typer.testing import CliRunner, Result
 
 from features.store import Store
 from flows.cli import app
+from tests.damage import overwrite
 from tests.features.test_verify import build
 from tests.flows.test_settings import MINIMAL
 
@@ -47,7 +48,7 @@ def test_tags_promotion_and_rollback(config: Path) -> None:
 def test_verify_and_repair(config: Path) -> None:
     assert armorm("verify", "--sample", "0.5", config=config).exit_code == 0
     (index, *_) = (config.parent / "store").glob("objects/*/*.arrow")
-    index.write_bytes(b"")
+    overwrite(index, b"")
     found = armorm("verify", "--repair", config=config)
     assert found.exit_code == 1
     assert "1 damaged" in found.stdout

@@ -1,0 +1,179 @@
+"""A process that is ended at its limits: of time, memory and rows; what it gives and raises is what comes back."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from datetime import UTC, date, datetime, timedelta
+from datetime import time as clock
+from decimal import Decimal
+from pathlib import Path
+from uuid import UUID
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from features import bounded
+from features.bounded import Limits, call
+from features.catalog import query
+from features.errors import CorruptObject, QueryError
+from features.quality import offending_rows
+from features.store import Store
+from tests.damage import overwrite
+from tests.features.test_verify import build
+
+SMALL = 400 * 10**6
+
+
+@pytest.fixture
+def built(store: Store, tmp_path: Path) -> Store:
+    build(store, tmp_path)
+    return store
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "WITH RECURSIVE t AS (SELECT 1 AS x UNION ALL SELECT x + 1 FROM t) SELECT max(x) FROM t",
+        "SELECT count(*) FROM range(1000000000) AS a, range(1000000000) AS b WHERE a.range + b.range = 7",
+    ],
+)
+def test_what_takes_too_long_is_ended(store: Store, sql: str) -> None:
+    with pytest.raises(QueryError):
+        query(store, sql, limits=Limits(time_s=0.5))
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "SELECT list_sum(range(1, 2000000000))",
+        "SELECT length(repeat('x', 4000000000))",
+        "SELECT count(*) FROM (SELECT DISTINCT random() FROM range(1000000000))",
+    ],
+)
+def test_what_takes_too_much_memory_or_space_is_ended(store: Store, sql: str) -> None:
+    with pytest.raises(QueryError):
+        query(store, sql, limits=Limits(memory_bytes=SMALL, temporary_bytes=10**6))
+    assert not store.storage.scratch.exists() or list(store.storage.scratch.iterdir()) == []
+
+
+def test_an_answer_has_so_many_rows_and_no_more(store: Store) -> None:
+    assert len(query(store, "FROM range(3000)", limits=Limits(rows=3000)).rows) == 3000
+    with pytest.raises(QueryError):
+        query(store, "FROM range(3001)", limits=Limits(rows=3000))
+    with pytest.raises(QueryError):
+        query(store, "SELECT repeat('x', 1000) FROM range(100)", limits=Limits(answer_bytes=10_000))
+
+
+def test_values_come_back_as_they_are(store: Store) -> None:
+    sql = """
+        SELECT 170141183460469231731687303715884105727::HUGEINT, 1.50::DECIMAL(5, 2), 'infinity'::DOUBLE,
+            'a\u2028"'::VARCHAR, DATE '2024-02-29', TIME '01:02:03', TIMESTAMP '2024-02-29 01:02:03.000004',
+            TIMESTAMPTZ '2024-02-29 01:02:03+00',
+            INTERVAL 3 DAY, '\\x00\\xff'::BLOB, '00000000-0000-0000-0000-000000000001'::UUID, [1, NULL], {'$': 1},
+            MAP {1: 'a'}, [1, 2]::INT[2], NULL, true
+    """
+    ((*values,),) = query(store, sql).rows
+    assert values[:7] == [
+        2**127 - 1,
+        Decimal("1.50"),
+        float("inf"),
+        'a\u2028"',
+        date(2024, 2, 29),
+        clock(1, 2, 3),
+        datetime(2024, 2, 29, 1, 2, 3, 4),
+    ]
+    assert values[7] == datetime(2024, 2, 29, 1, 2, 3, tzinfo=UTC)
+    assert values[8:] == [
+        timedelta(days=3),
+        b"\x00\xff",
+        UUID(int=1),
+        [1, None],
+        {"$": 1},
+        {1: "a"},
+        (1, 2),
+        None,
+        True,
+    ]
+
+
+PLAIN = (
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False)
+    | st.text()
+    | st.binary()
+    | st.decimals(allow_nan=False)
+)
+VALUES = st.recursive(
+    PLAIN | st.dates() | st.datetimes() | st.timedeltas() | st.uuids(),
+    lambda inner: st.lists(inner) | st.tuples(inner) | st.dictionaries(st.text() | st.integers(), inner),
+    max_leaves=8,
+)
+
+
+@given(VALUES)
+def test_encoding_is_undone_by_decoding(value: object) -> None:
+    assert bounded.decode(bounded.encode(value)) == value
+
+
+def test_errors_come_back_by_their_type(built: Store) -> None:
+    for path in Path(built.place).glob("objects/*/*.parquet"):
+        overwrite(path, path.read_bytes()[:-1] + b"x")
+    with pytest.raises(CorruptObject) as error:
+        query(built, "FROM ratings")
+    assert str(error.value.path).endswith(".parquet")
+    with pytest.raises(CorruptObject):
+        offending_rows(built, "duplicate_pairs")
+
+
+def test_a_folder_called_like_ours_is_not_imported(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "features").mkdir()
+    (tmp_path / "features" / "__init__.py").write_text("raise SystemExit('decoy')")
+    place = str(Path(store.place).resolve())
+    monkeypatch.chdir(tmp_path)
+    assert query(Store(place), "SELECT 1").rows == [(1,)]
+
+
+def sleeping(seconds: float) -> None:
+    """Stand for a query that is at work."""
+    time.sleep(seconds)
+
+
+def test_the_process_ends_with_the_one_that_asked(tmp_path: Path) -> None:
+    program = (
+        "from features.bounded import Limits, call; from tests.features.test_bounded import sleeping; "
+        "call(sleeping, {'seconds': 600}, Limits())"
+    )
+    root = Path(__file__).parent.parent.parent
+    environment = os.environ | {"PYTHONPATH": str(root)}
+    asking = subprocess.Popen([sys.executable, "-c", program], env=environment, cwd=tmp_path)
+
+    def children() -> list[int]:
+        return [int(pid) for pid in Path(f"/proc/{asking.pid}/task/{asking.pid}/children").read_text().split()]
+
+    deadline = time.monotonic() + 120
+    while not (found := children()) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    (child,) = found
+    asking.send_signal(signal.SIGKILL)
+    asking.wait()
+    while Path(f"/proc/{child}").exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not Path(f"/proc/{child}").exists()
+
+
+def test_what_is_printed_is_no_answer(capfd: pytest.CaptureFixture[str]) -> None:
+    assert call(printing, {}, Limits()) == [1]
+
+
+def printing() -> list[int]:
+    """Print before answering."""
+    print("something")
+    os.write(1, b"else\n")
+    return [1]
