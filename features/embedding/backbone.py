@@ -114,6 +114,12 @@ def load(settings: BackboneSettings, fingerprint: Fingerprint) -> Backbone:
     """
     if settings.device == "cpu":
         keep_freed_memory()
+    with _quiet():
+        return _packed(_loaded(settings, fingerprint))
+
+
+def _loaded(settings: BackboneSettings, fingerprint: Fingerprint) -> Backbone:
+    """In padded batches, which every decoder takes."""
     folder = fingerprint.folder
     try:
         model = _read_weights(folder, getattr(torch, settings.dtype))
@@ -137,31 +143,37 @@ def load(settings: BackboneSettings, fingerprint: Fingerprint) -> Backbone:
         use_onednn(model)
     padded = Backbone(settings.path, fingerprint, model.eval(), tokenizer)
     _check_causal(padded)
-    return _packed(padded)
+    return padded
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without bars and lines of transformers' own."""
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    usual = logging.get_verbosity()
+    logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+    try:
+        yield
+    finally:
+        logging.set_verbosity(usual)
 
 
 def _read_weights(folder: Path, dtype: torch.dtype) -> Any:
     """The backbone alone: what else is in the files, such as a head, is left out without a word."""
-    logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # of reading weights: the embedding has its own
-    usual = logging.get_verbosity()
-    logging.set_verbosity_error()  # type: ignore[no-untyped-call]
-    try:
-        config = AutoConfig.from_pretrained(folder, **FOLDER_ALONE)
-        # A folder may ask for kernels, from the Hub or of another package, and for tuples in place of named outputs.
-        config._attn_implementation = config._experts_implementation = None
-        config.return_dict = True
-        model, found = AutoModel.from_pretrained(
-            folder,
-            config=config,
-            dtype=dtype,
-            use_safetensors=True,
-            weights_only=True,
-            key_mapping=_renamed(folder, config),
-            output_loading_info=True,
-            **FOLDER_ALONE,
-        )
-    finally:
-        logging.set_verbosity(usual)
+    config = AutoConfig.from_pretrained(folder, **FOLDER_ALONE)
+    # A folder may ask for kernels, from the Hub or of another package, and for tuples in place of named outputs.
+    config._attn_implementation = config._experts_implementation = None
+    config.return_dict = True
+    model, found = AutoModel.from_pretrained(
+        folder,
+        config=config,
+        dtype=dtype,
+        use_safetensors=True,
+        weights_only=True,
+        key_mapping=_renamed(folder, config),
+        output_loading_info=True,
+        **FOLDER_ALONE,
+    )
     if missing := sorted(found["missing_keys"]):
         raise ValueError(f"{len(missing)} weights are not in its files, {missing[0]} for one")
     return model
@@ -261,12 +273,15 @@ def _packed(padded: Backbone) -> Backbone:
             )
         try:
             padded.model.set_attn_implementation(ATTENTION)
-            packed = [_vectors(candidate, texts, token_budget=4096) for texts in sets]
-            most = np.quantile(apart(alone, packed), 0.75)
-            leak = apart([packed[0][:KEPT]], [packed[1][:KEPT]]).max()
-            if most <= tolerance and leak <= max(LEAK_TOLERANCE * tolerance, 4 * beside):
-                return candidate
-            why = f"a packed pass gives other vectors, {most:.1e} apart, {leak:.1e} by other texts"
+            if padded.model.config._attn_implementation == ATTENTION:
+                packed = [_vectors(candidate, texts, token_budget=4096) for texts in sets]
+                most = apart(alone, packed).max()
+                leak = apart([packed[0][:KEPT]], [packed[1][:KEPT]]).max()
+                if most <= tolerance and leak <= max(LEAK_TOLERANCE * tolerance, 4 * beside):
+                    return candidate
+                why = f"a packed pass gives other vectors, {most:.1e} apart, {leak:.1e} by other texts"
+            else:  # what is no function of transformers' interface cannot be set, which a log line alone says
+                why = "it has an attention of its own"
         except Exception as error:  # whatever a model of any kind raises that does not take packs
             why = f"it takes no packs ({type(error).__name__})"
     padded.model.set_attn_implementation(own)
@@ -280,7 +295,7 @@ def _probe(backbone: Backbone) -> list[list[TokenSequence]]:
     positions through a pass gives them other vectors.
     """
     draw, most = random.Random(0), backbone.fingerprint.max_tokens
-    unit = max(1, min(24, most // 3))
+    unit = max(1, min(14, most // 3))
 
     def some(first: int, n_units: int) -> TokenIds:
         return (first, *(draw.randrange(backbone.n_embeddings) for _ in range(n_units * unit - 1)))
@@ -302,6 +317,9 @@ def _probe(backbone: Backbone) -> list[list[TokenSequence]]:
 NARROWED: Final = ("sliding_window", "attention_chunk_size", "index_topk")
 """What bounds the tokens that a token sees, in models and in their configurations; the probe's texts are shorter."""
 
+NARROW: Final = 8
+"""Tokens: what they are set to meanwhile."""
+
 
 @contextmanager
 def _narrowed(model: PreTrainedModel) -> Iterator[None]:
@@ -309,9 +327,9 @@ def _narrowed(model: PreTrainedModel) -> Iterator[None]:
     configs = {id(config): config for module in model.modules() if (config := getattr(module, "config", None))}
     holders = [*model.modules(), *configs.values()]
     bounds = [(holder, name, getattr(holder, name, None)) for holder in holders for name in NARROWED]
-    changed = [(holder, name, bound) for holder, name, bound in bounds if isinstance(bound, int) and bound > 16]
+    changed = [(holder, name, bound) for holder, name, bound in bounds if isinstance(bound, int) and bound > NARROW]
     for holder, name, _ in changed:
-        setattr(holder, name, 16)
+        setattr(holder, name, NARROW)
     try:
         yield
     finally:
