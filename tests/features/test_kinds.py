@@ -147,7 +147,7 @@ def test_a_window_longer_than_the_probe_is_kept(tmp_path: Path, seed: int) -> No
     experts = {"num_experts": 2, "num_experts_per_tok": 1, "moe_intermediate_size": 16}
     config = CONFIG_MAPPING["qwen2_moe"](
         **tiny.SIZES | experts, shared_expert_intermediate_size=16, use_sliding_window=True, sliding_window=60,
-        max_window_layers=0,
+        max_window_layers=2,
     )  # fmt: skip
     torch.manual_seed(0)
     AutoModel.from_config(config, trust_remote_code=False).save_pretrained(tmp_path)
