@@ -82,7 +82,8 @@ class Backbone:
     @property
     def n_embeddings(self) -> int:
         """Token ids that it has an embedding for are below; its tokenizer may know more."""
-        return len(self.model.get_input_embeddings().weight)
+        weight: torch.Tensor = self.model.get_input_embeddings().weight  # type: ignore[assignment]
+        return len(weight)
 
     @property
     def dtype(self) -> Dtype:
@@ -181,7 +182,7 @@ def _read_weights(folder: Path, dtype: torch.dtype) -> Any:
 
 def _renamed(folder: Path, config: Any) -> dict[str, str] | None:
     """How the weights of a reward model's folder, which are `model.*`, are called in a kind with another prefix."""
-    kind = MODEL_MAPPING.get(type(config), None)  # type: ignore[no-untyped-call]
+    kind = MODEL_MAPPING.get(type(config), None)
     prefix = getattr(kind, "base_model_prefix", "model")
     if prefix == "model":
         return None
@@ -261,7 +262,8 @@ def _packed(padded: Backbone) -> Backbone:
         spread = float(np.sqrt(((everything_ND - everything_ND.mean(axis=0)) ** 2).sum(axis=1).mean())) or np.nan
 
         def apart(ones: Sequence[Vectors], others: Sequence[Vectors]) -> npt.NDArray[np.float32]:
-            return np.linalg.norm(np.concatenate(ones) - np.concatenate(others), axis=1) / spread
+            distances_N: npt.NDArray[np.float32] = np.linalg.norm(np.concatenate(ones) - np.concatenate(others), axis=1)
+            return distances_N / spread
 
         # Experts' rows are those of other texts too, so rounding is another, and now and then an expert.
         beside = apart([batched[0][:KEPT]], [batched[1][:KEPT]]).max()
