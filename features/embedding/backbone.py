@@ -228,7 +228,9 @@ def _check_causal(backbone: Backbone) -> None:
             f"got vectors of {width} numbers; expected {stated}, as its config.json says; name a backbone whose last "
             "layer is not projected",
         )
-    if not torch.allclose(states_BLD[0, :-1], states_BLD[1, :-1], atol=1e-3, rtol=1e-3):
+    moved = (states_BLD[0, :-1] - states_BLD[1, :-1]).norm(dim=-1).max()
+    spread = (states_BLD - states_BLD.mean(dim=(0, 1))).norm(dim=-1).mean()
+    if moved > PROBE_TOLERANCES[backbone.dtype] * spread:
         raise BackboneError(backbone.name, "got a model that looks ahead; expected a decoder-only (causal) model")
 
 
@@ -236,8 +238,9 @@ PROBE_TOLERANCES: Final[Mapping[Dtype, float]] = {"float32": 1e-3, "float16": 2e
 """How far two ways of computing a text's vector may lead apart, as a share of how far texts are: more than rounding
 does, and less than a wrong mask does."""
 
-LEAK_TOLERANCE: Final = 0.01
-"""Of that, what other texts in the same pass may do, where the numbers of all products are the same."""
+LEAK_TOLERANCES: Final[Mapping[str, float]] = {"cpu": 0.01, "cuda": 1.0}
+"""Of that, what other texts in the same pass may do, by device: on a CPU the numbers of all products are the same; flex
+attention sums over the pack's rows, in another order where a text stands elsewhere."""
 
 KEPT: Final = 2
 """Texts that both sets of a probe have, at their heads."""
@@ -251,6 +254,7 @@ def _packed(padded: Backbone) -> Backbone:
     """
     sets = _probe(padded)
     tolerance = PROBE_TOLERANCES[padded.dtype]
+    leak_tolerance = LEAK_TOLERANCES.get(padded.model.device.type, 1.0)
     candidate = replace(padded, last_layer=LastLayer(padded.model))
     own = padded.model.config._attn_implementation
     with _narrowed(padded.model):
@@ -279,13 +283,13 @@ def _packed(padded: Backbone) -> Backbone:
                 packed = [_vectors(candidate, texts, token_budget=4096) for texts in sets]
                 most = apart(alone, packed).max()
                 leak = apart([packed[0][:KEPT]], [packed[1][:KEPT]]).max()
-                if most <= tolerance and leak <= max(LEAK_TOLERANCE * tolerance, 4 * beside):
+                if most <= tolerance and leak <= max(leak_tolerance * tolerance, 4 * beside):
                     return candidate
                 why = f"a packed pass gives other vectors, {most:.1e} apart, {leak:.1e} by other texts"
             else:  # what is no function of transformers' interface cannot be set, which a log line alone says
                 why = "it has an attention of its own"
         except Exception as error:  # whatever a model of any kind raises that does not take packs
-            why = f"it takes no packs ({type(error).__name__})"
+            why = f"it takes no packs ({type(error).__name__}: {' '.join(str(error).split())[:80]})"
     padded.model.set_attn_implementation(own)
     return replace(padded, why_padded=why)
 

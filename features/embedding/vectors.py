@@ -111,16 +111,15 @@ def plan_texts(
 
 def within_vocabulary(backbone: "Backbone", sequences: Sequence[TokenSequence]) -> Texts:
     """Without texts that hold a token which the tokenizer knows and the backbone has no embedding for."""
-    kept, rejects = [], []
+    kept, rejects, n_known = [], [], backbone.n_embeddings
     for sequence in sequences:
-        unknown = next((place for place, id in enumerate(sequence.token_ids) if id >= backbone.n_embeddings), None)
-        if unknown is None:
+        if max(sequence.token_ids) < n_known:
             kept.append(sequence)
             continue
-        id = sequence.token_ids[unknown]
+        unknown, id = next((place, id) for place, id in enumerate(sequence.token_ids) if id >= n_known)
         why = (
             f"got token {id} ({backbone.tokenizer.convert_ids_to_tokens(id)!r}); expected ids below "
-            f"{backbone.n_embeddings}, which the backbone has embeddings for; name the tokenizer that belongs to it"
+            f"{n_known}, which the backbone has embeddings for; name the tokenizer that belongs to it"
         )
         rejects += [Reject(of.kind, of.id, "no_embedding", why) for of in sequence.wanted if of.position >= unknown]
         if before := tuple(of for of in sequence.wanted if of.position < unknown):

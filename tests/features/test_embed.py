@@ -186,9 +186,14 @@ def test_a_device_that_is_not_there_is_one_line(tmp_path: Path) -> None:
     assert "\n" not in str(error.value)
 
 
-def test_an_encoder_is_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize("scale", [1.0, 1e-4])
+def test_an_encoder_is_refused(tmp_path: Path, scale: float) -> None:
+    """However small the numbers of its vectors are."""
     sizes = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
-    BertModel(BertConfig(vocab_size=300, initializer_range=0.5, **sizes)).save_pretrained(tmp_path)
+    model = BertModel(BertConfig(vocab_size=300, initializer_range=0.5, **sizes))
+    with torch.no_grad():
+        model.encoder.layer[-1].output.LayerNorm.weight *= scale
+    model.save_pretrained(tmp_path)
     tiny.write_tokenizer(tmp_path, "bos")
     settings = BackboneSettings(str(tmp_path))
     with pytest.raises(BackboneError, match="looks ahead"):
