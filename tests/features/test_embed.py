@@ -160,6 +160,20 @@ def test_the_fingerprint_is_over_content_and_settings(folder: Path, settings: Ba
     assert fingerprint(BackboneSettings(str(moved))).backbone_id != here
 
 
+def test_every_file_that_may_make_the_tokenizer_is_in_the_fingerprint(folder: Path, tmp_path: Path) -> None:
+    import shutil
+
+    moved = Path(shutil.copytree(folder, tmp_path / "elsewhere"))
+    settings = BackboneSettings(str(moved))
+    before = fingerprint(settings).backbone_id
+    (moved / "vocab.txt").write_text("of no use beside tokenizer.json")
+    assert fingerprint(settings).backbone_id == before
+    (moved / "tokenizer.4.0.0.json").write_text("{}")  # what fast_tokenizer_files may name
+    assert fingerprint(settings).backbone_id != before
+    (moved / "tokenizer.json").unlink()
+    assert {"vocab.txt", "tokenizer.4.0.0.json"} <= set(fingerprint(settings).record["tokenizer"])
+
+
 @pytest.mark.parametrize(
     ("break_it", "message"),
     [

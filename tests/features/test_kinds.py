@@ -121,6 +121,21 @@ def test_in_16_bits_it_is_what_it_is_in_32(kind: str, dtype: Dtype, tmp_path: Pa
     assert ("padded" if backbone.why_padded else "packed") == KINDS[kind][0]
 
 
+def test_a_model_whose_vectors_depend_on_their_batch_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Such as one that normalises over a batch."""
+    settings, alone = write(tmp_path, "gptj"), Backbone.last_hidden_state
+
+    def together(backbone: Backbone, ids_BL: torch.Tensor, mask_BL: torch.Tensor) -> torch.Tensor:
+        states_BLD = alone(backbone, ids_BL, mask_BL)
+        return states_BLD - states_BLD[:, :1].mean(dim=0, keepdim=True)
+
+    monkeypatch.setattr(Backbone, "last_hidden_state", together)
+    with pytest.raises(BackboneError, match="depend on what is computed beside a text"):
+        loaded(settings)
+
+
 def test_positions_that_are_ignored_are_found_where_texts_differ_by_little(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
