@@ -29,13 +29,7 @@ def read_config(folder: Path) -> Json:
     Raises:
         BackboneError: it is an adapter, a GGUF or quantized, its weights are no safetensors, or lie elsewhere.
     """
-    _refuse_adapter(folder)
-    if not (folder / CONFIG).is_file() and (gguf := sorted(folder.glob("*.gguf"))):
-        raise BackboneError(
-            str(folder),
-            f"got {gguf[0].name} without {CONFIG}; expected a Hugging Face model folder; convert it: "
-            f"AutoModel.from_pretrained(.., gguf_file={gguf[0].name!r}).save_pretrained(..), and the tokenizer alike",
-        )
+    refuse_other_formats(folder)
     config = read_json(folder, CONFIG)
     if quantization := config.get("quantization_config") or text_config(config).get("quantization_config"):
         method = quantization.get("quant_method", "an unknown method") if isinstance(quantization, dict) else "some"
@@ -50,6 +44,32 @@ def read_config(folder: Path) -> Json:
             raise BackboneError(str(folder), f"got {name} {stated!r} in {CONFIG}; expected a number; restore the file")
     _check_weights(folder, config)
     return config
+
+
+def refuse_other_formats(folder: Path) -> None:
+    """Says of an adapter, and of a GGUF, what it is and what makes a backbone of it.
+
+    Raises:
+        BackboneError: it is one.
+    """
+    has_config = (folder / CONFIG).is_file()
+    if (folder / ADAPTER).is_file():
+        beside, expected = (
+            ("beside full weights, which changes vectors where peft is installed", "weights alone")
+            if has_config
+            else ("without its base model", "full weights")
+        )
+        raise BackboneError(
+            str(folder),
+            f"got an adapter ({ADAPTER}) {beside}; expected {expected}; merge it with peft's merge_and_unload() and "
+            "save_pretrained(), the tokenizer too, and name that folder",
+        )
+    if not has_config and (gguf := sorted(folder.glob("*.gguf"))):
+        raise BackboneError(
+            str(folder),
+            f"got {gguf[0].name} without {CONFIG}; expected a Hugging Face model folder; convert it: "
+            f"AutoModel.from_pretrained(.., gguf_file={gguf[0].name!r}).save_pretrained(..), and the tokenizer alike",
+        )
 
 
 def weight_files(folder: Path) -> list[Path]:
@@ -105,22 +125,6 @@ def read_text(path: Path) -> str:
         return path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
         raise BackboneError(str(path.parent), f"{path.name} is not UTF-8 text ({error}); restore the file") from error
-
-
-def _refuse_adapter(folder: Path) -> None:
-    if not (folder / ADAPTER).is_file():
-        return
-    if (folder / CONFIG).is_file():
-        raise BackboneError(
-            str(folder),
-            f"got an adapter ({ADAPTER}) beside full weights, which changes vectors where peft is installed; expected "
-            "weights alone; merge it with peft's merge_and_unload() and save_pretrained(), or move it elsewhere",
-        )
-    raise BackboneError(
-        str(folder),
-        f"got an adapter ({ADAPTER}) without its base model; expected full weights; merge it with peft's "
-        "merge_and_unload() and save_pretrained(), the tokenizer too, and name that folder",
-    )
 
 
 def _check_weights(folder: Path, config: Json) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from transformers import dynamic_module_utils
 
+from armorm import RewardModel
 from features.conversation import single_turn
 from features.embedding.backbone import load
 from features.embedding.fingerprint import BackboneSettings, fingerprint
@@ -80,3 +81,10 @@ def test_what_is_no_backbone_is_said_by_name(files: set[str], message: str, tmp_
         (tmp_path / name).write_text("{}")
     with pytest.raises(BackboneError, match=message):
         fingerprint(BackboneSettings(str(tmp_path)))
+
+
+@pytest.mark.parametrize("name", ["tiny.gguf", "adapter_config.json"])
+def test_as_a_model_to_score_with_it_is_said_by_name_too(name: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_text("{}")
+    with pytest.raises(BackboneError, match=name):
+        RewardModel.load(tmp_path)

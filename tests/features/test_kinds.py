@@ -263,3 +263,10 @@ def test_a_prompt_without_such_a_token_keeps_its_vector(tmp_path: Path) -> None:
     assert got.keys() == {"conversation", "prompt"}
     for feature in expected.features:
         np.testing.assert_allclose(got[feature.kind], feature.vector, atol=1e-4)
+
+
+def test_the_page_on_backbones_names_every_kind_that_is_tested() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "backbones.md").read_text(encoding="utf-8")
+    for kind, (becomes, _) in KINDS.items():
+        (row,) = [line for line in page.splitlines() if line.startswith("|") and f"`{kind}`" in line]
+        assert becomes in row
