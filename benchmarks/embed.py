@@ -41,7 +41,7 @@ import numpy as np
 import torch
 from transformers import AutoModel, AutoTokenizer, LlamaConfig, LlamaModel
 
-from features.embedding.backbone import Backbone, load
+from features.embedding.backbone import FOLDER_ALONE, Backbone, load
 from features.embedding.fingerprint import BackboneSettings, fingerprint
 from features.embedding.flops import cost_of, least_flops, peak_flops
 from features.embedding.memory import keep_freed_memory
@@ -116,7 +116,9 @@ def sentence_transformer(folder: Path, dtype: str, device: str) -> Callable[[lis
     transformer = Transformer(
         str(folder),
         max_seq_length=4096,
-        model_kwargs={"dtype": getattr(torch, dtype)},
+        model_kwargs={"dtype": getattr(torch, dtype), "use_safetensors": True, **FOLDER_ALONE},
+        config_kwargs=dict(FOLDER_ALONE),
+        processor_kwargs=dict(FOLDER_ALONE),
         # text as it is: with a chat template there, it would be taken for a message
         modality_config={"text": {"method": "forward", "method_output_name": "last_hidden_state"}},
         module_output_name="token_embeddings",
@@ -153,8 +155,9 @@ def open_way(kind: str, folder: Path, dtype: str, device: str) -> Callable[[list
     if kind == "armorm":
         packed = load(settings, fingerprint(settings))
         return lambda sequences, budget: dict(packed.embed(sequences, token_budget=budget))
-    model = AutoModel.from_pretrained(folder, dtype=getattr(torch, dtype)).to(device).eval()
-    plain = Backbone(kind, fingerprint(settings), model, AutoTokenizer.from_pretrained(folder))
+    model = AutoModel.from_pretrained(folder, dtype=getattr(torch, dtype), use_safetensors=True, **FOLDER_ALONE)
+    tokenizer = AutoTokenizer.from_pretrained(folder, **FOLDER_ALONE)
+    plain = Backbone(kind, fingerprint(settings), model.to(device).eval(), tokenizer)
     if kind == "padded":
         return lambda sequences, budget: dict(plain.embed(sequences, token_budget=budget))
     if kind == "one at a time, memory kept":

@@ -15,6 +15,7 @@ from uuid import uuid4
 from packaging.requirements import Requirement
 
 from features.embedding.fingerprint import BackboneSettings, chat_template, local_folder
+from features.embedding.folder import read_config, weight_files
 from features.errors import FeatureStoreError
 from features.store import Store, leases
 
@@ -140,10 +141,9 @@ def _backbone(settings: BackboneSettings) -> tuple[Verdict, str]:
     folder = local_folder(settings)
     if folder is None:
         return "ok", f"{settings.path} is fetched from the Hub at the first run"
+    read_config(folder)
     chat_template(folder, settings)
-    if not (size := _weights_bytes(folder)):
-        return "failed", f"got no *.safetensors in {folder}; expected some; convert it with save_pretrained()"
-    return "ok", f"{folder}: {size / 1e6:,.0f} MB of weights, with a chat template"
+    return "ok", f"{folder}: {_weights_bytes(folder) / 1e6:,.0f} MB of weights, with a chat template"
 
 
 def _memory(settings: BackboneSettings) -> tuple[Verdict, str]:
@@ -157,4 +157,4 @@ def _memory(settings: BackboneSettings) -> tuple[Verdict, str]:
 
 
 def _weights_bytes(folder: Path) -> int:
-    return sum(path.stat().st_size for path in folder.glob("*.safetensors"))
+    return sum(path.stat().st_size for path in weight_files(folder))

@@ -1,7 +1,8 @@
 """The Hugging Face Hub: what a repository holds at a commit, and its files in the local cache.
 
 All of it by huggingface_hub, so that its cache (what is there is not fetched again), its offline mode and its other
-environment variables hold here as well. The token comes from HF_TOKEN alone and is part of no message.
+environment variables hold here as well. The token comes from HF_TOKEN alone and is part of no message. Nothing is told
+of the machine unless the user's environment says so.
 """
 
 import glob
@@ -18,6 +19,8 @@ from features.errors import HubError, HubUnreachable
 
 if TYPE_CHECKING:
     from huggingface_hub import RepoFile
+
+os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")  # read when huggingface_hub is imported
 
 
 @dataclass(frozen=True, slots=True)

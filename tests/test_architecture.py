@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from features.embedding.backbone import FOLDER_ALONE
+
 ROOT = Path(__file__).parent.parent
 PACKAGES = ("armorm", "features", "flows")
 
@@ -123,3 +125,22 @@ def test_every_sql_file_states_grain_and_key() -> None:
         assert lines[0].startswith(f"-- {path.stem}: "), path
         assert any(line.startswith("-- grain: ") for line in lines), path
         assert any(line.startswith("-- key: ") for line in lines), path
+
+
+LOADERS = ("from_pretrained", "from_config")
+
+
+def test_every_loader_says_that_no_code_is_run() -> None:
+    """Where nothing is said, transformers asks. `FOLDER_ALONE` says it for a folder."""
+    files = [file for part in ("armorm", "features", "flows", "benchmarks") for file in (ROOT / part).rglob("*.py")]
+    calls = [
+        (file, node)
+        for file in files
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in LOADERS
+    ]
+    assert len(calls) >= 6
+    for file, call in calls:
+        said = {word.arg or ast.unparse(word.value) for word in call.keywords}
+        assert said & {"trust_remote_code", "FOLDER_ALONE"}, f"{file}:{call.lineno}"
+    assert FOLDER_ALONE["trust_remote_code"] is False

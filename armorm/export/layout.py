@@ -171,7 +171,7 @@ def _module(
         }
     )
     config.get_text_config().pad_token_id = padding
-    config._attn_implementation = None
+    config._attn_implementation = config._experts_implementation = None  # else what the backbone was run with
     with torch.device("meta"):
         module = RewardModelWithGating(config)
     module.model = backbone

@@ -74,7 +74,7 @@ class RewardModelWithGating(PreTrainedModel):  # type: ignore[no-untyped-call]
         super().__init__(config)
         config._attn_implementation = attention  # if none is asked for, the backbone's own class chooses
         n_objectives, n_features = config.num_objectives, config.get_text_config().hidden_size
-        self.model = AutoModel.from_config(config)  # type: ignore[no-untyped-call]
+        self.model = AutoModel.from_config(config, trust_remote_code=False)  # type: ignore[no-untyped-call]
         self.regression_layer = nn.Linear(n_features, n_objectives, bias=False)
         self.reward_transform_matrix = nn.Parameter(torch.eye(n_objectives), requires_grad=False)
         hidden = [config.gating_hidden_dim] * config.gating_n_hidden

@@ -20,6 +20,7 @@ from armorm.scoring.conversations import Given, one_conversation
 from armorm.steering import Steering
 from features.conversation import Conversation, MalformedConversation, conversation_id, prompt_id
 from features.embedding.fingerprint import BackboneSettings, Fingerprint, fingerprint
+from features.embedding.folder import refuse_other_formats
 from features.embedding.vectors import Reject, embed_conversations
 from features.errors import InputError
 from features.objectives import OBJECTIVES, Scale
@@ -84,6 +85,7 @@ class RewardModel(heads.RewardModel):
 
         folder = Path(folder)
         if not layout.is_layout(folder):
+            refuse_other_formats(folder)
             model = super().load(folder)
             if backbone is None:
                 return model

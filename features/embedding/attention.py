@@ -50,6 +50,8 @@ class Layout:
     """From this one on only wanted tokens are computed; -1 where that is not known."""
     masks: dict[int | None, BlockMask] = field(default_factory=dict)
     """For flex attention, by sliding window: made when first asked for, the same in every layer."""
+    attended: set[int] = field(default_factory=set)
+    """The layers that have called the attention below."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +81,7 @@ def branch_attention(
 ) -> tuple[torch.Tensor, None]:
     """What transformers calls in every layer: `query` is `[1, H, T, E]`, the result `[1, T, H, E]`."""
     scoring = Scoring(query.shape[-1] ** -0.5 if scaling is None else scaling, sliding_window, softcap)
+    layout.attended.add(module.layer_idx)  # type: ignore[arg-type]
     if query.is_cuda:
         return by_flex(query, key, value, layout, scoring), None
     only_wanted = bool(module.layer_idx == layout.last_layer)

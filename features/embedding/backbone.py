@@ -1,22 +1,27 @@
 """Loading a frozen decoder-only backbone, and its forward pass: token ids in, vectors out."""
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+import random
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
+import numpy.typing as npt
 import torch
-from safetensors import SafetensorError
-from transformers import AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from safetensors import safe_open
+from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.models.auto.modeling_auto import MODEL_MAPPING
 from transformers.utils import logging
 
 from features.embedding.attention import ATTENTION
-from features.embedding.fingerprint import BackboneSettings, Fingerprint, chat_template
+from features.embedding.fingerprint import BackboneSettings, Dtype, Fingerprint, chat_template
+from features.embedding.folder import weight_files
 from features.embedding.linear import use_onednn
 from features.embedding.memory import keep_freed_memory
 from features.embedding.packed import LastLayer, forward
-from features.embedding.plan import Batch, Pack, TokenSequence, Wanted, plan_batches, plan_packs
+from features.embedding.plan import Batch, Pack, TokenIds, TokenSequence, Wanted, plan_batches, plan_packs
 from features.errors import BackboneError
 from features.shards import Vector
 
@@ -74,6 +79,18 @@ class Backbone:
             for wanted in sequence.wanted
         ]
 
+    @property
+    def n_embeddings(self) -> int:
+        """Token ids that it has an embedding for are below; its tokenizer may know more."""
+        weight: torch.Tensor = self.model.get_input_embeddings().weight  # type: ignore[assignment]
+        return len(weight)
+
+    @property
+    def dtype(self) -> Dtype:
+        """Of its weights, by name."""
+        dtype: Dtype = self.fingerprint.record["dtype"]
+        return dtype
+
     def last_hidden_state(self, ids_BL: torch.Tensor, mask_BL: torch.Tensor) -> torch.Tensor:
         """`[B, L, D]` states of the last layer, after the final norm."""
         device = self.model.device
@@ -81,6 +98,13 @@ class Backbone:
             output = self.model(input_ids=ids_BL.to(device), attention_mask=mask_BL.to(device), use_cache=False)
         states: torch.Tensor = output.last_hidden_state
         return states
+
+
+Vectors = npt.NDArray[np.float32]
+"""`[N, D]`."""
+
+FOLDER_ALONE: Final[Mapping[str, Any]] = {"trust_remote_code": False, "local_files_only": True}
+"""For every loader. Where nothing is said, transformers asks whether to run a folder's code, and a pipe may answer."""
 
 
 def load(settings: BackboneSettings, fingerprint: Fingerprint) -> Backbone:
@@ -91,14 +115,23 @@ def load(settings: BackboneSettings, fingerprint: Fingerprint) -> Backbone:
     """
     if settings.device == "cpu":
         keep_freed_memory()
+    with _quiet():
+        return _packed(_loaded(settings, fingerprint))
+
+
+def _loaded(settings: BackboneSettings, fingerprint: Fingerprint) -> Backbone:
+    """In padded batches, which every decoder takes."""
+    folder = fingerprint.folder
     try:
-        model = _read_weights(fingerprint.folder, getattr(torch, settings.dtype))
-        tokenizer = AutoTokenizer.from_pretrained(fingerprint.folder)
-        if settings.chat_template:
-            tokenizer.chat_template = chat_template(fingerprint.folder, settings)
-    except (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError) as error:
-        first_line = str(error).strip().splitlines()[0]
-        raise BackboneError(settings.path, f"transformers cannot load it: {first_line}") from error
+        model = _read_weights(folder, getattr(torch, settings.dtype))
+        # mistral-common, where it is installed, would read another file
+        tokenizer = AutoTokenizer.from_pretrained(folder, mistral_format=False, **FOLDER_ALONE)
+    except Exception as error:  # whatever the loader of any kind raises
+        raise BackboneError(settings.path, _why_not_loaded(error)) from error
+    template = chat_template(folder, settings)
+    tokenizer.chat_template = (
+        template if isinstance(template, str) else {one["name"]: one["template"] for one in template}
+    )
     try:
         model.to(settings.device)
     except (RuntimeError, AssertionError) as error:  # the second of a torch that was built without CUDA
@@ -111,21 +144,63 @@ def load(settings: BackboneSettings, fingerprint: Fingerprint) -> Backbone:
         use_onednn(model)
     padded = Backbone(settings.path, fingerprint, model.eval(), tokenizer)
     _check_causal(padded)
-    return _packed(padded)
+    return padded
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without bars and lines of transformers' own."""
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    usual = logging.get_verbosity()
+    logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+    try:
+        yield
+    finally:
+        logging.set_verbosity(usual)
 
 
 def _read_weights(folder: Path, dtype: torch.dtype) -> Any:
     """The backbone alone: what else is in the files, such as a head, is left out without a word."""
-    logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # of reading weights: the embedding has its own
-    usual = logging.get_verbosity()
-    logging.set_verbosity_error()  # type: ignore[no-untyped-call]
-    try:
-        model, found = AutoModel.from_pretrained(folder, dtype=dtype, use_safetensors=True, output_loading_info=True)
-    finally:
-        logging.set_verbosity(usual)
+    config = AutoConfig.from_pretrained(folder, **FOLDER_ALONE)
+    # A folder may ask for kernels, from the Hub or of another package, and for tuples in place of named outputs.
+    config._attn_implementation = config._experts_implementation = None
+    config.return_dict = True
+    model, found = AutoModel.from_pretrained(
+        folder,
+        config=config,
+        dtype=dtype,
+        use_safetensors=True,
+        weights_only=True,
+        key_mapping=_renamed(folder, config),
+        output_loading_info=True,
+        **FOLDER_ALONE,
+    )
     if missing := sorted(found["missing_keys"]):
         raise ValueError(f"{len(missing)} weights are not in its files, {missing[0]} for one")
     return model
+
+
+def _renamed(folder: Path, config: Any) -> dict[str, str] | None:
+    """How the weights of a reward model's folder, which are `model.*`, are called in a kind with another prefix."""
+    kind = MODEL_MAPPING.get(type(config), None)
+    prefix = getattr(kind, "base_model_prefix", "model")
+    if prefix == "model":
+        return None
+    for path in weight_files(folder):
+        with safe_open(path, framework="pt") as file:
+            if any(name.startswith("model.") for name in file.keys()):  # noqa: SIM118  # no mapping
+                return {r"^model\.": ""}
+    return None
+
+
+def _why_not_loaded(error: Exception) -> str:
+    if "trust_remote_code" in str(error):
+        return (
+            "got a folder that needs Python code of its own (auto_map), which is never run; expected kinds of model "
+            "and tokenizer that transformers has built in; name the same model in that form, or another one"
+        )
+    first_line = next(iter(str(error).strip().splitlines()), type(error).__name__)
+    return f"transformers cannot load it: {first_line}"
 
 
 def _check_causal(backbone: Backbone) -> None:
@@ -133,45 +208,142 @@ def _check_causal(backbone: Backbone) -> None:
     if backbone.model.config.is_encoder_decoder:
         raise BackboneError(backbone.name, "got an encoder-decoder; expected a decoder-only model")
     ids_BL = torch.tensor([[1, 2, 3, 4], [1, 2, 3, 5]])
-    states_BLD = backbone.last_hidden_state(ids_BL, torch.ones_like(ids_BL)).float()
-    if not torch.allclose(states_BLD[0, :-1], states_BLD[1, :-1], atol=1e-3, rtol=1e-3):
+    try:
+        states_BLD = backbone.last_hidden_state(ids_BL, torch.ones_like(ids_BL)).float()
+    except Exception as error:  # whatever a model raises that takes other inputs than token ids
+        raise BackboneError(
+            backbone.name,
+            f"got a {backbone.model.config.model_type} that takes no plain tokens ({type(error).__name__}: "
+            f"{' '.join(str(error).split())[:200]}); expected a decoder-only model of text; name one",
+        ) from error
+    if not states_BLD.isfinite().all():
+        raise BackboneError(
+            backbone.name,
+            f"got NaN or infinity for plain tokens in {backbone.dtype}; expected finite numbers; set dtype in "
+            "[backbone] to float32, or restore its weights",
+        )
+    if (width := states_BLD.shape[-1]) != (stated := backbone.fingerprint.record["hidden_size"]):
+        raise BackboneError(
+            backbone.name,
+            f"got vectors of {width} numbers; expected {stated}, as its config.json says; name a backbone whose last "
+            "layer is not projected",
+        )
+    moved = (states_BLD[0, :-1] - states_BLD[1, :-1]).norm(dim=-1).max()
+    spread = (states_BLD - states_BLD.mean(dim=(0, 1))).norm(dim=-1).mean()
+    if moved > PROBE_TOLERANCES[backbone.dtype] * spread:
         raise BackboneError(backbone.name, "got a model that looks ahead; expected a decoder-only (causal) model")
 
 
+PROBE_TOLERANCES: Final[Mapping[Dtype, float]] = {"float32": 1e-3, "float16": 2e-2, "bfloat16": 8e-2}
+"""How far two ways of computing a text's vector may lead apart, as a share of how far texts are: more than rounding
+does, and less than a wrong mask does."""
+
+LEAK_TOLERANCES: Final[Mapping[str, float]] = {"cpu": 0.01, "cuda": 1.0}
+"""Of that, what other texts in the same pass may do, by device: on a CPU the numbers of all products are the same; flex
+attention sums over the pack's rows, in another order where a text stands elsewhere."""
+
+KEPT: Final = 2
+"""Texts that both sets of a probe have, at their heads."""
+
+
 def _packed(padded: Backbone) -> Backbone:
-    """The backbone as it is run: packed, if that gives what padded batches give on a probe, else as it came."""
-    probe = _probe()
-    expected = dict(padded.embed(probe, token_budget=1))
-    candidate = Backbone(
-        padded.name, padded.fingerprint, padded.model, padded.tokenizer, last_layer=LastLayer(padded.model)
-    )
+    """The backbone as it is run: packed, if a probe's texts get the vectors that they get alone, else as it came.
+
+    Raises:
+        BackboneError: in padded batches, too, they get others.
+    """
+    sets = _probe(padded)
+    tolerance = PROBE_TOLERANCES[padded.dtype]
+    leak_tolerance = LEAK_TOLERANCES.get(padded.model.device.type, 1.0)
+    candidate = replace(padded, last_layer=LastLayer(padded.model))
     own = padded.model.config._attn_implementation
-    try:
-        padded.model.set_attn_implementation(ATTENTION)
-        got = dict(candidate.embed(probe, token_budget=1024))
-        furthest = max(_apart(expected[wanted], got[wanted]) for wanted in expected)
-        why = f"a packed pass gives other vectors, {furthest:.1e} apart" if furthest > PROBE_TOLERANCE else None
-    except Exception as error:  # whatever a model of any kind raises that does not take packs
-        why = f"it takes no packs ({type(error).__name__})"
-    if why is None:
-        return candidate
+    with _narrowed(padded.model):
+        alone = [_vectors(padded, texts, token_budget=1) for texts in sets]
+        if not np.isfinite(alone).all():  # whether those of plain texts are is for the canaries to say
+            return replace(padded, why_padded="texts of a probe have no finite vectors")
+        batched = [_vectors(padded, texts, token_budget=4096) for texts in sets]
+        everything_ND = np.concatenate(alone)
+        spread = float(np.sqrt(((everything_ND - everything_ND.mean(axis=0)) ** 2).sum(axis=1).mean())) or np.nan
+
+        def apart(ones: Sequence[Vectors], others: Sequence[Vectors]) -> npt.NDArray[np.float32]:
+            distances_N: npt.NDArray[np.float32] = np.linalg.norm(np.concatenate(ones) - np.concatenate(others), axis=1)
+            return distances_N / spread
+
+        # Experts' rows are those of other texts too, so rounding is another, and now and then an expert.
+        beside = apart([batched[0][:KEPT]], [batched[1][:KEPT]]).max()
+        if not (usual := np.median(apart(alone, batched))) <= 4 * tolerance:  # rounding must not refuse a backbone
+            raise BackboneError(
+                padded.name,
+                f"got vectors that depend on what is computed beside a text ({usual:.1e} of the distance between "
+                "texts); expected a model in which padding changes nothing; name another one",
+            )
+        try:
+            padded.model.set_attn_implementation(ATTENTION)
+            if padded.model.config._attn_implementation == ATTENTION:
+                packed = [_vectors(candidate, texts, token_budget=4096) for texts in sets]
+                most = apart(alone, packed).max()
+                leak = apart([packed[0][:KEPT]], [packed[1][:KEPT]]).max()
+                if most <= tolerance and leak <= max(leak_tolerance * tolerance, 4 * beside):
+                    return candidate
+                why = f"a packed pass gives other vectors, {most:.1e} apart, {leak:.1e} by other texts"
+            else:  # what is no function of transformers' interface cannot be set, which a log line alone says
+                why = "it has an attention of its own"
+        except Exception as error:  # whatever a model of any kind raises that does not take packs
+            why = f"it takes no packs ({type(error).__name__}: {' '.join(str(error).split())[:80]})"
     padded.model.set_attn_implementation(own)
-    return Backbone(padded.name, padded.fingerprint, padded.model, padded.tokenizer, why_padded=why)
+    return replace(padded, why_padded=why)
 
 
-PROBE_TOLERANCE = 0.02
-"""Of the distance of two vectors to their length: far above what bfloat16 rounds, far below what a wrong mask does."""
+def _probe(backbone: Backbone) -> list[list[TokenSequence]]:
+    """Two sets of texts that have the first ones in common, and as many tokens, packed as padded.
 
+    What stands before those texts, and between their halves, is of another length in each set: whoever counts
+    positions through a pass gives them other vectors.
+    """
+    draw, most = random.Random(0), backbone.fingerprint.max_tokens
+    unit = max(1, min(14, most // 3))
 
-def _probe() -> list[TokenSequence]:
-    """Texts that share beginnings, of token ids that every vocabulary has."""
-    stem = tuple(range(1, 25))
-    texts = [stem, (*stem, 3, 5, 7, 9), (*stem, 3, 5, 7, 9, *stem[::-1]), (*stem, 2, 4, 6), (*stem[5:], *stem)]
+    def some(first: int, n_units: int) -> TokenIds:
+        return (first, *(draw.randrange(backbone.n_embeddings) for _ in range(n_units * unit - 1)))
+
+    stem, end = some(1, 1), some(1, 1)
+    sets = [
+        [stem, (*stem, *end), some(0, before), (*stem, *some(0, between)), some(2, after)]
+        for before, between, after in ((1, 1, 3), (2, 2, 1))
+    ]
     return [
-        TokenSequence(text, (Wanted("conversation", str(number), len(text) - 1, len(text)),))
-        for number, text in enumerate(texts)
+        [
+            TokenSequence(text[:most], (Wanted("conversation", str(number), len(text[:most]) - 1, len(text)),))
+            for number, text in enumerate(texts)
+        ]
+        for texts in sets
     ]
 
 
-def _apart(one: Vector, two: Vector) -> float:
-    return float(np.linalg.norm(one - two) / np.linalg.norm(one))
+NARROWED: Final = ("sliding_window", "attention_chunk_size", "index_topk")
+"""What bounds the tokens that a token sees, in models and in their configurations; the probe's texts are shorter."""
+
+NARROW: Final = 8
+"""Tokens: what they are set to meanwhile."""
+
+
+@contextmanager
+def _narrowed(model: PreTrainedModel) -> Iterator[None]:
+    """Has those bounds lie within the probe's texts, so that it tells whether they are kept."""
+    configs = {id(config): config for module in model.modules() if (config := getattr(module, "config", None))}
+    holders = [*model.modules(), *configs.values()]
+    bounds = [(holder, name, getattr(holder, name, None)) for holder in holders for name in NARROWED]
+    changed = [(holder, name, bound) for holder, name, bound in bounds if isinstance(bound, int) and bound > NARROW]
+    for holder, name, _ in changed:
+        setattr(holder, name, NARROW)
+    try:
+        yield
+    finally:
+        for holder, name, bound in changed:
+            setattr(holder, name, bound)
+
+
+def _vectors(backbone: Backbone, texts: Sequence[TokenSequence], *, token_budget: int) -> Vectors:
+    """`[N, D]` in their order."""
+    got = dict(backbone.embed(texts, token_budget=token_budget))
+    return np.stack([got[wanted] for sequence in texts for wanted in sequence.wanted])

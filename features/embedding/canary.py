@@ -16,7 +16,7 @@ import numpy.typing as npt
 from features.conversation import Conversation
 from features.embedding.fingerprint import Fingerprint
 from features.embedding.plan import Rendered, TokenSequence, Wanted
-from features.embedding.vectors import run_passes
+from features.embedding.vectors import run_passes, within_vocabulary
 from features.errors import BackboneError, CanaryError
 from features.records import encode_record, read_record
 from features.shards import Name, Vector, put_vectors, read_vectors, unusable
@@ -135,6 +135,8 @@ def embed_canaries(backbone: "Backbone", *, token_budget: int) -> npt.NDArray[np
     sequences = [
         _cut_left(number, one, backbone.fingerprint.max_tokens) for number, one in enumerate(_rendered(backbone))
     ]
+    if rejects := within_vocabulary(backbone, sequences).rejects:
+        raise BackboneError(backbone.name, rejects[0].detail)
     passes = run_passes(backbone, sequences, token_budget=token_budget)
     vectors = {wanted.id: vector for one in passes for wanted, vector in one.vectors}
     vectors_ND = np.stack([vectors[_name(number)] for number in range(len(sequences))])

@@ -10,6 +10,17 @@ from pathlib import Path
 from typing import Any, Literal
 
 from features import hub
+from features.embedding.folder import (
+    CONFIG,
+    WIDTHS,
+    most_tokens,
+    read_config,
+    read_json,
+    read_text,
+    weight_files,
+    width_of,
+)
+from features.embedding.template import DATE, dated
 from features.errors import BackboneError, HubError
 from features.hashes import file_sha256
 from features.hub import HubRepo
@@ -24,6 +35,9 @@ OverLong = Literal["cut_left", "drop_turns", "refuse"]
 """What becomes of a text longer than `max_tokens`: it loses its first tokens or its oldest exchanges, or is refused."""
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.json", "merges.txt")
+
+SLOW_TOKENIZER_FILES = ("vocab.txt", "added_tokens.json", "tekken.json", "*.tiktoken")
+"""What else makes a tokenizer, where there is no tokenizer.json."""
 
 HUB_FILES = ("*.safetensors", "*.json", "*.jinja", "*.model", "merges.txt")
 """What is fetched of a repository: no pickles and no code."""
@@ -87,24 +101,26 @@ def fingerprint(settings: BackboneSettings) -> Fingerprint:
         BackboneError: no such folder or Hub id, or a file that is needed is missing.
     """
     folder = find_folder(settings)
-    config = _json(folder, "config.json")
-    weights = {path.name: file_sha256(path) for path in sorted(folder.glob("*.safetensors"))}
-    if not weights:
-        raise BackboneError(settings.path, f"no *.safetensors in {folder}; convert it with save_pretrained()")
+    config = read_config(folder)
+    template, as_given = chat_template(folder, settings), _template(folder, settings)
     record = {
         "architecture": config.get("model_type"),
-        "hidden_size": _text_config(config).get("hidden_size"),
-        "config": file_sha256(folder / "config.json"),
-        "weights": weights,
+        "hidden_size": _width(settings, config),
+        "config": file_sha256(folder / CONFIG),
+        "weights": {path.name: file_sha256(path) for path in weight_files(folder)},
         "tokenizer": _tokenizer_hashes(folder),
-        "chat_template": content_id(chat_template(folder, settings)),
+        "chat_template": content_id(template if isinstance(template, str) else json.dumps(template)),
         "dtype": settings.dtype,
         "layer": "last, after the final norm",
         "attention": "sdpa",
         "max_tokens": _max_tokens(settings, config),
     }
     # Named only where they are not what they always were: the ids of backbones stay what they are.
-    own = {"over_long": (settings.over_long, "cut_left"), "system": (settings.system, "template")}
+    own = {
+        "over_long": (settings.over_long, "cut_left"),
+        "system": (settings.system, "template"),
+        "date": (None if template == as_given else str(DATE.date()), None),
+    }
     return Fingerprint(folder, record | {name: value for name, (value, usual) in own.items() if value != usual})
 
 
@@ -126,6 +142,12 @@ def local_folder(settings: BackboneSettings) -> Path | None:
         raise BackboneError(
             settings.path, "no such folder; expected a Hugging Face model folder or a Hub id such as owner/name"
         )
+    if folder.parent.is_dir() and settings.revision is None:
+        raise BackboneError(
+            settings.path,
+            f"no such folder in {folder.parent}, which is a folder here; the Hub was not asked; correct the name, or "
+            "set revision in [backbone] for the Hub's",
+        )
     return None
 
 
@@ -134,15 +156,40 @@ def hub_repo(settings: BackboneSettings) -> HubRepo:
     return HubRepo("model", settings.path, settings.revision or "main")
 
 
-def chat_template(folder: Path, settings: BackboneSettings) -> str:
-    """The text of the template that renders conversations: the one that is set, else the backbone's own.
+Template = str | list[dict[str, str]]
+"""Jinja, or several by name, as tokenizer_config.json may hold them."""
+
+
+def chat_template(folder: Path, settings: BackboneSettings) -> Template:
+    """The template that renders conversations: the one that is set, else the backbone's own.
+
+    Where it asks for today's date it is given a fixed one.
 
     Raises:
-        BackboneError: there is none, or the file cannot be read.
+        BackboneError: there is none, the file cannot be read, or what it writes depends on the clock or on chance.
     """
+    template = _template(folder, settings)
+    try:
+        if isinstance(template, str):
+            return dated(template)
+        return [one | {"template": dated(one["template"])} for one in template]
+    except ValueError as error:
+        raise BackboneError(
+            settings.path,
+            f"got a chat template that writes something else each time ({error}); expected the same text for the same "
+            "conversation; set chat_template in [backbone] to a copy with a fixed text in its place",
+        ) from error
+    except (TypeError, KeyError) as error:
+        raise BackboneError(
+            settings.path, "got a chat_template in tokenizer_config.json that is no text; restore the file"
+        ) from error
+
+
+def _template(folder: Path, settings: BackboneSettings) -> Template:
+    """As it is given."""
     if settings.chat_template:
         try:
-            return _text(Path(settings.chat_template))
+            return read_text(Path(settings.chat_template))
         except OSError as error:
             raise BackboneError(
                 settings.path,
@@ -150,15 +197,15 @@ def chat_template(folder: Path, settings: BackboneSettings) -> str:
                 "Jinja file; change it in [backbone]",
             ) from error
     if (folder / "chat_template.jinja").is_file():
-        return _text(folder / "chat_template.jinja")
-    template = _json(folder, "tokenizer_config.json").get("chat_template")
+        return read_text(folder / "chat_template.jinja")
+    template: Template | None = read_json(folder, "tokenizer_config.json").get("chat_template")
     if not template:
         raise BackboneError(
             settings.path,
             f"{folder} has no chat template; expected chat_template.jinja or a chat_template in tokenizer_config.json; "
             "set chat_template in [backbone] to a file with the template that the model was trained with",
         )
-    return json.dumps(template) if isinstance(template, list) else str(template)
+    return template
 
 
 def _download(settings: BackboneSettings) -> Path:
@@ -168,38 +215,27 @@ def _download(settings: BackboneSettings) -> Path:
         raise BackboneError(settings.path, f"no such local folder, and not to be had from the Hub: {error}") from error
 
 
-def _json(folder: Path, name: str) -> dict[str, Any]:
-    path = folder / name
-    try:
-        document = json.loads(_text(path))
-    except FileNotFoundError as error:
-        raise BackboneError(str(folder), f"{name} is missing; expected a Hugging Face model folder") from error
-    except ValueError as error:
-        raise BackboneError(str(folder), f"{name} is not valid JSON ({error}); restore the file") from error
-    return document if isinstance(document, dict) else {}
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise BackboneError(str(path.parent), f"{path.name} is not UTF-8 text ({error}); restore the file") from error
-
-
 def _tokenizer_hashes(folder: Path) -> dict[str, str]:
     files = [folder / name for name in TOKENIZER_FILES] + sorted(folder.glob("*.model"))
+    files += sorted(folder.glob("tokenizer.*.json"))  # by transformers' version
+    if not (folder / "tokenizer.json").is_file():
+        files += [path for pattern in SLOW_TOKENIZER_FILES for path in sorted(folder.glob(pattern))]
     return {path.name: file_sha256(path) for path in files if path.is_file()}
 
 
-def _text_config(config: Mapping[str, Any]) -> Mapping[str, Any]:
-    nested = config.get("text_config")
-    return nested if isinstance(nested, dict) else config
+def _width(settings: BackboneSettings, config: Mapping[str, Any]) -> int:
+    width = width_of(config)
+    if width is None:
+        raise BackboneError(
+            settings.path,
+            f"got no {' or '.join(WIDTHS)} in {CONFIG}; expected the width of its vectors; write the whole "
+            "configuration: AutoConfig.from_pretrained(..).save_pretrained(..)",
+        )
+    return width
 
 
 def _max_tokens(settings: BackboneSettings, config: Mapping[str, Any]) -> int:
-    allowed = _text_config(config).get("max_position_embeddings") or 2**31
-    if not isinstance(allowed, int):
-        raise BackboneError(settings.path, f"got max_position_embeddings {allowed!r} in config.json; expected a number")
+    allowed = most_tokens(config) or 2**31
     if settings.max_tokens is None:
         return allowed
     if not 2 <= settings.max_tokens <= allowed:

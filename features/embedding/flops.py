@@ -36,7 +36,10 @@ class Cost:
 
 
 def cost_of(model: PreTrainedModel) -> Cost:
-    """From the weights, as no configuration tells whether a model's MLP has two matrices or three."""
+    """From the weights, as no configuration tells whether a model's MLP has two matrices or three.
+
+    A model without heads, such as Mamba, sees nothing by attention: what later tokens need of one is the whole layer.
+    """
     matrices = [
         weight
         for module in model.modules()
@@ -44,15 +47,15 @@ def cost_of(model: PreTrainedModel) -> Cost:
         for weight in module.parameters(recurse=False)
         if weight.ndim == 2
     ]
-    config = model.config
-    layers, heads = config.num_hidden_layers, config.num_attention_heads
+    config = model.config.get_text_config()
+    layers, heads = config.num_hidden_layers, getattr(config, "num_attention_heads", None)
+    token = 2 * sum(weight.numel() for weight in matrices) / layers
+    if not heads:
+        return Cost(layers, token, keys_values=token, seen=0)
     head_size = getattr(config, "head_dim", None) or config.hidden_size // heads
     kv_heads = getattr(config, "num_key_value_heads", None) or heads
     return Cost(
-        layers,
-        token=2 * sum(weight.numel() for weight in matrices) / layers,
-        keys_values=2 * config.hidden_size * 2 * kv_heads * head_size,
-        seen=2 * 2 * heads * head_size,
+        layers, token, keys_values=2 * config.hidden_size * 2 * kv_heads * head_size, seen=2 * 2 * heads * head_size
     )
 
 

@@ -98,7 +98,11 @@ class LastLayer:
 
 
 def forward(model: PreTrainedModel, last_layer: LastLayer, pack: Pack) -> torch.Tensor:
-    """`[W, D]` states of a pack's wanted tokens after the final norm, in the order of `pack.wanted`."""
+    """`[W, D]` states of a pack's wanted tokens after the final norm, in the order of `pack.wanted`.
+
+    Raises:
+        TypeError: not every layer attends by our attention, so that some would take the pack for one text.
+    """
     step = STEP if model.device.type == "cpu" else 1
     layout = lay_out(pack, last_layer=last_layer.index, device=model.device, step=step)
     with torch.inference_mode(), last_layer.only(layout.rows_W):
@@ -108,5 +112,7 @@ def forward(model: PreTrainedModel, last_layer: LastLayer, pack: Pack) -> torch.
             use_cache=False,
             layout=layout,
         )
+    if len(layout.attended) < (n_layers := model.config.get_text_config().num_hidden_layers):
+        raise TypeError(f"{len(layout.attended)} of {n_layers} layers attend")
     states_WD: torch.Tensor = output.last_hidden_state[0, layout.rows_W]
     return states_WD

@@ -27,7 +27,7 @@ class Reject:
     kind: Kind
     id: str
     reason: str
-    """A stable code: `not_rendered`, `over_long`, `not_finite`, `zero` or `float16_overflow`."""
+    """A stable code: `not_rendered`, `over_long`, `no_embedding`, `not_finite`, `zero` or `float16_overflow`."""
     detail: str
 
 
@@ -105,7 +105,26 @@ def plan_texts(
         if prompt in wanted_prompts and ("prompt", prompt) not in planned:
             rejects["prompt", prompt] = Reject("prompt", prompt, "not_rendered", why_prompt)
     within = _within_length(backbone, sequences, conversations)
-    return Texts(within.sequences, [*rejects.values(), *within.rejects])
+    known = within_vocabulary(backbone, within.sequences)
+    return Texts(known.sequences, [*rejects.values(), *within.rejects, *known.rejects])
+
+
+def within_vocabulary(backbone: "Backbone", sequences: Sequence[TokenSequence]) -> Texts:
+    """Without texts that hold a token which the tokenizer knows and the backbone has no embedding for."""
+    kept, rejects, n_known = [], [], backbone.n_embeddings
+    for sequence in sequences:
+        if max(sequence.token_ids) < n_known:
+            kept.append(sequence)
+            continue
+        unknown, id = next((place, id) for place, id in enumerate(sequence.token_ids) if id >= n_known)
+        why = (
+            f"got token {id} ({backbone.tokenizer.convert_ids_to_tokens(id)!r}); expected ids below "
+            f"{n_known}, which the backbone has embeddings for; name the tokenizer that belongs to it"
+        )
+        rejects += [Reject(of.kind, of.id, "no_embedding", why) for of in sequence.wanted if of.position >= unknown]
+        if before := tuple(of for of in sequence.wanted if of.position < unknown):
+            kept.append(TokenSequence(sequence.token_ids[:unknown], before))
+    return Texts(kept, rejects)
 
 
 def _within_length(

@@ -10,7 +10,7 @@ import torch
 
 from features.catalog import query
 from features.embedding import backbone as backbone_module
-from features.embedding.backbone import load
+from features.embedding.backbone import Backbone, load
 from features.embedding.canary import BANDS, CANARIES, SLOT, distances, embed_canaries
 from features.embedding.embed import EmbedSettings, embed_missing
 from features.embedding.fingerprint import BackboneSettings, fingerprint
@@ -126,7 +126,8 @@ def test_a_backbone_without_usable_vectors_stops_the_run(
     writer: Writer, backbone: BackboneSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fill(writer, range(4))
-    monkeypatch.setattr(backbone_module, "forward", lambda *given: FORWARD(*given) * float("nan"))
+    run = Backbone.run
+    monkeypatch.setattr(Backbone, "run", lambda *given: [(of, vector * np.nan) for of, vector in run(*given)])
     with pytest.raises(BackboneError, match=r"no usable vector \(not_finite\) for 64 of 64 plain short texts"):
         embed_missing(writer, backbone, SETTINGS)
 

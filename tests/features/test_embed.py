@@ -160,6 +160,20 @@ def test_the_fingerprint_is_over_content_and_settings(folder: Path, settings: Ba
     assert fingerprint(BackboneSettings(str(moved))).backbone_id != here
 
 
+def test_every_file_that_may_make_the_tokenizer_is_in_the_fingerprint(folder: Path, tmp_path: Path) -> None:
+    import shutil
+
+    moved = Path(shutil.copytree(folder, tmp_path / "elsewhere"))
+    settings = BackboneSettings(str(moved))
+    before = fingerprint(settings).backbone_id
+    (moved / "vocab.txt").write_text("of no use beside tokenizer.json")
+    assert fingerprint(settings).backbone_id == before
+    (moved / "tokenizer.4.0.0.json").write_text("{}")  # what fast_tokenizer_files may name
+    assert fingerprint(settings).backbone_id != before
+    (moved / "tokenizer.json").unlink()
+    assert {"vocab.txt", "tokenizer.4.0.0.json"} <= set(fingerprint(settings).record["tokenizer"])
+
+
 @pytest.mark.parametrize(
     ("break_it", "message"),
     [
@@ -186,9 +200,14 @@ def test_a_device_that_is_not_there_is_one_line(tmp_path: Path) -> None:
     assert "\n" not in str(error.value)
 
 
-def test_an_encoder_is_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize("scale", [1.0, 1e-4])
+def test_an_encoder_is_refused(tmp_path: Path, scale: float) -> None:
+    """However small the numbers of its vectors are."""
     sizes = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
-    BertModel(BertConfig(vocab_size=300, initializer_range=0.5, **sizes)).save_pretrained(tmp_path)
+    model = BertModel(BertConfig(vocab_size=300, initializer_range=0.5, **sizes))
+    with torch.no_grad():
+        model.encoder.layer[-1].output.LayerNorm.weight *= scale
+    model.save_pretrained(tmp_path)
     tiny.write_tokenizer(tmp_path, "bos")
     settings = BackboneSettings(str(tmp_path))
     with pytest.raises(BackboneError, match="looks ahead"):

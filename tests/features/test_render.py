@@ -1,5 +1,6 @@
 """Templates of every temper: where the prompt ends, one BOS, system turns, and texts that are too long."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from features.embedding.fingerprint import BackboneSettings, OverLong, fingerpri
 from features.embedding.render import render, shortened
 from features.embedding.vectors import Embedded, embed_conversations, plan_texts
 from features.errors import BackboneError
-from features.store import Writer
+from features.store import Writer, content_id
 from flows.settings import load_settings
 from tests.features import tiny
 from tests.features.canonical import Dataset
@@ -170,3 +171,57 @@ def test_a_text_without_its_oldest_exchanges_is_embedded_as_what_is_left(folder:
 def test_the_reason_says_what_to_do(folder: Path) -> None:
     (reject,) = [one for one in embedded(folder, [LONG], "refuse", 100).rejects if one.kind == "conversation"]
     assert "expected at most 100 (over_long is refuse); raise max_tokens, or set over_long" in reject.detail
+
+
+LLAMA = (
+    "{# strftime_now #}{% if strftime_now is defined %}{% set today = strftime_now('%d %b %Y') %}"
+    "{% else %}{% set today = '26 Jul 2024' %}{% endif %}"
+)
+GRANITE = """{% set today = "Today's Date: " + strftime_now("%B %d, %Y") + '.' %}"""
+TODAY = "{% for m in messages %}<turn>{{ m['role'] }} {{ today }}\n{{ m['content'] }}<end>\n{% endfor %}"
+
+
+@pytest.mark.parametrize(("head", "written"), [(LLAMA, "26 Jul 2024"), (GRANITE, "Today's Date: July 26, 2024.")])
+@pytest.mark.parametrize("given", ["folder", "several", "settings"])
+def test_a_template_with_todays_date_writes_the_same_one_every_day(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, head: str, written: str, given: str
+) -> None:
+    folder, template = tiny.write_backbone(tmp_path / "backbone"), head + TODAY
+    settings = BackboneSettings(str(folder))
+    if given == "settings":
+        (tmp_path / "mine.jinja").write_text(template)
+        settings = replace(settings, chat_template=str(tmp_path / "mine.jinja"))
+    elif given == "folder":
+        (folder / "chat_template.jinja").write_text(template)
+    else:
+        (folder / "chat_template.jinja").unlink()
+        config = json.loads((folder / "tokenizer_config.json").read_text())
+        named = [{"name": "default", "template": template}, {"name": "tool_use", "template": TODAY}]
+        (folder / "tokenizer_config.json").write_text(json.dumps(config | {"chat_template": named}))
+    backbone = load(settings, fingerprint(settings))
+    assert backbone.fingerprint.record["date"] == "2024-07-26"
+    text: Any = backbone.tokenizer.apply_chat_template([{"role": "user", "content": "question"}], tokenize=False)
+    assert text == f"<turn>user {written}\nquestion<end>\n"
+
+
+def test_a_template_without_a_date_leaves_the_fingerprint_as_it_was(tmp_path: Path) -> None:
+    settings = BackboneSettings(str(tiny.write_backbone(tmp_path)))
+    marks = fingerprint(settings)
+    assert "date" not in marks.record
+    assert marks.record["chat_template"] == content_id(tiny.TEMPLATES["bos"])
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        "{{ strftime_now(messages[0]['content']) }}",
+        "{% set now = strftime_now %}{{ now('%d') }}",
+        "{{ ['a', 'b'] | random }}",
+    ],
+)
+def test_a_template_that_still_depends_on_the_clock_or_on_chance_is_refused(tmp_path: Path, template: str) -> None:
+    folder = tiny.write_backbone(tmp_path)
+    (folder / "chat_template.jinja").write_text(template)
+    with pytest.raises(BackboneError, match="set chat_template in") as error:
+        fingerprint(BackboneSettings(str(folder)))
+    assert "\n" not in str(error.value)

@@ -1,0 +1,161 @@
+"""What a backbone's folder holds, told before anything is loaded. Loads no torch.
+
+What is no whole backbone, or would become another one with another package installed, is refused by name.
+"""
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from features.errors import BackboneError
+
+CONFIG: Final = "config.json"
+ADAPTER: Final = "adapter_config.json"
+INDEX: Final = "model.safetensors.index.json"
+
+WIDTHS: Final = ("hidden_size", "n_embd", "d_model")
+"""Names under which kinds of backbone state their width: those of transformers' attribute maps."""
+
+LENGTHS: Final = ("max_position_embeddings", "n_positions", "max_seq_len", "context_length")
+"""And how many positions they have."""
+
+Json = Mapping[str, Any]
+
+
+def read_config(folder: Path) -> Json:
+    """The configuration of a folder that can be loaded as a backbone, as far as its files tell.
+
+    Raises:
+        BackboneError: it is an adapter, a GGUF or quantized, its weights are no safetensors, or lie elsewhere.
+    """
+    refuse_other_formats(folder)
+    config = read_json(folder, CONFIG)
+    if quantization := config.get("quantization_config") or text_config(config).get("quantization_config"):
+        method = quantization.get("quant_method", "an unknown method") if isinstance(quantization, dict) else "some"
+        raise BackboneError(
+            str(folder),
+            f"got weights that are quantized ({method}), whose vectors depend on the packages that are installed; "
+            "expected weights in floats; name the original, or save it with dequantize() and save_pretrained()",
+        )
+    for name in (*WIDTHS, *LENGTHS):
+        stated = text_config(config).get(name)
+        if stated is not None and not (isinstance(stated, int) and stated > 0):
+            raise BackboneError(str(folder), f"got {name} {stated!r} in {CONFIG}; expected a number; restore the file")
+    _check_weights(folder, config)
+    return config
+
+
+def refuse_other_formats(folder: Path) -> None:
+    """Says of an adapter, and of a GGUF, what it is and what makes a backbone of it.
+
+    Raises:
+        BackboneError: it is one.
+    """
+    has_config = (folder / CONFIG).is_file()
+    if (folder / ADAPTER).is_file():
+        beside, expected = (
+            ("beside full weights, which changes vectors where peft is installed", "weights alone")
+            if has_config
+            else ("without its base model", "full weights")
+        )
+        raise BackboneError(
+            str(folder),
+            f"got an adapter ({ADAPTER}) {beside}; expected {expected}; merge it with peft's merge_and_unload() and "
+            "save_pretrained(), the tokenizer too, and name that folder",
+        )
+    if not has_config and (gguf := sorted(folder.glob("*.gguf"))):
+        raise BackboneError(
+            str(folder),
+            f"got {gguf[0].name} without {CONFIG}; expected a Hugging Face model folder; convert it: "
+            f"AutoModel.from_pretrained(.., gguf_file={gguf[0].name!r}).save_pretrained(..), and the tokenizer alike",
+        )
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """Its safetensors, by name."""
+    return sorted(folder.glob("*.safetensors"))
+
+
+def text_config(config: Json) -> Json:
+    """The part of a configuration that is the decoder's."""
+    nested = config.get("text_config")
+    return nested if isinstance(nested, dict) else config
+
+
+def width_of(config: Json) -> int | None:
+    """Numbers of a vector, as stated."""
+    return _stated(config, WIDTHS)
+
+
+def most_tokens(config: Json) -> int | None:
+    """The longest text in which a token's state depends on the tokens before it, and on nothing after it.
+
+    That is what positions allow; with LongRoPE what they were trained on first: a longer text changes the positions of
+    all its tokens, and of all texts beside it.
+    """
+    of_decoder = text_config(config)
+    allowed = _stated(config, LENGTHS)
+    firsts = [
+        rope.get("original_max_position_embeddings") or of_decoder.get("original_max_position_embeddings")
+        for rope in _ropes(of_decoder)
+        if rope.get("rope_type", rope.get("type")) in ("longrope", "su")
+    ]
+    return min([first for first in firsts if isinstance(first, int)] + ([allowed] if allowed else []), default=None)
+
+
+def read_json(folder: Path, name: str) -> dict[str, Any]:
+    """A JSON object of the folder; empty if it is another document.
+
+    Raises:
+        BackboneError: the file is missing or damaged.
+    """
+    try:
+        document = json.loads(read_text(folder / name))
+    except FileNotFoundError as error:
+        raise BackboneError(str(folder), f"{name} is missing; expected a Hugging Face model folder") from error
+    except (ValueError, RecursionError) as error:
+        raise BackboneError(str(folder), f"{name} is not valid JSON ({error}); restore the file") from error
+    return document if isinstance(document, dict) else {}
+
+
+def read_text(path: Path) -> str:
+    """A file in UTF-8."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise BackboneError(str(path.parent), f"{path.name} is not UTF-8 text ({error}); restore the file") from error
+
+
+def _check_weights(folder: Path, config: Json) -> None:
+    """All weights that would be read are safetensors beside the configuration: those are hashed, and hold no code."""
+    there = {path.name for path in weight_files(folder)}
+    if not there:
+        others = [path.name for pattern in ("*.bin", "*.pt", "*.pth", "*.gguf") for path in folder.glob(pattern)]
+        told = f" (it has {min(others)}, which is not read)" if others else ""
+        raise BackboneError(str(folder), f"no *.safetensors in {folder}{told}; convert it with save_pretrained()")
+    named = config.get("transformers_weights")
+    index = named if isinstance(named, str) and named.endswith(".index.json") else INDEX
+    places = read_json(folder, index).get("weight_map") if (folder / index).is_file() else None
+    asked = {str(name) for name in places.values()} if isinstance(places, dict) else set()
+    if named and named != index:
+        asked.add(str(named))
+    if elsewhere := sorted(asked - there):
+        raise BackboneError(
+            str(folder),
+            f"got weights in {elsewhere[0]}; expected *.safetensors in the folder itself; restore the files",
+        )
+
+
+def _stated(config: Json, names: tuple[str, ...]) -> int | None:
+    of_decoder = text_config(config)
+    return next((of_decoder[name] for name in names if of_decoder.get(name) is not None), None)
+
+
+def _ropes(config: Json) -> Iterator[Json]:
+    """How positions are scaled: one way, or one for each type of layer."""
+    for name in ("rope_scaling", "rope_parameters"):
+        found = config.get(name)
+        if isinstance(found, dict):
+            yield found
+            yield from (of_layers for of_layers in found.values() if isinstance(of_layers, dict))

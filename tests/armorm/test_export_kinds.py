@@ -1,0 +1,58 @@
+"""Exported and read back, every kind of backbone gives the scores that it gave; or says why it is not exported."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from transformers import AutoModelForSequenceClassification, AutoTokenizer, dynamic_module_utils
+
+from armorm import RewardModel
+from armorm.errors import ExportError
+from armorm.export.layout import write_layout
+from armorm.export.pattern import find_pattern
+from armorm.scoring.model import score_conversations
+from armorm.stages.export import probe_conversations, rendered
+from features.embedding.backbone import load
+from features.embedding.fingerprint import fingerprint
+from tests.armorm.exported import as_messages, random_heads, scores
+from tests.features.test_kinds import KINDS, write
+
+CONVERSATIONS = probe_conversations()[::3]
+NO_CLASSIFIER = ("granite", "codegen", "mamba", "recurrent_gemma")
+
+
+@pytest.mark.parametrize("kind", [kind for kind, (becomes, _) in KINDS.items() if becomes in ("packed", "padded")])
+def test_an_exported_kind_is_read_back(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dynamic_module_utils, "HF_MODULES_CACHE", str(tmp_path / "modules"))
+    settings = write(tmp_path / "backbone", kind)
+    marks = fingerprint(settings)
+    backbone = load(settings, marks)
+    heads = random_heads([f"o{k}" for k in range(7)], backbone_id=marks.backbone_id, backbone=dict(marks.record))
+    samples = rendered(backbone, probe_conversations())
+
+    def export() -> None:
+        write_layout(
+            tmp_path / "model",
+            heads,
+            backbone=backbone.model,
+            tokenizer=backbone.tokenizer,
+            prompt_end=find_pattern(samples),
+            texts=[sample.token_ids for sample in samples],
+            card="---\n---\n",
+        )
+
+    if kind in NO_CLASSIFIER:
+        with pytest.raises(ExportError, match=f"got a backbone of type {kind}"):
+            export()
+        return
+    expected = score_conversations(heads, backbone, CONVERSATIONS).score
+    assert np.ptp(expected) > 0.1
+    export()
+    read = RewardModel.load(tmp_path / "model").score(CONVERSATIONS).score
+    np.testing.assert_allclose(read, expected, atol=1e-5)
+    module = AutoModelForSequenceClassification.from_pretrained(tmp_path / "model", trust_remote_code=True)
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "model")
+    texts = [tokenizer.apply_chat_template(as_messages(messages), tokenize=False) for messages in CONVERSATIONS]
+    batch = tokenizer(texts, return_tensors="pt", padding=True, add_special_tokens=False)
+    by_transformers = scores(module, input_ids=batch["input_ids"], attention_mask=batch["attention_mask"])
+    np.testing.assert_allclose(by_transformers, expected, atol=1e-5)

@@ -1,0 +1,90 @@
+"""Nothing of a backbone's folder is run, whoever is asked; what would change with a package is refused."""
+
+import builtins
+import io
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from transformers import dynamic_module_utils
+
+from armorm import RewardModel
+from features.conversation import single_turn
+from features.embedding.backbone import load
+from features.embedding.fingerprint import BackboneSettings, fingerprint
+from features.embedding.render import render
+from features.errors import BackboneError
+from tests.features import hostile, tiny
+
+
+@pytest.fixture(autouse=True)
+def _says_yes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
+    """Whoever asks is told yes; code that is copied goes into the test's folder."""
+    monkeypatch.setattr(builtins, "input", lambda *_: "y")
+    monkeypatch.setattr(sys, "stdin", io.StringIO("y\n" * 100))
+    monkeypatch.setattr(dynamic_module_utils, "HF_MODULES_CACHE", str(tmp_path / "modules"))
+    yield
+    sys.modules.pop("evil", None)
+
+
+@pytest.mark.parametrize("kind", hostile.KINDS)
+def test_a_hostile_folder_is_refused_in_one_line_and_nothing_runs(kind: str, tmp_path: Path) -> None:
+    marker = tmp_path / "marker"
+    settings = BackboneSettings(str(hostile.write(tmp_path / "folder", kind, marker)))
+    with pytest.raises(BackboneError) as error:
+        load(settings, fingerprint(settings))
+    assert "\n" not in str(error.value)
+    assert not marker.exists()
+
+
+@pytest.mark.parametrize("kind", hostile.HARMLESS)
+def test_what_a_backbone_does_not_need_is_not_looked_at(kind: str, tmp_path: Path) -> None:
+    marker = tmp_path / "marker"
+    settings = BackboneSettings(str(hostile.write(tmp_path / "folder", kind, marker)))
+    assert load(settings, fingerprint(settings)).why_padded is None
+    assert not marker.exists()
+
+
+def test_a_template_stays_in_its_sandbox(tmp_path: Path) -> None:
+    marker = tmp_path / "marker"
+    settings = BackboneSettings(str(hostile.write(tmp_path / "folder", "template", marker)))
+    backbone = load(settings, fingerprint(settings))
+    (why,) = render(backbone.tokenizer, [single_turn("question", "answer")]).refused.values()
+    assert "\n" not in why
+    assert not marker.exists()
+
+
+def test_a_folder_that_is_mistyped_is_not_looked_for_on_the_hub(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tiny.write_backbone(tmp_path / "models" / "mine")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("features.hub.download", lambda *_: pytest.fail("asked the Hub"))
+    fingerprint(BackboneSettings("models/mine"))
+    with pytest.raises(BackboneError, match="no such folder in models"):
+        fingerprint(BackboneSettings("models/mime"))
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        ({"tiny.Q4_1.gguf"}, "got tiny.Q4_1.gguf without config.json"),
+        ({"adapter_config.json", "adapter_model.safetensors"}, "got an adapter"),
+        ({"config.json", "pytorch_model.bin"}, "it has pytorch_model.bin, which is not read"),
+        ({"config.json", "tiny.gguf"}, "it has tiny.gguf, which is not read"),
+        (set(), "config.json is missing"),
+    ],
+)
+def test_what_is_no_backbone_is_said_by_name(files: set[str], message: str, tmp_path: Path) -> None:
+    for name in files:
+        (tmp_path / name).write_text("{}")
+    with pytest.raises(BackboneError, match=message):
+        fingerprint(BackboneSettings(str(tmp_path)))
+
+
+@pytest.mark.parametrize("name", ["tiny.gguf", "adapter_config.json"])
+def test_as_a_model_to_score_with_it_is_said_by_name_too(name: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_text("{}")
+    with pytest.raises(BackboneError, match=name):
+        RewardModel.load(tmp_path)
