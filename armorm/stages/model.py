@@ -10,7 +10,7 @@ from armorm.stages.common import Json, read_record, read_tensors, stage_artifact
 from features.store import Artifact, Done, Made, Recipe, Snapshot, Store, Writer
 
 STAGE = "model"
-STAGE_VERSION = 2
+STAGE_VERSION = 3
 
 ROW_SETS = {"regression": regress.STAGE, "decorrelation": decorrelate.STAGE, "gate": gate.STAGE}
 """Each set of rows that a model was trained on, and the stage that saw it."""

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from features import hub
+from features.documents import parse_object
 from features.errors import BackboneError, HubError
 from features.hashes import file_sha256
 from features.hub import HubRepo
@@ -171,12 +172,12 @@ def _download(settings: BackboneSettings) -> Path:
 def _json(folder: Path, name: str) -> dict[str, Any]:
     path = folder / name
     try:
-        document = json.loads(_text(path))
+        document = parse_object(_text(path))
     except FileNotFoundError as error:
         raise BackboneError(str(folder), f"{name} is missing; expected a Hugging Face model folder") from error
     except ValueError as error:
         raise BackboneError(str(folder), f"{name} is not valid JSON ({error}); restore the file") from error
-    return document if isinstance(document, dict) else {}
+    return document
 
 
 def _text(path: Path) -> str:
