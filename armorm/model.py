@@ -118,6 +118,11 @@ class RewardModel:
         """By name, also where it is one."""
         return (self.nuisance,) if isinstance(self.nuisance, str) else tuple(self.nuisance)
 
+    @property
+    def digested(self) -> bool:
+        """Whether its files say what they have to hold; those of an earlier format version do not."""
+        return self.format_version > 2
+
     def rewards(self, X_ND: Floats) -> Floats:
         """`[N, K]` predicted raw rewards of features f(x+y)."""
         self._check_features(X_ND)
