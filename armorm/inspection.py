@@ -34,6 +34,11 @@ def inspect(model: RewardModel, title: str) -> Report:
         f"gate: {model.gate_config.n_hidden} hidden layers of {model.gate_config.hidden_dim}, temperature "
         f"{model.gate_config.temperature:g}; its weights sum to {_scale(model):g}",
         f"beta {model.beta:.4g}" if math.isfinite(model.beta) else "beta is not stated: scores have no calibration",
+        *(
+            []
+            if model.digested
+            else ["its files carry no digests: whether they are as they were written cannot be told"]
+        ),
     ]
     sections = [
         _objectives(model),

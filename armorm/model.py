@@ -1,13 +1,16 @@
 """The reward model: everything that scoring needs, as one value that can be saved, moved and loaded.
 
 Suffixes: N rows, D feature size, K objectives. A saved model is two files: `model.safetensors`, with the tensors under
-the published model's names in float32, and `model.json`, with all that has names. The same model gives the same bytes.
+the published model's names in float32, and `model.json`, with all that has names and digests of both. The same model
+gives the same bytes.
 """
 
+import hashlib
 import json
 import shutil
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
@@ -26,6 +29,7 @@ from armorm.report import jsonable
 from armorm.ridge import predict
 from armorm.score import coefficients, contributions, score
 from armorm.steering import Steering
+from features.documents import parse_object
 
 if TYPE_CHECKING:
     from armorm.gate import Gate, Vectors
@@ -33,9 +37,9 @@ if TYPE_CHECKING:
 Floats = NDArray[np.floating]
 Json = dict[str, Any]
 
-FORMAT_VERSION: Final = 2
-READ_VERSIONS: Final = (1, FORMAT_VERSION)
-"""What can be read; the first has no `training_rows`."""
+FORMAT_VERSION: Final = 3
+READ_VERSIONS: Final = (1, 2, FORMAT_VERSION)
+"""What can be read; the first has no `training_rows`, the first two have no digests."""
 
 TENSORS_FILE: Final = "model.safetensors"
 DESCRIPTION_FILE: Final = "model.json"
@@ -91,6 +95,9 @@ class RewardModel:
     """Ids of what the model was made of."""
     training_rows: Json | None = None
     """Set of rows that training saw -> their number and digest; None for a model of format version 1."""
+    format_version: int = FORMAT_VERSION
+    """Of the description. A model that was read in an earlier one is written in it again: the same model gives the same
+    bytes."""
 
     def __post_init__(self) -> None:
         for name in ("W_KD", "transform_KK"):
@@ -110,6 +117,11 @@ class RewardModel:
     def nuisances(self) -> tuple[str, ...]:
         """By name, also where it is one."""
         return (self.nuisance,) if isinstance(self.nuisance, str) else tuple(self.nuisance)
+
+    @property
+    def digested(self) -> bool:
+        """Whether its files say what they have to hold; those of an earlier format version do not."""
+        return self.format_version > 2
 
     def rewards(self, X_ND: Floats) -> Floats:
         """`[N, K]` predicted raw rewards of features f(x+y)."""
@@ -152,17 +164,17 @@ class RewardModel:
     def description(self) -> Json:
         """All that is no array, as JSON; figures that are not defined are null."""
         records = {name: getattr(self, name) for name in _RECORDS}
-        # A model that was read in version 1 is written in it again: the same model gives the same bytes.
-        versioned: Json = {"format_version": 1}
-        if self.training_rows is not None:
-            versioned = {"format_version": FORMAT_VERSION, "training_rows": self.training_rows}
+        versioned: Json = {"format_version": self.format_version}
+        if self.format_version > 1:
+            versioned["training_rows"] = self.training_rows
         described: Json = jsonable({**versioned, "gate": self.gate_config.record(), **records})
+        if self.format_version > 2:
+            described["digests"] = digests(self.tensors(), described)
         return described
 
     def to_bytes(self) -> tuple[bytes, bytes]:
         """The contents of `model.safetensors` and `model.json`; equal models give equal bytes."""
-        description = json.dumps(self.description(), sort_keys=True, indent=2, ensure_ascii=False, allow_nan=False)
-        return save_tensors(self.tensors()), f"{description}\n".encode()
+        return save_tensors(self.tensors()), _text(self.description())
 
     @classmethod
     def from_bytes(cls, tensors: bytes, description: bytes) -> Self:
@@ -171,41 +183,35 @@ class RewardModel:
         Raises:
             ModelError: if they are damaged, of another format version, or do not fit each other.
         """
-        try:
-            return cls.from_parts(load_tensors(tensors), json.loads(description))
-        except (ValueError, SafetensorError) as error:
-            raise ModelError(
-                f"got files that are no model ({error}); expected those of an export; copy it again"
-            ) from error
+        with _refusing():
+            arrays, described = load_tensors(tensors), parse_object(description)
+            if not_finite := [name for name, array in arrays.items() if not np.isfinite(array).all()]:
+                raise ValueError(f"{not_finite[0]} holds what is no number")
+            return cls.from_parts(arrays, described)
 
     @classmethod
     def from_parts(cls, arrays: Mapping[str, Floats], described: Json) -> Self:
         """Puts a model together from its arrays, by the published names, and its description.
 
         Raises:
-            ModelError: if something is missing, of another format version, or they do not fit each other.
+            ModelError: if something is missing, damaged, of another format version, or they do not fit each other.
         """
-        try:
-            version = described.get("format_version")
-            if version not in READ_VERSIONS:
-                raise ModelError(
-                    f"got format version {version}; expected {' or '.join(map(str, READ_VERSIONS))}; load it with the "
-                    "release that wrote it"
-                )
+        with _refusing():
+            check_description(described)
+            _check_tensors(arrays, described)
             gate_state = {name.removeprefix("gating."): a for name, a in arrays.items() if name.startswith("gating.")}
-            return cls(
+            model = cls(
                 W_KD=arrays["regression_layer.weight"],
                 transform_KK=arrays["reward_transform_matrix"],
                 gate_state=gate_state,
                 gate_config=GateConfig(**described["gate"]),
                 beta=float(arrays["beta"][0]),
-                training_rows=described["training_rows"] if version > 1 else None,
+                training_rows=described.get("training_rows"),
+                format_version=described["format_version"],
                 **{name: described[name] for name in _RECORDS},
             )
-        except (ValueError, TypeError, AttributeError, LookupError) as error:
-            raise ModelError(
-                f"got files that are no model ({error}); expected those of an export; copy it again"
-            ) from error
+            _check_digests(arrays, described)
+            return model
 
     def save(self, folder: Path) -> None:
         """Writes the model as a folder, all of it or nothing; the very same model there is left alone.
@@ -257,6 +263,100 @@ class RewardModel:
             )
 
 
+def digests(arrays: Mapping[str, Floats], described: Json) -> dict[str, str]:
+    """Return the SHA-256 of a model's tensors and of its description, whatever files hold them.
+
+    Args:
+        arrays: by name; the digest is over names, shapes and float32 values in the order of names.
+        described: as JSON values; its own `digests` do not count.
+    """
+    of_tensors = hashlib.sha256()
+    for name in sorted(arrays):
+        array = np.ascontiguousarray(arrays[name], "<f4")
+        of_tensors.update(f"{name} F32 {list(array.shape)}\n".encode())
+        of_tensors.update(array.tobytes())
+    rest = {name: value for name, value in described.items() if name != "digests"}
+    return {"tensors": of_tensors.hexdigest(), "description": hashlib.sha256(_text(rest)).hexdigest()}
+
+
+def check_description(described: Json) -> None:
+    """Check that a description has what readers rely on, each of its type.
+
+    Raises:
+        ModelError: it is of another format version.
+        ValueError: something is missing or of another type.
+    """
+    version = described.get("format_version")
+    if type(version) is not int or version not in READ_VERSIONS:
+        raise ModelError(
+            f"got format version {str(version)[:40]}; expected 1 to {FORMAT_VERSION}; load it with the "
+            "release that wrote it"
+        )
+    rows = described["training_rows"] if version > 1 else None
+    for name, value in {**{name: described[name] for name in _TYPES}, "training_rows": rows or {}}.items():
+        if not isinstance(value, _TYPES.get(name, dict)):
+            raise ValueError(f"{name} is {str(value)[:40]!r}")
+    objectives, nuisance = described["objectives"], described["nuisance"]
+    names = [*objectives, *([nuisance] if isinstance(nuisance, str) else nuisance)]
+    if not objectives or not all(isinstance(name, str) and name for name in names):
+        raise ValueError("objectives and nuisance hold what is no name")
+    if len(set(objectives)) < len(objectives):
+        raise ValueError("an objective is named twice")
+    GateConfig(**described["gate"])
+
+
+_TYPES: Final[Mapping[str, Any]] = {
+    "objectives": list,
+    "untrained": dict,
+    "gate": dict,
+    "nuisance": str | list,
+    "backbone_id": str,
+    "backbone": dict,
+    "scales": dict,
+    "metrics": dict,
+    "inputs": dict,
+}
+
+
+def _check_tensors(arrays: Mapping[str, Floats], described: Json) -> None:
+    """Refuses tensors that are not those that a description is of."""
+    for name, array in arrays.items():
+        if array.dtype != np.float32:
+            raise ValueError(f"{name} is {array.dtype}, where float32 was written")
+    known = ("regression_layer.weight", "reward_transform_matrix", "beta")
+    if unknown := [name for name in arrays if name not in known and not name.startswith("gating.")]:
+        raise ValueError(f"{unknown[0]:.60} is no tensor of a model")
+    if missing := [name for name in known if name not in arrays]:
+        raise ValueError(f"{missing[0]} is missing")
+    n_hidden, n_layers = described["gate"].get("n_hidden"), sum(name.startswith("gating.layers.") for name in arrays)
+    if type(n_hidden) is not int or 2 * (n_hidden + 1) != n_layers:
+        raise ValueError(f"the gate has {n_layers} tensors of layers, where its n_hidden is {str(n_hidden)[:40]}")
+
+
+def _check_digests(arrays: Mapping[str, Floats], described: Json) -> None:
+    """Refuses what is not as it was written. A model of an earlier format version has no digests to tell it by."""
+    if described["format_version"] > 2 or "digests" in described:
+        for what, digest in digests(arrays, described).items():
+            if described["digests"][what] != digest:
+                raise ValueError(f"the digest of its {what} is not the one that was written")
+
+
+@contextmanager
+def _refusing() -> Iterator[None]:
+    """Whatever is wrong with a model's files is a ModelError of one line."""
+    try:
+        yield
+    except (ValueError, TypeError, AttributeError, LookupError, OverflowError, SafetensorError) as error:
+        what = f"{error} is missing" if isinstance(error, KeyError) else " ".join(str(error).split())
+        raise ModelError(
+            f"got files that are no model, or damaged ({what[:300]}); expected those of an export; copy it again"
+        ) from error
+
+
+def _text(described: Json) -> bytes:
+    return (json.dumps(described, sort_keys=True, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode()
+
+
 def _check(model: RewardModel) -> None:
     """Refuses parts that do not fit each other."""
     for nuisance in model.nuisances:
@@ -278,6 +378,9 @@ def _check(model: RewardModel) -> None:
             raise ModelError(
                 f"got {name} of shape {got.get(name)}; expected {expected.get(name)}; check the parts' origin"
             )
+    for name, array in model.tensors().items():  # a beta that is not stated is NaN
+        if name != "beta" and not np.isfinite(array).all():
+            raise ModelError(f"got {name} with what is no number; expected numbers; check the parts' origin")
 
 
 def _float32(array: Floats) -> Floats:

@@ -1,11 +1,13 @@
 """When each stage last came to its end, for those who watch a store that nothing has to be done in."""
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Final
 
+from features.documents import parse_object
 from features.durations import in_words
 from features.errors import NotInStore, TooOld
 from features.store import Store, Writer
@@ -81,7 +83,8 @@ def require_fresh(store: Store, max_age_s: float, of: str = RUN) -> None:
 
 def _read(store: Store, name: str) -> LastRun | None:
     try:
-        return LastRun(**json.loads(store.storage.read(name)))
+        run = LastRun(**parse_object(store.storage.read(name)))
+        return run if math.isfinite(run.age_s) else None
     except (NotInStore, ValueError, TypeError):  # a later version may write something else
         return None
 

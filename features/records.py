@@ -1,9 +1,10 @@
 """JSON records as objects of the store: each says its format."""
 
-import json
 from collections.abc import Mapping
 from typing import Any, Final
 
+from features.documents import parse_json
+from features.errors import CorruptObject
 from features.store import ObjectRef, Store, canonical_json
 from features.tables import check_format
 
@@ -20,9 +21,13 @@ def read_record(store: Store, ref: ObjectRef) -> Any:
     """The checked JSON value that an object holds.
 
     Raises:
+        CorruptObject: it holds no JSON.
         StoreError: it was written by a later version.
     """
-    document = json.loads(store.objects.read_bytes(ref))
+    try:
+        document = parse_json(store.objects.read_bytes(ref))
+    except ValueError as error:
+        raise CorruptObject(f"{ref.sha256}.json", f"a record that is none ({error})", "one of a stage") from error
     if not (isinstance(document, Mapping) and document.keys() == {"format", "record"}):
         return document
     check_format(f"{ref.sha256}.json", document["format"], FORMAT)

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from armorm.stages import decorrelate, evaluate, gate, model, regress, statistics
 from features import contamination, quality
+from features.documents import parse_object
 from features.durations import in_words
 from features.embedding.fingerprint import Fingerprint, fingerprint
 from features.errors import InputError, OverLimit, PlanOutdated
@@ -151,12 +152,12 @@ def require_unmoved(path: Path, now: Plan) -> None:
         PlanOutdated: the store, the settings, a file, the backbone or armorm itself has moved since.
     """
     try:
-        document = json.loads(path.read_text())
+        document = parse_object(path.read_bytes())
         planned = Premises(**document["premises"])
-        reasons = {step["name"]: step["reason"] for step in document["steps"]}
-    except (ValueError, TypeError, LookupError) as error:
+        before = _told(planned, {step["name"]: step["reason"] for step in document["steps"]})
+    except (ValueError, TypeError, AttributeError, LookupError) as error:
         raise InputError(f"{path}: got no plan; expected one of `armorm plan --out FILE`; make a new plan") from error
-    before, after = _told(planned, reasons), _told(now.premises, {step.name: step.reason for step in now.steps})
+    after = _told(now.premises, {step.name: step.reason for step in now.steps})
     for what in sorted({*before, *after}, key=lambda what: (what.startswith("stage"), what)):
         if before.get(what) != after.get(what):
             raise PlanOutdated(str(path), what, after.get(what, "nothing"), before.get(what, "nothing"))

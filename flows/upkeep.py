@@ -5,6 +5,7 @@ from pathlib import Path
 
 from prefect import flow, get_run_logger
 
+from armorm.stages.model import check_model_folders
 from features.durations import parse_duration
 from features.errors import CorruptObject
 from features.freshness import last_runs, require_fresh, told
@@ -17,17 +18,22 @@ from flows.settings import load_settings
 
 @flow(flow_run_name=run_name, persist_result=False)
 def verify(config: Path, sample: float = 1.0) -> str:
-    """Compares the checksums of every manifest and object, or of a share of them.
+    """Compares the checksums of every manifest, model folder and object, or of a share of the objects.
 
     Raises:
         CorruptObject: any is damaged.
     """
-    store = load_settings(config).open_store()
+    settings = load_settings(config)
+    store = settings.open_store()
     found = compare(store, share=sample, seed=random.SystemRandom().getrandbits(64))
     for damage in found.damages:
         get_run_logger().error(f"{damage.name}: {damage.problem}")
-    if found.damages:
-        raise CorruptObject(store.place, found.line, "all as they were written; run `armorm verify --repair`")
+    folders = check_model_folders(store, settings.models_path)
+    for folder in folders:
+        get_run_logger().error(folder.problem)
+    if found.damages or folders:
+        line = found.line + (f"; {len(folders)} model folders damaged" if folders else "")
+        raise CorruptObject(store.place, line, "all as they were written; run `armorm verify --repair`")
     get_run_logger().info(found.line)
     return found.line
 

@@ -4,11 +4,13 @@ Suffixes: D hidden size, K objectives. The heads are `regression_layer.weight` [
 `gating.layers.{0..n}.{weight,bias}` and `gating.logit_scale` [1]; all other tensors are the backbone's, `model.*`.
 """
 
+import hashlib
 import json
+import math
 import re
 import shutil
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,10 +23,11 @@ from safetensors import SafetensorError, safe_open
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.models.auto.modeling_auto import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING
 
-from armorm.errors import ExportError, ModelFolderError
+from armorm.errors import ExportError, ModelError, ModelFolderError
 from armorm.export.modeling_armorm import RewardModelWithGating
 from armorm.export.pattern import PromptEnd
-from armorm.model import DESCRIPTION_FILE, RewardModel
+from armorm.model import DESCRIPTION_FILE, RewardModel, check_description
+from features.documents import parse_object
 
 Json = dict[str, Any]
 Floats = NDArray[np.floating]
@@ -32,6 +35,8 @@ Floats = NDArray[np.floating]
 CONFIG_FILE: Final = "config.json"
 INDEX_FILE: Final = "model.safetensors.index.json"
 CARD_FILE: Final = "README.md"
+CHECKSUMS_FILE: Final = "checksums.json"
+"""File to SHA-256, of all that was exported but the card, which people write on."""
 SIZE: Final = re.compile(r"0*[1-9]\d* ?[KMGT]B", re.IGNORECASE)
 HEADS: Final = ("regression_layer.", "reward_transform_matrix", "gating.")
 
@@ -63,9 +68,14 @@ def read_layout(folder: Path) -> Layout:
     """
     try:
         config = _json(folder / CONFIG_FILE)
+        _check_config(config)
         described = _json(folder / DESCRIPTION_FILE) if (folder / DESCRIPTION_FILE).is_file() else None
         heads = {name: tensor for file in _weight_files(folder) for name, tensor in _read_heads(folder / file)}
-    except (OSError, ValueError, LookupError, AttributeError, TypeError, SafetensorError) as error:
+        if described is not None:
+            check_description(described)
+    except ModelError as error:
+        raise ModelFolderError(folder, str(error)) from error
+    except (OSError, ValueError, LookupError, AttributeError, TypeError, OverflowError, SafetensorError) as error:
         raise ModelFolderError(
             folder,
             f"got files that are no model ({' '.join(str(error).split())}); expected those of an export; "
@@ -78,6 +88,40 @@ def read_layout(folder: Path) -> Layout:
             "name the folder of one",
         )
     return Layout(config, heads, described)
+
+
+def require_unchanged(folder: Path, found: Layout, hashed: Mapping[str, str]) -> None:
+    """Compare a folder's files with their checksums, which an export has; one of an earlier version has none.
+
+    Args:
+        folder: in the layout.
+        found: what was read of it.
+        hashed: file to SHA-256, of the files that were hashed already, weights among them.
+
+    Raises:
+        ModelFolderError: a file is not what was exported, or missing, or there are more weights.
+    """
+    if not (folder / CHECKSUMS_FILE).is_file() and (found.description or {}).get("format_version", 1) < 3:
+        return
+    try:
+        exported = _json(folder / CHECKSUMS_FILE)
+        if outside := [name for name in exported if Path(name).name != name]:
+            raise ValueError(f"{CHECKSUMS_FILE} names {outside[0]!r}")
+        more = {path.name for path in folder.glob("*.safetensors")} - exported.keys()
+        actual = {name: hashed.get(name) or _sha256(folder / name) for name in [*exported, *more]}
+    except (OSError, ValueError) as error:
+        raise ModelFolderError(
+            folder,
+            f"got files that cannot be compared with {CHECKSUMS_FILE} ({error}); expected those of an export; "
+            "copy them again",
+        ) from error
+    for name, sha256 in sorted(actual.items()):
+        if exported.get(name) != sha256:
+            raise ModelFolderError(
+                folder,
+                f"got {name} with SHA-256 {sha256[:16]}..; expected {str(exported.get(name, 'no such file'))[:16]}.., "
+                "as it was exported; copy it again",
+            )
 
 
 def gate_shape(config: Json) -> Json:
@@ -133,6 +177,8 @@ def write_layout(
         tokenizer.save_pretrained(unfinished)
         (unfinished / DESCRIPTION_FILE).write_bytes(model.to_bytes()[1])
         (unfinished / CARD_FILE).write_text(card, encoding="utf-8")
+        checksums = {path.name: _sha256(path) for path in unfinished.iterdir() if path.name != CARD_FILE}
+        (unfinished / CHECKSUMS_FILE).write_text(json.dumps(checksums, indent=2, sort_keys=True) + "\n")
         unfinished.rename(folder)
     except BaseException:
         shutil.rmtree(unfinished)
@@ -196,10 +242,28 @@ def _padding(tokenizer: PreTrainedTokenizerBase, texts: Sequence[Sequence[int]])
 
 
 def _json(path: Path) -> Json:
-    document = json.loads(path.read_text(encoding="utf-8"))
-    if not isinstance(document, dict):
-        raise ValueError(f"{path.name} holds no object")
-    return document
+    try:
+        return parse_object(path.read_bytes())
+    except ValueError as error:
+        raise ValueError(f"{path.name}: {error}") from error
+
+
+def _check_config(config: Json) -> None:
+    """Refuses what of a configuration is read here and is of another type."""
+    for name in ("num_objectives", "gating_hidden_dim", "gating_n_hidden"):
+        if type(value := config.get(name, DEFAULTS[name])) is not int or value < 1:
+            raise ValueError(f"{CONFIG_FILE}: {name} is {str(value)[:40]!r}")
+    for name, value in (("gating_temperature", config.get("gating_temperature", 10)), ("beta", config.get("beta", 1))):
+        if type(value) not in (int, float) or not math.isfinite(value):
+            raise ValueError(f"{CONFIG_FILE}: {name} is {str(value)[:40]!r}")
+    names = config.get("objectives") or []
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise ValueError(f"{CONFIG_FILE}: objectives is {str(names)[:40]!r}")
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _weight_files(folder: Path) -> list[str]:

@@ -64,6 +64,15 @@ class RewardModel(heads.RewardModel):
     marks: Fingerprint | None = None
     """Of that backbone."""
 
+    def __post_init__(self) -> None:
+        heads.RewardModel.__post_init__(self)
+        try:
+            native_units(np.empty((0, len(self.objectives))), self.objectives, self.scales)
+        except (TypeError, ValueError, AttributeError) as error:
+            raise ModelError(
+                f"got scales that are none ({error}); expected those of an export; copy it again"
+            ) from error
+
     @classmethod
     def load(cls, folder: str | Path, *, backbone: str | BackboneSettings | None = None, device: str = "cpu") -> Self:
         """Reads the heads of a saved model: armorm's own two files, or a folder in the published model's layout.
@@ -95,8 +104,9 @@ class RewardModel(heads.RewardModel):
         record = (found.description or {}).get("backbone", {})
         settings = own_backbone(folder, found.config, record, device)
         marks = fingerprint(settings)
+        layout.require_unchanged(folder, found, {**marks.record["weights"], **marks.record["tokenizer"]})
         described = found.description or _described(found, marks)
-        beta = np.array([found.config.get("beta", np.nan)], np.float32)
+        beta = np.array([found.config.get("beta", np.nan)], np.float32)  # not all publish it
         try:
             model = cls.from_parts({**found.heads, "beta": beta}, described)
         except ModelError as error:

@@ -19,6 +19,7 @@ from armorm.report import (
     rewardbench_sections,
     untrained_section,
 )
+from armorm.scoring import model as scoring
 from armorm.scoring.backbones import require_backbone
 from armorm.stages import evaluate
 from armorm.stages.common import read_record
@@ -53,12 +54,13 @@ def export_model(
 
     Raises:
         BackboneError: the configured backbone is not the model's.
-        ModelFolderError: the folder holds something else.
+        ModelFolderError: the folder holds something else, or the same model but damaged.
         ExportError: no folder in the published layout can be made of the backbone or of its template.
     """
     model = load_model(store, artifact)
     description = folder / DESCRIPTION_FILE
     if is_layout(folder) and description.is_file() and description.read_bytes() == model.to_bytes()[1]:
+        scoring.RewardModel.load(folder)  # what is there has to be whole
         return False
     check_target(folder, max_shard_size)
     backbone = load(settings, require_backbone(settings, model))

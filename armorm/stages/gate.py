@@ -21,6 +21,7 @@ from armorm.errors import GateError
 from armorm.stages import decorrelate, regress
 from armorm.stages.common import put_record, put_tensors, stage_recipe
 from features import contamination
+from features.documents import parse_object
 from features.errors import NotInStore
 from features.inventory import ingested
 from features.shards import FeatureReader
@@ -152,7 +153,7 @@ class _Aside:
         if hashlib.sha256(content).hexdigest().encode() != sha256:
             return None
         header_size = int.from_bytes(content[:8], "little")
-        about = json.loads(json.loads(content[8 : 8 + header_size])["__metadata__"]["about"])
+        about = parse_object(parse_object(content[8 : 8 + header_size])["__metadata__"]["about"])
         if about["recipe"] != self._key:
             return None
         return Checkpoint(about["step"], load(content), tuple(CurvePoint(**point) for point in about["curve"]))

@@ -1,16 +1,29 @@
 """Puts the three stages' results together into one reward model, and writes models as folders."""
 
+import re
 from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from armorm.config import GateConfig
-from armorm.model import RewardModel
+from armorm.errors import ModelError, ModelFolderError
+from armorm.model import DESCRIPTION_FILE, TENSORS_FILE, RewardModel
 from armorm.stages import decorrelate, gate, regress
 from armorm.stages.common import Json, read_record, read_tensors, stage_artifact
+from features.errors import StoreError
 from features.store import Artifact, Done, Made, Recipe, Snapshot, Store, Writer
+from features.store.storage import file_sha256, replace_file
 
 STAGE = "model"
-STAGE_VERSION = 2
+STAGE_VERSION = 3
+
+FILES: Final = {TENSORS_FILE: "tensors", DESCRIPTION_FILE: "description"}
+"""Of a model's folder, and the objects that they are copies of."""
+
+IS_MODEL: Final = re.compile("[0-9a-f]{32}")
+"""The name of a model's folder, not of one that was left unfinished."""
 
 ROW_SETS = {"regression": regress.STAGE, "decorrelation": decorrelate.STAGE, "gate": gate.STAGE}
 """Each set of rows that a model was trained on, and the stage that saw it."""
@@ -66,6 +79,73 @@ def write_model_folder(store: Store, models: Path) -> Path:
     folder = models / artifact.artifact_id
     load_model(store, artifact).save(folder)
     return folder
+
+
+@dataclass(frozen=True, slots=True)
+class FolderDamage:
+    """A published model folder that is not the model of its name."""
+
+    folder: str
+    """Its name below `models/`: the model's id."""
+    problem: str
+    artifact: Artifact | None
+    """What the folder can be written again from; None where the store has no such model, or not whole."""
+
+
+def check_model_folders(store: Store, models: Path) -> list[FolderDamage]:
+    """Compare every model folder below `models` with the artifact that it was made from.
+
+    A folder whose model the store holds no more is held against its own digests.
+    """
+    known: dict[str, Artifact] = {}
+    for number in store.manifests.numbers():
+        with suppress(StoreError):  # of a damaged snapshot `verify` tells by itself
+            known |= {
+                a.artifact_id: a for a in store.manifests.read(number).artifacts.values() if a.recipe.stage == STAGE
+            }
+    folders = sorted(path for path in models.iterdir() if IS_MODEL.fullmatch(path.name)) if models.is_dir() else []
+    return [damage for folder in folders if (damage := _damage(store, folder, known.get(folder.name)))]
+
+
+def rewrite_model_folders(store: Store, models: Path, damages: Sequence[FolderDamage]) -> list[str]:
+    """Write again what of damaged folders the store holds; returns their names. Other files of them stay."""
+    rewritten = [damage for damage in damages if damage.artifact]
+    for damage in rewritten:
+        assert damage.artifact is not None
+        for name, of in FILES.items():
+            path = models / damage.folder / name
+            if path.is_dir():
+                raise ModelFolderError(path, "got a folder; expected a file; take it away")
+            path.parent.mkdir(exist_ok=True)
+            replace_file(path, store.objects.read_bytes(damage.artifact.objects[of]))
+    return [damage.folder for damage in rewritten]
+
+
+def _damage(store: Store, folder: Path, artifact: Artifact | None) -> FolderDamage | None:
+    if artifact is None:
+        try:
+            RewardModel.load(folder)
+        except ModelError as error:
+            return FolderDamage(folder.name, str(error), None)
+        return None
+    actual = {name: _sha256(folder / name) for name in FILES}
+    wrong = [name for name, of in FILES.items() if actual[name] != artifact.objects[of].sha256]
+    if not wrong:
+        return None
+    got = " and ".join(f"{'another' if actual[name] else 'no'} {name}" for name in wrong)
+    problem = f"{folder}: got {got}; expected the files of the store's model; "
+    try:
+        load_model(store, artifact)
+    except (StoreError, ModelError, OSError) as error:
+        return FolderDamage(folder.name, f"{problem}the store's own are damaged as well: {error}", None)
+    return FolderDamage(folder.name, f"{problem}see `armorm verify --repair`", artifact)
+
+
+def _sha256(path: Path) -> str | None:
+    try:
+        return file_sha256(path)
+    except OSError:
+        return None
 
 
 def _scales(snapshot: Snapshot, objectives: Sequence[str]) -> Json:

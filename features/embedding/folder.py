@@ -3,11 +3,11 @@
 What is no whole backbone, or would become another one with another package installed, is refused by name.
 """
 
-import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
+from features.documents import parse_object
 from features.errors import BackboneError
 
 CONFIG: Final = "config.json"
@@ -105,18 +105,17 @@ def most_tokens(config: Json) -> int | None:
 
 
 def read_json(folder: Path, name: str) -> dict[str, Any]:
-    """A JSON object of the folder; empty if it is another document.
+    """Return a JSON object of the folder.
 
     Raises:
         BackboneError: the file is missing or damaged.
     """
     try:
-        document = json.loads(read_text(folder / name))
+        return parse_object(read_text(folder / name))
     except FileNotFoundError as error:
         raise BackboneError(str(folder), f"{name} is missing; expected a Hugging Face model folder") from error
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise BackboneError(str(folder), f"{name} is not valid JSON ({error}); restore the file") from error
-    return document if isinstance(document, dict) else {}
 
 
 def read_text(path: Path) -> str:

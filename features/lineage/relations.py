@@ -4,6 +4,7 @@ import json
 from collections.abc import Collection, Iterable
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Final
 
 import pyarrow as pa
@@ -34,6 +35,12 @@ UNFINISHED: Final = "unfinished"
 OF_TEXTS: Final = (EMBED, REJECTED, UNFINISHED)
 """Stages whose artifacts are of texts, whichever version of a dataset holds these."""
 
+MEMORY: Final = "512MB"
+"""What DuckDB may take; how many rows there are makes no difference to it."""
+
+THREADS: Final = 2
+"""Each has buffers of its own, and a store's ratings are read in a second by one."""
+
 NODE: Final = pa.field("node", pa.int64())
 
 
@@ -41,9 +48,13 @@ NODE: Final = pa.field("node", pa.int64())
 def relations(store: Store, nodes: Collection[Node]) -> "Iterator[DuckDBPyConnection]":
     """A DuckDB connection with the views of `sql/lineage/`, and `stored_*` under them, of these artifacts.
 
-    Every object that is read is checked against its checksum.
+    Every object that is read is checked against its checksum. What has no room in memory lies in a folder of its own
+    until the block ends.
     """
-    with empty_connection() as connection:
+    with TemporaryDirectory() as spilled, empty_connection() as connection:
+        connection.execute(f"SET memory_limit = '{MEMORY}'")
+        connection.execute(f"SET threads = {THREADS}")
+        connection.execute("SET temp_directory = $folder", {"folder": spilled})
         for table in SCHEMAS:
             _mount(connection, store, nodes, table)
         connection.register("stored_nodes", _nodes(store, nodes))

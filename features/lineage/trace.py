@@ -1,6 +1,5 @@
 """`trace`: from an artifact to all that made it, down to the native file and line of each row."""
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Final
@@ -8,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 import polars as pl
 
 from features.catalog import QueryResult
+from features.documents import parse_object
 from features.errors import NotInStore
 from features.lineage.graph import Graph, Node, read_graph
 from features.lineage.relations import EMBED, ITEM, OF_TEXTS, relations
@@ -100,6 +100,8 @@ def trace(
     graph = read_graph(store)
     node = graph.find(id_prefix)
     with relations(store, needed(graph, node)) as connection:
+        connection.execute("CREATE TEMP TABLE item_rows AS FROM items")  # which many parts of `seen` read
+        connection.execute("CREATE OR REPLACE VIEW items AS FROM item_rows")
         connection.execute("CREATE TEMP TABLE traced AS FROM seen WHERE node = ?", [node.number])
         checks = list(_checks(store, node, connection))
         if objective is not None:
@@ -120,7 +122,7 @@ def recorded_rows(store: Store, node: Node) -> dict[str, RowSet]:
     """The sets of rows that a model or a training stage says it has seen; none for an older one."""
     objects = node.artifact.objects
     if node.stage == "model":
-        described = json.loads(store.objects.read_bytes(objects["description"])).get("training_rows") or {}
+        described = parse_object(store.objects.read_bytes(objects["description"])).get("training_rows") or {}
     else:
         of_stage = {name: "record" for name, stage in SEEN_BY.items() if stage == node.stage}
         described = {

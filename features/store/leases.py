@@ -16,6 +16,7 @@ from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Final, Literal
 
+from features.documents import parse_object
 from features.errors import NotInStore, StoreBusy, StoreError
 from features.store.storage import Storage
 
@@ -120,7 +121,8 @@ def _renew(storage: Storage, lease: Lease, ended: threading.Event) -> None:
 
 def _read(storage: Storage, name: str) -> Lease | None:
     try:
-        return Lease(**json.loads(storage.read(name)))
+        lease = Lease(**parse_object(storage.read(name)))
+        return None if lease.expired else lease
     except (NotInStore, ValueError, TypeError):  # ended since it was listed, or no lease of ours
         return None
 

@@ -7,15 +7,16 @@ number is the newest snapshot; whoever creates the next number has committed.
 """
 
 import hashlib
-import json
 import re
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, replace
 from typing import Any, Final
 
+from features.documents import parse_object
 from features.errors import CorruptObject, NotInStore, StoreError
 from features.store.artifacts import Artifact, ObjectRef, Pointer, Recipe, Run, Snapshot, canonical_json
+from features.store.shapes import check_body, contradiction
 from features.store.storage import Storage
 
 FORMAT: Final = 2
@@ -87,15 +88,26 @@ class Manifests:
         self._known[snapshot.number] = snapshot
         self._sha256[snapshot.number] = hashlib.sha256(content).hexdigest()
         with suppress(OSError, StoreError):  # the commit is done; this only helps `verify`
-            self._storage.replace(NEWEST, str(snapshot.number).encode())
+            self.promise(snapshot.number)
         return True
 
     def promised(self) -> int:
-        """A number that snapshots have reached; more may have come since, but fewer means that some were lost."""
+        """A number that snapshots have reached; more may have come since, but fewer means that some were lost.
+
+        Raises:
+            CorruptObject: what tells it is no such number.
+        """
         try:
-            return int(self._storage.read(NEWEST))
-        except (NotInStore, ValueError):
+            content = self._storage.read(NEWEST)
+        except NotInStore:
             return 0
+        if not re.fullmatch(rb"\d{1,8}", content):
+            raise CorruptObject(f"{self._storage.place}/{NEWEST}", "something else", "the number of a snapshot")
+        return int(content)
+
+    def promise(self, number: int) -> None:
+        """Notes how far numbers have come."""
+        self._storage.replace(NEWEST, str(number).encode())
 
     def expire(self, number: int) -> None:
         """Replaces a manifest by a stub without artifacts: the number stays taken and the chain stays whole."""
@@ -112,13 +124,16 @@ class Manifests:
             parent_sha256: what that gave for the snapshot before; None where that one is damaged, or there is none.
 
         Raises:
-            CorruptObject: the file's content is not what was written, or it follows from another parent.
+            CorruptObject: the file's content is not what was written, its ids contradict its content, or it follows
+                from another parent.
         """
         body, sha256 = self._read(number)
         follows = parent_sha256 in (None, body["parent_sha256"]) or body["snapshot_id"] == LOST
         if body["number"] != number or not follows:
             raise self._corrupt(number, "a manifest that does not follow from the one before", "an unbroken chain")
         self._remember(number, body, sha256)
+        if found := contradiction(body, self._known[number]):
+            raise self._corrupt(number, f"a manifest with {found}", "ids that follow from the content")
         return sha256
 
     def replace_damaged(self, number: int) -> None:
@@ -141,17 +156,22 @@ class Manifests:
         """The body, and what a child names as its parent; of one reading, between two of which it may expire."""
         content = self._storage.read(name_of(number))
         try:
-            document = json.loads(content)
+            document = parse_object(content)
             body, expected = dict(document["body"]), str(document["sha256"])
+            actual = hashlib.sha256(canonical_json(body)).hexdigest()
         except (ValueError, TypeError, KeyError) as error:
             raise self._corrupt(number, "something else", "a manifest") from error
-        if hashlib.sha256(canonical_json(body)).hexdigest() != expected:
+        if actual != expected:
             raise self._corrupt(number, "a manifest and a checksum that differ", "a manifest with its checksum")
-        if body.get("format") not in range(1, FORMAT + 1):
+        if type(body.get("format")) is int and body["format"] > FORMAT:
             raise StoreError(
                 f"{self._storage.place}/{name_of(number)}: got format {body.get('format')}; expected at most {FORMAT}; "
                 "use a newer version of armorm"
             )
+        try:
+            check_body(body)
+        except ValueError as error:
+            raise self._corrupt(number, f"a manifest in which {error}", "one that armorm has written") from error
         return body, body.get("expired_sha256") or hashlib.sha256(content).hexdigest()
 
     def _corrupt(self, number: int, got: str, expected: str) -> CorruptObject:

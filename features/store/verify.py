@@ -1,9 +1,10 @@
 """Integrity: every byte of every snapshot is covered by a checksum, and this compares them."""
 
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import pairwise
 
 from features.errors import CorruptObject, NotInStore
 from features.store import manifests, objects
@@ -11,6 +12,9 @@ from features.store.artifacts import ObjectRef
 from features.store.store import Store, Writer
 
 QUARANTINE = "quarantine"
+
+MAX_GAP = 1000
+"""Manifests that are named one by one where all of many in a row are missing."""
 
 _DAMAGE = (CorruptObject, NotInStore, OSError)
 """Not `StoreError`: of a network that fails, or a later version's format, no file has to be set aside."""
@@ -49,6 +53,8 @@ class Verified:
 class _Use:
     ref: ObjectRef
     slots: tuple[str, ...]
+    stated: Mapping[int, tuple[int, ...]]
+    """Size in bytes to the snapshots that state it."""
 
 
 def verify(
@@ -59,6 +65,8 @@ def verify(
     on_progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Verified:
     """Compares the checksums of all manifests, and of the objects of all snapshots that have not expired.
+
+    Ids and sizes that manifests state are compared with the content that they are of.
 
     Args:
         store: whatever its state.
@@ -72,6 +80,7 @@ def verify(
     for name, use in drawn.items():
         try:
             store.objects.check(use.ref)
+            damages += _wrong_sizes(name, store.objects.path(use.ref).stat().st_size, use.stated)
         except _DAMAGE as error:
             damages.append(Damage(name, str(error), use.ref, use.slots))
         done += use.ref.size_bytes
@@ -79,7 +88,7 @@ def verify(
     if any(damage.ref for damage in damages):
         _, named = _manifests(store)  # again: what a collection took meanwhile is no damage
         damages = [damage for damage in damages if not damage.ref or damage.name in named]
-    return Verified(len(store.manifests.numbers()), len(drawn), total, tuple(damages))
+    return Verified(len(store.manifests.numbers()), len(drawn), total, tuple({d.name: d for d in damages}.values()))
 
 
 def quarantine(writer: Writer, damages: tuple[Damage, ...]) -> list[str]:
@@ -87,18 +96,44 @@ def quarantine(writer: Writer, damages: tuple[Damage, ...]) -> list[str]:
 
     The next run makes again what is gone, which heals older snapshots too where the same bytes come out.
     """
-    storage, newest = writer.store.storage, max(writer.store.manifests.numbers(), default=0)
+    storage = writer.store.storage
     lost = [int(match[1]) for damage in damages if (match := manifests.NAME.fullmatch(damage.name))]
+    reached = max(writer.store.manifests.numbers(), default=0)
     for damage in damages:
         with suppress(NotInStore):
             storage.move(damage.name, f"{QUARANTINE}/{damage.name}")
+    newest = max(writer.store.manifests.numbers(), default=0)
     for number in sorted(lost, reverse=True):
         if number < newest:
             writer.store.manifests.replace_damaged(number)
+    writer.store.manifests.promise(newest)
     slots = sorted({slot for damage in damages for slot in damage.slots})
-    if slots and newest not in lost:  # else the snapshot before is the newest one now
+    if slots and newest == reached:  # else the snapshot before is the newest one now
         writer.commit_all([], remove=slots)
     return slots
+
+
+def _wrong_sizes(name: str, size_bytes: int, stated: Mapping[int, tuple[int, ...]]) -> list[Damage]:
+    """The manifests that state another size than that of an object whose checksum is right."""
+    return [
+        Damage(
+            manifests.name_of(number),
+            f"{manifests.name_of(number)}: got {stated_bytes} bytes for {name}; expected {size_bytes}, which it has; "
+            "restore the manifest, or repair the store",
+        )
+        for stated_bytes, numbers in stated.items()
+        if stated_bytes != size_bytes
+        for number in numbers
+    ]
+
+
+def _expected(numbers: Sequence[int], promised: int) -> Iterator[int]:
+    """The numbers of all snapshots that have to be there. Of a gap that no loss explains, such as before a number that
+    was damaged itself, the first ones stand for all."""
+    for after, number in pairwise([0, *numbers, max([*numbers, promised], default=0) + 1]):
+        yield from range(after + 1, min(number, after + 1 + MAX_GAP))
+        if number <= max(numbers, default=0):
+            yield number
 
 
 def _manifests(store: Store) -> tuple[list[Damage], Mapping[str, _Use]]:
@@ -106,10 +141,15 @@ def _manifests(store: Store) -> tuple[list[Damage], Mapping[str, _Use]]:
     damages: list[Damage] = []
     refs: dict[str, ObjectRef] = {}
     slots: dict[str, list[str]] = {}
+    stated: dict[str, dict[int, list[int]]] = {}
     sha256: str | None = None
-    numbers = store.manifests.numbers()
-    newest = max([*numbers, store.manifests.promised()], default=0)
-    for number in range(1, newest + 1):
+    numbers, promised = store.manifests.numbers(), 0
+    try:
+        promised = store.manifests.promised()
+    except _DAMAGE as error:
+        damages.append(Damage(manifests.NEWEST, str(error)))
+    newest = max([*numbers, promised], default=0)
+    for number in _expected(numbers, promised):
         try:
             sha256 = store.manifests.check(number, sha256)
             snapshot = store.manifests.read(number)
@@ -119,7 +159,13 @@ def _manifests(store: Store) -> tuple[list[Damage], Mapping[str, _Use]]:
             continue
         for slot, artifact in snapshot.artifacts.items():
             for ref in {**artifact.objects, **artifact.provenance}.values():
-                refs[objects.name_of(ref)] = ref
+                name = objects.name_of(ref)
+                refs[name] = ref
+                stated.setdefault(name, {}).setdefault(ref.size_bytes, []).append(number)
                 if number == newest:
-                    slots.setdefault(objects.name_of(ref), []).append(slot)
-    return damages, {name: _Use(ref, tuple(slots.get(name, ()))) for name, ref in refs.items()}
+                    slots.setdefault(name, []).append(slot)
+    uses = {}
+    for name, ref in refs.items():
+        sizes = {size: tuple(numbers) for size, numbers in stated[name].items()}
+        uses[name] = _Use(ref, tuple(slots.get(name, ())), sizes)
+    return damages, uses

@@ -1,6 +1,5 @@
 """Commands about a trained model: scoring with it, looking into it, evaluating and exporting it."""
 
-import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -8,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from features.documents import parse_object
 from flows import console
 from flows.options import DEFAULT_CONFIG, As, Config, Format, existing_store
 from flows.settings import ConfigError, Settings, load_settings
@@ -196,7 +196,7 @@ def _factor(text: str) -> tuple[str, float]:
 
 def _mixture(path: Path) -> dict[str, float]:
     try:
-        given = json.loads(path.read_text(encoding="utf-8"))
+        given = parse_object(path.read_bytes())
         return {str(name): float(weight) for name, weight in given.items()}
-    except (OSError, ValueError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, TypeError, OverflowError) as error:
         raise ConfigError(f'{path}: got no mixture ({error}); expected JSON such as {{"a": 0.7}}; mend it') from error

@@ -88,28 +88,37 @@ def verify(
     config: Config = DEFAULT_CONFIG,
     format: As = Format.table,
 ) -> None:
-    """Compare the checksums of every manifest and object; exit code 1 if any is damaged.
+    """Compare every manifest, object and published model with its checksums; exit code 1 if any is damaged.
 
     Example: `armorm verify --repair`
     """
+    from armorm.stages.model import check_model_folders, rewrite_model_folders
     from features.store.verify import quarantine
     from features.store.verify import verify as compare
 
-    store = existing_store(config)
+    store, models = existing_store(config), load_settings(config).models_path
     with console.progress("comparing checksums", of_bytes=True) as on_progress:
         found = compare(store, share=sample, seed=int.from_bytes(_entropy()), on_progress=on_progress)
+    folders = check_model_folders(store, models)
     if format is Format.json:
-        console.print_json(asdict(found))
+        shown = [{"folder": folder.folder, "problem": folder.problem} for folder in folders]
+        console.print_json(asdict(found) | {"model_folders": shown})
     else:
-        if found.damages:
-            rows = [(damage.name, ", ".join(damage.slots), damage.problem) for damage in found.damages]
+        rows = [(damage.name, ", ".join(damage.slots), damage.problem) for damage in found.damages]
+        rows += [(f"{models.name}/{folder.folder}", "", folder.problem) for folder in folders]
+        if rows:
             console.print_table(["file", "part of", "problem"], rows)
-        print(found.line)
-    if found.damages and repair:
+        print(found.line + (f"; {len(folders)} model folders damaged" if folders else ""))
+    if repair and (found.damages or folders):
         with store.writing("armorm verify --repair") as writer:
-            slots = quarantine(writer, found.damages)
-        print(f"set aside below quarantine/; to be made again: {', '.join(slots) or 'nothing'}; run `armorm run`")
-    if found.damages:
+            slots = quarantine(writer, found.damages) if found.damages else []
+            rewritten = rewrite_model_folders(store, models, folders)
+        if found.damages:
+            print(f"set aside below quarantine/; to be made again: {', '.join(slots) or 'nothing'}; run `armorm run`")
+        for folder in folders:
+            done = "written again" if folder.folder in rewritten else "left: the store cannot make it again; remove it"
+            print(f"{models.name}/{folder.folder}: {done}")
+    if found.damages or folders:
         raise typer.Exit(1)
 
 

@@ -6,7 +6,7 @@
 CREATE VIEW used AS
 WITH
     read AS NOT MATERIALIZED (
-        SELECT node, stage, settings, record, items.*
+        SELECT node, stage, items.*
         FROM stored_nodes JOIN stored_edges USING (node) JOIN items ON source = input_node
         WHERE stage IN ('statistics', 'regress', 'decorrelate', 'gate') AND outcome = 'kept'
     ),
@@ -32,6 +32,12 @@ WITH
         SELECT node, unnest(from_json(record -> 'objectives', '["VARCHAR"]')) AS objective
         FROM stored_nodes WHERE stage = 'regress'
     ),
+    reference AS (
+        SELECT node, record -> 'decorrelation' ->> 'reference' AS dataset FROM stored_nodes WHERE stage = 'decorrelate'
+    ),
+    may_end_early AS (
+        SELECT node FROM stored_nodes WHERE coalesce((settings ->> 'early_stopping')::BIGINT, 0) > 0
+    ),
     clean AS NOT MATERIALIZED (FROM embedded ANTI JOIN left_out USING (node, prompt_id))
 SELECT
     node, stage, split AS usage, split IN ('train', 'validation') AS trained_on,
@@ -46,7 +52,7 @@ FROM clean
 WHERE stage = 'statistics' AND split IN ('train', 'validation') AND objective IS NOT NULL
 UNION ALL
 SELECT
-    node, stage, split, split = 'train' OR coalesce((settings ->> 'early_stopping')::BIGINT, 0) > 0,
+    node, stage, split, split = 'train' OR node IN (FROM may_end_early),
     source, dataset, source_row, native_row, outcome, prompt_id, conversation_id, other_id, objective, pair_id
 FROM clean
 WHERE stage = 'gate' AND split IN ('train', 'validation') AND pair_id IS NOT NULL
@@ -54,5 +60,5 @@ UNION ALL
 SELECT DISTINCT
     node, stage, 'reference', true,
     source, dataset, source_row, native_row, outcome, prompt_id, conversation_id, other_id, NULL, pair_id
-FROM embedded
-WHERE stage = 'decorrelate' AND objective IS NOT NULL AND dataset = (record -> 'decorrelation' ->> 'reference');
+FROM embedded SEMI JOIN reference USING (node, dataset)
+WHERE stage = 'decorrelate' AND objective IS NOT NULL;

@@ -176,6 +176,12 @@ def test_trace_and_impact_agree_on_every_row_and_artifact(history: tuple[Store, 
     agreement(history[0], every=1)
 
 
+def test_a_trace_needs_little_memory(history: tuple[Store, str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows do not carry the records of the stages that read them, and what has no room is spilled."""
+    monkeypatch.setattr("features.lineage.relations.MEMORY", "100MB")
+    assert all(trace(history[0], model, n_rows=0).agrees for model in history[1:])
+
+
 def test_impact_names_the_models_that_were_trained_on_a_row(history: tuple[Store, str, str]) -> None:
     store, first, second = history
     objective = "beavertails-is_safe"
