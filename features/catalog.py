@@ -8,11 +8,12 @@ query first names a view over it, and after its files' checksums were compared. 
 import re
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self
+from uuid import uuid4
 
 import pyarrow as pa
 
@@ -23,7 +24,7 @@ from features.inventory import INVENTORY, inventory_table
 from features.object_files import PREFIX, ObjectFiles
 from features.shards import INDEX, Vectors, built_indexes, index_paths, shards_of
 from features.store import Artifact, Snapshot, Store
-from features.store.storage import scratch_name
+from features.store.storage import scratch_path
 from features.tables import SCHEMAS, check_parquet
 
 if TYPE_CHECKING:
@@ -95,7 +96,7 @@ class Catalog:
         self._files = ObjectFiles()
         self.connection.register_filesystem(self._files)
         # under a name of its own: a writer that begins sweeps what nobody at work owns
-        temporary = temporary or store.storage.scratch / scratch_name()
+        temporary = temporary or spill_path(store)
         self.connection.execute("SET temp_directory = ?", [str(temporary)])
         for schema, of in self._snapshots.items():
             self._define(schema, of)
@@ -318,7 +319,7 @@ def call_on(
     Raises:
         QueryError: it takes too long or too much.
     """
-    temporary = store.storage.scratch / scratch_name()
+    temporary = spill_path(store)
     of_store = {
         "place": store.address,
         "cache": store.cache and str(store.cache),
@@ -329,6 +330,14 @@ def call_on(
         return bounded.call(function, {**of_store, **arguments}, limits)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def spill_path(store: Store) -> Path:
+    """Where DuckDB may put what does not fit into memory; on a store that may only be read it cannot."""
+    if store.storage.scratch.parent.is_dir():  # a store that was never written to is not begun by looking at it
+        with suppress(OSError):
+            return scratch_path(store.storage)
+    return store.storage.scratch / uuid4().hex
 
 
 def opened(place: str, cache: str | None) -> Store:

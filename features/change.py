@@ -1,7 +1,9 @@
 """How far the data have moved from those that a model was trained on, and whether another one is due."""
 
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Final
 
 from features import contamination
@@ -87,14 +89,14 @@ class Change:
 
 
 def trained_in(store: Store, model: Artifact) -> Snapshot | None:
-    """The oldest snapshot that still holds a model: what it was trained on stands beside it. None if all are gone."""
-    found = None
-    for snapshot in store.history():
-        if snapshot.artifacts.get(MODEL) == model:
-            found = snapshot
-        elif found:
-            break
-    return found
+    """The oldest snapshot that holds a model: what it was trained on stands beside it. None if all are gone.
+
+    Looked for from when the model was made on, which bisection finds, since a store may have thousands of snapshots.
+    """
+    numbers, read = store.manifests.numbers(), store.manifests.read
+    made = datetime.fromisoformat(model.created_at)
+    first = bisect_left(numbers, made, key=lambda number: datetime.fromisoformat(read(number).created_at))
+    return next((snapshot for snapshot in map(read, numbers[first:]) if snapshot.artifacts.get(MODEL) == model), None)
 
 
 def change_since_training(store: Store) -> Change | None:

@@ -35,7 +35,9 @@ class Connection:
         self._held = ExitStack()
         try:
             for held in [snapshot, *([before] if before else [])]:
-                lease = leases.holding(store.storage, uuid4().hex[:16], "read", "a notebook", held.number)
+                lease = leases.holding(
+                    store.storage, uuid4().hex[:16], "read", "a notebook", held.number, leases.NO_LOCK
+                )
                 self._held.enter_context(lease)
         except (OSError, StoreError):
             self._held.close()  # a store that may only be read is read without: `gc` cannot run there either

@@ -4,6 +4,10 @@
 
 Writers of several machines do not wait for each other, commits being compare-and-set; `gc` and writers exclude each
 other. Each announces itself first and looks for the other after that, so at least one of two that meet withdraws.
+
+A lease is of somebody who was killed if the lock that it names is held by somebody else now. A lock is named by a
+random id that is made each time it is taken and stands in the locked file: host names, process ids and paths are alike
+in containers and cloned machines. Whose lock cannot be told so, such as on another machine, is waited for.
 """
 
 import json
@@ -14,7 +18,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
-from typing import Final, Literal
+from pathlib import Path
+from typing import Any, Final, Literal, TextIO
+from uuid import uuid4
 
 from features.documents import parse_object
 from features.errors import NotInStore, StoreBusy, StoreError
@@ -44,7 +50,7 @@ class Lease:
     expires_at: str
     """UTC, ISO 8601."""
     lock: str
-    """The file whose lock the holder has; two users of one machine have two, where the store lies in no folder."""
+    """The id of the lock that the holder has; of readers, none."""
 
     @property
     def name(self) -> str:
@@ -63,13 +69,54 @@ def active(storage: Storage) -> list[Lease]:
     return [lease for lease in leases if lease and not lease.expired]
 
 
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """A lock that the caller holds."""
+
+    id: str
+    before: str = ""
+    """The id under which the same file was locked before: its holder has ended. Empty where that is not known."""
+
+
+NO_LOCK: Final = Taken("")
+
+
+def take(lock: TextIO, holder: str) -> Taken:
+    """Give a lock that has just been taken an id of its own, which replaces the one before in the locked file."""
+    before = _read_lock(lock)
+    record = {"id": uuid4().hex, "holder": holder, **_this_file(lock)}
+    lock.truncate(0)
+    lock.write(json.dumps(record))
+    lock.flush()
+    of_this_file = all(before.get(name) == value for name, value in _this_file(lock).items())
+    return Taken(record["id"], str(before.get("id", "")) if of_this_file else "")
+
+
+def holder(lock: TextIO) -> str:
+    """Return who says to hold a lock, for people."""
+    return str(_read_lock(lock).get("holder", "unknown"))
+
+
+def _read_lock(lock: TextIO) -> dict[str, Any]:
+    lock.seek(0)
+    try:
+        return parse_object(lock.read())
+    except ValueError:  # empty, or of an earlier version
+        return {}
+
+
+def _this_file(lock: TextIO) -> dict[str, str]:
+    """What tells a lock's file from a copy of it, as of a cloned disk, whose holder may well be alive."""
+    found = os.fstat(lock.fileno())
+    boot = Path("/proc/sys/kernel/random/boot_id")
+    return {"boot": boot.read_text().strip() if boot.exists() else "", "file": f"{found.st_dev}:{found.st_ino}"}
+
+
 @contextmanager
 def holding(
-    storage: Storage, run_id: str, kind: Kind, command: str, snapshot: int, *, alone: bool = False
+    storage: Storage, run_id: str, kind: Kind, command: str, snapshot: int, lock: Taken, *, alone: bool = False
 ) -> Iterator[Lease]:
     """A lease while the block runs, renewed in the background.
-
-    The lock is held by the caller, so another writer's lease that names the same one is of a process that was killed.
 
     Args:
         storage: where the store lies.
@@ -77,21 +124,21 @@ def holding(
         kind: what for.
         command: for those who have to wait.
         snapshot: the newest one.
+        lock: that the caller holds; `NO_LOCK` for a reader.
         alone: whether writers of other machines are to be waited for as well. Of two that begin at once both may
             withdraw; they try again after times that differ.
 
     Raises:
         StoreBusy: `gc` works on the store, or is to begin while others write; or others write, and it is to be alone.
     """
-    lock = str(storage.lock_path.resolve())
-    lease = Lease(run_id, kind, command, socket.gethostname(), os.getpid(), snapshot, _expiry(), lock)
+    lease = Lease(run_id, kind, command, socket.gethostname(), os.getpid(), snapshot, _expiry(), lock.id)
     storage.replace(lease.name, _content(lease))
     ended = threading.Event()
     renewal = threading.Thread(target=_renew, args=(storage, lease, ended), daemon=True)
     try:
         for other in active(storage):
             if other.run_id != run_id and other.kind != "read":
-                _make_way(storage, lease, other, alone=alone)
+                _make_way(storage, lease, other, lock, alone=alone)
         renewal.start()
         yield lease
     finally:
@@ -102,8 +149,8 @@ def holding(
             storage.remove(lease.name)
 
 
-def _make_way(storage: Storage, lease: Lease, other: Lease, *, alone: bool) -> None:
-    if lease.kind != "read" and (other.host, other.lock) == (lease.host, lease.lock):
+def _make_way(storage: Storage, lease: Lease, other: Lease, lock: Taken, *, alone: bool) -> None:
+    if other.lock and other.lock == lock.before:
         storage.remove(other.name)
     elif lease.kind != "read" and (alone or "gc" in (lease.kind, other.kind)):
         reason = "nothing can be collected" if lease.kind == "gc" else "it must end"

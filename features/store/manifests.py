@@ -8,15 +8,17 @@ number is the newest snapshot; whoever creates the next number has committed.
 
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, replace
 from typing import Any, Final
 
+import orjson
+
 from features.documents import parse_object
 from features.errors import CorruptObject, NotInStore, StoreError
 from features.store.artifacts import Artifact, ObjectRef, Pointer, Recipe, Run, Snapshot, canonical_json
-from features.store.shapes import check_body, contradiction
+from features.store.shapes import check_artifact, check_body, contradiction
 from features.store.storage import Storage
 
 FORMAT: Final = 2
@@ -46,6 +48,8 @@ class Manifests:
         self._known: dict[int, Snapshot] = {}
         self._sha256: dict[int, str] = {}
         """What a child of the snapshot names as its parent."""
+        self._artifacts: dict[bytes, tuple[Artifact, str]] = {}
+        """By their JSON."""
 
     def numbers(self, after: int = 0) -> list[int]:
         """The numbers of all snapshots past `after`, oldest first."""
@@ -132,7 +136,9 @@ class Manifests:
         if body["number"] != number or not follows:
             raise self._corrupt(number, "a manifest that does not follow from the one before", "an unbroken chain")
         self._remember(number, body, sha256)
-        if found := contradiction(body, self._known[number]):
+        known = [self._artifact(record) for record in body["artifacts"]]
+        ids = [(artifact.recipe.slot, id) for artifact, id in known]
+        if found := contradiction(body, ids, self._known[number].expired):
             raise self._corrupt(number, f"a manifest with {found}", "ids that follow from the content")
         return sha256
 
@@ -144,13 +150,21 @@ class Manifests:
         self._storage.replace(name_of(number), _document(body))
 
     def _remember(self, number: int, body: Mapping[str, Any], sha256: str) -> None:
-        snapshot, beside = snapshot_of(body), self._known.get(number + 1) or self._known.get(number - 1)
-        if beside:  # most artifacts stand in both: in memory they are one
-            there = beside.artifacts
-            shared = {slot: there[slot] if there.get(slot) == a else a for slot, a in snapshot.artifacts.items()}
-            snapshot = replace(snapshot, artifacts=shared)
-        self._known[number] = snapshot
+        self._known[number] = snapshot_of(body, [self._artifact(record)[0] for record in body["artifacts"]])
         self._sha256[number] = sha256
+
+    def _artifact(self, record: Any, place: str = "") -> tuple[Artifact, str]:
+        """An artifact with the id of its content: most stand in many manifests, and are read and checked once.
+
+        Raises:
+            ValueError: it has another shape than armorm writes.
+        """
+        content = orjson.dumps(record)
+        if content not in self._artifacts:
+            check_artifact(record, place)
+            artifact = artifact_of(record)
+            self._artifacts[content] = artifact, artifact.artifact_id
+        return self._artifacts[content]
 
     def _read(self, number: int) -> tuple[dict[str, Any], str]:
         """The body, and what a child names as its parent; of one reading, between two of which it may expire."""
@@ -158,10 +172,10 @@ class Manifests:
         try:
             document = parse_object(content)
             body, expected = dict(document["body"]), str(document["sha256"])
-            actual = hashlib.sha256(canonical_json(body)).hexdigest()
+            sound = expected == _sha256_within(content) or expected == hashlib.sha256(canonical_json(body)).hexdigest()
         except (ValueError, TypeError, KeyError) as error:
             raise self._corrupt(number, "something else", "a manifest") from error
-        if actual != expected:
+        if not sound:
             raise self._corrupt(number, "a manifest and a checksum that differ", "a manifest with its checksum")
         if type(body.get("format")) is int and body["format"] > FORMAT:
             raise StoreError(
@@ -170,12 +184,23 @@ class Manifests:
             )
         try:
             check_body(body)
-        except ValueError as error:
+            for place, record in enumerate(body["artifacts"]):
+                self._artifact(record, f"artifacts[{place}]")
+        except (ValueError, TypeError) as error:
             raise self._corrupt(number, f"a manifest in which {error}", "one that armorm has written") from error
         return body, body.get("expired_sha256") or hashlib.sha256(content).hexdigest()
 
     def _corrupt(self, number: int, got: str, expected: str) -> CorruptObject:
         return CorruptObject(f"{self._storage.place}/{name_of(number)}", got, expected)
+
+
+_WRITTEN: Final = re.compile(rb'\{"body":(\{.*\}),"sha256":"[0-9a-f]{64}"\}', re.DOTALL)
+
+
+def _sha256_within(content: bytes) -> str | None:
+    """The checksum of a body as it stands in a file of ours, where it need not be written again to be compared."""
+    match = _WRITTEN.fullmatch(content)
+    return hashlib.sha256(match[1]).hexdigest() if match else None
 
 
 def name_of(number: int) -> str:
@@ -197,9 +222,8 @@ def body_of(snapshot: Snapshot) -> dict[str, Any]:
     }
 
 
-def snapshot_of(body: Mapping[str, Any]) -> Snapshot:
+def snapshot_of(body: Mapping[str, Any], artifacts: Sequence[Artifact]) -> Snapshot:
     """The snapshot that those JSON values describe."""
-    artifacts = [_artifact(record) for record in body["artifacts"]]
     return Snapshot(
         number=body["number"],
         parent_sha256=body["parent_sha256"],
@@ -225,7 +249,9 @@ def _record(artifact: Artifact) -> dict[str, Any]:
     }
 
 
-def _artifact(record: Mapping[str, Any]) -> Artifact:
+def artifact_of(record: Mapping[str, Any]) -> Artifact:
+    """The artifact that those JSON values describe."""
+
     def refs(of: Mapping[str, Any]) -> dict[str, ObjectRef]:
         return {name: ObjectRef(**ref) for name, ref in of.items()}
 

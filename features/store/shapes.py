@@ -4,18 +4,18 @@ A right checksum says only that the file is as somebody has written it, not that
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final
 
-from features.store.artifacts import Snapshot
+from features.store.artifacts import content_id
 
 Check = Callable[[Any, str], None]
 """Raises a ValueError that names the value's place."""
 
 
 def check_body(body: Mapping[str, Any]) -> None:
-    """Check that all a snapshot is made of is there, and of its type.
+    """Check that all a snapshot is made of is there, and of its type; of its artifacts, that they are a list.
 
     Raises:
         ValueError: something is not.
@@ -23,16 +23,32 @@ def check_body(body: Mapping[str, Any]) -> None:
     _BODY(body, "")
 
 
-def contradiction(body: Mapping[str, Any], snapshot: Snapshot) -> str | None:
-    """Return the first id in a manifest that is not the one of its content, in words; None where all are."""
-    slots = [record["recipe"]["slot"] for record in body["artifacts"]]
-    if twice := [slot for slot in slots if slots.count(slot) > 1]:
-        return f"two artifacts in the slot {twice[0]}"
-    for slot, record in zip(slots, body["artifacts"], strict=True):
-        if (found := record["artifact_id"]) != (actual := snapshot.artifacts[slot].artifact_id):
-            return f"artifact id {found:.40} of {slot}, whose content has {actual}"
-    if body["snapshot_id"] != snapshot.snapshot_id:
-        return f"snapshot id {body['snapshot_id']:.40} of a content that has {snapshot.snapshot_id}"
+def check_artifact(record: Any, place: str) -> None:
+    """Check one of a snapshot's artifacts likewise.
+
+    Raises:
+        ValueError: something in it is missing or of another type.
+    """
+    _ARTIFACT(record, place)
+
+
+def contradiction(body: Mapping[str, Any], ids: Sequence[tuple[str, str]], expired: str | None) -> str | None:
+    """Return the first id in a manifest that is not the one of its content, in words; None where all are.
+
+    Args:
+        body: of the manifest.
+        ids: for each of its artifacts the slot, and the id of its content.
+        expired: what a snapshot without artifacts was.
+    """
+    seen: dict[str, str] = {}
+    for record, (slot, id) in zip(body["artifacts"], ids, strict=True):
+        if slot in seen:
+            return f"two artifacts in the slot {slot}"
+        if (found := record["artifact_id"]) != id:
+            return f"artifact id {found:.40} of {slot}, whose content has {id}"
+        seen[slot] = id
+    if body["snapshot_id"] != (actual := expired or content_id(seen)):
+        return f"snapshot id {body['snapshot_id']:.40} of a content that has {actual}"
     return None
 
 
@@ -153,7 +169,7 @@ _BODY: Final = _record(
         "parent_sha256": _maybe(_text),
         "created_at": _time,
         "run": _maybe(_RUN),
-        "artifacts": _list(_ARTIFACT),
+        "artifacts": _list(_values),
     },
     {"pointers": _mapping(_POINTER), "expired_sha256": _maybe(_text)},
 )

@@ -3,9 +3,10 @@
 A name is a relative path such as `objects/ab/abcd.parquet`. Whatever is written appears whole or not at all.
 """
 
+import atexit
+import fcntl
 import hashlib
 import os
-import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -339,20 +340,23 @@ def without_credentials(url: str) -> str:
 
 
 def scratch_path(storage: Storage) -> Path:
-    """A fresh name among the files that are not finished."""
+    """A fresh name among the files that are not finished, which `sweep` leaves alone while this process lives."""
     make_folder(storage.scratch)
-    return storage.scratch / scratch_name()
-
-
-def scratch_name() -> str:
-    """A fresh name that says whose it is."""
-    return f"{os.getpid()}-{_PROCESS}-{uuid4().hex}"
+    _hold_marker(storage.scratch)
+    return storage.scratch / f"{_PROCESS}-{uuid4().hex}"
 
 
 def sweep(storage: Storage) -> None:
-    """Deletes the unfinished files of processes that are no more: readers, too, have some, and may be at work."""
+    """Delete the unfinished files of processes that are no more: readers, too, have some, and may be at work.
+
+    Each process holds the lock of a marker, `<random>.lock`, while it lives, and its files are named after that.
+    """
+    for marker in sorted(storage.scratch.glob("*.lock")):
+        if marker.stem != _PROCESS:
+            _remove_unlocked(marker)
+    alive = {marker.stem for marker in storage.scratch.glob("*.lock")}
     for leftover in storage.scratch.glob("*"):
-        if _is_in_use(leftover.name):
+        if leftover.name.partition("-")[0].removesuffix(".lock") in alive:
             continue
         if leftover.is_dir():
             shutil.rmtree(leftover, ignore_errors=True)
@@ -361,18 +365,35 @@ def sweep(storage: Storage) -> None:
                 leftover.unlink()
 
 
-def _is_in_use(name: str) -> bool:
-    if not (match := re.fullmatch(r"(\d+)-([0-9a-f]{8})-[0-9a-f]+", name)):
-        return False
-    if int(match[1]) == os.getpid():  # which a process that ended may have had before
-        return match[2] == _PROCESS
-    try:
-        os.kill(int(match[1]), 0)
-    except ProcessLookupError:
-        return False
-    except OSError:  # somebody else's
-        return True
-    return True
+_markers: Final[dict[Path, int]] = {}
+"""The descriptor of this process's locked marker in each scratch folder; its lock ends with the process."""
+
+
+def _hold_marker(scratch: Path) -> None:
+    """Lock this process's marker, unless it is locked already."""
+    marker = scratch / f"{_PROCESS}.lock"
+    while not (scratch in _markers and marker.exists()):
+        descriptor = os.open(marker, os.O_CREAT | os.O_RDWR, 0o644)
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        # one that sweeps may have removed it between the two calls
+        if marker.exists() and marker.stat().st_ino == os.fstat(descriptor).st_ino:
+            _markers[scratch] = descriptor
+            atexit.register(marker.unlink, missing_ok=True)
+        else:
+            os.close(descriptor)
+
+
+def _remove_unlocked(marker: Path) -> None:
+    """Remove the marker of a process that has ended."""
+    with suppress(OSError):
+        descriptor = os.open(marker, os.O_RDWR)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            marker.unlink()
+        except BlockingIOError:  # it lives
+            pass
+        finally:
+            os.close(descriptor)
 
 
 def file_sha256(path: Path) -> str:

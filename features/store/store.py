@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
-from itertools import count
+from itertools import count, islice
 from pathlib import Path
 from typing import Any, Final, Protocol
 from uuid import uuid4
@@ -106,7 +106,8 @@ class Store:
             earlier = (s for s in self.history() if s.run and head.run and s.run.run_id != head.run.run_id)
             return [next(earlier, EMPTY)]
         if at := _time(name):
-            return [s for s in self.history() if datetime.fromisoformat(s.created_at) <= at][:1]
+            by_then = (s for s in self.history() if datetime.fromisoformat(s.created_at) <= at)
+            return list(islice(by_then, 1))
         return list(
             {s.snapshot_id: s for s in reversed(list(self.history())) if s.snapshot_id.startswith(name)}.values()
         )
@@ -144,13 +145,11 @@ class Store:
             ) from error
         with lock_path.open("a+") as lock:
             _lock(lock, self.place, wait_s)
-            lock.truncate(0)
-            lock.write(f"pid {os.getpid()}, {command}")
-            lock.flush()
+            taken = leases.take(lock, f"pid {os.getpid()}, {command}")
             sweep(self.storage)
             writer = Writer(self, command, observers)
             newest = max(self.manifests.numbers(), default=0)
-            with leases.holding(self.storage, writer.run.run_id, kind, command, newest, alone=alone):
+            with leases.holding(self.storage, writer.run.run_id, kind, command, newest, taken, alone=alone):
                 yield writer
 
 
@@ -312,10 +311,8 @@ def _lock(lock: Any, place: str, wait_s: float) -> None:
             return fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             if time.monotonic() >= deadline:
-                lock.seek(0)
-                holder = lock.read().strip() or "unknown"
                 raise StoreBusy(
-                    f"{place}: another armorm process ({holder}) is writing; wait for it or stop it"
+                    f"{place}: another armorm process ({leases.holder(lock)}) is writing; wait for it or stop it"
                 ) from error
             time.sleep(0.005)
 

@@ -65,7 +65,7 @@ def test_names_readers_youth_and_age_keep(anywhere: Store) -> None:
     commit(anywhere, "1", "2", "3", "4", "5")
     with anywhere.writing("test") as writer:
         writer.point("good", Pointer("snapshot", anywhere.manifests.read(2).snapshot_id, 2, utc_now()))
-    with leases.holding(anywhere.storage, "reader", "read", "a notebook", 3):
+    with leases.holding(anywhere.storage, "reader", "read", "a notebook", 3, leases.NO_LOCK):
         assert plan_collection(anywhere, KEEP_TWO, now=LATER).expired == (1, 4)
     assert plan_collection(anywhere, KEEP_TWO, now=LATER).expired == (1, 3, 4)
     assert plan_collection(anywhere, KEEP_TWO).expired == ()
@@ -92,12 +92,11 @@ def test_a_collection_that_stops_anywhere_leaves_a_whole_store(anywhere: Store) 
     assert contents(anywhere) == {b"again 2", b"again 3"}
 
 
-def test_nobody_collects_while_another_machine_writes(anywhere: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nobody_collects_while_another_machine_writes(anywhere: Store) -> None:
     commit(anywhere, "1")
-    with leases.holding(anywhere.storage, "1", "write", "armorm embed", 1):
-        monkeypatch.setattr("socket.gethostname", lambda: "another")
-        with pytest.raises(StoreBusy, match="armorm embed"):
-            run(anywhere)
+    lease = leases.holding(anywhere.storage, "1", "write", "armorm embed", 1, leases.Taken("another"))
+    with lease, pytest.raises(StoreBusy, match="armorm embed"):
+        run(anywhere)
 
 
 def test_what_is_collected_while_it_is_verified_is_no_damage(anywhere: Store, elsewhere: Store) -> None:

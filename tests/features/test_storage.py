@@ -2,15 +2,19 @@
 
 import multiprocessing
 import os
+import shutil
 import subprocess
+import sys
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import pytest
 
 from features.errors import CorruptObject, NotInStore, StoreBusy, StoreError
 from features.store import Made, Pointer, Recipe, Store, Writer, leases
-from features.store.storage import ObjectStorage, open_storage, scratch_path, without_credentials
+from features.store.storage import ObjectStorage, open_storage, scratch_path, sweep, without_credentials
 from features.store.store import utc_now
 from features.store.verify import verify
 from tests.damage import overwrite
@@ -150,19 +154,19 @@ def test_a_lost_answer_is_no_lost_commit(s3: str, tmp_path: Path) -> None:
     assert not storage.create("x", b"other")
 
 
-def test_collecting_and_writing_exclude_each_other(anywhere: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    storage = anywhere.storage
-    with leases.holding(storage, "1", "write", "armorm run", 0):
-        monkeypatch.setattr("socket.gethostname", lambda: "another")
-        with leases.holding(storage, "2", "write", "armorm embed", 0):
+def test_collecting_and_writing_exclude_each_other(anywhere: Store) -> None:
+    def held(run_id: str, kind: leases.Kind, command: str) -> AbstractContextManager[leases.Lease]:
+        return leases.holding(anywhere.storage, run_id, kind, command, 0, leases.Taken(f"of {run_id}"))
+
+    with held("1", "write", "armorm run"):
+        with held("2", "write", "armorm embed"):
             pass
-        with pytest.raises(StoreBusy, match="armorm run"), leases.holding(storage, "3", "gc", "armorm gc", 0):
+        with pytest.raises(StoreBusy, match="armorm run"), held("3", "gc", "armorm gc"):
             pass
-    with leases.holding(storage, "4", "gc", "armorm gc", 0):
-        monkeypatch.setattr("socket.gethostname", lambda: "a third")
-        with pytest.raises(StoreBusy, match="armorm gc"), leases.holding(storage, "5", "write", "armorm run", 0):
-            pass
-    assert leases.active(storage) == []
+    gc, busy = held("4", "gc", "armorm gc"), pytest.raises(StoreBusy, match="armorm gc")
+    with gc, busy, held("5", "write", "armorm run"):
+        pass
+    assert leases.active(anywhere.storage) == []
 
 
 def test_who_is_to_be_alone_makes_way_for_writers_of_other_machines(anywhere: Store, elsewhere: Store) -> None:
@@ -174,11 +178,79 @@ def test_who_is_to_be_alone_makes_way_for_writers_of_other_machines(anywhere: St
     assert leases.active(anywhere.storage) == []
 
 
-def test_a_killed_writer_of_this_machine_leaves_no_lease(anywhere: Store) -> None:
-    killed = leases.holding(anywhere.storage, "1", "gc", "armorm gc", 0)
-    killed.__enter__()
-    with anywhere.writing("test") as writer:
-        assert [lease.run_id for lease in leases.active(anywhere.storage)] == [writer.run.run_id]
+WORKING = """
+import sys
+from pathlib import Path
+from features.store import Store
+from features.store.storage import scratch_path
+store = Store(sys.argv[1], cache=Path(sys.argv[2]))
+with store.writing("armorm embed"):
+    scratch_path(store.storage).write_bytes(b"..")
+    print("at work", flush=True)
+    sys.stdin.read()
+"""
+
+
+@contextmanager
+def at_work(place: str, cache: Path, *prefix: str) -> Iterator[None]:
+    """A process that writes to a store and has an unfinished file, until the block ends and it is killed."""
+    command = [*prefix, sys.executable, "-c", WORKING, place, str(cache)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout
+        assert process.stdout.readline() == b"at work\n"
+        yield
+        process.kill()
+
+
+def test_a_killed_writer_of_this_machine_leaves_no_lease(place: str, tmp_path: Path) -> None:
+    store = Store(place, cache=tmp_path / "cache")
+    with at_work(place, tmp_path / "cache"):
+        pass
+    assert [lease.command for lease in leases.active(store.storage)] == ["armorm embed"]
+    with store.writing("armorm gc", kind="gc") as writer:
+        assert [lease.run_id for lease in leases.active(store.storage)] == [writer.run.run_id]
+        assert list(store.storage.scratch.glob("*-*")) == []
+
+
+APART = ("unshare", "--pid", "--fork", "--kill-child", "--mount", "--mount-proc")
+"""A command in process and mount namespaces of its own, as in a container; the host's name stays the same."""
+
+
+def skip_without_namespaces(apart: tuple[str, ...]) -> None:
+    if apart and (not shutil.which("unshare") or subprocess.run([*apart, "true"], capture_output=True).returncode):
+        pytest.skip("namespaces need privileges that are not there")
+
+
+@pytest.mark.parametrize("apart", [(), APART], ids=["together", "apart"])
+def test_a_writer_of_the_same_host_name_and_cache_path_keeps_its_lease(
+    s3: str, tmp_path: Path, apart: tuple[str, ...]
+) -> None:
+    skip_without_namespaces(apart)
+    image, caches = tmp_path / "image", [tmp_path / name for name in "ab"]
+    with Store(s3, cache=image).writing("armorm run"):
+        shutil.copytree(image, caches[0])
+    with at_work(s3, caches[0], *apart):
+        shutil.copytree(caches[0], caches[1])  # a machine that is cloned while it works
+        clone = Store(s3, cache=caches[1])
+        with pytest.raises(StoreBusy), clone.writing("armorm gc", kind="gc"):
+            pass
+        with clone.writing("armorm embed"):
+            assert len(leases.active(clone.storage)) == 2
+
+
+@pytest.mark.parametrize("apart", [(), APART], ids=["together", "apart"])
+def test_what_a_writer_elsewhere_has_not_finished_is_left_alone(
+    place: str, tmp_path: Path, apart: tuple[str, ...]
+) -> None:
+    skip_without_namespaces(apart)
+    store = Store(place, cache=tmp_path / "cache")
+    with at_work(place, tmp_path / "cache", *apart):
+        unfinished = sorted(store.storage.scratch.iterdir())
+        with pytest.raises(StoreBusy), store.writing("armorm embed"):
+            pass
+        sweep(store.storage)
+        assert sorted(store.storage.scratch.iterdir()) == unfinished
+        assert len(unfinished) == 2
 
 
 def test_two_users_of_one_machine_are_no_leftovers_of_each_other(s3: str, tmp_path: Path) -> None:
@@ -193,10 +265,7 @@ def test_two_users_of_one_machine_are_no_leftovers_of_each_other(s3: str, tmp_pa
 
 def test_a_writer_that_begins_sweeps_only_what_nobody_works_on(anywhere: Store) -> None:
     mine = scratch_path(anywhere.storage)
-    ended = subprocess.Popen(["true"])
-    ended.wait()
-    names = {mine.name: True, f"{os.getppid()}-01234567-89": True}
-    names |= dict.fromkeys((f"{os.getpid()}-01234567-89", f"{ended.pid}-01234567-89", "whatever"), False)
+    names = {mine.name: True, f"{os.getpid()}-01234567-89": False, "0123abcd-89": False, "whatever": False}
     for name in names:
         (anywhere.storage.scratch / name).write_bytes(b"..")
     with anywhere.writing("test"):

@@ -203,7 +203,7 @@ def test_leftovers_of_a_killed_writer_are_swept(store: Store) -> None:
     (Path(store.place) / "tmp" / "half-written").write_bytes(b"..")
     with store.writing("test"):
         pass
-    assert list((Path(store.place) / "tmp").iterdir()) == []
+    assert not (Path(store.place) / "tmp" / "half-written").exists()
 
 
 def test_a_number_is_taken_only_once(store: Store, writer: Writer) -> None:
