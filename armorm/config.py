@@ -1,11 +1,14 @@
-"""Settings of the model's stages, with the paper's values as defaults. A leaf: no import of the project.
+"""Settings of the model's stages, with the paper's values as defaults. It imports errors alone.
 
 Each is one table of `armorm.toml`; values are checked where they are defined.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Final, Literal
+
+from armorm.errors import DecorrelationError
 
 Correlation = Literal["spearman", "pearson"]
 
@@ -13,6 +16,12 @@ Mixing = Literal["size", "sqrt", "uniform"]
 
 TOKEN_LENGTH: Final = "n_tokens"
 """Names the plain length of a response as a nuisance."""
+
+FEWEST_FOR_LENGTH: Final = 3
+"""Objectives that length can be taken out of, and leave more than one of them."""
+
+NO_NUISANCE: Final = "none"
+"""Says that nothing is taken out of the objectives."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,19 +45,54 @@ class DecorrelationConfig:
     """`[decorrelation]`."""
 
     nuisance: str | tuple[str, ...] = "helpsteer-verbosity"
-    """What is taken out of all objectives: one of them, or `n_tokens`, or several at once."""
+    """What is taken out of all objectives: one of them, or `n_tokens`, or several at once; or `none`."""
     reference: str = "ultrafeedback"
     """The dataset whose rated responses are the reference distribution."""
     correlation: Correlation = "spearman"
 
     @property
     def nuisances(self) -> tuple[str, ...]:
-        """By name, also where it is one."""
-        return (self.nuisance,) if isinstance(self.nuisance, str) else self.nuisance
+        """By name, also where it is one; empty where nothing is taken out."""
+        return nuisances_of(self.nuisance)
 
     def __post_init__(self) -> None:
-        passes = bool(self.nuisances) and len(set(self.nuisances)) == len(self.nuisances)
-        _check(passes, "nuisance", self.nuisance, "one or more names, each once")
+        names = (self.nuisance,) if isinstance(self.nuisance, str) else self.nuisance
+        passes = bool(names) and len(set(names)) == len(names) and (NO_NUISANCE not in names or len(names) == 1)
+        _check(passes, "nuisance", self.nuisance, f"one or more names, each once, or {NO_NUISANCE} alone")
+
+
+def nuisances_of(nuisance: str | Sequence[str]) -> tuple[str, ...]:
+    """Return the names of what is taken out of the objectives; none for `none`."""
+    names = (nuisance,) if isinstance(nuisance, str) else tuple(nuisance)
+    return tuple(name for name in names if name != NO_NUISANCE)
+
+
+def check_nuisance(nuisances: Sequence[str], objectives: Sequence[str]) -> None:
+    """Check before any work that nuisances can be taken out of the objectives that are rated.
+
+    Token length is taken off as its best linear prediction from the rewards, which is one direction out of them all: of
+    one objective nothing is left, and of two the one is the other with its sign turned.
+
+    Args:
+        nuisances: by name; none of them is always possible.
+        objectives: that have ratings.
+
+    Raises:
+        DecorrelationError: one is not rated, or too few objectives are left.
+    """
+    unknown = [name for name in nuisances if name not in (*objectives, TOKEN_LENGTH)]
+    if unknown:
+        raise DecorrelationError(
+            f"got nuisance {', '.join(unknown)}, which no dataset rates; expected {', '.join(objectives)} or "
+            f"{TOKEN_LENGTH}; set [decorrelation] nuisance to one of them, or to {NO_NUISANCE!r}"
+        )
+    others = [name for name in objectives if name not in nuisances]
+    if TOKEN_LENGTH in nuisances and len(others) < FEWEST_FOR_LENGTH:
+        raise DecorrelationError(
+            f"got nuisance {TOKEN_LENGTH} with {len(others)} other objectives ({', '.join(others) or 'none'}), of "
+            f"which it would leave nothing of their own; expected {FEWEST_FOR_LENGTH} or more; set [decorrelation] "
+            f"nuisance to {NO_NUISANCE!r}, or rate more objectives"
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,13 +21,21 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from armorm.config import TOKEN_LENGTH, Correlation
+from armorm.config import NO_NUISANCE, TOKEN_LENGTH, Correlation
 from armorm.errors import DecorrelationError
 from armorm.metrics import MARKS, unit_ranks
 
-Status = Literal["decorrelated", "nuisance", "constant", "no_root", "above_tolerance"]
-"""`constant`: predictions that do not vary; `no_root`: no sign change was found; `above_tolerance`: too much is left,
-since the step that crosses zero is too big (few or heavily tied rows), or since turns do not bring several to zero."""
+Status = Literal["decorrelated", "untouched", "nuisance", "constant", "no_root", "above_tolerance", "lost", "copy"]
+"""`untouched`: there is no nuisance; `constant`: predictions that do not vary; `no_root`: no sign change was found;
+`above_tolerance`: too much is left, since the step that crosses zero is too big (few or heavily tied rows), or since
+turns do not bring several to zero; `lost`: less than `LEAST_SPREAD` of the reward's spread is left; `copy`: what is
+left is another objective's, or its negative."""
+
+LEAST_SPREAD = 0.01
+"""Share of a reward's standard deviation on the reference that has to be left."""
+
+_SAME = 1 - 1e-6
+"""Correlation of two decorrelated rewards, of either sign, from which on they count as one."""
 
 Floats = NDArray[np.floating]
 Vector = NDArray[np.float64]
@@ -44,7 +52,7 @@ _MIN_SINE = 1e-3
 """Nuisances that are closer to one another than this angle, as a sine, are not told apart."""
 
 _NAN = float("nan")
-_RESOLVED: tuple[Status, ...] = ("decorrelated", "nuisance")
+_RESOLVED: tuple[Status, ...] = ("decorrelated", "untouched", "nuisance")
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,8 +90,9 @@ class Decorrelation:
         if self.unresolved:
             listed = ", ".join(f"{name} ({status})" for name, status in self.unresolved.items())
             raise DecorrelationError(
-                f"got no penalty for {listed}; expected one for each objective; leave them out of the model, or give "
-                "more and more varied reference responses",
+                f"got no penalty for {listed}; expected one for each objective, which leaves something of its own; "
+                f"leave them out of the model, give more and more varied reference responses, or set [decorrelation] "
+                f"nuisance to {NO_NUISANCE!r}",
                 unresolved=self.unresolved,
             )
         return np.asarray(np.eye(len(self.objectives)) - self.directions_KM @ self.lambda_MK)
@@ -103,7 +112,7 @@ def decorrelate(
     Args:
         rewards_NK: `[N, K]` predicted rewards over the reference distribution's responses.
         objectives: Names of the columns.
-        nuisances: What is to be uncorrelated: objectives, or `n_tokens`.
+        nuisances: What is to be uncorrelated: objectives, or `n_tokens`. Without any, the objectives stay as they are.
         n_tokens_N: `[N]` tokens of each response, for `n_tokens`.
         correlation: Rank correlation, or the linear one (closed form).
         tolerance: Largest absolute correlation that may be left; few or heavily tied rows make steps above it.
@@ -112,6 +121,12 @@ def decorrelate(
         DecorrelationError: if the sample itself is unusable, or nuisances cannot be told apart. An objective without a
             root is no error here: it has its status, and `Decorrelation.transform_KK` refuses.
     """
+    if not nuisances:
+        none_MK = np.empty((0, len(objectives)))
+        untouched: tuple[Status, ...] = ("untouched",) * len(objectives)
+        return Decorrelation(
+            tuple(objectives), (), correlation, none_MK.T, none_MK, none_MK, none_MK, none_MK, untouched
+        )
     rewards_NK = _checked(rewards_NK, objectives, nuisances, n_tokens_N)
     z_MN = np.stack([MARKS[correlation](_column(rewards_NK, objectives, n, n_tokens_N)) for n in nuisances])
     directions_KM = np.stack(
@@ -124,6 +139,8 @@ def decorrelate(
         "nuisance" if name in nuisances else _status(before_M, after_M, tolerance)
         for name, before_M, after_M in zip(objectives, before_MK.T, after_MK.T, strict=True)
     )
+    left_NK = rewards_NK - rewards_NK @ directions_KM @ np.nan_to_num(lambda_MK)
+    status_K = _kept(rewards_NK, left_NK, status_K)
     lambda_MK[:, [status not in _RESOLVED for status in status_K]] = np.nan
     return Decorrelation(
         tuple(objectives),
@@ -138,14 +155,31 @@ def decorrelate(
     )
 
 
+def _kept(rewards_NK: Floats, left_NK: Floats, status_K: tuple[Status, ...]) -> tuple[Status, ...]:
+    """The statuses, where decorrelation has left nothing of an objective, or of two objectives one."""
+    found = list(status_K)
+    own = [k for k, status in enumerate(status_K) if status == "decorrelated"]
+    before_K, after_K = rewards_NK.std(axis=0), left_NK.std(axis=0)
+    for k in own:
+        if after_K[k] < LEAST_SPREAD * before_K[k]:
+            found[k] = "lost"
+    own = [k for k in own if found[k] != "lost"]
+    same_OO = np.abs(np.corrcoef(left_NK[:, own], rowvar=False).reshape(len(own), len(own))) > _SAME
+    were_OO = np.abs(np.corrcoef(rewards_NK[:, own], rowvar=False).reshape(len(own), len(own))) > _SAME
+    for place, k in enumerate(own):
+        if (same_OO[place] & ~were_OO[place]).any():
+            found[k] = "copy"
+    return tuple(found)
+
+
 def _checked(
     rewards_NK: Floats, objectives: Sequence[str], nuisances: Sequence[str], n_tokens_N: Floats | None
 ) -> NDArray[np.float64]:
     """The rewards, after the checks that everything else rests on."""
     if rewards_NK.ndim != 2 or rewards_NK.shape[1] != len(objectives):
         raise DecorrelationError(f"got rewards of shape {rewards_NK.shape}; expected [N, {len(objectives)}]")
-    if not nuisances or len(set(nuisances)) != len(nuisances):
-        raise DecorrelationError(f"got nuisances {', '.join(nuisances) or '(none)'}; expected one or more, each once")
+    if len(set(nuisances)) != len(nuisances):
+        raise DecorrelationError(f"got nuisances {', '.join(nuisances)}; expected each once")
     if not np.isfinite(rewards_NK).all():
         raise DecorrelationError("got rewards that are not finite; expected numbers; check the features for overflow")
     for name in nuisances:

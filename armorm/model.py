@@ -23,7 +23,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save as save_tensors
 
-from armorm.config import TOKEN_LENGTH, GateConfig
+from armorm.config import TOKEN_LENGTH, GateConfig, nuisances_of
 from armorm.errors import ModelError, ModelFolderError
 from armorm.report import jsonable
 from armorm.ridge import predict
@@ -115,8 +115,8 @@ class RewardModel:
 
     @property
     def nuisances(self) -> tuple[str, ...]:
-        """By name, also where it is one."""
-        return (self.nuisance,) if isinstance(self.nuisance, str) else tuple(self.nuisance)
+        """By name, also where it is one; empty where nothing was taken out."""
+        return nuisances_of(self.nuisance)
 
     @property
     def digested(self) -> bool:

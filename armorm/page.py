@@ -85,7 +85,7 @@ CHAPTERS: Final[Mapping[str, tuple[str, ...]]] = {
     "Objectives": ("Objectives",),
     "Decorrelation and verbosity": ("Decorrelation", "Correlation", "Accuracy by length"),
     "Gate": ("Training of the gate",),
-    "Accuracy": ("Held-out pairs", "RewardBench"),
+    "Accuracy": ("Held-out pairs", "RewardBench", "Not measured"),
     "Calibration": ("Calibration", "Reliability"),
     "More figures": ("",),
 }

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from numbers import Integral, Real
 from typing import Any
 
+from armorm.config import nuisances_of
 from armorm.published import REWARDBENCH
 
 ALPHA_ENDS = ("smallest", "largest")
@@ -67,7 +68,25 @@ def evaluation_sections(evaluation: Json) -> list[Section]:
         length_section(evaluation.get("length", {"scorers": [], "rows": [], "bias": {}})),
         *calibration_sections(evaluation.get("calibration", {"rows": [], "bins": [], "beta": 0.0})),
         *rewardbench_sections(evaluation["rewardbench"]),
+        missing_section(evaluation),
     ]
+
+
+def missing_section(evaluation: Json) -> Section:
+    """The figures that there are no data for, and which data they need; without rows where nothing is missing."""
+    pairs = evaluation["pairs"]
+    rows: list[tuple[Cell, ...]] = []
+    if not pairs["rows"]:
+        rows.append(("held-out pairs", "there is no usable pair in the test split"))
+    elif not evaluation.get("length", {}).get("bias", True):
+        rows.append(
+            ("bias towards longer answers", "chosen answers are never longer, or never shorter, than rejected ones")
+        )
+    if pairs.get("probe", pairs) is None:
+        rows.append(("Bradley-Terry probe", "it needs training and validation pairs, and probe_pairs above 0"))
+    if not evaluation["rewardbench"]["subsets"]:
+        rows.append(("RewardBench", "it is not among the ingested datasets"))
+    return Section("Not measured", ["what", "why"], rows)
 
 
 def dataset_section(datasets: Sequence[Json]) -> Section:
@@ -132,7 +151,7 @@ def untrained_section(untrained: Mapping[str, str]) -> Section:
 
 def decorrelation_section(decorrelation: Json) -> Section:
     """Correlation of each predicted reward with the nuisances, before and after."""
-    nuisances = [decorrelation["nuisance"]] if isinstance(decorrelation["nuisance"], str) else decorrelation["nuisance"]
+    nuisances = nuisances_of(decorrelation["nuisance"])
     several = ["nuisance"] if len(nuisances) > 1 else []
     keys = ["objective", *several, "lambda", "before", "after"]
     note = (
@@ -257,10 +276,12 @@ def length_section(length: Json) -> Section:
 
 
 def rewardbench_sections(rewardbench: Json) -> list[Section]:
-    """Per subset, then sections and overall scores beside the baselines'; without rows if the benchmark was not run.
+    """Per subset, then sections and overall scores beside the baselines'; nothing if the benchmark was not run.
 
     Older evaluations have neither intervals nor baselines.
     """
+    if not rewardbench["subsets"]:
+        return []
     subsets = [
         (row["section"], row["subset"], row["n"], interval(row | {"estimate": row["accuracy"]}))
         if "low" in row
@@ -277,7 +298,7 @@ def rewardbench_sections(rewardbench: Json) -> list[Section]:
     columns = ["section", "score", *(title for title, _ in baselines)]
     return [
         Section("RewardBench subsets", ["section", "subset", "n", "accuracy"], subsets),
-        Section("RewardBench", columns, scores if subsets else [], rewardbench["note"]),
+        Section("RewardBench", columns, scores, rewardbench["note"]),
     ]
 
 

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from prefect import flow, get_run_logger
 
+from armorm.stages.preconditions import require_data
 from features.freshness import RUN, record_success
 from features.plan import require_planned
 from flows.embed import run_embed
@@ -38,8 +39,10 @@ def pipeline(
         if planned_on is not None:
             require_planned(writer.store, planned_on)
         before = show_plan(writer.store, plan_run(settings).steps)
+        ingested = run_ingest(writer, settings)
+        require_data(writer.store, writer.store.head(), settings.decorrelation, settings.gate)
         steps = [
-            *run_ingest(writer, settings),
+            *ingested,
             run_embed(writer, settings),
             *run_train(writer, settings),
             run_evaluate(writer, settings),

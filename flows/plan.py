@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from armorm.stages import decorrelate, evaluate, gate, model, regress, statistics
+from armorm.stages.preconditions import require_data
 from features import contamination, quality
 from features.documents import parse_object
 from features.durations import in_words
@@ -82,12 +83,15 @@ def plan_run(settings: Settings) -> Plan:
 
     Raises:
         ConfigError: a run would refuse the settings.
+        ArmormError: what is ingested is not enough for a stage.
     """
     check_trainable(settings)
     store = settings.open_store()
     snapshot = store.head()
     files, ingests = _ingests(store, settings)
     steps = [*(step for step, _ in ingests.values()), *_removals(store, settings)]
+    if not any(step.runs for step in steps):  # else the run finds out after its ingest
+        require_data(store, snapshot, settings.decorrelation, settings.gate)
     backbone, marks = _backbone(settings)
     inputs = {name: files[name].revision or digest for name, (_, digest) in ingests.items()}
     premises = Premises(

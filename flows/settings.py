@@ -17,13 +17,16 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
 
 from armorm.config import (
+    NO_NUISANCE,
     TOKEN_LENGTH,
     DecorrelationConfig,
     EvaluationConfig,
     GateConfig,
     PromotionConfig,
     RegressionConfig,
+    check_nuisance,
 )
+from armorm.errors import DecorrelationError
 from features.change import RetrainSettings
 from features.contamination import ContaminationSettings
 from features.conversation import SplitFractions
@@ -291,8 +294,8 @@ def _check_names(path: Path, settings: Settings) -> None:
     for nuisance in settings.decorrelation.nuisances:
         if nuisance not in (*objectives, TOKEN_LENGTH):
             raise ConfigError(
-                f"{path}: decorrelation.nuisance: got {nuisance}; expected one of {', '.join(objectives)}, or "
-                f"{TOKEN_LENGTH}"
+                f"{path}: decorrelation.nuisance: got {nuisance}; expected one of {', '.join(objectives)}, "
+                f"{TOKEN_LENGTH} or {NO_NUISANCE}"
             )
     try:
         read_checks(settings.checks)
@@ -301,14 +304,31 @@ def _check_names(path: Path, settings: Settings) -> None:
 
 
 def check_trainable(settings: Settings) -> None:
-    """Says before a long run what would stop its last stages.
+    """Refuse before a long run what the settings alone tell to stop its last stages.
 
     Raises:
-        ConfigError: the decorrelation's reference is no configured dataset with ratings.
+        ConfigError: there are no ratings or no pairs, a nuisance cannot be taken out of the rated objectives, or the
+            decorrelation's reference is no configured dataset with ratings.
     """
-    rated = [name for name, source in settings.sources().items() if source.scales]
+    trained = {name: source for name, source in settings.sources().items() if not source.evaluation}
+    rated = [name for name, source in trained.items() if source.scales]
+    if not rated:
+        raise ConfigError(
+            f"datasets: got {', '.join(trained) or 'none'}, none of which has ratings; expected ratings, which the "
+            "objectives are learnt from; configure a dataset of them"
+        )
+    if not any(source.pairs for source in trained.values()):
+        raise ConfigError(
+            f"datasets: got {', '.join(trained)}, none of which gives pairs; expected some, which the gate is trained "
+            "on; configure a dataset of pairs, or `pairs_from` of one of ratings"
+        )
+    fed = {objective: None for name in rated for objective in trained[name].scales}
+    try:
+        check_nuisance(settings.decorrelation.nuisances, list(fed))
+    except DecorrelationError as error:
+        raise ConfigError(f"decorrelation.nuisance: {error}") from error
     reference = settings.decorrelation.reference
-    if reference not in rated:
+    if settings.decorrelation.nuisances and reference not in rated:
         raise ConfigError(
             f"decorrelation.reference: got {reference}; expected a configured dataset with ratings: "
             f"{', '.join(rated) or 'there is none'}; configure it or name another"

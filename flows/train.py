@@ -9,6 +9,7 @@ from prefect.cache_policies import NO_CACHE
 from armorm.stages.decorrelate import decorrelate
 from armorm.stages.gate import train_gate
 from armorm.stages.model import assemble, write_model_folder
+from armorm.stages.preconditions import require_data
 from armorm.stages.regress import regress
 from armorm.stages.statistics import update_statistics
 from features.embedding.fingerprint import fingerprint
@@ -59,6 +60,7 @@ def train(config: Path, limits: Limits = BY_HAND) -> list[Step]:
     check_trainable(settings)
     with writing(settings, "armorm train", limits) as writer:
         before = show_plan(writer.store, plan_stages(settings, *TRAIN))
+        require_data(writer.store, writer.store.head(), settings.decorrelation, settings.gate)
         steps = [*run_quality(writer, settings), *run_train(writer, settings)]
         show_done(writer.store, before, steps)
         record_success(writer, "train")

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from armorm.bridge import load_held_out, load_lengths, load_responses, predict_rewards
-from armorm.config import TOKEN_LENGTH, DecorrelationConfig
+from armorm.config import TOKEN_LENGTH, DecorrelationConfig, check_nuisance
 from armorm.correlations import correlation_rows, penalty_rows, summarise
 from armorm.decorrelate import decorrelate as find_penalties
 from armorm.errors import DecorrelationError
@@ -21,7 +21,7 @@ from features.tables import make_table, write_parquet
 from features.training_rows import row_set
 
 STAGE = "decorrelate"
-STAGE_VERSION = 4
+STAGE_VERSION = 5
 
 
 def decorrelate(writer: Writer, backbone_id: str, config: DecorrelationConfig) -> Done:
@@ -37,13 +37,14 @@ def decorrelate(writer: Writer, backbone_id: str, config: DecorrelationConfig) -
     )
 
     def make() -> Made:
+        objectives, W_KD = regress.read_regression(store)
+        check_nuisance(config.nuisances, objectives)
         responses = load_responses(store, config.reference, backbone_id=backbone_id)
-        if not len(responses.conversation_ids):
+        if config.nuisances and not len(responses.conversation_ids):
             raise DecorrelationError(
                 f"got reference {config.reference}, of which the store has no rated responses; "
                 "expected a rated dataset; configure it, or set [decorrelation] reference"
             )
-        objectives, W_KD = regress.read_regression(store)
         reader = FeatureReader(store, backbone_id)
         rewards_NK = predict_rewards(reader, W_KD, responses.conversation_ids)
         prompts_N, n_tokens_N = load_lengths(store, responses.conversation_ids, backbone_id=backbone_id)
@@ -85,6 +86,8 @@ def decorrelate(writer: Writer, backbone_id: str, config: DecorrelationConfig) -
         left = max((abs(row["after"]) for row in penalties if row["after"] == row["after"]), default=0.0)
         names = ", ".join(config.nuisances)
         line = f"{len(objectives)} objectives decorrelated from {names}, at most {left:.1e} is left"
+        if not names:
+            line = f"{len(objectives)} objectives as they are: nothing was to be taken out of them"
         return Made(objects, {"line": line})
 
     return writer.ensure(recipe, make, work=work(store.head(), config))

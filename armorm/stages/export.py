@@ -127,7 +127,7 @@ def _card(
         facts=[
             f"backbone {base_model or 'of its own'} ({model.backbone['architecture']}, hidden size "
             f"{model.backbone['hidden_size']}, {model.backbone['dtype']}), frozen; id {model.backbone_id}",
-            f"{len(model.objectives)} objectives, decorrelated from {', '.join(model.nuisances)}; "
+            f"{len(model.objectives)} objectives, decorrelated from {', '.join(model.nuisances) or 'nothing'}; "
             f"beta {model.beta:.4g}",
             f"made {artifact.created_at} by armorm {node.run.code_version if node.run else 'of an unknown version'}; "
             f"model {artifact.artifact_id}",

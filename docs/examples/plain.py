@@ -14,6 +14,7 @@ from armorm.stages.decorrelate import decorrelate
 from armorm.stages.evaluate import evaluate
 from armorm.stages.gate import train_gate
 from armorm.stages.model import assemble, write_model_folder
+from armorm.stages.preconditions import require_data
 from armorm.stages.regress import regress
 from armorm.stages.report import write_report
 from armorm.stages.statistics import update_statistics
@@ -26,7 +27,7 @@ from features.ingest.dataset import forget_unconfigured, ingest_dataset
 from features.ingest.hub import download_dataset
 from features.quality import check_quality, read_results, require_passed
 from features.store import Done, Writer
-from flows.settings import Settings, load_settings
+from flows.settings import Settings, check_trainable, load_settings
 
 
 def ingest(writer: Writer, settings: Settings) -> Iterator[Done]:
@@ -58,9 +59,11 @@ def train(writer: Writer, settings: Settings) -> Iterator[Done]:
 def run(config: Path) -> None:
     """All of it, with a line for each stage that had something to do."""
     settings = load_settings(config)
+    check_trainable(settings)
     with settings.open_store().writing("plain.py") as writer:
         for done in ingest(writer, settings):
             _say(done)
+        require_data(writer.store, writer.store.head(), settings.decorrelation, settings.gate)
         embedded = embed_missing(writer, settings.local_backbone(), settings.embed)
         print(f"embed: {embedded.n_conversations} conversations and {embedded.n_prompts} prompts")
         for done in train(writer, settings):

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy.stats import spearmanr
 
+from armorm.config import check_nuisance
 from armorm.decorrelate import Correlation, Decorrelation, decorrelate
 from armorm.errors import DecorrelationError
 from armorm.metrics import average_ranks, pearson, spearman
@@ -247,9 +248,8 @@ def test_nuisances_that_are_one_are_not_told_apart(rewards_NK: Array) -> None:
 
 
 def test_unusable_nuisances_are_refused(rewards_NK: Array) -> None:
-    for nuisances in ((), ("verbose", "verbose")):
-        with pytest.raises(DecorrelationError, match="expected one or more, each once"):
-            decorrelate(rewards_NK, NAMES, nuisances=nuisances)
+    with pytest.raises(DecorrelationError):
+        decorrelate(rewards_NK, NAMES, nuisances=("verbose", "verbose"))
     with pytest.raises(DecorrelationError, match="got no token counts; expected 800"):
         decorrelate(rewards_NK, NAMES, nuisances=["n_tokens"])
 
@@ -264,3 +264,39 @@ def test_unusable_samples_are_refused(rewards_NK: Array) -> None:
     rewards_NK[0, 0] = np.inf
     with pytest.raises(DecorrelationError, match="not finite"):
         find(rewards_NK)
+
+
+def test_without_a_nuisance_the_objectives_stay_as_they_are(rewards_NK: Array) -> None:
+    found = decorrelate(rewards_NK, NAMES, nuisances=())
+    assert np.array_equal(found.transform_KK, np.eye(len(NAMES)))
+    assert set(found.status_K) == {"untouched"}
+
+
+@pytest.mark.parametrize("correlation", ["spearman", "pearson"])
+@pytest.mark.parametrize(("n_objectives", "status"), [(1, "lost"), (2, "copy")])
+def test_length_leaves_nothing_of_one_objective_and_two_copies_of_two(
+    rewards_NK: Array, n_tokens_N: Array, correlation: Correlation, n_objectives: int, status: str
+) -> None:
+    names = NAMES[:n_objectives]
+    found = decorrelate(
+        rewards_NK[:, :n_objectives],
+        names,
+        nuisances=("n_tokens",),
+        n_tokens_N=n_tokens_N,
+        correlation=correlation,
+        tolerance=1.0,
+    )
+    assert set(found.status_K) <= {status, "lost"}
+    with pytest.raises(DecorrelationError) as error:
+        _ = found.transform_KK
+    assert error.value.unresolved.keys() == {*names}
+    with pytest.raises(DecorrelationError):
+        check_nuisance(("n_tokens",), names)
+
+
+def test_what_can_be_taken_out_is_known_before_any_work() -> None:
+    for nuisances in ((), ("a",), ("n_tokens",), ("a", "b")):
+        check_nuisance(nuisances, ["a", "b", "c"])
+    for nuisances in (("d",), ("a", "n_tokens"), ("n_tokens", "helpsteer-verbosity")):
+        with pytest.raises(DecorrelationError):
+            check_nuisance(nuisances, ["a", "b", "c"])

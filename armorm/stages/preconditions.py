@@ -1,0 +1,58 @@
+"""What the ingested data have to hold for every stage after them: refused before anything is embedded."""
+
+from armorm.config import DecorrelationConfig, GateConfig
+from armorm.errors import DecorrelationError, GateError, RegressionError
+from features.catalog import connect
+from features.store import Snapshot, Store
+
+LEAST_RATINGS = 2
+"""Of an objective, in training and in validation: fewer choose no alpha."""
+
+_RATINGS = """
+    SELECT objective, count(*) FILTER (split = 'train'), count(*) FILTER (split = 'validation')
+    FROM ratings WHERE prompt_id NOT IN (SELECT prompt_id FROM contamination) GROUP BY objective
+"""
+
+_PAIRS = """
+    SELECT count(*) FILTER (split = 'train'), count(*) FILTER (split = 'validation')
+    FROM preferences WHERE prompt_id NOT IN (SELECT prompt_id FROM contamination)
+"""
+
+
+def require_data(store: Store, snapshot: Snapshot, decorrelation: DecorrelationConfig, gate: GateConfig) -> None:
+    """Check that each stage of training finds the rows that it needs.
+
+    Args:
+        store: holds the snapshot.
+        snapshot: after ingest.
+        decorrelation: whose reference has to have ratings, where there is a nuisance.
+        gate: which needs validation pairs, where it stops early.
+
+    Raises:
+        RegressionError: no objective has ratings enough.
+        DecorrelationError: the reference has no ratings.
+        GateError: there are no pairs to train on, or none to stop by.
+    """
+    with connect(store, snapshot) as catalog:
+        ratings = catalog.execute(_RATINGS).fetchall()
+        ((n_train, n_validation),) = catalog.execute(_PAIRS).fetchall()
+        reference = [decorrelation.reference]
+        ((n_reference,),) = catalog.execute("SELECT count(*) FROM ratings WHERE dataset = ?", reference).fetchall()
+    if not any(min(counts) >= LEAST_RATINGS for _, *counts in ratings):
+        found = ", ".join(f"{name}: {train} and {validation}" for name, train, validation in ratings) or "none"
+        raise RegressionError(
+            f"got too few ratings ({found}); expected {LEAST_RATINGS} for training and {LEAST_RATINGS} for validation "
+            "of one objective at least; add rows, or change the shares of [split]"
+        )
+    if decorrelation.nuisances and not n_reference:
+        raise DecorrelationError(
+            f"got reference {decorrelation.reference}, of which no row gave a rating; expected a rated dataset; see "
+            "`armorm ask rejects_by_reason`, or set [decorrelation] reference"
+        )
+    if not n_train:
+        raise GateError("got no training pairs; expected some; add rows, or change the shares of [split]")
+    if gate.early_stopping and not n_validation:
+        raise GateError(
+            f"got early_stopping {gate.early_stopping} and no validation pairs; expected some; set it to 0, or raise "
+            "the validation share of [split]"
+        )
