@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import sha256
-from typing import Literal
+from typing import Final, Literal
 
 import orjson
 
@@ -16,6 +16,9 @@ Message = tuple[str, str]
 
 Conversation = tuple[Message, ...]
 """All turns; the last one is the response, the others are the prompt."""
+
+SYSTEM_ROLES: Final = ("system", "developer")
+"""Roles of an instruction that comes before the first user turn."""
 
 Split = Literal["train", "validation", "test", "evaluation"]
 """Where a row may be used: fitting, choosing settings, held-out figures, or a benchmark."""
@@ -55,32 +58,43 @@ def single_turn(prompt: str, response: str) -> Conversation:
     return (("user", prompt), ("assistant", response))
 
 
+def has_text(content: str) -> bool:
+    """Whether there is anything but white space."""
+    return bool(content) and not content.isspace()
+
+
 def check_conversation(messages: Conversation) -> None:
-    """Accepts an optional system turn, then user and assistant in turn, the last one an answer.
+    """Accepts an optional system or developer turn, then user and assistant in turn, the last one an answer.
 
     Raises:
-        MalformedConversation: with reason `roles_out_of_order`, `empty_turn` or `invalid_unicode`.
+        MalformedConversation: with reason `roles_out_of_order`, `empty_turn` or `invalid_unicode`, and the turn's
+            number, from 1.
     """
-    roles = tuple([role for role, _ in messages])
-    if not _in_order(roles):
-        raise MalformedConversation(
-            "roles_out_of_order",
-            f"got {', '.join(roles) or 'no turns'}; expected [system,] user, assistant, .. ending with assistant",
-        )
-    for position, (role, content) in enumerate(messages):
-        if not content or content.isspace():
-            raise MalformedConversation("empty_turn", f"turn {position} ({role}) has no text")
+    if out_of_order := _out_of_order(tuple([role for role, _ in messages])):
+        raise MalformedConversation("roles_out_of_order", out_of_order)
+    for number, (role, content) in enumerate(messages, start=1):
+        if not has_text(content):
+            raise MalformedConversation("empty_turn", f"turn {number} ({role}) has no text")
         if not content.isascii():
             try:
                 content.encode()
             except UnicodeEncodeError as error:
-                raise MalformedConversation("invalid_unicode", f"turn {position} ({role}): {error.reason}") from error
+                raise MalformedConversation("invalid_unicode", f"turn {number} ({role}): {error.reason}") from error
 
 
 @lru_cache
-def _in_order(roles: tuple[str, ...]) -> bool:
-    turns = roles[1:] if roles[:1] == ("system",) else roles
-    return bool(turns) and turns == ("user", "assistant") * (len(turns) // 2)
+def _out_of_order(roles: tuple[str, ...]) -> str | None:
+    """The first turn whose role is not the expected one, in words."""
+    if not roles:
+        return "got no turns; expected [system,] user, assistant, .. ending with assistant"
+    n_system = 1 if roles[0] in SYSTEM_ROLES else 0
+    for number, role in enumerate(roles[n_system:]):
+        expected = ("user", "assistant")[number % 2]
+        if role != expected:
+            return f"turn {n_system + number + 1}: got {role}; expected {expected}"
+    if roles[-1] == "assistant":
+        return None
+    return f"turn {len(roles)}: got {roles[-1]} as the last; expected assistant"
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ A leaf module: it imports nothing of the project. Every message has the form
     FeatureStoreError
     ├── InputError            what the user gave cannot be used
     │   ├── NativeFileError   a dataset's file is missing, unreadable or broken
+    │   │   └── MalformedRows     some of its rows cannot be used, where all are needed
     │   ├── DatasetError      a dataset is unknown, or none of its rows is usable
     │   ├── BackboneError     a backbone cannot be loaded or does not fit
     │   │   └── CanaryError       it gives other vectors here than it gave at first
@@ -24,7 +25,7 @@ A leaf module: it imports nothing of the project. Every message has the form
     └── QueryError            an SQL query that is refused or fails
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 
@@ -43,6 +44,14 @@ class NativeFileError(InputError):
         super().__init__(f"{path}: {message}")
         self.path = path
         self.what = message
+
+
+class MalformedRows(NativeFileError):
+    """Rows of a file that cannot be used where all are needed; one line each."""
+
+    def __init__(self, path: Path, rows: Sequence[str]) -> None:
+        InputError.__init__(self, "\n".join(rows))  # each row names its file
+        self.path, self.what, self.rows = path, "\n".join(rows), tuple(rows)
 
 
 class DatasetError(InputError):

@@ -29,7 +29,7 @@ from rich.table import Table
 from armorm.errors import ArmormError
 from armorm.report import Cell, Report, Section, jsonable, shown, visible
 from features.embedding.embed import Progress as Embedding
-from features.errors import FeatureStoreError, HubUnreachable, StoreBusy
+from features.errors import FeatureStoreError, HubUnreachable, MalformedRows, StoreBusy
 from flows.settings import ConfigError
 from flows.steps import Step
 
@@ -145,9 +145,14 @@ def print_error(error: Exception) -> None:
         said = f"{where}got a disk that is full; expected room; make some, see `armorm gc`; what was committed is kept"
     else:
         said = str(error)
-    lines = said.splitlines() if isinstance(error, ConfigError) else [said]
+    lines = said.splitlines() if isinstance(error, ConfigError | MalformedRows) else [said]
     for line in lines:
         print(f"armorm: {shown(line)[:MAX_LINE]}", file=sys.stderr)
+
+
+def print_note(note: str) -> None:
+    """One line on standard error, without control characters."""
+    print(f"armorm: {shown(note)[:MAX_LINE]}", file=sys.stderr)
 
 
 FORMULA = ("=", "+", "-", "@", "\t", "\r")

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from armorm import model as heads
-from armorm.scoring.conversations import conversations_of
+from armorm.scoring.conversations import RowRead, read_row
 from armorm.scoring.model import ConversationScores, Unscored, score_conversations
 from armorm.steering import Steering
 from features.conversation import Conversation, MalformedConversation
-from features.errors import NativeFileError
-from features.ingest.native import NativeRow, find_files, read_rows
+from features.errors import MalformedRows, NativeFileError
+from features.ingest.native import NativeRow, find_files, read_rows, table_columns
 from features.objectives import in_order
 
 if TYPE_CHECKING:
@@ -25,6 +25,9 @@ CHUNK: Final = 1024
 
 CHUNK_CHARS: Final = 4_000_000
 """Characters of a chunk, from which on it is full."""
+
+LISTED: Final = 10
+"""Lines that cannot be used, from which on no more are looked for."""
 
 Json = dict[str, Any]
 
@@ -67,18 +70,33 @@ class Scored:
         return record | ({"contributions": self.contributions} if explain else {})
 
 
-def count_requests(file: Path) -> int:
-    """The conversations of a file, or of all files of a folder, both sides of a pair.
+def count_requests(file: Path, *, on_note: Callable[[str], None] = lambda note: None) -> int:
+    """The conversations of a file, or of all files of a folder, both sides of a pair; all of them can be read.
+
+    Args:
+        file: or folder.
+        on_note: told what of the rows is not scored, and which columns were given types, each once.
 
     Raises:
-        NativeFileError: there are none, or a line cannot be used.
+        MalformedRows: some lines cannot be used; the first ten are listed.
+        NativeFileError: there are none, or a file cannot be read.
     """
-    try:
-        n_requests = sum(1 for _ in _requests(file))
-    except NativeFileError as error:
-        raise NativeFileError(error.path, f"{error.what}; nothing was scored") from error
+    n_requests, notes, bad = 0, dict[str, None](), list[str]()
+    for path in find_files(file):
+        if columns := table_columns(path):
+            notes[f"{path.name}: all columns are text: {', '.join(columns)}"] = None
+        for read in _read_or_listed(path, bad):
+            n_requests += len(read.sides)
+            if read.unused:
+                notes[f"scored: {' and '.join(read.used)}; not read beside them: {', '.join(read.unused)}"] = None
+        if len(bad) == LISTED:
+            break
+    if bad:
+        raise MalformedRows(file, [*bad[:-1], f"{bad[-1]}; nothing was scored"])
     if not n_requests:
         raise NativeFileError(file, "got no conversations; expected one JSON object a line; see `armorm score --help`")
+    for note in notes:
+        on_note(note)
     return n_requests
 
 
@@ -128,15 +146,29 @@ def _chunks(requests: Iterator[Request]) -> Iterator[list[Request]]:
 def _requests(file: Path) -> Iterator[Request]:
     for path in find_files(file):
         for row in read_rows(path):
-            for side, messages in _conversations(path, row):
+            for side, messages in _read(path, row).sides:
                 yield Request(path, row.line, side, messages)
 
 
-def _conversations(path: Path, row: NativeRow) -> list[tuple[str, Conversation]]:
+def _read_or_listed(path: Path, bad: list[str]) -> Iterator[RowRead]:
+    """The lines that can be used; what is wrong with the others is listed, until that is enough."""
+    try:
+        for row in read_rows(path):
+            try:
+                yield _read(path, row)
+            except NativeFileError as error:
+                bad.append(str(error))
+                if len(bad) == LISTED:
+                    return
+    except NativeFileError as error:
+        bad.append(str(error))
+
+
+def _read(path: Path, row: NativeRow) -> RowRead:
     try:
         if row.data is None:
             raise MalformedConversation("malformed_row", row.problem or "not a JSON object")
-        return conversations_of(row.data)
+        return read_row(row.data)
     except MalformedConversation as malformed:
         raise NativeFileError(path, f"line {row.line}: {malformed}; mend the line") from malformed
 

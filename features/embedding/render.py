@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from transformers import PreTrainedTokenizerBase
 
-from features.conversation import Conversation, conversation_id, prompt_id
+from features.conversation import SYSTEM_ROLES, Conversation, conversation_id, prompt_id
 from features.embedding.fingerprint import SystemTurns
 from features.embedding.plan import Rendered, TokenIds
 
@@ -65,7 +65,7 @@ def render(
 
 def shortened(messages: Conversation) -> list[Conversation]:
     """The conversation without its oldest exchange, without its two oldest, and so on; a system turn stays."""
-    head = messages[:1] if messages[0][0] == "system" else ()
+    head = messages[:1] if messages[0][0] in SYSTEM_ROLES else ()
     turns = messages[len(head) :]
     return [(*head, *turns[start:]) for start in range(2, len(turns), 2)]
 
@@ -77,7 +77,7 @@ def common_prefix(first: TokenIds, second: TokenIds) -> int:
 
 
 def _with_system(messages: Conversation, system: SystemTurns) -> Conversation:
-    if system == "template" or len(messages) < 2 or messages[0][0] != "system":
+    if system == "template" or len(messages) < 2 or messages[0][0] not in SYSTEM_ROLES:
         return messages
     (_, rules), (role, content), *others = messages
     return ((role, f"{rules}\n\n{content}"), *others)
@@ -111,7 +111,9 @@ def _write(
         except Exception as error:  # a template is a program of the backbone's author: it may raise anything
             roles = ", ".join(role for role, _ in messages)
             said = " ".join(str(error).split())
-            refused[id] = f"the chat template cannot render a conversation of {roles}: {said}"
+            has_system = messages[:1] and messages[0][0] in SYSTEM_ROLES
+            advice = '; set system = "first_user" in [backbone] to put it into the user\'s turn' if has_system else ""
+            refused[id] = f"the chat template cannot render a conversation of {roles}: {said}{advice}"
     return written, refused
 
 

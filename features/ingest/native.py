@@ -1,8 +1,9 @@
 """Native files: which there are, their checksums, and their rows, in chunks of bounded size.
 
-JSON Lines and JSON arrays, each also as .gz or .xz, and Parquet. Reading a file only cuts it into chunks; `decode`
-makes rows of one, in whatever process they are wanted. A row that is no JSON object is still a row, with the `problem`
-that it has; only a file that cannot be read any further is an error.
+JSON Lines, JSON arrays and one JSON object, each also as .gz, .xz or .zst, Parquet, and CSV or TSV, whose columns are
+text. Reading a file only cuts it into chunks; `decode` makes rows of one, in whatever process they are wanted. A row
+that is no JSON object is still a row, with the `problem` that it has; only a file that cannot be read any further is an
+error.
 """
 
 import codecs
@@ -24,19 +25,44 @@ from typing import Any, BinaryIO, Final, NamedTuple, cast
 import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.csv as csv
 import pyarrow.parquet as pq
 
 from features import hashes
 from features.errors import NativeFileError
 
-SUFFIXES: Final = (".json", ".jsonl", ".json.gz", ".jsonl.gz", ".json.xz", ".jsonl.xz", ".parquet")
+SEPARATORS: Final = {".csv": ",", ".tsv": "\t"}
+SUFFIXES: Final = (
+    *(f"{text}{packed}" for packed in ("", ".gz", ".xz", ".zst") for text in (".json", ".jsonl")),
+    ".parquet",
+    *SEPARATORS,
+)
 
 _EXPECTED: Final = f"expected {', '.join(SUFFIXES)}"
 _CHUNK = 1 << 22  # bytes of text that are decoded at once
 _BATCH_ROWS: Final = 128
 _BUFFER: Final = 1 << 18  # bytes of a Parquet column that are read at once
-_MAX_ROW = 1 << 26  # bytes; what has no end by then is broken
+_MAX_ROW = 1 << 26  # bytes; what has no end by then is broken, and so is so much white space between rows
 _SCANNER: Final = json.JSONDecoder(parse_int=str)  # `int` refuses 4,300 digits
+_MAX_VALUES: Final = 1 << 22  # commas and brackets of a row, each of which may take a hundred bytes once it is read
+_MAX_LINES: Final = 1 << 16  # rows of a chunk
+_NO_NUMBERS: Final = {"NaN": None, "Infinity": "inf", "-Infinity": "-inf"}
+_NOT_JSON: Final = (b"NaN", b"Infinity")
+_OTHER_ENCODINGS: Final = (
+    (codecs.BOM_UTF32_LE, "UTF-32"),
+    (codecs.BOM_UTF32_BE, "UTF-32"),
+    (codecs.BOM_UTF16_LE, "UTF-16"),
+    (codecs.BOM_UTF16_BE, "UTF-16"),
+    (b"{\0\0\0", "UTF-32"),
+    (b"[\0\0\0", "UTF-32"),
+    (b"{\0", "UTF-16"),
+    (b"[\0", "UTF-16"),
+    (b"\0\0\0", "UTF-32"),
+    (b"\0{", "UTF-16"),
+    (b"\0[", "UTF-16"),
+)
+"""How files in another encoding than UTF-8 begin, with a byte order mark or without."""
+_BLANK: Final = b" \t\r\n"
 _SPACE: Final = re.compile(rb"[ \t\r\n]*")
 _SEPARATOR: Final = re.compile(rb"[ \t\r\n]*,[ \t\r\n]*")
 _TEXT_SEPARATOR: Final = re.compile(r"[ \t\r\n]*,[ \t\r\n]*")
@@ -121,6 +147,21 @@ def file_sha256(path: Path) -> str:
         raise NativeFileError(path, f"got {error}; expected a readable file; correct its permissions") from error
 
 
+def table_columns(path: Path) -> list[str]:
+    """The columns of a CSV or TSV file, which are all text; none of other files.
+
+    Raises:
+        NativeFileError: it has no header.
+    """
+    if path.suffix.lower() not in SEPARATORS:
+        return []
+    try:
+        with _open_table(path, csv.ConvertOptions()) as table:
+            return list(table.schema.names)
+    except (pa.ArrowException, OSError) as error:
+        raise NativeFileError(path, f"got {error}; expected a header and rows; mend the file") from error
+
+
 def read_chunks(path: Path, *, root: Path | None = None) -> Iterator[Chunk]:
     """All rows of one file, in order; `root` is the configured path, which the chunks' `file` is relative to.
 
@@ -128,7 +169,8 @@ def read_chunks(path: Path, *, root: Path | None = None) -> Iterator[Chunk]:
         NativeFileError: the file cannot be read, or not to its end.
     """
     name = relative_name(path, root or path)
-    cut = _cut_parquet if path.name.lower().endswith(".parquet") else _cut_text
+    suffix = path.suffix.lower()
+    cut = _cut_parquet if suffix == ".parquet" else _cut_table if suffix in SEPARATORS else _cut_text
     done = 0
     try:
         for chunk in cut(path, name):
@@ -147,12 +189,12 @@ def decode(chunk: Chunk) -> list[NativeRow]:
         if isinstance(chunk.texts, bytes):
             numbered = list(enumerate(orjson.loads(b"[" + chunk.texts + b"]"), start=chunk.first))
         else:
-            numbered = [(line, orjson.loads(text)) for line, text in _not_blank(chunk.texts, chunk.first)]
+            numbered = [(line, _loads(text)) for line, text in _not_blank(chunk.texts, chunk.first)]
         lines, values = zip(*numbered, strict=True) if numbered else ((), ())
         if {*map(type, values)} <= {dict}:
             raws = [orjson.dumps(value, option=orjson.OPT_SORT_KEYS) for value in values]
             return [*map(NativeRow, lines, values, raws, repeat(None))]
-    except (orjson.JSONDecodeError, orjson.JSONEncodeError):
+    except (ValueError, RecursionError, orjson.JSONEncodeError):
         pass  # some row has a problem, so each is looked at by itself
     texts = _whole_elements(chunk.texts + b"]")[1] if isinstance(chunk.texts, bytes) else chunk.texts
     return [_decoded(line, text) for line, text in _not_blank(texts, chunk.first)]
@@ -211,6 +253,8 @@ def _decompressed(file: BinaryIO, suffix: str) -> BinaryIO:
             return cast(BinaryIO, gzip.GzipFile(fileobj=file))
         case ".xz":
             return cast(BinaryIO, BufferedReader(_Xz(file), _BUFFER))
+        case ".zst":
+            return cast(BinaryIO, pa.CompressedInputStream(file, "zstd"))
         case _:
             return file
 
@@ -244,33 +288,81 @@ class _Xz(RawIOBase):
 def _cut_text(path: Path, name: str) -> Iterator[Chunk]:
     """A bracket as the first byte that is no space means an array, whatever the suffix says."""
     with _open(path) as (stream, file):
-        start = b""
-        while (
-            not start.removeprefix(codecs.BOM_UTF8).strip() and len(start) < _MAX_ROW and (more := stream.read(_CHUNK))
-        ):
-            start += more
-        start = start.removeprefix(codecs.BOM_UTF8)
-        cut = _cut_elements if start.lstrip().startswith(b"[") else _cut_lines
-        for first, n_rows, texts in cut(start, stream):
+        start = stream.read(_CHUNK)
+        _refuse_other_encodings(path, start)
+        start, line, n_blank = start.removeprefix(codecs.BOM_UTF8), 1, 0
+        while not start.strip(_BLANK) and (more := stream.read(_CHUNK)):
+            n_blank = _not_too_blank(n_blank + len(start))
+            line, start = line + start.count(b"\n"), more
+        is_array = start.lstrip(_BLANK).startswith(b"[")
+        if not is_array and _breaks_off(start.lstrip(_BLANK).partition(b"\n")[0]):
+            while len(start) <= _MAX_ROW and (more := stream.read(_CHUNK)):
+                start += more
+            if _is_object(start):
+                yield Chunk(name, line, 1, [start], file.tell())
+                return
+        for first, n_rows, texts in _cut_elements(start, stream) if is_array else _cut_lines(start, stream, line):
             yield Chunk(name, first, n_rows, texts, file.tell())
+
+
+def _refuse_other_encodings(path: Path, start: bytes) -> None:
+    encoding = next((name for beginning, name in _OTHER_ENCODINGS if start.startswith(beginning)), None)
+    if encoding:
+        raise NativeFileError(path, f"got {encoding} at line 1, byte 1; expected UTF-8; save the file as UTF-8")
+
+
+def _not_too_blank(n_bytes: int) -> int:
+    """A small compressed file may hold white space without end."""
+    if n_bytes > _MAX_ROW:
+        raise ValueError(f"white space of more than {_MAX_ROW} bytes, where there is no row")
+    return n_bytes
+
+
+def _breaks_off(line: bytes) -> bool:
+    """Whether it is the beginning of an object, which may go on in the next line."""
+    try:
+        orjson.loads(line)
+    except orjson.JSONDecodeError as error:
+        return line.startswith(b"{") and error.pos >= len(line.rstrip(_BLANK))
+    return False
+
+
+def _is_object(text: bytes) -> bool:
+    try:
+        return isinstance(_loads(text), dict)
+    except ValueError:
+        return False
 
 
 Cut = tuple[int, int, Sequence[bytes] | bytes]
 """First row, number of rows, their texts."""
 
 
-def _cut_lines(buffer: bytes, stream: BinaryIO) -> Iterator[Cut]:
-    line = 1
-    while more := stream.read(_CHUNK):
-        *lines, rest = (buffer + more).split(b"\n")
-        if lines:
-            yield line, len(lines), lines
-        if len(rest) > _MAX_ROW:
+def _cut_lines(buffer: bytes, stream: BinaryIO, line: int) -> Iterator[Cut]:
+    """Blank lines before and after the others of a chunk are left out at once: there may be millions."""
+    n_blank = 0
+    while True:
+        more = stream.read(_CHUNK)
+        buffer += more
+        end = buffer.rfind(b"\n") + 1 if more else len(buffer)
+        block, buffer = buffer[:end], buffer[end:]
+        blank = len(block) - len(block.lstrip(_BLANK))
+        if blank == len(block):
+            n_blank = _not_too_blank(n_blank + len(block))
+        else:
+            first = block.rfind(b"\n", 0, blank) + 1
+            last = block.find(b"\n", len(block.rstrip(_BLANK)))
+            lines = block[first : last if last >= 0 else None].split(b"\n")
+            line_of_first = line + block.count(b"\n", 0, first)
+            for start in range(0, len(lines), _MAX_LINES):
+                some = lines[start : start + _MAX_LINES]
+                yield line_of_first + start, len(some), some
+            n_blank = len(block) - last if last >= 0 else 0
+        line += block.count(b"\n")
+        if len(buffer) > _MAX_ROW:
             raise ValueError(f"a line of more than {_MAX_ROW} bytes")
-        line, buffer = line + len(lines), rest
-    if buffer:
-        lines = buffer.split(b"\n")
-        yield line, len(lines), lines
+        if not more:
+            return
 
 
 def _cut_elements(buffer: bytes, stream: BinaryIO) -> Iterator[Cut]:
@@ -280,19 +372,26 @@ def _cut_elements(buffer: bytes, stream: BinaryIO) -> Iterator[Cut]:
     """
     buffer, number = buffer.replace(b"[", b"", 1), 0
     while True:
-        more = stream.read(max(_CHUNK, len(buffer)))
+        more = stream.read(min(max(_CHUNK, len(buffer)), max(_CHUNK, _MAX_ROW - len(buffer))))
         buffer += more
         separator = _SEPARATOR.match(buffer) if number else _SPACE.match(buffer)
         n_rows = 0
         if separator:
             elements = buffer[separator.end() :]
+            if len(elements) > 2 * _CHUNK:  # of one that is not whole yet
+                _refuse_too_many_values(elements)
             n_rows, texts, rest = _whole_objects(elements) or _whole_elements(elements)
         if n_rows:
-            yield number + 1, n_rows, texts
+            if isinstance(texts, bytes):
+                yield number + 1, n_rows, texts
+            else:
+                for start in range(0, n_rows, _MAX_LINES):
+                    some = texts[start : start + _MAX_LINES]
+                    yield number + 1 + start, len(some), some
             number, buffer = number + n_rows, rest
         elif not more or len(buffer) > _MAX_ROW:
             break
-    if buffer.strip() != b"]":
+    if more or buffer.strip() != b"]":
         raise ValueError(f"neither a whole JSON value nor the end of the array as element {number + 1}")
 
 
@@ -312,7 +411,8 @@ def _whole_objects(buffer: bytes) -> tuple[int, bytes, bytes] | None:
             elements = orjson.loads(b"[" + text + b"]")
         except orjson.JSONDecodeError:
             continue
-        return (len(elements), text, buffer[end + 1 :]) if {*map(type, elements)} == {dict} else None
+        is_plain = len(elements) <= _MAX_LINES and {*map(type, elements)} == {dict}
+        return (len(elements), text, buffer[end + 1 :]) if is_plain else None
     return None
 
 
@@ -337,6 +437,37 @@ def _value_end(text: str, start: int) -> int:
     except json.JSONDecodeError:
         return 0
     return end if _AFTER.match(text, end) else 0
+
+
+def _cut_table(path: Path, name: str) -> Iterator[Chunk]:
+    """CSV and TSV: every column is text as it stands, so that nothing is guessed; an empty cell is null."""
+    with path.open("rb") as file:
+        _refuse_other_encodings(path, file.read(4))
+    names = table_columns(path)
+    if twice := sorted({column for column in names if names.count(column) > 1}):
+        raise ValueError(f"column {twice[0]} twice in the header")
+    text = csv.ConvertOptions(
+        column_types=dict.fromkeys(names, pa.string()),
+        null_values=[""],
+        strings_can_be_null=True,
+        quoted_strings_can_be_null=False,
+    )
+    done, size = 0, path.stat().st_size
+    with _open_table(path, text) as table:
+        for batch in table:
+            texts = [orjson.dumps(row) for row in batch.to_pylist()]
+            if texts:
+                done += len(texts)
+                yield Chunk(name, done - len(texts) + 1, len(texts), texts, size)
+
+
+def _open_table(path: Path, convert: csv.ConvertOptions) -> csv.CSVStreamingReader:
+    return csv.open_csv(
+        path,
+        csv.ReadOptions(use_threads=False, block_size=_CHUNK),
+        csv.ParseOptions(delimiter=SEPARATORS[path.suffix.lower()], newlines_in_values=True),
+        convert,
+    )
 
 
 def _cut_parquet(path: Path, name: str) -> Iterator[Chunk]:
@@ -377,11 +508,46 @@ def _as_json(value: Any) -> Any:
 
 def _decoded(line: int, text: bytes) -> NativeRow:
     try:
-        data = orjson.loads(text)
+        data = _loads(text)
         canonical = orjson.dumps(data, option=orjson.OPT_SORT_KEYS)
         if isinstance(data, dict):
             return NativeRow(line, data, canonical, None)
         problem = f"got {canonical.decode()[:40]}; expected an object"
-    except (orjson.JSONDecodeError, orjson.JSONEncodeError) as error:
-        problem = f"got {error}; expected valid JSON"
+    except (ValueError, RecursionError, orjson.JSONEncodeError) as error:
+        problem = _problem(text, error)
     return NativeRow(line, None, text.strip(b"\r\n").decode(errors="backslashreplace").encode(), problem)
+
+
+def _loads(text: bytes) -> Any:
+    """JSON; with NaN, which Python and pandas write, as Parquet's is read: null, and infinity no number.
+
+    Raises:
+        ValueError: it is none.
+    """
+    _refuse_too_many_values(text)
+    try:
+        return orjson.loads(text)
+    except orjson.JSONDecodeError:
+        if not any(word in text for word in _NOT_JSON):
+            raise
+    return json.loads(text.decode(), parse_constant=_NO_NUMBERS.get, parse_int=orjson.loads)
+
+
+def _refuse_too_many_values(text: bytes) -> None:
+    """White space and text take what they take in the file; values take far more, and nothing is read of so many."""
+    if len(text) > _MAX_VALUES and sum(map(text.count, (b",", b"[", b"{"))) > _MAX_VALUES:
+        raise ValueError(f"a row of more than {_MAX_VALUES} values")
+
+
+def _problem(text: bytes, error: Exception) -> str:
+    """What is wrong with a row, and at which of its bytes, from 1."""
+    try:
+        decoded = text.decode()
+    except UnicodeDecodeError as undecodable:
+        at = undecodable.start
+        return f"got {text[at]:#04x} at byte {at + 1}; expected UTF-8"
+    if isinstance(error, json.JSONDecodeError):
+        at = len(decoded[: error.pos].encode())
+        what = "an end" if at >= len(text.rstrip()) else error.msg
+        return f"got {what} at byte {at + 1}; expected valid JSON"
+    return f"got {error}; expected valid JSON"

@@ -11,8 +11,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar
 
-from features.conversation import Conversation
+from features.conversation import Conversation, MalformedConversation
 from features.objectives import Scale
+from features.reading import read_turns
 
 Options = Mapping[str, str]
 """A dataset's own settings, complete with defaults."""
@@ -104,25 +105,32 @@ class Rows:
             labels.append(int(value) if is_label else 0)
         return labels
 
+    def required(self, column: str) -> list[Any]:
+        """Whatever there is; a row without the column has a fault."""
+        return self._required(column)
+
     def messages(self, column: str) -> list[Conversation]:
         """Lists of `{role, content}` as conversations."""
-        conversations = []
-        for row, turns in enumerate(self.array(column)):
-            conversation = as_messages(turns)
-            if conversation is None:
-                self._wrong_type(row, column, turns, "turns of {role, content}, both text")
-            conversations.append(conversation or ())
-        return conversations
+        return self.conversations([self.array(column)], [column], read_turns)
 
     def prompt(self, column: str) -> list[Conversation]:
         """Prompts, each a text, which is a user's turn, or a list of `{role, content}`."""
-        prompts = []
-        for row, value in enumerate(self._required(column)):
-            prompt = (("user", value),) if type(value) is str else as_messages(value)
-            if prompt is None:
-                self._wrong_type(row, column, value, "text or turns of {role, content}, both text")
-            prompts.append(prompt or ())
-        return prompts
+        return self.conversations([self._required(column)], [column], _prompt)
+
+    def conversations(
+        self, columns: Sequence[Sequence[Any]], names: Sequence[str], read: Callable[..., Conversation]
+    ) -> list[Conversation]:
+        """What `read` makes of the values in some columns; a row that it refuses has a fault, which names them."""
+        conversations: list[Conversation] = []
+        for row, values in enumerate(zip(*columns, strict=True)):
+            conversation: Conversation = ()
+            if row not in self.faults:
+                try:
+                    conversation = read(*values)
+                except MalformedConversation as malformed:
+                    self.reject(row, "wrong_type", f"column {', '.join(names)}: {malformed.detail}")
+            conversations.append(conversation)
+        return conversations
 
     def struct(self, column: str, *, default: Mapping[str, Any] | None = None) -> "Rows":
         """Nested objects as rows, one for each row; a fault in one is the row's. A `default` as for text."""
@@ -326,15 +334,8 @@ def as_number(value: Any) -> float | None:
     return None
 
 
-def as_messages(turns: Any) -> Conversation | None:
-    """A conversation given as a list of `{role, content}`; None for anything else."""
-    if type(turns) is not list:
-        return None
-    try:
-        conversation = tuple([(turn["role"], turn["content"]) for turn in turns])
-    except (TypeError, KeyError, IndexError):
-        return None
-    return conversation if {type(part) for turn in conversation for part in turn} <= {str} else None
+def _prompt(value: Any) -> Conversation:
+    return (("user", value),) if type(value) is str else read_turns(value)
 
 
 def shown(value: Any) -> str:

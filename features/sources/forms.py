@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from typing import Literal, TypeVar
 
-from features.conversation import Conversation, Message, single_turn
+from features.conversation import Conversation, Message, has_text, single_turn
 from features.sources.base import Numbers, Rows
 
 T = TypeVar("T")
@@ -58,7 +58,8 @@ def margins(rows: Rows, chosen: Numbers, rejected: Numbers, *, ties: Ties = "kee
 def with_system(systems: Sequence[str], conversations: Sequence[Conversation]) -> list[Conversation]:
     """The conversations, after a system turn where it has any text."""
     return [
-        (("system", system), *turns) if system else turns for system, turns in zip(systems, conversations, strict=True)
+        (("system", system), *turns) if has_text(system) else turns
+        for system, turns in zip(systems, conversations, strict=True)
     ]
 
 

@@ -13,8 +13,9 @@ from typing import Any, Final, Literal, get_args
 
 from features.conversation import Conversation
 from features.objectives import OBJECTIVES, Scale
+from features.reading import read_conversation
 from features.sources.base import MISSING, Options, PairRule, Pairs, Rated, Rows, Source, shown
-from features.sources.forms import Ties, margins, single_turns, transcripts, with_system
+from features.sources.forms import Ties, margins, transcripts
 
 Style = Literal["text", "messages", "transcript"]
 """How conversations are written: a prompt and a response as text, a list of `{role, content}`, or one string with
@@ -32,7 +33,7 @@ class ConversationColumns:
     prompt: str | None = None
     """The column of the prompt, needed for text; for messages, of what comes before them: messages, or text."""
     system: str | None = None
-    """The column of the system prompt, which may be null or empty; for text only."""
+    """The column of the system prompt, which may be null or empty; for text and messages."""
     style: Style = "text"
 
     def __post_init__(self) -> None:
@@ -42,23 +43,21 @@ class ConversationColumns:
             raise ValueError("got no prompt; expected its column where style is text; name it or choose another style")
         if self.style == "transcript" and self.prompt is not None:
             raise ValueError(f"got prompt {self.prompt!r}; expected none where style is transcript; remove it")
-        if self.style != "text" and self.system is not None:
+        if self.style == "transcript" and self.system is not None:
             raise ValueError(f"got system {self.system!r}; expected none where style is {self.style}; remove it")
 
     def read(self, rows: Rows) -> list[Conversation]:
         """The conversation of each row."""
-        match self.style:
-            case "transcript":
-                return transcripts(rows, self.response)
-            case "messages":
-                messages = rows.messages(self.response)
-                if self.prompt is None:
-                    return messages
-                return [(*prompt, *turns) for prompt, turns in zip(rows.prompt(self.prompt), messages, strict=True)]
-            case "text":
-                assert self.prompt is not None
-                conversations = single_turns(rows.text(self.prompt), rows.text(self.response))
-                return with_system(rows.text(self.system, default=""), conversations) if self.system else conversations
+        if self.style == "transcript":
+            return transcripts(rows, self.response)
+        absent = [None] * len(rows)
+        columns = [
+            rows.required(self.response),
+            rows.required(self.prompt) if self.prompt else absent,
+            rows.values(self.system) if self.system else absent,
+        ]
+        names = [name for name in (self.response, self.prompt, self.system) if name]
+        return rows.conversations(columns, names, read_conversation)
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,7 +23,8 @@ app = typer.Typer()
 @app.command()
 def score(
     file: Annotated[
-        Path, typer.Argument(help="JSONL or Parquet of conversations (`messages`) or pairs (`chosen`, `rejected`).")
+        Path,
+        typer.Argument(help="JSONL, Parquet or CSV of conversations (`messages`) or pairs (`chosen`, `rejected`)"),
     ],
     model: Annotated[
         str,
@@ -52,7 +53,7 @@ def score(
 
     steering = _steering(only, weights, mixture)
     settings = _settings(model, config)
-    n_requests = count_requests(file)
+    n_requests = count_requests(file, on_note=console.print_note)
     reward_model, load_backbone = _model_and_backbone(model, settings)
     if steering:
         steering.require_known(reward_model.objectives)

@@ -5,6 +5,7 @@ import hashlib
 import json
 import lzma
 import os
+import re
 import tracemalloc
 from collections.abc import Callable
 from contextlib import suppress
@@ -143,7 +144,6 @@ def test_rows_come_before_the_file_is_read(tmp_path: Path) -> None:
     ("line", "raw"),
     [
         (b'{"a": 1', '{"a": 1'),
-        (b'{"a": NaN}', '{"a": NaN}'),
         (b'{"a": "\xff"}', '{"a": "\\xff"}'),
         (b'{"a": "\xed\xa0\x80"}', '{"a": "\\xed\\xa0\\x80"}'),
         (rb'{"a": "\ud800"}', r'{"a": "\ud800"}'),
@@ -169,7 +169,6 @@ def test_a_malformed_line_is_a_row_with_a_problem(tmp_path: Path, line: bytes, r
     [
         (b"7", "7"),
         (b'["a"]', '["a"]'),
-        (b'{"a": NaN}', '{"a": NaN}'),
         (b'{"a": "\xff"}', '{"a": "\\xff"}'),
         (b'{"a": "\xed\xa0\x80"}', '{"a": "\\xed\\xa0\\x80"}'),
         (rb'{"a": "\ud800"}', r'{"a": "\ud800"}'),
@@ -247,8 +246,9 @@ def test_several_compressed_streams_are_one_file(tmp_path: Path, padding: bytes)
 def test_blanks_are_not_read_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(native, "_CHUNK", 100)
     monkeypatch.setattr(native, "_MAX_ROW", 1000)
-    with pytest.raises(NativeFileError, match="a line of more than 1000 bytes"):
-        read(write(tmp_path / "a.jsonl", b" " * 100_000 + b"{}"))
+    for blanks in (b" " * 100_000, b"\n" * 100_000, b"{}" + b"\r\n" * 100_000, b"[" + b"\n" * 100_000):
+        with pytest.raises(NativeFileError, match="more than 1000 bytes|not"):
+            read(write(tmp_path / "a.jsonl", blanks + b"{}"))
 
 
 # Files that cannot be read any further
@@ -397,7 +397,7 @@ def test_a_link_to_nowhere_is_an_error_and_not_left_out(tmp_path: Path) -> None:
 
 def test_paths_without_data_are_refused(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").touch()
-    allowed = r"expected \.json, \.jsonl, \.json\.gz, \.jsonl\.gz, \.json\.xz, \.jsonl\.xz, \.parquet; "
+    allowed = re.escape(f"expected {', '.join(native.SUFFIXES)}; ")
     with pytest.raises(NativeFileError, match=f"got a folder without data files; {allowed}put"):
         find_files(tmp_path)
     with pytest.raises(NativeFileError, match=f"got a file of another format; {allowed}convert"):

@@ -598,7 +598,7 @@ def test_ready_made_ratings_are_used_as_they_are() -> None:
         ),  # type: ignore[arg-type]
         (lambda: ConversationColumns("a", "q", style="transcript"), "got prompt 'q'; expected none where style is"),
         (
-            lambda: ConversationColumns("a", system="s", style="messages"),
+            lambda: ConversationColumns("a", system="s", style="transcript"),
             "got system 's'; expected none where style is",
         ),
         (lambda: RatingsForm(ConversationColumns("a", "q"), {}), "got no objectives; expected at least one; name it"),
