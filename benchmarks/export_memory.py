@@ -26,7 +26,7 @@ from armorm.export.pattern import find_pattern
 from armorm.stages.export import probe_conversations, rendered
 from features.embedding.backbone import load
 from features.embedding.fingerprint import BackboneSettings, fingerprint
-from tests.armorm.exported import random_heads
+from tests.armorm.exported import fixed_mixture, random_heads
 from tests.features import tiny
 
 EVERY_S = 0.01
@@ -75,12 +75,14 @@ def export(folder: Path, max_shard_size: str, results: "Queue[tuple[float, float
     marks = fingerprint(settings)
     backbone = load(settings, marks)
     samples = rendered(backbone, probe_conversations())
+    heads = random_heads(n_features=D, backbone_id=marks.backbone_id, backbone=dict(marks.record))
     write_layout(
         folder / "export",
-        random_heads(n_features=D, backbone_id=marks.backbone_id, backbone=dict(marks.record)),
+        heads,
         backbone=backbone.model,
         tokenizer=backbone.tokenizer,
         prompt_end=find_pattern(samples),
+        mixture_K=fixed_mixture(heads),
         texts=[sample.token_ids for sample in samples],
         card="---\n---\n",
         max_shard_size=max_shard_size,

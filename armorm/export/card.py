@@ -87,6 +87,10 @@ for row, score in zip(coefficients, output.score):
     print(f"{score:.4f}", {model.config.objectives[k]: round(row[k].item(), 5) for k in top})
 ```
 
+Loaded without `trust_remote_code=True`, the folder is transformers' own classifier on this backbone. Its logit is the
+score under one fixed mixture of the objectives (`stock_mixture` in the configuration: the gate's mean over training
+prompts) in place of the gate's for each prompt; it says less than the score above, and is the same every time.
+
 The objectives, in order: `model.config.objectives`. `model.json` has their native scales.
 
 Steering: `model(**batch, weights=w)` multiplies the gate's weights by `w` [K] and keeps their sum, so 0 leaves an

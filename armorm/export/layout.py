@@ -141,6 +141,7 @@ def write_layout(
     backbone: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     prompt_end: PromptEnd,
+    mixture_K: Floats,
     texts: Sequence[Sequence[int]],
     card: str,
     max_shard_size: str = "5GB",
@@ -153,6 +154,8 @@ def write_layout(
         backbone: as it was loaded for the features that the heads were trained on.
         tokenizer: with the chat template that rendered the texts.
         prompt_end: how the prompt's end is found in token ids.
+        mixture_K: `[K]` weights of the decorrelated rewards, in place of the gate's for whoever loads the folder
+            without its code: as transformers' own classifier, whose head they are folded into.
         texts: token ids of some conversations, whole.
         card: the text of README.md.
         max_shard_size: of a file of weights, such as `5GB`.
@@ -169,7 +172,7 @@ def write_layout(
             "classifier, such as Llama, Qwen, Mistral or Gemma; `armorm score` takes this one too"
         )
     tokenizer = _with_padding(tokenizer, backbone)
-    module = _module(model, backbone, prompt_end, _padding(tokenizer, texts))
+    module = _module(model, backbone, prompt_end, _padding(tokenizer, texts), mixture_K)
     unfinished = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}")
     unfinished.mkdir(parents=True)
     try:
@@ -198,14 +201,23 @@ def check_target(folder: Path, max_shard_size: str) -> None:
         raise ModelFolderError(folder, "got something that is there; expected a new folder; choose another name")
 
 
+def stock_head(model: RewardModel, mixture_K: Floats) -> Floats:
+    """`[1, D]` the head of a classifier whose logit is the score under one mixture: `mixture' T' W`."""
+    return np.asarray((model.transform_KK @ mixture_K) @ model.W_KD, np.float32)[None]
+
+
 def _module(
-    model: RewardModel, backbone: PreTrainedModel, prompt_end: PromptEnd, padding: int | None
+    model: RewardModel, backbone: PreTrainedModel, prompt_end: PromptEnd, padding: int | None, mixture_K: Floats
 ) -> RewardModelWithGating:
     """The shipped class over the backbone's own tensors."""
     config = deepcopy(backbone.config)
+    stock = MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING[type(config)]
     config.update(
         {
             "num_labels": 1,
+            "problem_type": "regression",  # else transformers' pipeline puts a sigmoid on the score
+            "backbone_prefix": stock.base_model_prefix,
+            "stock_mixture": {name: float(part) for name, part in zip(model.objectives, mixture_K, strict=True)},
             "num_objectives": len(model.objectives),
             "objectives": list(model.objectives),
             "gating_temperature": model.gate_config.temperature,
@@ -220,8 +232,9 @@ def _module(
     config._attn_implementation = config._experts_implementation = None  # else what the backbone was run with
     with torch.device("meta"):
         module = RewardModelWithGating(config)
-    module.model = backbone
+    setattr(module, stock.base_model_prefix, backbone)
     heads = {name: torch.from_numpy(array) for name, array in model.tensors().items() if name.startswith(HEADS)}
+    heads["score.weight"] = torch.from_numpy(stock_head(model, mixture_K))
     module.load_state_dict(heads, strict=False, assign=True)
     return module
 

@@ -56,7 +56,11 @@ class RewardModelWithGating(PreTrainedModel):  # type: ignore[no-untyped-call]
 
     Fields: `num_objectives`, `gating_temperature`, `gating_hidden_dim`, `gating_n_hidden`; `objectives`, their names;
     `prompt_end_pattern`, token ids that stand around the end of a prompt and nowhere after it, and `prompt_end_offset`,
-    where the prompt's last token is, counted from the first of them.
+    where the prompt's last token is, counted from the first of them; `backbone_prefix`, the name that the backbone's
+    tensors begin with, which is that of transformers' own classifier on it.
+
+    `score` is that classifier's head, for whoever loads the folder without this file: a fixed mixture of the objectives
+    in place of the gate's. It takes no part here.
     """
 
     config: PreTrainedConfig
@@ -74,17 +78,20 @@ class RewardModelWithGating(PreTrainedModel):  # type: ignore[no-untyped-call]
         super().__init__(config)
         config._attn_implementation = attention  # if none is asked for, the backbone's own class chooses
         n_objectives, n_features = config.num_objectives, config.get_text_config().hidden_size
-        self.model = AutoModel.from_config(config, trust_remote_code=False)  # type: ignore[no-untyped-call]
+        self.base_model_prefix = getattr(config, "backbone_prefix", "model")
+        backbone = AutoModel.from_config(config, trust_remote_code=False)  # type: ignore[no-untyped-call]
+        setattr(self, self.base_model_prefix, backbone)
         self.regression_layer = nn.Linear(n_features, n_objectives, bias=False)
         self.reward_transform_matrix = nn.Parameter(torch.eye(n_objectives), requires_grad=False)
         hidden = [config.gating_hidden_dim] * config.gating_n_hidden
         self.gating = GatingNetwork([n_features, *hidden, n_objectives], config.gating_temperature)
+        self.score = nn.Linear(n_features, 1, bias=False)
         self.post_init()  # type: ignore[no-untyped-call]
 
     @property
     def dtype(self) -> torch.dtype:
         """The backbone's: the heads are in float32 beside any."""
-        dtype: torch.dtype = self.model.dtype
+        dtype: torch.dtype = self.base_model.dtype
         return dtype
 
     def forward(
@@ -123,7 +130,7 @@ class RewardModelWithGating(PreTrainedModel):  # type: ignore[no-untyped-call]
         if bool(first_B.any()):  # padded on the left: positions count from the first token all the same
             kwargs.setdefault("position_ids", (mask_BL.long().cumsum(dim=1) - 1).clamp(min=0))
         kwargs.setdefault("use_cache", False)
-        states_BLD = self.model(input_ids=input_ids, attention_mask=mask_BL.long(), **kwargs).last_hidden_state
+        states_BLD = self.base_model(input_ids=input_ids, attention_mask=mask_BL.long(), **kwargs).last_hidden_state
         ends_B = self._prompt_ends(input_ids, last_B) if prompt_lengths is None else first_B + prompt_lengths - 1
         rows_B = torch.arange(len(input_ids), device=states_BLD.device)
         output = self._heads(states_BLD[rows_B, last_B], states_BLD[rows_B, ends_B], weights, mixture)

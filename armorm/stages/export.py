@@ -6,6 +6,9 @@ from itertools import product
 from pathlib import Path
 from typing import Final
 
+import numpy as np
+from numpy.typing import NDArray
+
 from armorm.errors import ExportError
 from armorm.export.card import Card, write_card
 from armorm.export.layout import check_target, is_layout, write_layout
@@ -31,10 +34,14 @@ from features.embedding.fingerprint import BackboneSettings, local_folder
 from features.embedding.render import render
 from features.lineage.graph import Graph, Node, read_graph
 from features.lineage.trace import trace
+from features.shards import FeatureReader
 from features.store import Artifact, Store
 
 SAMPLED: Final = 1000
 """Conversations of the store that the prompt's end is looked for in."""
+
+PROMPTS_OF_MEAN: Final = 10_000
+"""Training prompts, at most, that the gate's mean is taken over."""
 
 AGREEING: Final = 0.99
 """Share of them in which it has to be where it was when they were embedded: an answer may imitate a turn's head."""
@@ -80,11 +87,29 @@ def export_model(
         backbone=backbone.model,
         tokenizer=backbone.tokenizer,
         prompt_end=prompt_end,
+        mixture_K=mean_gate(store, model),
         texts=[sample.token_ids for sample in (*probes, *stored)],
         card=write_card(_card(store, artifact, model, settings, (n_found, len(stored)))),
         max_shard_size=max_shard_size,
     )
     return True
+
+
+def mean_gate(store: Store, model: RewardModel) -> NDArray[np.floating]:
+    """`[K]` mean of the gate over training prompts, at most `PROMPTS_OF_MEAN` of them: the best single mixture at hand.
+
+    Of a store that has no vectors of them any more, all objectives alike.
+    """
+    with connect(store) as connection:
+        found = connection.execute(
+            "SELECT id FROM features WHERE kind = 'prompt' AND backbone = ? AND id IN "
+            "(SELECT prompt_id FROM preferences WHERE split = 'train') ORDER BY id LIMIT ?",
+            [model.backbone_id, PROMPTS_OF_MEAN],
+        ).fetchall()
+    if not found:
+        return np.full(len(model.objectives), 1 / len(model.objectives))
+    prompts_ND = FeatureReader(store, model.backbone_id).gather("prompt", [id for (id,) in found])
+    return np.asarray(model.gating(prompts_ND).mean(axis=0))
 
 
 def probe_conversations() -> list[Conversation]:

@@ -83,11 +83,18 @@ def export(
         backbone=backbone.model,
         tokenizer=backbone.tokenizer,
         prompt_end=prompt_end,
+        mixture_K=fixed_mixture(model),
         texts=[sample.token_ids for sample in samples],
         card="---\n---\n",
         max_shard_size=max_shard_size,
     )
     return Exported(model, backbone, prompt_end, folder / "model")
+
+
+def fixed_mixture(model: RewardModel) -> np.ndarray:
+    """`[K]` weights that differ and sum to 1."""
+    parts_K = np.arange(1, len(model.objectives) + 1, dtype=np.float64)
+    return np.asarray(parts_K / parts_K.sum())
 
 
 def as_messages(messages: Conversation) -> list[dict[str, str]]:

@@ -19,7 +19,7 @@ from armorm.export.pattern import PromptEnd, Sample, find_pattern
 from armorm.scoring.model import score_conversations
 from armorm.stages.export import probe_conversations, rendered
 from features.conversation import single_turn
-from tests.armorm.exported import D, Exported, as_messages, export, scores
+from tests.armorm.exported import D, Exported, as_messages, export, fixed_mixture, scores
 
 KINDS = ["llama", "qwen2", "qwen3", "mistral", "gemma2", "gemma3"]
 CONVERSATIONS = probe_conversations()[::3]
@@ -76,7 +76,7 @@ def test_every_kind_of_backbone_scores_as_before(architecture: str, template: st
 def test_the_folder_has_the_published_names(exported: Exported) -> None:
     tensors = {name for file in exported.folder.glob("*.safetensors") for name in load_file(file)}
     layers = {f"gating.layers.{n}.{part}" for n in range(3) for part in ("weight", "bias")}
-    heads = {"regression_layer.weight", "reward_transform_matrix", "gating.logit_scale", *layers}
+    heads = {"regression_layer.weight", "reward_transform_matrix", "gating.logit_scale", "score.weight", *layers}
     assert {name for name in tensors if not name.startswith("model.")} == heads
     assert len(list(exported.folder.glob("model-*.safetensors"))) > 3
     config = json.loads((exported.folder / "config.json").read_text())
@@ -180,6 +180,7 @@ def test_padding_that_stands_in_conversations_needs_a_mask(tmp_path: Path) -> No
     tokenizer.pad_token = tokenizer.eos_token
     samples = [sample.token_ids for sample in rendered(made.backbone, probe_conversations())]
     given = {"backbone": made.backbone.model, "prompt_end": made.prompt_end, "texts": samples, "card": ""}
+    given["mixture_K"] = fixed_mixture(made.model)
     write_layout(tmp_path / "eos", made.model, tokenizer=tokenizer, **given)  # type: ignore[arg-type]
     assert json.loads((tmp_path / "eos" / "config.json").read_text())["pad_token_id"] is None
     tokenizer.pad_token = None
@@ -195,6 +196,7 @@ def test_padding_that_stands_in_conversations_needs_a_mask(tmp_path: Path) -> No
 def test_all_or_nothing_is_written(exported: Exported, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def write(folder: Path, **others: Any) -> None:
         given = {"backbone": exported.backbone.model, "tokenizer": exported.backbone.tokenizer, "card": "", "texts": []}
+        given["mixture_K"] = fixed_mixture(exported.model)
         write_layout(folder, exported.model, prompt_end=exported.prompt_end, **given | others)
 
     (tmp_path / "other").mkdir()

@@ -1,9 +1,12 @@
 """Exported and read back, every kind of backbone gives the scores that it gave; or says why it is not exported."""
 
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, dynamic_module_utils
 
 from armorm import RewardModel
@@ -12,10 +15,16 @@ from armorm.export.layout import write_layout
 from armorm.export.pattern import find_pattern
 from armorm.scoring.model import score_conversations
 from armorm.stages.export import probe_conversations, rendered
+from armorm.steering import Steering
 from features.embedding.backbone import load
 from features.embedding.fingerprint import fingerprint
-from tests.armorm.exported import as_messages, random_heads, scores
+from tests.armorm.exported import as_messages, fixed_mixture, random_heads, scores
 from tests.features.test_kinds import KINDS, write
+
+
+def rows_of(batch: Any) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    return zip(batch["input_ids"], batch["attention_mask"], strict=True)
+
 
 CONVERSATIONS = probe_conversations()[::3]
 NO_CLASSIFIER = ("granite", "codegen", "mamba", "recurrent_gemma")
@@ -37,6 +46,7 @@ def test_an_exported_kind_is_read_back(kind: str, tmp_path: Path, monkeypatch: p
             backbone=backbone.model,
             tokenizer=backbone.tokenizer,
             prompt_end=find_pattern(samples),
+            mixture_K=fixed_mixture(heads),
             texts=[sample.token_ids for sample in samples],
             card="---\n---\n",
         )
@@ -56,3 +66,12 @@ def test_an_exported_kind_is_read_back(kind: str, tmp_path: Path, monkeypatch: p
     batch = tokenizer(texts, return_tensors="pt", padding=True, add_special_tokens=False)
     by_transformers = scores(module, input_ids=batch["input_ids"], attention_mask=batch["attention_mask"])
     np.testing.assert_allclose(by_transformers, expected, atol=1e-5)
+    # without the folder's code it is transformers' own classifier, with the mixture in place of the gate: no fresh head
+    mixture = Steering(mixture=dict(zip(heads.objectives, map(float, fixed_mixture(heads)), strict=True)))
+    mixed = score_conversations(heads, backbone, CONVERSATIONS, steering=mixture).score
+    for seed in range(3):
+        torch.manual_seed(seed)
+        stock = AutoModelForSequenceClassification.from_pretrained(tmp_path / "model", trust_remote_code=False)
+        with torch.no_grad():
+            logits = [stock(input_ids=ids[mask.bool()][None]).logits.item() for ids, mask in rows_of(batch)]
+        np.testing.assert_allclose(logits, mixed, atol=1e-5)
