@@ -1,11 +1,12 @@
 """Which backbone gives the features that a model scores: the configured one, or the one in the model's own folder."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from armorm.model import RewardModel
-from features.embedding.fingerprint import BackboneSettings, Dtype, Fingerprint, fingerprint
+from features.embedding.fingerprint import BackboneSettings, Dtype, Fingerprint, SystemTurns, fingerprint
 from features.errors import BackboneError
 
 DTYPES: Mapping[str, Dtype] = {"float32": "float32", "bfloat16": "bfloat16", "float16": "float16"}
@@ -14,11 +15,14 @@ DTYPES: Mapping[str, Dtype] = {"float32": "float32", "bfloat16": "bfloat16", "fl
 def require_backbone(settings: BackboneSettings, model: RewardModel) -> Fingerprint:
     """The fingerprint of a backbone that has to be the one that a model was trained on.
 
+    `system = "first_user"` may be set for it all the same: a template that refuses system turns saw none in training.
+
     Raises:
         BackboneError: it is another one.
     """
     marks = fingerprint(settings)
-    if marks.backbone_id != model.backbone_id:
+    as_rendered = {name: value for name, value in marks.record.items() if name != "system"}
+    if model.backbone_id not in (marks.backbone_id, replace(marks, record=as_rendered).backbone_id):
         raise BackboneError(
             settings.path,
             f"got backbone {marks.backbone_id}; expected {model.backbone_id}, which the model was trained on; "
@@ -27,7 +31,14 @@ def require_backbone(settings: BackboneSettings, model: RewardModel) -> Fingerpr
     return marks
 
 
-def own_backbone(folder: Path, config: Mapping[str, Any], record: Mapping[str, Any], device: str) -> BackboneSettings:
+def own_backbone(
+    folder: Path,
+    config: Mapping[str, Any],
+    record: Mapping[str, Any],
+    device: str,
+    *,
+    system: SystemTurns = "template",
+) -> BackboneSettings:
     """How the backbone in a model's folder is run: as it was for the model's features, as far as that is known.
 
     Args:
@@ -35,6 +46,7 @@ def own_backbone(folder: Path, config: Mapping[str, Any], record: Mapping[str, A
         config: its config.json.
         record: of the backbone that the model was trained on; empty for a model that was not exported from here.
         device: to run it on.
+        system: where system turns go, if not the model's features say so.
     """
     stated = str(config.get("dtype") or config.get("torch_dtype"))
     return BackboneSettings(
@@ -42,6 +54,6 @@ def own_backbone(folder: Path, config: Mapping[str, Any], record: Mapping[str, A
         dtype=DTYPES.get(record.get("dtype", stated), "float32"),
         max_tokens=record.get("max_tokens"),
         over_long=record.get("over_long", "cut_left"),
-        system=record.get("system", "template"),
+        system=record.get("system", system),
         device=device,
     )

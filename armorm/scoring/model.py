@@ -83,7 +83,7 @@ class RewardModel(heads.RewardModel):
         Args:
             folder: of `armorm run`, of `armorm export`, or downloaded.
             backbone: for a folder without one: a folder or Hub id, or all settings; it has to be the one that the model
-                was trained on. In the layout, the folder's own is taken.
+                was trained on. In the layout, the folder's own is taken, and of settings where system turns go.
             device: to run it on.
 
         Raises:
@@ -102,7 +102,8 @@ class RewardModel(heads.RewardModel):
             return replace(model, backbone_settings=settings, marks=require_backbone(settings, model))
         found = layout.read_layout(folder)
         record = (found.description or {}).get("backbone", {})
-        settings = own_backbone(folder, found.config, record, device)
+        system = backbone.system if isinstance(backbone, BackboneSettings) else "template"
+        settings = own_backbone(folder, found.config, record, device, system=system)
         marks = fingerprint(settings)
         layout.require_unchanged(folder, found, {**marks.record["weights"], **marks.record["tokenizer"]})
         described = found.description or _described(found, marks)

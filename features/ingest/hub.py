@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from features import hub
 from features.errors import HubError
 from features.hub import HubFiles, HubPlan, HubRepo
-from features.ingest.native import SUFFIXES
+from features.ingest.native import ROW_SUFFIXES
 
-DATA_FILES = tuple(f"*{suffix}" for suffix in SUFFIXES)
+DATA_FILES = tuple(f"*{suffix}" for suffix in ROW_SUFFIXES)
 """Every file that can be read."""
 
 

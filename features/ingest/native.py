@@ -32,11 +32,11 @@ from features import hashes
 from features.errors import NativeFileError
 
 SEPARATORS: Final = {".csv": ",", ".tsv": "\t"}
-SUFFIXES: Final = (
+ROW_SUFFIXES: Final = (
     *(f"{text}{packed}" for packed in ("", ".gz", ".xz", ".zst") for text in (".json", ".jsonl")),
     ".parquet",
-    *SEPARATORS,
 )
+SUFFIXES: Final = (*ROW_SUFFIXES, *SEPARATORS)
 
 _EXPECTED: Final = f"expected {', '.join(SUFFIXES)}"
 _CHUNK = 1 << 22  # bytes of text that are decoded at once
@@ -112,6 +112,8 @@ class NativeRow(NamedTuple):
 def find_files(path: Path) -> list[Path]:
     """The file itself, or every data file in the folder and below it, sorted; hidden ones are left out.
 
+    Of a folder, CSV and TSV files are read where there are no others: beside others they tell something of these.
+
     Raises:
         NativeFileError: there is none.
     """
@@ -121,7 +123,7 @@ def find_files(path: Path) -> list[Path]:
         files = sorted(file for file in found if file.is_file() or not file.exists())
         if not files:
             raise NativeFileError(path, f"got a folder without data files; {_EXPECTED}; put the dataset's files there")
-        return files
+        return [file for file in files if file.suffix.lower() not in SEPARATORS] or files
     if not path.is_file():
         raise NativeFileError(path, "got no such file or folder; expected the dataset's files; correct the path")
     if not _is_data(Path(path.name)):
