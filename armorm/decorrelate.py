@@ -123,7 +123,7 @@ def decorrelate(
     """
     if not nuisances:
         none_MK = np.empty((0, len(objectives)))
-        untouched: tuple[Status, ...] = ("untouched",) * len(objectives)
+        untouched = tuple[Status, ...]("untouched" for _ in objectives)
         return Decorrelation(
             tuple(objectives), (), correlation, none_MK.T, none_MK, none_MK, none_MK, none_MK, untouched
         )
@@ -135,7 +135,7 @@ def decorrelate(
     solver = _Solver(z_MN, rewards_NK @ directions_KM, nuisances, correlation)
     found = [solver.find(name, r_N) for name, r_N in zip(objectives, rewards_NK.T, strict=True)]
     lambda_MK, before_MK, after_MK, step_MK = (np.stack(parts, axis=1) for parts in zip(*found, strict=True))
-    status_K = tuple(
+    status_K: tuple[Status, ...] = tuple(
         "nuisance" if name in nuisances else _status(before_M, after_M, tolerance)
         for name, before_M, after_M in zip(objectives, before_MK.T, after_MK.T, strict=True)
     )

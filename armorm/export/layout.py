@@ -211,7 +211,7 @@ def _module(
 ) -> RewardModelWithGating:
     """The shipped class over the backbone's own tensors."""
     config = deepcopy(backbone.config)
-    stock = MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING[type(config)]
+    stock: Any = MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING[type(config)]
     config.update(
         {
             "num_labels": 1,

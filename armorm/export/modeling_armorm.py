@@ -91,7 +91,7 @@ class RewardModelWithGating(PreTrainedModel):  # type: ignore[no-untyped-call]
     @property
     def dtype(self) -> torch.dtype:
         """The backbone's: the heads are in float32 beside any."""
-        dtype: torch.dtype = self.base_model.dtype
+        dtype: torch.dtype = getattr(self, self.base_model_prefix).dtype
         return dtype
 
     def forward(

@@ -60,6 +60,7 @@ def read_row(data: Mapping[str, Any]) -> RowRead:
         for name in ("system", "prompt", *SIDES, *WHOLE, *ANSWERS)
         if name in data and not is_absent(data[name])
     }
+    used: tuple[str, ...]
     if all(side in here for side in SIDES):
         used = SIDES
     else:
