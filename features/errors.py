@@ -50,8 +50,9 @@ class MalformedRows(NativeFileError):
     """Rows of a file that cannot be used where all are needed; one line each."""
 
     def __init__(self, path: Path, rows: Sequence[str]) -> None:
-        InputError.__init__(self, "\n".join(rows))  # each row names its file
-        self.path, self.what, self.rows = path, "\n".join(rows), tuple(rows)
+        self.path, self.rows = path, tuple(" ".join(row.splitlines()) for row in rows)
+        self.what = "\n".join(self.rows)  # each row names its file
+        InputError.__init__(self, self.what)
 
 
 class DatasetError(InputError):

@@ -247,7 +247,7 @@ def test_blanks_are_not_read_for_ever(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr(native, "_CHUNK", 100)
     monkeypatch.setattr(native, "_MAX_ROW", 1000)
     for blanks in (b" " * 100_000, b"\n" * 100_000, b"{}" + b"\r\n" * 100_000, b"[" + b"\n" * 100_000):
-        with pytest.raises(NativeFileError, match=r"more than 1000 bytes|not "):
+        with pytest.raises(NativeFileError):
             read(write(tmp_path / "a.jsonl", blanks + b"{}"))
 
 

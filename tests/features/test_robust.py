@@ -281,7 +281,10 @@ def test_a_conversation_that_the_template_refuses_is_rejected_by_name(writer: Wr
     assert (result.n_conversations, result.n_prompts, result.rejected) == (1, 1, {"not_rendered": 2})
     details = query(writer.store, "SELECT DISTINCT detail FROM rejects").rows
     assert details == [
-        ("the chat template cannot render a conversation of system, user, assistant: System role not supported",)
+        (
+            "the chat template cannot render a conversation of system, user, assistant: System role not supported; "
+            'set system = "first_user" in [backbone] to put it into the user\'s turn',
+        )
     ]
 
 

@@ -294,7 +294,7 @@ def test_prompt_and_texts_score_as_the_same_messages(armorm: Run, tmp_path: Path
     [
         ("{", "malformed_row"),
         ({"text": "x"}, "unknown_form"),
-        ({"messages": "x"}, "not_messages"),
+        ({"messages": "x"}, "no_prompt"),
         ({"messages": [{"role": "user"}]}, "not_messages"),
         ({"messages": []}, "roles_out_of_order"),
         ({"messages": MESSAGES[::-1]}, "roles_out_of_order"),
