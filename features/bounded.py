@@ -83,7 +83,8 @@ def call(function: Callable[..., Any], arguments: Mapping[str, Any], limits: Lim
         assert process.stdout
         process.stdin.write(json.dumps(request).encode() + b"\n")
         process.stdin.flush()
-        begun = process.stdout.readline() == BEGUN
+        # not by readline, whose buffer would keep the beginning of an answer that comes at once from `communicate`
+        begun = os.read(process.stdout.fileno(), len(BEGUN)) == BEGUN
         answer, said = process.communicate(timeout=limits.time_s if begun else None)
     except subprocess.TimeoutExpired as expired:
         raise QueryError(
