@@ -8,6 +8,7 @@ import fcntl
 import hashlib
 import os
 import shutil
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -22,7 +23,8 @@ from features.errors import NotInStore, StoreError
 if TYPE_CHECKING:
     from obstore.store import ObjectStore
 
-_PROCESS: Final = uuid4().hex[:8]
+_process_id = uuid4().hex[:8]
+"""Random, of this process."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -343,7 +345,7 @@ def scratch_path(storage: Storage) -> Path:
     """A fresh name among the files that are not finished, which `sweep` leaves alone while this process lives."""
     make_folder(storage.scratch)
     _hold_marker(storage.scratch)
-    return storage.scratch / f"{_PROCESS}-{uuid4().hex}"
+    return storage.scratch / f"{_process_id}-{uuid4().hex}"
 
 
 def sweep(storage: Storage) -> None:
@@ -352,7 +354,7 @@ def sweep(storage: Storage) -> None:
     Each process holds the lock of a marker, `<random>.lock`, while it lives, and its files are named after that.
     """
     for marker in sorted(storage.scratch.glob("*.lock")):
-        if marker.stem != _PROCESS:
+        if marker.stem != _process_id:
             _remove_unlocked(marker)
     alive = {marker.stem for marker in storage.scratch.glob("*.lock")}
     for leftover in storage.scratch.glob("*"):
@@ -368,19 +370,40 @@ def sweep(storage: Storage) -> None:
 _markers: Final[dict[Path, int]] = {}
 """The descriptor of this process's locked marker in each scratch folder; its lock ends with the process."""
 
+_marking = threading.Lock()
+"""Held while a marker is made: a thread that opened it as well would wait for the lock of its own process for ever."""
+
 
 def _hold_marker(scratch: Path) -> None:
     """Lock this process's marker, unless it is locked already."""
-    marker = scratch / f"{_PROCESS}.lock"
-    while not (scratch in _markers and marker.exists()):
-        descriptor = os.open(marker, os.O_CREAT | os.O_RDWR, 0o644)
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        # one that sweeps may have removed it between the two calls
-        if marker.exists() and marker.stat().st_ino == os.fstat(descriptor).st_ino:
-            _markers[scratch] = descriptor
-            atexit.register(marker.unlink, missing_ok=True)
-        else:
-            os.close(descriptor)
+    marker = scratch / f"{_process_id}.lock"
+    with _marking:
+        while not (scratch in _markers and marker.exists()):
+            descriptor = os.open(marker, os.O_CREAT | os.O_RDWR, 0o644)
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            # one that sweeps may have removed it between the two calls
+            if marker.exists() and marker.stat().st_ino == os.fstat(descriptor).st_ino:
+                _markers[scratch] = descriptor
+            else:
+                os.close(descriptor)
+
+
+@atexit.register
+def _remove_markers() -> None:
+    for scratch in _markers:
+        with suppress(OSError):
+            (scratch / f"{_process_id}.lock").unlink(missing_ok=True)
+
+
+def _begin_anew() -> None:
+    """Give a forked process an id and markers of its own: its parent holds the locks of those that it has copied."""
+    global _process_id, _marking
+    _process_id = uuid4().hex[:8]
+    _marking = threading.Lock()
+    _markers.clear()
+
+
+os.register_at_fork(after_in_child=_begin_anew)
 
 
 def _remove_unlocked(marker: Path) -> None:

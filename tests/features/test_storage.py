@@ -312,3 +312,25 @@ def test_a_server_that_is_not_there_is_one_line(tmp_path: Path, monkeypatch: pyt
     with pytest.raises(StoreError, match="check the address, the credentials") as error:
         ObjectStorage("s3://bucket/x", tmp_path).read("x")
     assert "\n" not in str(error.value)
+
+
+def test_threads_that_begin_at_once_share_the_marker_of_their_process(tmp_path: Path) -> None:
+    for round in range(20):
+        storage = open_storage(tmp_path / str(round))
+        with ThreadPoolExecutor(16) as pool:
+            paths = list(pool.map(lambda _, of=storage: scratch_path(of), range(16)))
+        assert len({path.name.partition("-")[0] for path in paths}) == 1
+        assert len(list(storage.scratch.glob("*.lock"))) == 1
+
+
+def _marked(place: Path) -> str:
+    """Where a forked process puts what is not finished."""
+    return scratch_path(open_storage(place)).name
+
+
+def test_a_forked_process_has_a_marker_of_its_own(tmp_path: Path) -> None:
+    mine = scratch_path(open_storage(tmp_path / "store")).name
+    server = multiprocessing.get_context("forkserver")
+    with server.Pool(2) as pool:
+        others = pool.map(_marked, [tmp_path / "store"] * 2)
+    assert mine.partition("-")[0] not in {name.partition("-")[0] for name in others}
