@@ -328,7 +328,8 @@ def test_a_pair_comes_from_all_rows_that_rate_its_answers(store: Store, writer: 
 
 
 def test_a_model_that_names_other_rows_is_found_out(history: tuple[Store, str, str], tmp_path: Path) -> None:
-    store, _, second = history
+    shutil.copytree(history[0].place, tmp_path / "store")
+    store, second = Store(tmp_path / "store"), history[2]
     artifact = store.find("model", second)
     model = model_stage.load_model(store, artifact)
     assert model.training_rows

@@ -1,7 +1,9 @@
 """One temporary Prefect server for all flow tests, and a small sample to run them on."""
 
 import os
+import shutil
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -67,14 +69,35 @@ def write_config(folder: Path, sample: Path) -> Path:
     return config
 
 
+@dataclass(frozen=True)
+class WholeRun:
+    """A configuration, and how its one run has ended."""
+
+    config: Path
+    state: Any
+
+
 @pytest.fixture(scope="session")
-def ran(sample: Path, tmp_path_factory: pytest.TempPathFactory, server: None) -> Store:
-    """The store of a whole run, for tests that only read it."""
+def whole_run(sample: Path, tmp_path_factory: pytest.TempPathFactory, server: None) -> WholeRun:
+    """A whole run. All tests share it and none may change it: those that do take `finished`."""
     from flows.pipeline import pipeline
 
-    folder = tmp_path_factory.mktemp("ran")
-    pipeline(write_config(folder, sample))
-    return Store(folder / "store")
+    config = write_config(tmp_path_factory.mktemp("ran"), sample)
+    return WholeRun(config, pipeline(config, promote=True, return_state=True))
+
+
+@pytest.fixture(scope="session")
+def ran(whole_run: WholeRun) -> Store:
+    """The store of a whole run, for tests that only read it."""
+    return Store(whole_run.config.parent / "store")
+
+
+@pytest.fixture
+def finished(whole_run: WholeRun, tmp_path: Path) -> Path:
+    """The configuration of a copy of a whole run, for tests that change it."""
+    folder = tmp_path / "finished"
+    shutil.copytree(whole_run.config.parent, folder)
+    return folder / whole_run.config.name
 
 
 @pytest.fixture

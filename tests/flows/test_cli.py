@@ -15,8 +15,6 @@ import pytest
 from features.sources import SOURCES
 from features.store import Made, Store
 from flows.cli import main
-from flows.pipeline import pipeline
-from tests.flows.conftest import write_config
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -27,12 +25,10 @@ MESSAGES = [
 OTHER = [MESSAGES[0], {"role": "assistant", "content": "No."}]
 
 
-@pytest.fixture(scope="module")
-def home(sample: Path, tmp_path_factory: pytest.TempPathFactory, server: None) -> Path:
+@pytest.fixture
+def home(finished: Path) -> Path:
     """A folder with a configuration that has been run."""
-    folder = tmp_path_factory.mktemp("home")
-    pipeline(write_config(folder, sample))
-    return folder
+    return finished.parent
 
 
 FLOWS = ("run", "ingest", "embed", "train", "evaluate")

@@ -18,8 +18,6 @@ from armorm.stages.model import load_model
 from features.catalog import query
 from features.shards import FeatureReader
 from features.store import Store
-from flows.pipeline import pipeline
-from tests.flows.conftest import write_config
 
 ELSEWHERE = """
 import json, sys
@@ -50,11 +48,9 @@ print(json.dumps({"alone": scores(1, "right"), "right": scores(16, "right"), "le
 """
 
 
-@pytest.fixture(scope="module")
-def home(sample: Path, tmp_path_factory: pytest.TempPathFactory, server: None) -> Path:
-    folder = tmp_path_factory.mktemp("one_score")
-    pipeline(write_config(folder, sample))
-    return folder
+@pytest.fixture
+def home(finished: Path) -> Path:
+    return finished.parent
 
 
 def run(home: Path, *words: str | Path) -> str:
@@ -63,7 +59,7 @@ def run(home: Path, *words: str | Path) -> str:
     return subprocess.run(program, capture_output=True, text=True, cwd=home, check=True).stdout
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def folder(home: Path) -> Path:
     """An export of the newest model."""
     assert "written to" in run(home, "export", "export", "--max-shard-size", "1MB")

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -95,7 +96,8 @@ def test_they_stand_in_the_views_and_in_the_report(config: Path) -> None:
     assert {"my-clarity", "my-tone"} <= {str(row[0]) for row in report["Objectives"].rows}
 
 
-def test_one_edited_row_is_named_and_embedded_alone(config: Path) -> None:
+def test_one_edited_row_is_named_and_embedded_alone(config: Path, tmp_path: Path) -> None:
+    config = shutil.copytree(config.parent, tmp_path / "own") / config.name
     path = config.parent / "answers.jsonl"
     rows = [json.loads(line) for line in path.read_text().splitlines()]
     rows[30]["answer"] = "An answer that nobody gave before."

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from prefect.client.schemas.objects import State
 
 from armorm import bridge
 from armorm.config import GateConfig
@@ -27,32 +26,17 @@ from features.shards import FeatureReader
 from features.sources import SOURCES
 from features.store import Store
 from flows.pipeline import pipeline
-from flows.steps import Step
-from tests.flows.conftest import artifacts, write_config
+from tests.flows.conftest import WholeRun, artifacts
 
 pytestmark = pytest.mark.usefixtures("server")
-
-
-@pytest.fixture(scope="module")
-def first(sample: Path, tmp_path_factory: pytest.TempPathFactory, server: None) -> tuple[Path, State[list[Step]]]:
-    """A configuration, and how its first run has ended."""
-    config = write_config(tmp_path_factory.mktemp("finished"), sample)
-    return config, pipeline(config, promote=True, return_state=True)
-
-
-@pytest.fixture(scope="module")
-def finished(first: tuple[Path, State[list[Step]]]) -> tuple[Path, list[Step]]:
-    """The configuration, and what that run has done."""
-    config, state = first
-    return config, state.result()
 
 
 def store_of(config: Path) -> Store:
     return Store(config.parent / "store")
 
 
-def test_it_goes_from_native_files_to_a_model_folder(finished: tuple[Path, list[Step]]) -> None:
-    config, steps = finished
+def test_it_goes_from_native_files_to_a_model_folder(whole_run: WholeRun) -> None:
+    config, steps = whole_run.config, whole_run.state.result()
     after = ["embed", "statistics", "regress", "decorrelate", "gate", "model", "evaluate", "promote"]
     assert [step.name for step in steps][-8:] == after
     assert all(step.reason for step in steps)
@@ -76,9 +60,9 @@ SHOWN = ("plan", "steps", "quality", "held-out-pairs", "rewardbench", "results",
 
 
 def test_prefect_shows_the_plan_and_the_results_and_no_text(
-    first: tuple[Path, State[list[Step]]],
+    whole_run: WholeRun,
 ) -> None:
-    config, state = first
+    config, state = whole_run.config, whole_run.state
     steps = state.result()
     model_id = store_of(config).find("model").artifact_id
     shown = {name: artifacts(f"armorm-{name}", state.state_details.flow_run_id)[0] for name in SHOWN}
@@ -99,35 +83,28 @@ def test_prefect_shows_the_plan_and_the_results_and_no_text(
     assert not [text for text in texts if text in said or json.dumps(text)[1:-1] in said]
 
 
-def test_whoever_reads_the_store_at_prod_sees_the_promoted_model(finished: tuple[Path, list[Step]]) -> None:
-    store = store_of(finished[0])
-    with connect(store.place, at="prod") as prod:
-        assert prod.snapshot.artifacts["model"].artifact_id == promoted(store, "model")
+def test_whoever_reads_the_store_at_prod_sees_the_promoted_model(ran: Store) -> None:
+    with connect(ran.place, at="prod") as prod:
+        assert prod.snapshot.artifacts["model"].artifact_id == promoted(ran, "model")
 
 
-def test_the_second_run_does_nothing_and_says_so(
-    finished: tuple[Path, list[Step]], caplog: pytest.LogCaptureFixture
-) -> None:
-    config, _ = finished
-    number = store_of(config).head().number
+def test_the_second_run_does_nothing_and_says_so(finished: Path, caplog: pytest.LogCaptureFixture) -> None:
+    number = store_of(finished).head().number
     with caplog.at_level(logging.INFO, logger="prefect.flow_runs"):
-        steps = pipeline(config, promote=True)
+        steps = pipeline(finished, promote=True)
     assert [step for step in steps if step.reason] == []
-    assert store_of(config).head().number == number
+    assert store_of(finished).head().number == number
     assert f"plan: nothing to do on snapshot {number}" in caplog.text
     assert "nothing to do: files" in caplog.text
 
 
-def test_a_setting_runs_its_stage_and_those_after_it(
-    finished: tuple[Path, list[Step]], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    config, _ = finished
+def test_a_setting_runs_its_stage_and_those_after_it(finished: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ARMORM_GATE__SEED", "1")
-    ran = {step.name: step.reason for step in pipeline(config) if step.reason}
+    ran = {step.name: step.reason for step in pipeline(finished) if step.reason}
     assert list(ran) == ["gate", "model", "evaluate"]
     assert "Objectives of model" in artifacts("armorm-diff")[0]
     assert "seed" in str(ran["gate"])
-    store = store_of(config)
+    store = store_of(finished)
     found = compare(store, "previous", "head")
     assert found.rows is not None
     assert found.models is not None
@@ -155,11 +132,9 @@ def test_a_setting_runs_its_stage_and_those_after_it(
 
 
 def test_the_probe_is_fitted_to_the_pairs_of_the_gate_and_can_be_left_out(
-    finished: tuple[Path, list[Step]], monkeypatch: pytest.MonkeyPatch
+    finished: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config, _ = finished
-    pipeline(config)  # whatever another test has set
-    store = store_of(config)
+    store = store_of(finished)
     record = read_record(store, store.find("evaluate"))
     probe, sections = record["pairs"]["probe"], {section.title for section in load_report(store).sections}
     assert probe["n_train"] == read_record(store, store.find("gate"))["gate"]["n_pairs"]
@@ -167,45 +142,42 @@ def test_the_probe_is_fitted_to_the_pairs_of_the_gate_and_can_be_left_out(
     assert set(record["rewardbench"]["baselines"]) == {"mean", "single", "probe", "longer"}
     for limit, names in ((40, {"mean", "single", "probe", "longer"}), (0, {"mean", "single", "longer"})):
         monkeypatch.setenv("ARMORM_EVALUATION__PROBE_PAIRS", str(limit))
-        assert [step.name for step in pipeline(config) if step.reason] == ["evaluate"]
+        assert [step.name for step in pipeline(finished) if step.reason] == ["evaluate"]
         record = read_record(store, store.find("evaluate"))
         assert set(record["rewardbench"]["baselines"]) == names
         assert (record["pairs"]["probe"] or {"n_train": 0})["n_train"] == limit
 
 
-def test_rows_are_conserved(finished: tuple[Path, list[Step]]) -> None:
-    store = store_of(finished[0])
+def test_rows_are_conserved(ran: Store) -> None:
     differing = "SELECT dataset FROM datasets WHERE rows <> kept + rejected + dropped"
-    assert query(store, differing).rows == []
+    assert query(ran, differing).rows == []
     counted = "SELECT dataset, count(*) FROM native_rows GROUP BY 1"
-    assert query(store, f"SELECT dataset, rows FROM datasets EXCEPT ({counted})").rows == []
+    assert query(ran, f"SELECT dataset, rows FROM datasets EXCEPT ({counted})").rows == []
     two_sides = "SELECT prompt_id FROM ratings GROUP BY 1 HAVING count(DISTINCT split) > 1"
-    assert query(store, two_sides).rows == []
+    assert query(ran, two_sides).rows == []
 
 
-def test_stored_scores_are_those_of_the_model(finished: tuple[Path, list[Step]]) -> None:
-    config, _ = finished
+def test_stored_scores_are_those_of_the_model(finished: Path) -> None:
     rows = query(
-        store_of(config),
+        store_of(finished),
         """
         SELECT c.vector, p.vector, score_chosen FROM pair_scores JOIN preferences USING (pair_id)
         JOIN features AS c ON c.kind = 'conversation' AND c.id = chosen_id
         JOIN features AS p ON p.kind = 'prompt' AND p.id = prompt_id
         """,
     ).rows
-    artifact = store_of(config).find("model")
-    model = RewardModel.load(config.parent / "models" / artifact.artifact_id)
+    artifact = store_of(finished).find("model")
+    model = RewardModel.load(finished.parent / "models" / artifact.artifact_id)
     X_ND, H_ND, score_N = (np.array(column, dtype=np.float32) for column in zip(*rows, strict=True))
     assert np.abs(model.score_features(X_ND, H_ND).score - score_N).max() < 1e-5
 
 
 def test_differences_of_features_are_read_in_blocks_as_often_as_asked(
-    finished: tuple[Path, list[Step]], monkeypatch: pytest.MonkeyPatch
+    ran: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(bridge, "BLOCK_PAIRS", 7)
-    store = store_of(finished[0])
-    reader = FeatureReader(store, store.find("evaluate").recipe.parameters["backbone"])
-    stored = bridge.load_pairs(store, backbone_id=store.find("evaluate").recipe.parameters["backbone"])
+    reader = FeatureReader(ran, ran.find("evaluate").recipe.parameters["backbone"])
+    stored = bridge.load_pairs(ran, backbone_id=ran.find("evaluate").recipe.parameters["backbone"])
     rows = np.flatnonzero(stored.usable("validation"))[::2]
     chosen_PD, rejected_PD = (
         reader.gather("conversation", ids[rows].tolist()) for ids in (stored.chosen_ids, stored.rejected_ids)
@@ -218,11 +190,10 @@ def test_differences_of_features_are_read_in_blocks_as_often_as_asked(
 
 
 def test_stored_coefficients_are_those_of_the_model_for_every_held_out_prompt(
-    finished: tuple[Path, list[Step]],
+    finished: Path,
 ) -> None:
-    config, _ = finished
-    store = store_of(config)
-    model = RewardModel.load(config.parent / "models" / store.find("model").artifact_id)
+    store = store_of(finished)
+    model = RewardModel.load(finished.parent / "models" / store.find("model").artifact_id)
     rows = query(
         store,
         """
@@ -243,9 +214,8 @@ def test_stored_coefficients_are_those_of_the_model_for_every_held_out_prompt(
     assert query(store, differing.format(held_out, "SELECT prompt_id FROM gate_coefficients")).rows == []
 
 
-def test_the_report_names_every_dataset_and_objective(finished: tuple[Path, list[Step]]) -> None:
-    config, _ = finished
-    report = load_report(store_of(config))
+def test_the_report_names_every_dataset_and_objective(ran: Store) -> None:
+    report = load_report(ran)
     sections = {section.title: section for section in report.sections}
     assert len(sections["Datasets"].rows) == len(SOURCES)
     without = sections.get("Objectives without a model")
@@ -296,11 +266,9 @@ class Killed(BaseException):
     """The process is no more."""
 
 
-def test_a_killed_gate_goes_on_to_the_same_bits(
-    finished: tuple[Path, list[Step]], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_killed_gate_goes_on_to_the_same_bits(finished: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Only the very same training takes it up, and nothing is left of it in the end."""
-    store = store_of(finished[0])
+    store = store_of(finished)
     (backbone_id,) = store.head().within("backbone")
     config = GateConfig(hidden_dim=16, steps=30, batch_size=64, seed=5, save_every_s=0)
     seen: list[int] = []
@@ -336,23 +304,22 @@ def test_a_killed_gate_goes_on_to_the_same_bits(
     assert seen == list(range(1, 31)), "nor is it taken up when it is damaged"
 
 
-def test_correlations_are_measured_on_every_dataset(finished: tuple[Path, list[Step]]) -> None:
-    store = store_of(finished[0])
+def test_correlations_are_measured_on_every_dataset(ran: Store) -> None:
     held_out = "SELECT DISTINCT dataset FROM correlations WHERE part = 'held_out'"
     rated = (
         "SELECT dataset FROM ratings WHERE split IN ('test', 'evaluation') "
         "UNION SELECT dataset FROM preferences WHERE split IN ('test', 'evaluation')"
     )
-    assert query(store, f"({rated}) EXCEPT ({held_out})").rows == []
+    assert query(ran, f"({rated}) EXCEPT ({held_out})").rows == []
     lengths = "SELECT count(DISTINCT nuisance), min(n_prompts) FROM correlations"
-    assert query(store, lengths).rows[0][0] == 2
+    assert query(ran, lengths).rows[0][0] == 2
     reference = (
         "SELECT max(abs(after)), max(abs(before)) FROM correlations WHERE part = 'reference' AND nuisance <> 'n_tokens'"
     )
-    ((after, before),) = query(store, reference).rows
+    ((after, before),) = query(ran, reference).rows
     assert before > 0.2
     assert after < 0.03, "a step, of so few responses"
-    titles = [section.title for section in load_report(store).sections]
+    titles = [section.title for section in load_report(ran).sections]
     assert {"Correlation with nuisances and length", "Training of the gate", "Calibration on held-out pairs"} <= set(
         titles
     )

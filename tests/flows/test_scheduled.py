@@ -18,17 +18,15 @@ from flows.scheduled import Limits
 from flows.upkeep import freshness, gc
 from flows.upkeep import verify as verify_flow
 from tests.damage import overwrite
-from tests.flows.conftest import write_config
 
 pytestmark = pytest.mark.usefixtures("server")
 
 Told = list[tuple[str, dict[str, Any]]]
 
 
-@pytest.fixture(scope="module")
-def small(sample: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+@pytest.fixture
+def small(config: Path) -> Path:
     """A configuration of one dataset."""
-    config = write_config(tmp_path_factory.mktemp("small"), sample)
     text = config.read_text()
     start, end = text.index("[datasets.ultrafeedback]"), text.index("[split]")
     config.write_text(text[:start] + text[end:])
@@ -75,9 +73,17 @@ def test_a_run_on_a_schedule_waits_for_a_busy_store_and_says_so(
     begun.wait()
     with pytest.raises(StoreBusy, match="armorm train"):
         ingest(small)
+
+    def end_when_waited_for() -> None:
+        while "this run waits" not in caplog.text and other.is_alive():
+            done.wait(0.02)
+        done.set()
+
     with caplog.at_level(logging.INFO, logger="prefect.flow_runs"):
-        threading.Timer(0.5, done.set).start()
+        ending = threading.Thread(target=end_when_waited_for)
+        ending.start()
         ingest(small, Limits(wait="10m"))
+    ending.join()
     other.join()
     assert "armorm train) is writing" in caplog.text
     assert "this run waits, 10 min at most" in caplog.text
@@ -101,7 +107,7 @@ def test_upkeep_says_what_it_finds_and_fails_where_the_command_does(small: Path,
     assert "ingest" in freshness(small, "1h")
     with pytest.raises(TooOld, match="no run of train that has succeeded"):
         freshness(small, "1h", "train")
-    damaged = next(path for path in (small.parent / "store" / "objects").rglob("*.parquet"))
+    damaged = min((small.parent / "store" / "objects").rglob("*.parquet"))
     content = damaged.read_bytes()
     damaged.chmod(0o644)
     overwrite(damaged, content[:-1] + bytes([content[-1] ^ 1]))

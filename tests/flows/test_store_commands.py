@@ -47,8 +47,9 @@ def test_tags_promotion_and_rollback(config: Path) -> None:
 
 def test_verify_and_repair(config: Path) -> None:
     assert armorm("verify", "--sample", "0.5", config=config).exit_code == 0
-    (index, *_) = (config.parent / "store").glob("objects/*/*.arrow")
-    overwrite(index, b"")
+    store = Store(config.parent / "store")
+    shard = min(slot for slot in store.head().artifacts if slot.startswith("features/"))
+    overwrite(store.objects.path(store.head().artifacts[shard].objects["shard"]), b"")
     found = armorm("verify", "--repair", config=config)
     assert found.exit_code == 1
     assert "1 damaged" in found.stdout
