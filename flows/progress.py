@@ -22,6 +22,9 @@ SHOWN_AFTER_S: Final = 3.0
 EVERY_S: Final = 3.0
 """Between two things that Prefect's server is told."""
 
+LOGGED_EVERY_S: Final = 60.0
+"""Between two lines of the log, where there is no terminal to show a bar on."""
+
 
 class _Shown:
     """The progress artifact of one piece of work."""
@@ -30,6 +33,7 @@ class _Shown:
         self._label, self._of_bytes = label, of_bytes
         self._artifact: UUID | None = None
         self._said_at = time.monotonic() + SHOWN_AFTER_S - EVERY_S
+        self._logged_at = time.monotonic()
         self._began: tuple[float, int] | None = None
         self._last: tuple[int, int | None, str] = (0, None, "")
 
@@ -41,6 +45,9 @@ class _Shown:
         if now - self._said_at >= EVERY_S:
             self._say(100 * done / total if total else 0.0, self._left(now))
             self._said_at = now
+        if now - self._logged_at >= LOGGED_EVERY_S and not console.err.is_terminal:
+            get_run_logger().info(f"{self._label}: {self._told(self._left(now))}")
+            self._logged_at = now
 
     def end(self) -> None:
         """Whoever looks later sees that it came to its end."""
@@ -55,11 +62,14 @@ class _Shown:
             return "time left not known yet"
         return f"about {in_words((now - began) * (total - done) / (done - first))} left"
 
-    def _say(self, percent: float, left: str) -> None:
+    def _told(self, left: str) -> str:
         done, total, note = self._last
         shown = [size(count) if self._of_bytes else f"{count:,}" for count in (done, total or 0)]
         counted = f"{shown[0]} of {shown[1]}" if total else shown[0]
-        text = f"**{self._label}**: {' '.join(filter(None, [counted, note]))}; {left}"
+        return f"{' '.join(filter(None, [counted, note]))}; {left}"
+
+    def _say(self, percent: float, left: str) -> None:
+        text = f"**{self._label}**: {self._told(left)}"
         try:
             if self._artifact:
                 update_progress_artifact(self._artifact, percent, description=text)

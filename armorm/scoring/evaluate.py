@@ -23,6 +23,7 @@ from armorm.paired import PairedTest
 from armorm.report import Section, evaluation_sections, gate_section
 from armorm.stages.compare import newest_evaluation, outcomes
 from armorm.stages.pair_figures import Baselines, PredictedPairs, held_out_record
+from armorm.threads import blas_threads
 from features.catalog import connect
 from features.embedding.chunks import Forwarder, cut
 from features.embedding.vectors import judge
@@ -122,7 +123,8 @@ def evaluate_model(
     if n_missing := texts.n_missing:
         texts.embed(store, model, load_backbone(), token_budget, lambda done: on_progress(done, n_missing))
     predicted = texts.predicted(model, stored)
-    record = held_out_record(model, predicted, Baselines(), config, lengths_of=texts.lengths_of)
+    with blas_threads(model.W_KD.shape[1]):
+        record = held_out_record(model, predicted, Baselines(), config, lengths_of=texts.lengths_of)
     if not against or not evaluation:
         return Evaluated(record, n_missing)
     return Evaluated(record, n_missing, against.artifact_id, _paired(predicted, outcomes(store, evaluation)))

@@ -1,6 +1,6 @@
 """What the stages share: their recipes, and how arrays and records become objects of the store."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -8,11 +8,13 @@ from safetensors import safe_open
 from safetensors.numpy import save
 
 from armorm.report import jsonable
+from armorm.threads import blas_threads
 from features import records, rejected
 from features.errors import NotInStore
 from features.records import encode_record
 from features.shards import SLOT as FEATURES
-from features.store import Artifact, ObjectRef, Recipe, Snapshot, Store
+from features.shards import shards_of
+from features.store import Artifact, Done, Made, ObjectRef, Recipe, Snapshot, Store, Writer
 from features.tables import check_format
 
 Json = dict[str, Any]
@@ -55,6 +57,17 @@ def stage_artifact(snapshot: Snapshot, stage: str) -> Artifact:
     if stage not in snapshot.artifacts:
         raise NotInStore(f"got no result of stage {stage} in the store; expected one; run `armorm run`")
     return snapshot.artifacts[stage]
+
+
+def ensure(writer: Writer, recipe: Recipe, make: Callable[[], Made], *, work: Mapping[str, int]) -> Done:
+    """Make what the store lacks, in as many threads as the backbone's vectors are worth."""
+    (width,) = (of.width for of in shards_of(writer.store.head()) if of.backbone_id == recipe.parameters["backbone"])
+
+    def in_threads() -> Made:
+        with blas_threads(width):
+            return make()
+
+    return writer.ensure(recipe, in_threads, work=work)
 
 
 def put_tensors(store: Store, tensors: Mapping[str, Any]) -> ObjectRef:

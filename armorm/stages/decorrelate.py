@@ -13,7 +13,7 @@ from armorm.correlations import correlation_rows, penalty_rows, summarise
 from armorm.decorrelate import decorrelate as find_penalties
 from armorm.errors import DecorrelationError
 from armorm.stages import regress
-from armorm.stages.common import put_record, put_tensors, read_tensors, stage_artifact, stage_recipe
+from armorm.stages.common import ensure, put_record, put_tensors, read_tensors, stage_artifact, stage_recipe
 from features import contamination
 from features.shards import FeatureReader
 from features.store import Done, Made, Snapshot, Store, Writer
@@ -90,7 +90,7 @@ def decorrelate(writer: Writer, backbone_id: str, config: DecorrelationConfig) -
             line = f"{len(objectives)} objectives as they are: nothing was to be taken out of them"
         return Made(objects, {"line": line})
 
-    return writer.ensure(recipe, make, work=work(store.head(), config))
+    return ensure(writer, recipe, make, work=work(store.head(), config))
 
 
 def work(snapshot: Snapshot, config: DecorrelationConfig) -> dict[str, int]:

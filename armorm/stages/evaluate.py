@@ -29,7 +29,7 @@ from armorm.model import RewardModel
 from armorm.probe import ProbeFit, fit_probe
 from armorm.score import coefficients
 from armorm.stages import model as model_stage
-from armorm.stages.common import put_record, stage_artifact, stage_recipe
+from armorm.stages.common import ensure, put_record, stage_artifact, stage_recipe
 from armorm.stages.pair_figures import Baselines, PredictedPairs, held_out_record, predict_pairs
 from features import contamination
 from features.inventory import ingested
@@ -79,7 +79,7 @@ def evaluate(writer: Writer, backbone_id: str, config: EvaluationConfig) -> Done
             line += f"; {stored.n_rejected} pairs left out, which the backbone gives no usable vectors"
         return Made(objects, {"line": line})
 
-    return writer.ensure(recipe, make, work=work(store.head()))
+    return ensure(writer, recipe, make, work=work(store.head()))
 
 
 def work(snapshot: Snapshot) -> dict[str, int]:

@@ -19,7 +19,7 @@ from armorm.bridge import load_pairs, reward_differences
 from armorm.config import GateConfig
 from armorm.errors import GateError
 from armorm.stages import decorrelate, regress
-from armorm.stages.common import put_record, put_tensors, stage_recipe
+from armorm.stages.common import ensure, put_record, put_tensors, stage_recipe
 from features import contamination
 from features.documents import parse_object
 from features.errors import NotInStore
@@ -107,7 +107,7 @@ def train_gate(
             line += f", {stored.n_rejected} pairs left out, which the backbone gives no usable vectors"
         return Made({"tensors": put_tensors(store, fit.state), "record": put_record(store, record)}, {"line": line})
 
-    done = writer.ensure(recipe, make, work=work(store.head(), config))
+    done = ensure(writer, recipe, make, work=work(store.head(), config))
     store.storage.remove(UNFINISHED)
     return done
 

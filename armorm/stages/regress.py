@@ -12,7 +12,15 @@ from armorm.config import RegressionConfig
 from armorm.report import alpha_ends
 from armorm.ridge import HeldOut, fit_parts, report_fits, trainable
 from armorm.stages import statistics
-from armorm.stages.common import put_record, put_tensors, read_record, read_tensors, stage_artifact, stage_recipe
+from armorm.stages.common import (
+    ensure,
+    put_record,
+    put_tensors,
+    read_record,
+    read_tensors,
+    stage_artifact,
+    stage_recipe,
+)
 from features import contamination
 from features.inventory import ingested, stored_objectives, stored_scales
 from features.shards import FeatureReader
@@ -69,7 +77,7 @@ def regress(writer: Writer, backbone_id: str, config: RegressionConfig) -> Done:
             summary["warning"] = f"{ends}; set a wider range of alphas in [regression]"
         return Made(objects, summary)
 
-    return writer.ensure(recipe, make, work=work(store.head()))
+    return ensure(writer, recipe, make, work=work(store.head()))
 
 
 def work(snapshot: Snapshot) -> dict[str, int]:

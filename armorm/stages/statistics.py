@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 
 from armorm.bridge import RatedRows, load_ratings
 from armorm.ridge import BLOCK_ROWS, Part, label_masks
-from armorm.stages.common import put_tensors, read_arrays, stage_artifact, stage_recipe
+from armorm.stages.common import ensure, put_tensors, read_arrays, stage_artifact, stage_recipe
 from armorm.statistics import RidgeStatistics
 from features import contamination
 from features.errors import NotInStore
@@ -82,7 +82,7 @@ def update_statistics(
         read = {"measured": {"rows": update.n_read}} if update.n_read else {}
         return Made(objects, {"line": line, "rows": update.total} | read)
 
-    return writer.ensure(recipe, make, work=work(store.head()))
+    return ensure(writer, recipe, make, work=work(store.head()))
 
 
 def work(snapshot: Snapshot) -> dict[str, int]:

@@ -189,7 +189,7 @@ def _embed(
     begun = map(begin, cut(catalog, settings.shard_conversations))
     result = replace(result, token_budget=settings.token_budget)
     ended = time.monotonic()
-    for chunk, unfinished, forwarded in _forward_all(begun, backbone_settings, marks, settings, check):
+    for chunk, unfinished, forwarded in _forward_all(begun, backbone_settings, marks, settings, check, meter):
         started = max(ended, forwarded.started)
         embedded, result = _run_passes(chunk, unfinished, forwarded, vector_type, result, meter)
         commit(writer, marks, embedded, chunk, recipes, vector_type, unfinished, meter.of_shard, started)
@@ -207,6 +207,7 @@ def _forward_all(
     marks: Fingerprint,
     settings: EmbedSettings,
     check: Callable[[Canaries], None],
+    meter: "_Meter",
 ) -> Iterator[tuple[Chunk, Unfinished, Forwarded]]:
     """What the backbone makes of chunk after chunk, in their order, by the engine that is set.
 
@@ -216,7 +217,13 @@ def _forward_all(
         from features.embedding.on_ray import forward_on_ray
 
         yield from forward_on_ray(
-            begun, backbone_settings, marks, token_budget=settings.token_budget, workers=settings.workers, check=check
+            begun,
+            backbone_settings,
+            marks,
+            token_budget=settings.token_budget,
+            workers=settings.workers,
+            check=check,
+            at_work=meter.at_work,
         )
         return
     from features.embedding.backbone import load  # torch and transformers, seconds to import
@@ -390,11 +397,18 @@ class _Meter:
         self.of_shard["flops"] += one.n_flops
         self._add(len(one.vectors), one.n_tokens)
 
+    def at_work(self, n_texts: int, n_tokens: int) -> None:
+        """So much is done elsewhere of shards that are not given back yet."""
+        share = self._planned_chars / self._total_chars
+        total = self._planned_tokens / share if share else self._predicted.tokens
+        tokens = self._tokens + n_tokens
+        self._report(
+            Progress(self._texts + n_texts, self._total_texts, tokens, max(round(total), tokens), self.peak_share)
+        )
+
     def _add(self, n_texts: int, n_tokens: int) -> None:
         self._texts, self._tokens = self._texts + n_texts, self._tokens + n_tokens
-        share = self._planned_chars / self._total_chars
-        total = round(self._planned_tokens / share) if 0 < share < 1 else self._planned_tokens
-        self._report(Progress(self._texts, self._total_texts, self._tokens, total, self.peak_share))
+        self.at_work(0, 0)
 
 
 def _number(catalog: Catalog, sql: str) -> int:

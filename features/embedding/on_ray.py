@@ -13,6 +13,7 @@ import socket
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, Final
@@ -32,6 +33,9 @@ ADDRESS: Final = "RAY_ADDRESS"
 
 RETRIES: Final = 3
 """A chunk whose workers die so often, and once more, ends the run: its texts may be why."""
+
+EVERY_S: Final = 1.0
+"""Between two times that a worker tells, and the driver asks, how far the chunks have come that are at work."""
 
 NOTHING: Final = Chunk([], frozenset())
 
@@ -57,15 +61,33 @@ class Failed:
     why: str
 
 
+class Tally:
+    """How far chunks have come that are at work: an actor that workers tell and the driver asks."""
+
+    def __init__(self) -> None:
+        """Nothing is at work yet."""
+        self._done: dict[int, tuple[int, int]] = {}
+
+    def tell(self, number: int, n_texts: int, n_tokens: int) -> None:
+        """Of a chunk so much is done; one that is repeated, since its worker has died, counts from the beginning."""
+        self._done[number] = n_texts, n_tokens
+
+    def at_work(self, first: int) -> tuple[int, int]:
+        """Texts and tokens of the chunks from that number on; those before it were taken by the driver."""
+        self._done = {number: done for number, done in self._done.items() if number >= first}
+        return sum(texts for texts, _ in self._done.values()), sum(tokens for _, tokens in self._done.values())
+
+
 class Worker:
     """One copy of the backbone, in a process of its own on a machine that has its files."""
 
-    def __init__(self, settings: BackboneSettings, backbone_id: str, token_budget: int) -> None:
+    def __init__(self, settings: BackboneSettings, backbone_id: str, token_budget: int, tally: Any) -> None:
         """Loads it. What goes wrong is told with the first chunk, since Ray would start the worker again and again."""
         from features.embedding.backbone import load
 
         self._name = f"{socket.gethostname()} (pid {os.getpid()})"
         self._failed: Failed | None = None
+        self._tally = tally
         try:
             marks = fingerprint(settings)
             if marks.backbone_id != backbone_id:
@@ -88,10 +110,18 @@ class Worker:
         """A row with a chunk becomes a row with what was made of it."""
         return _row(self._failed or self._made(*_unpacked(row)))
 
-    def _made(self, chunk: Chunk, done: Mapping[Name, Vector]) -> Made | Failed:
+    def _made(self, number: int, chunk: Chunk, done: Mapping[Name, Vector]) -> Made | Failed:
+        passes: list[Pass] = []
+        told = time.monotonic()
         try:
             forwarded = self._forwarder.forward(chunk, done)
-            passes = list(forwarded.passes)
+            for one in forwarded.passes:
+                passes.append(one)
+                if time.monotonic() - told >= EVERY_S:
+                    told = time.monotonic()
+                    self._tally.tell.remote(
+                        number, sum(len(p.vectors) for p in passes), sum(p.n_tokens for p in passes)
+                    )
         except FeatureStoreError as error:
             return Failed(self._name, str(error))
         return Made(self._name, self._canaries, time.monotonic() - forwarded.started, forwarded.texts, passes)
@@ -105,6 +135,7 @@ def forward_on_ray(
     token_budget: int,
     workers: int,
     check: Callable[[Canaries], None],
+    at_work: Callable[[int, int], None] = lambda n_texts, n_tokens: None,
 ) -> Iterator[tuple[Chunk, Unfinished, Forwarded]]:
     """What workers make of chunks, in the order of the chunks.
 
@@ -116,6 +147,7 @@ def forward_on_ray(
         token_budget: of a pass.
         workers: how many copies of the backbone; each takes a GPU if its device is one, else a core.
         check: given the canaries of each worker, before the first of what it has made.
+        at_work: given, while a chunk is waited for, the texts and tokens that are done of those not given back yet.
 
     Raises:
         InputError: Ray is not installed or not to be reached, or has fewer GPUs here than there are to be workers.
@@ -124,25 +156,32 @@ def forward_on_ray(
     on_gpu = backbone.device.startswith("cuda")
     with _running(workers, on_gpu=on_gpu) as ray:
         refs, unfinished = [], []
-        for chunk, known in begun:
-            refs.append(ray.put(_row((chunk, known.done))))
+        for number, (chunk, known) in enumerate(begun):
+            refs.append(ray.put(_row((number, chunk, known.done))))
             unfinished.append(known)
+        tally = ray.remote(num_cpus=0)(Tally).remote()
         # a run that lacks canaries alone has them taken all the same
         rows = _rows(
-            refs or [ray.put(_row((NOTHING, {})))],
-            (replace(backbone, device="cuda") if on_gpu else backbone, marks.backbone_id, token_budget),
+            refs or [ray.put(_row((0, NOTHING, {})))],
+            (replace(backbone, device="cuda") if on_gpu else backbone, marks.backbone_id, token_budget, tally),
             workers,
             num_gpus=1 if on_gpu else 0,
         )
         checked = set[str]()
-        for number, made in enumerate(rows):
+        taken = 0
+
+        def wait_for_one() -> None:
+            at_work(*ray.get(tally.at_work.remote(taken)))
+
+        for number, made in enumerate(_awaited(rows, wait_for_one)):
+            taken = number + 1
             if isinstance(made, Failed):
                 raise WorkerError(made.worker, made.why)
             if made.worker not in checked:
                 check(made.canaries)
                 checked.add(made.worker)
             if refs:
-                chunk, _ = _unpacked(ray.get(refs[number]))
+                _, chunk, _ = _unpacked(ray.get(refs[number]))
                 forwarded = Forwarded(time.monotonic() - made.seconds, made.texts, made.passes)
                 yield chunk, unfinished[number], forwarded
 
@@ -181,11 +220,28 @@ def _rows(refs: list[Any], given: tuple[Any, ...], workers: int, *, num_gpus: in
         ) from error
 
 
+def _awaited(rows: Iterator[Made | Failed], waiting: Callable[[], None]) -> Iterator[Made | Failed]:
+    """The rows as they come. As long as one does not, `waiting` is called now and then, in the thread of the caller."""
+    pool = ThreadPoolExecutor(1)
+    try:
+        while True:
+            coming = pool.submit(next, rows, None)
+            while not wait([coming], timeout=EVERY_S).done:
+                waiting()
+            if (row := coming.result()) is None:
+                return
+            yield row
+    finally:
+        pool.shutdown(wait=False)  # whoever is stopped does not wait for a chunk
+
+
 @contextmanager
 def _running(workers: int, *, on_gpu: bool) -> Iterator[Any]:
     """Ray, as it runs already, on the cluster of the environment, or started here for so many workers."""
-    # Read when Ray is imported or started. Neither figures for its makers nor lines of its own on the terminal.
+    # Read when Ray is imported or started. Neither figures for its makers nor lines of its own on the terminal; and
+    # workers that do the very work that was asked for are no background jobs, which Ray takes them for.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_worker_niceness", "0")
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     try:
         import ray
@@ -204,7 +260,9 @@ def _running(workers: int, *, on_gpu: bool) -> Iterator[Any]:
     try:
         if address:
             _reach(address)
-        ray.init(address or "local", log_to_driver=False, logging_level=logging.ERROR, **own)
+        with _without_stderr():
+            ray.init(address or "local", log_to_driver=False, logging_level=logging.ERROR, **own)
+        ray._private.worker.print_to_stdstream = _log_error  # which goes to standard output, whatever `init` is told
     except (OSError, RuntimeError, ValueError) as error:
         first_line = str(error).strip().splitlines()[0]
         raise InputError(
@@ -221,6 +279,25 @@ def _running(workers: int, *, on_gpu: bool) -> Iterator[Any]:
         yield ray
     finally:
         ray.shutdown()
+
+
+@contextmanager
+def _without_stderr() -> Iterator[None]:
+    """Ray's own library writes a line there when it starts: that it follows the level that was set for its lines."""
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
+
+
+def _log_error(error: Mapping[str, Any], ignore_prefix: bool) -> None:
+    """What went wrong on the cluster, such as the death of a worker; what Ray advises is in its own logs."""
+    for line in error["lines"]:
+        _log.warning("Ray: %s", line.split(". ")[0])
 
 
 def _reach(address: str) -> None:

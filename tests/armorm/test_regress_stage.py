@@ -3,10 +3,12 @@
 import dataclasses
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pytest
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from armorm.bridge import load_ratings
 from armorm.config import RegressionConfig
@@ -137,6 +139,20 @@ def test_statistics_are_those_of_the_rows_and_kept_where_rows_are_many(world: Wo
     expected = {f"{split}/{dataset}" for split in stage.SPLITS for dataset in ("first", "second")}
     assert sorted(name.rpartition("/")[0] for name in kept) == sorted(expected)
     assert world.update().reason is None
+
+
+def test_small_products_are_made_in_one_thread(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    threads: set[int] = set()
+    add = RidgeStatistics.add
+
+    def counted(self: RidgeStatistics, *arguments: Any, **options: Any) -> None:
+        threads.update(library["num_threads"] for library in threadpool_info() if library["user_api"] == "blas")
+        add(self, *arguments, **options)
+
+    monkeypatch.setattr(RidgeStatistics, "add", counted)
+    with threadpool_limits(2, user_api="blas"):
+        world.update()
+    assert threads == {1}
 
 
 def test_parts_are_summed_in_one_order(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,7 +3,9 @@
 import json
 import os
 import signal
+import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -69,15 +71,20 @@ def embed(store: Store, backbone: BackboneSettings, settings: EmbedSettings, **g
 
 
 def workers() -> set[int]:
-    """The processes that hold a backbone, as the system lists them."""
-    found = set[int]()
+    """The processes below this one that hold a backbone, as the system lists them."""
+    parents, found = dict[int, int](), set[int]()
     for folder in Path("/proc").glob("[0-9]*"):
         try:
+            parents[int(folder.name)] = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
             if b"ray::MapWorker" in (folder / "cmdline").read_bytes():
                 found.add(int(folder.name))
         except OSError:  # it has ended
             continue
-    return found
+
+    def is_below(pid: int) -> bool:
+        return pid == os.getpid() or (pid in parents and is_below(parents[pid]))
+
+    return {pid for pid in found if is_below(pid)}
 
 
 @pytest.mark.slow
@@ -90,15 +97,15 @@ def test_a_worker_that_is_killed_half_way_changes_nothing(
     expected = embed(here, backbone, HERE)
     assert expected.n_shards == 12
     seen: list[Progress] = []
-    processes = set[int]()
+    before, processes = workers(), set[int]()
     killed: list[int] = []
 
     def kill_one(done: Progress) -> None:
         seen.append(done)
-        processes.update(workers())
+        processes.update(workers() - before)
         # Each worker has been given chunks up to four ahead, and has not done all of those.
         if not killed and len(there.head().within("features")) == 4:
-            killed.append(max(workers()))
+            killed.append(max(processes & workers()))
             os.kill(killed[0], signal.SIGKILL)
 
     result = embed(there, backbone, ON_RAY, on_progress=kill_one)
@@ -169,6 +176,77 @@ def test_a_worker_tells_why_it_cannot_go_on_and_shows_its_canaries(ray: None, ba
     assert shown == []
     assert list(on_ray.forward_on_ray([], backbone, marks, **given)) == []  # type: ignore[arg-type]
     assert [len(canaries.vectors_ND) for canaries in shown] == [64]
+
+
+def test_chunks_at_work_count_once_and_not_after_they_were_taken() -> None:
+    tally = on_ray.Tally()
+    tally.tell(0, 3, 30)
+    tally.tell(1, 5, 50)
+    tally.tell(1, 7, 70)
+    assert tally.at_work(0) == (10, 100)
+    tally.tell(1, 2, 20)  # its worker has died, and another one began anew
+    assert tally.at_work(1) == (2, 20)
+    assert tally.at_work(2) == (0, 0)
+
+
+def test_waiting_is_told_while_a_row_does_not_come(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And only then; an error of the rows arrives as it was."""
+    told, enough = 0, threading.Event()
+
+    def waiting() -> None:
+        nonlocal told
+        told += 1
+        enough.set()
+
+    def rows() -> Iterator[on_ray.Failed]:
+        yield on_ray.Failed("first", "")
+        enough.wait()
+        yield on_ray.Failed("second", "")
+        raise WorkerError("third", "gone")
+
+    monkeypatch.setattr(on_ray, "EVERY_S", 0.01)
+    awaited = on_ray._awaited(rows(), waiting)
+    assert [next(awaited).worker for _ in range(2)] == ["first", "second"]
+    assert told
+    with pytest.raises(WorkerError):
+        next(awaited)
+
+
+ALONE = """
+import os
+from features.embedding import on_ray
+
+with on_ray._running(1, on_gpu=False) as ray:
+    assert ray.get(ray.remote(lambda: os.nice(0)).remote()) == os.nice(0)
+    try:
+        ray.get(ray.remote(max_retries=0)(lambda: os._exit(1)).remote())
+    except ray.exceptions.WorkerCrashedError:
+        pass
+"""
+
+
+@pytest.mark.slow
+def test_what_is_started_here_is_no_background_job_and_prints_nothing(tmp_path: Path) -> None:
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+    command = [sys.executable, "-c", ALONE]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment | {"HOME": str(tmp_path)})
+    assert (done.returncode, done.stdout) == (0, "")
+    assert [line for line in done.stderr.splitlines() if not line.startswith("Ray: ")] == []
+
+
+@pytest.mark.slow
+def test_progress_is_told_before_the_first_chunk_comes_back(
+    ray: None, tmp_path: Path, backbone: BackboneSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In one shard: without what workers tell there would be nothing to see until the end."""
+    monkeypatch.setattr(on_ray, "EVERY_S", 0.05)
+    store = Store(tmp_path / "store")
+    fill(store, tmp_path / "data", 480)
+    seen: list[Progress] = []
+    result = embed(store, backbone, replace(ON_RAY, shard_conversations=1000, workers=1), on_progress=seen.append)
+    assert result.n_shards == 1
+    assert any(0 < one.texts < 720 for one in seen)
+    assert (seen[-1].texts, seen[-1].tokens) == (720, result.n_tokens)
 
 
 def test_a_chunk_that_is_done_twice_counts_once(tmp_path: Path, backbone: BackboneSettings) -> None:

@@ -81,6 +81,18 @@ def test_short_work_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (told.created, told.updates) == ([], [])
 
 
+def test_a_log_has_a_line_a_minute(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    told = Told(monkeypatch)
+    with caplog.at_level(logging.INFO), progress("embedding") as on_progress:
+        for _ in range(13):
+            on_progress(round(told.now), 1000)
+            told.now += 10
+    assert [record.message for record in caplog.records] == [
+        "embedding: 160 of 1,000; about 14 min left",
+        "embedding: 220 of 1,000; about 13 min left",
+    ]
+
+
 def test_work_goes_on_where_nobody_can_be_told(monkeypatch: pytest.MonkeyPatch) -> None:
     told = Told(monkeypatch)
     told.reachable = False
