@@ -54,6 +54,7 @@ def examine(store: Store, rival: Callable[[], Store], backbone: BackboneSettings
         ("disk", lambda: _disk(store)),
         ("backbone", lambda: _backbone(backbone)),
         ("memory", lambda: _memory(backbone)),
+        ("dtype", lambda: _dtype(backbone)),
     ]
     return list(_findings(checks))
 
@@ -154,6 +155,17 @@ def _memory(settings: BackboneSettings) -> tuple[Verdict, str]:
     if free < needed:
         return "warning", f"{told}; loading the backbone may take {needed / 1e9:.1f} GB"
     return "ok", told
+
+
+def _dtype(settings: BackboneSettings) -> tuple[Verdict, str]:
+    if settings.device != "cpu" or settings.dtype == "float32":
+        return "ok", f"{settings.dtype} on {settings.device}"
+    from features.embedding.flops import slowdown  # torch, seconds to import
+
+    if times := slowdown(settings.dtype, settings.device):
+        told = f"this processor is {times:.1f} times slower in {settings.dtype} than in float32"
+        return "warning", f'{told}; set dtype = "float32" in [backbone]'
+    return "ok", f"this processor is as fast in {settings.dtype} as in float32, or faster"
 
 
 def _weights_bytes(folder: Path) -> int:

@@ -6,7 +6,7 @@ from prefect import flow, get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 
 from features.change import MODEL, change_since_training, due
-from features.embedding.embed import EmbedSettings, embed_missing
+from features.embedding.embed import EmbedSettings, Progress, embed_missing
 from features.embedding.fingerprint import BackboneSettings
 from features.freshness import record_success
 from features.store import Store, Writer
@@ -25,15 +25,28 @@ from flows.steps import Step
 @task(task_run_name="embed", cache_policy=NO_CACHE)
 def embed_all(writer: Writer, backbone: BackboneSettings, settings: EmbedSettings) -> Step:
     """What the newest snapshot holds and the backbone has not seen."""
+    logger = get_run_logger()
+    said = False
     with progress("embedding") as on_progress:
-        result = embed_missing(writer, backbone, settings, on_progress=of_tokens(on_progress))
+        show = of_tokens(on_progress)
+
+        def show_and_warn(done: Progress) -> None:
+            nonlocal said
+            if done.slowdown and not said:
+                said = True
+                logger.warning(
+                    f"embed: in {backbone.dtype} this processor is {done.slowdown:.1f} times slower than in float32; "
+                    'to be faster, stop this run and set dtype = "float32" in [backbone], for all of its vectors'
+                )
+            show(done)
+
+        result = embed_missing(writer, backbone, settings, on_progress=show_and_warn)
     step = Step(
         "embed",
         "content without a vector of this backbone" if result.n_shards or result.rejected else None,
         f"{result.n_conversations} conversations and {result.n_prompts} prompts embedded, "
         f"{result.n_present} were done; backbone {result.backbone_id[:12]}",
     )
-    logger = get_run_logger()
     logger.info(step.line)
     if result.n_tokens:
         logger.info(

@@ -108,6 +108,8 @@ class Progress:
     """As far as it can be told: what was not tokenised yet is taken to have as many tokens a character."""
     peak_share: float | None = None
     """As in the result, up to now."""
+    slowdown: float | None = None
+    """So many times longer products take in the backbone's dtype than in float32, on the processor that computes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -358,6 +360,7 @@ class _Meter:
     ) -> None:
         self._total_texts, self._total_chars, self._report = total_texts, max(total_chars, 1), report
         self._predicted = predicted
+        self._slowdown: float | None = None
         self._texts = self._tokens = self._planned_tokens = self._planned_chars = 0
         self._flops = self._peak_flops = self._began = 0.0
         self.of_shard: dict[str, float] = {}
@@ -365,9 +368,10 @@ class _Meter:
 
     def begin(self, backbone: BackboneSettings) -> None:
         """From now on time is measured, and held against the best that the machine does."""
-        from features.embedding.flops import peak_flops
+        from features.embedding.flops import peak_flops, slowdown
 
         self._peak_flops = peak_flops(backbone.dtype, backbone.device)
+        self._slowdown = slowdown(backbone.dtype, backbone.device)
         self._began = time.monotonic()
 
     @property
@@ -401,10 +405,9 @@ class _Meter:
         """So much is done elsewhere of shards that are not given back yet."""
         share = self._planned_chars / self._total_chars
         total = self._planned_tokens / share if share else self._predicted.tokens
-        tokens = self._tokens + n_tokens
-        self._report(
-            Progress(self._texts + n_texts, self._total_texts, tokens, max(round(total), tokens), self.peak_share)
-        )
+        texts, tokens = self._texts + n_texts, self._tokens + n_tokens
+        total = max(round(total), tokens)
+        self._report(Progress(texts, self._total_texts, tokens, total, self.peak_share, self._slowdown))
 
     def _add(self, n_texts: int, n_tokens: int) -> None:
         self._texts, self._tokens = self._texts + n_texts, self._tokens + n_tokens

@@ -14,6 +14,9 @@ from transformers import PreTrainedModel
 from features.embedding.linear import multiply
 from features.embedding.plan import Batch, Pack
 
+WORTH_A_WORD: Final = 1.5
+"""So many times slower than float32 a type has to be before it is said."""
+
 WITHIN_S: Final = 0.3
 """How long the peak is looked for."""
 
@@ -104,6 +107,19 @@ def peak_flops(dtype: str, device: str) -> float:
                 break
             size *= 2
     return per_s
+
+
+def slowdown(dtype: str, device: str) -> float | None:
+    """How many times longer products take in this type than in float32; None where it is not worth a word.
+
+    A processor without units for a 16-bit type computes in float32 and converts.
+
+    Args:
+        dtype: the name of torch's type.
+        device: as torch names it.
+    """
+    ratio = peak_flops("float32", device) / peak_flops(dtype, device) if dtype != "float32" else 1.0
+    return ratio if ratio > WORTH_A_WORD else None
 
 
 def _finish(device: str) -> None:

@@ -294,9 +294,9 @@ def _without_stderr() -> Iterator[None]:
         os.close(nowhere)
 
 
-def _log_error(error: Mapping[str, Any], ignore_prefix: bool) -> None:
+def _log_error(data: Any, ignore_prefix: bool) -> None:
     """What went wrong on the cluster, such as the death of a worker; what Ray advises is in its own logs."""
-    for line in error["lines"]:
+    for line in data["lines"]:
         _log.warning("Ray: %s", line.split(". ")[0])
 
 

@@ -7,11 +7,13 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoModel, GPT2Config, GPT2Model
 
+from features.doctor import examine
+from features.embedding import flops
 from features.embedding.embed import EmbedSettings, Progress, embed_missing
-from features.embedding.fingerprint import BackboneSettings
-from features.embedding.flops import Cost, cost_of, least_flops, peak_flops
+from features.embedding.fingerprint import BackboneSettings, Dtype
+from features.embedding.flops import Cost, cost_of, least_flops, peak_flops, slowdown
 from features.embedding.plan import Batch, TokenSequence, Wanted, plan_packs
-from features.store import Writer
+from features.store import Store, Writer
 from tests.features import tiny
 from tests.features.test_robust import fill
 
@@ -79,3 +81,33 @@ def test_a_run_tells_and_keeps_its_share_of_the_peak(writer: Writer, tmp_path: P
     assert sum(one["forwarded"] for one in took) == result.n_forwarded
     assert {one["peak_flops"] for one in took} == {peak_flops("float32", "cpu")}
     assert embed_missing(writer, backbone, settings).peak_share is None
+
+
+@pytest.fixture
+def peaks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a processor without units for bfloat16."""
+    per_s = {"float32": 1000.0, "bfloat16": 200.0, "float16": 800.0}
+    monkeypatch.setattr(flops, "peak_flops", lambda dtype, device: per_s[dtype])
+
+
+@pytest.mark.parametrize(("dtype", "times"), [("float32", None), ("float16", None), ("bfloat16", 5.0)])
+def test_a_type_that_is_slow_here_is_told(peaks: None, dtype: str, times: float | None) -> None:
+    assert slowdown(dtype, "cpu") == times
+
+
+def test_a_run_tells_of_a_slow_type_from_its_first_pass_on(peaks: None, writer: Writer, tmp_path: Path) -> None:
+    backbone = BackboneSettings(str(tiny.write_backbone(tmp_path)), dtype="bfloat16")
+    fill(writer)
+    seen: list[Progress] = []
+    embed_missing(writer, backbone, EmbedSettings(token_budget=128), on_progress=seen.append)
+    assert {one.slowdown for one in seen} == {5.0}
+
+
+def test_doctor_warns_of_a_slow_type(peaks: None, store: Store, tmp_path: Path) -> None:
+    folder = str(tiny.write_backbone(tmp_path / "backbone"))
+    dtypes: tuple[Dtype, ...] = ("float32", "bfloat16")
+    verdicts = {
+        dtype: {of.check: of.verdict for of in examine(store, lambda: store, BackboneSettings(folder, dtype=dtype))}
+        for dtype in dtypes
+    }
+    assert {dtype: of["dtype"] for dtype, of in verdicts.items()} == {"float32": "ok", "bfloat16": "warning"}
