@@ -9,6 +9,7 @@ import sys
 import time
 import urllib.request
 from html import escape
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -42,9 +43,12 @@ print(json.dumps({"shown": shown, "frames": frames}))
 """
 
 
+# Not imported to be looked for: transformers takes a process that has imported marimo for a notebook.
+with_marimo = pytest.mark.skipif(find_spec("marimo") is None, reason="marimo is not installed")
+
+
 def run_notebook(store: Store, **defined: Any) -> tuple[str, dict[str, list[dict[str, Any]]]]:
     """What its cells show, as HTML, and the results of its queries; some definitions may be replaced."""
-    pytest.importorskip("marimo", reason="marimo is not installed")
     program = [sys.executable, "-c", NOTEBOOK, str(EXAMPLES / "explore.py")]
     given = json.dumps({"place": store.place, "at": "head", **defined})
     ended = subprocess.run(program, input=given, capture_output=True, text=True)
@@ -53,6 +57,7 @@ def run_notebook(store: Store, **defined: Any) -> tuple[str, dict[str, list[dict
     return told["shown"], told["frames"]
 
 
+@with_marimo
 def test_the_notebook_runs_and_finds_what_there_is(ran: Store) -> None:
     shown, found = run_notebook(ran)
     assert query(ran, "SELECT count(*) FROM ratings").rows == [(sum(row["n"] for row in found["spread"]),)]
@@ -66,6 +71,7 @@ def test_the_notebook_runs_and_finds_what_there_is(ran: Store) -> None:
         assert pair["pair_id"][:8] in shown
 
 
+@with_marimo
 def test_texts_stay_texts_in_the_notebook(ran: Store) -> None:
     row = {"pair_id": "0" * 64, "wrong_by": 1.0, "turned_to": [HOSTILE]}
     row |= dict.fromkeys(("dataset", "subset", "asked", "preferred", "other"), HOSTILE)
@@ -74,10 +80,10 @@ def test_texts_stay_texts_in_the_notebook(ran: Store) -> None:
     assert shown.count(escape(HOSTILE)) == 7
 
 
+@with_marimo
 @pytest.mark.slow
 @pytest.mark.parametrize("width", [1280, 390])
 def test_the_notebook_in_a_browser_asks_nobody_else(ran: Store, tmp_path: Path, width: int) -> None:
-    pytest.importorskip("marimo", reason="marimo is not installed")
     address = f"http://127.0.0.1:{(port := prefect_server.free_port())}/"
     command = ["-m", "marimo", "-q", "run", EXAMPLES / "explore.py", "--headless", "--no-token", "--port", port]
     server = subprocess.Popen([sys.executable, *map(str, command), "--", "--store", ran.place])
