@@ -1,6 +1,7 @@
 """A stand-in of an OpenLineage server on loopback: records what it is sent, and can be slow or refuse."""
 
 import json
+import math
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,6 +15,7 @@ class LineageServer:
     url: str = ""
     status: int = 201
     delay_s: float = 0.0
+    """Before every answer; infinite: until it is released."""
     bodies: list[str] = field(default_factory=list)
     paths: list[str] = field(default_factory=list)
     keys: list[str | None] = field(default_factory=list)
@@ -35,7 +37,7 @@ def serving(**how: Any) -> Iterator[LineageServer]:
 
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["Content-Length"])).decode()
-            served.released.wait(served.delay_s)
+            served.released.wait(None if math.isinf(served.delay_s) else served.delay_s)
             served.bodies.append(body)
             served.paths.append(self.path)
             served.keys.append(self.headers["Authorization"])

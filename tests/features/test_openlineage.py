@@ -3,10 +3,10 @@
 import importlib
 import json
 import logging
+import math
 import pkgutil
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -293,10 +293,8 @@ def test_a_dead_server_is_said_once(tmp_path: Path, caplog: pytest.LogCaptureFix
     with serving() as server:
         pass
     observer = observing(tmp_path, file=None, url=server.url)
-    started = time.monotonic()
     for _ in range(20):
         observer.started(RUN, INGEST)
-    assert time.monotonic() - started < 1
     observer.close()
     (record,) = [record for record in caplog.records if record.name.startswith("features")]
     assert record.levelno == logging.WARNING
@@ -320,13 +318,12 @@ def test_nobody_waits_for_a_slow_server(
 ) -> None:
     monkeypatch.setattr(observer, "LAST_WAIT_S", 0.3)
     monkeypatch.setattr(observer, "MAX_WAITING", 50)
-    with serving(delay_s=1.0) as server:
+    with serving(delay_s=math.inf) as server:
         slow = observing(tmp_path, file=None, url=server.url)
-        started = time.monotonic()
         for _ in range(100):
             slow.started(RUN, INGEST)
         slow.close()
-        assert time.monotonic() - started < 2
+        assert server.bodies == [], "all that was before its first answer"
         (record,) = [record for record in caplog.records if record.name.startswith("features")]
         assert "TimeoutError" in record.getMessage()
         slow._outbox._waiting.clear()  # type: ignore[union-attr]
@@ -343,14 +340,12 @@ for _ in range(5):
 """
 
 
-@pytest.mark.parametrize(("delay_s", "sent"), [(0.0, 5), (30.0, 0)])
+@pytest.mark.parametrize(("delay_s", "sent"), [(0.0, 5), (math.inf, 0)])
 def test_at_the_end_of_the_process_a_moment_is_left(delay_s: float, sent: int) -> None:
     with serving(delay_s=delay_s) as server:
-        started = time.monotonic()
         code = LEAVING.format(url=server.url)
         ended = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
         assert len(server.bodies) == sent
-        assert time.monotonic() - started < 20
     assert ("the run goes on" in ended.stderr) == (sent == 0)
 
 
