@@ -73,6 +73,8 @@ class Case:
     n_pairs: int = 80
     pairs_from: str = ""
     nuisance: str = "my-v"
+    scarce: str = ""
+    """Objectives that the first row alone rates."""
     ratings_split: str = ""
     pairs_split: str = ""
     gate: str = ""
@@ -101,7 +103,9 @@ class Case:
                 '[datasets.duels]\npath = "duels.jsonl"\nform = "pairs"\nprompt = "q"\nchosen = "win"\n'
                 f'rejected = "lose"\n{split}'
             ]
-        for name, rows in (("rated", ratings(self.n_ratings)), ("duels", pairs(self.n_pairs))):
+        rated = list(ratings(self.n_ratings))
+        rated[1:] = [row | dict.fromkeys(self.scarce) for row in rated[1:]]
+        for name, rows in (("rated", rated), ("duels", pairs(self.n_pairs))):
             (folder / f"{name}.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
         config = folder / "armorm.toml"
         config.write_text("\n".join(parts))
@@ -126,6 +130,9 @@ CASES = {
     "one objective and length": Case(objectives="x", nuisance="n_tokens", refused=ConfigError),
     "two objectives and length": Case(objectives="xy", nuisance="n_tokens", refused=ConfigError),
     "a nuisance that nobody rates": Case(nuisance="helpsteer-verbosity", refused=ConfigError),
+    "one objective, which is the nuisance": Case(objectives="v", refused=ConfigError),
+    "a nuisance and objectives with too few ratings": Case(scarce="xy", refused=ArmormError),
+    "a nuisance with too few ratings": Case(scarce="v", refused=ArmormError),
     "no training pairs": Case(pairs_split="test", refused=ArmormError),
     "no validation ratings": Case(ratings_split="train", refused=ArmormError),
     "no validation pairs to stop by": Case(pairs_split="train", gate="early_stopping = 2", refused=ArmormError),
