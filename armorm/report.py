@@ -149,9 +149,16 @@ def untrained_section(untrained: Mapping[str, str]) -> Section:
     return Section("Objectives without a model", ["objective", "why"], list(untrained.items()))
 
 
+def taken_out(nuisances: Sequence[str]) -> str:
+    """Return what was taken out of the objectives, in a few words; where it is nothing, that length bias is left."""
+    return ", ".join(nuisances) or "nothing: length bias is not removed"
+
+
 def decorrelation_section(decorrelation: Json) -> Section:
-    """Correlation of each predicted reward with the nuisances, before and after."""
+    """Correlation of each predicted reward with the nuisances, before and after; or that nothing was taken out."""
     nuisances = nuisances_of(decorrelation["nuisance"])
+    if not nuisances:
+        return Section("Decorrelation", ["what", "was taken out"], [("all objectives", taken_out(nuisances))])
     several = ["nuisance"] if len(nuisances) > 1 else []
     keys = ["objective", *several, "lambda", "before", "after"]
     note = (

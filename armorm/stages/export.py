@@ -20,6 +20,7 @@ from armorm.report import (
     objective_section,
     pair_section,
     rewardbench_sections,
+    taken_out,
     untrained_section,
 )
 from armorm.scoring import model as scoring
@@ -152,7 +153,7 @@ def _card(
         facts=[
             f"backbone {base_model or 'of its own'} ({model.backbone['architecture']}, hidden size "
             f"{model.backbone['hidden_size']}, {model.backbone['dtype']}), frozen; id {model.backbone_id}",
-            f"{len(model.objectives)} objectives, decorrelated from {', '.join(model.nuisances) or 'nothing'}; "
+            f"{len(model.objectives)} objectives; taken out of them: {taken_out(model.nuisances)}",
             f"beta {model.beta:.4g}",
             f"made {artifact.created_at} by armorm {node.run.code_version if node.run else 'of an unknown version'}; "
             f"model {artifact.artifact_id}",
@@ -208,6 +209,11 @@ def _limits(model: RewardModel, settings: BackboneSettings, found: tuple[int, in
         "answer with its prompt, and is not misled.",
         "The licences of the backbone and of the data above apply.",
     ]
+    if not model.nuisances:
+        limits.append(
+            "The objectives were not decorrelated from length or anything else: where judges prefer longer answers, so "
+            "may the scores."
+        )
     if settings.system == "first_user":
         limits.append(
             "System turns stood at the head of the first user turn in training; put them there before scoring."

@@ -178,6 +178,7 @@ def test_a_downloaded_model_can_be_inspected(folder: Path) -> None:
     assert (table.columns[-1], table.rows[4][-1]) == ("lambda of helpsteer-verbosity", 1.0)
     assert table.rows[0][1] == "0..4 (helpsteer)"
     assert "beta is not stated: scores have no calibration" in report.facts
+    assert "taken out of the objectives: helpsteer-verbosity" in report.facts
     described = describe(model)
     assert described["reward_transform_matrix"] == model.transform_KK.tolist()
     assert described["gate"]["temperature"] == 2

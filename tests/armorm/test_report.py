@@ -11,6 +11,7 @@ from armorm.report import (
     objective_section,
     rewardbench_sections,
     shown,
+    taken_out,
     to_markdown,
 )
 
@@ -48,6 +49,16 @@ EVALUATION: dict[str, Any] = {
 
 def built() -> Report:
     return build_report(title="t", facts=["f"], datasets=[DATASET], model=MODEL, evaluation=EVALUATION)
+
+
+def test_that_nothing_was_taken_out_is_told() -> None:
+    """Without a nuisance there are no penalties, and length bias is as it was: the table is there and says so."""
+    model = MODEL | {"decorrelation": MODEL["decorrelation"] | {"nuisance": "none", "objectives": []}}
+    report = build_report(title="t", facts=[], datasets=[DATASET], model=model, evaluation=EVALUATION)
+    (section,) = [of for of in report.sections if of.title.startswith("Decorrelation")]
+    assert section.rows == [("all objectives", taken_out(()))]
+    assert "length bias is not removed" in to_markdown(report)
+    assert taken_out(("a", "b")) == "a, b"
 
 
 def test_an_alpha_at_an_end_is_noted() -> None:

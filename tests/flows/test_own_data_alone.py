@@ -11,6 +11,8 @@ import pytest
 
 from armorm.errors import ArmormError
 from armorm.model import RewardModel
+from armorm.report import taken_out
+from armorm.stages.export import export_model
 from armorm.stages.report import load_report
 from docs.examples import plain
 from features.sample.backbone import sample_texts, write_backbone
@@ -169,3 +171,16 @@ def test_own_data_alone(name: str, backbone: Path, tmp_path: Path) -> None:
     assert set(model.objectives) == {f"my-{name}" for name in case.objectives}
     if case.nuisance == "none":
         assert np.array_equal(model.transform_KK, np.eye(len(case.objectives)))
+        assert ("all objectives", taken_out(())) in [row for of in report.sections for row in of.rows]
+        for page in ("report.md", "report.html"):
+            assert taken_out(()) in (folder / page).read_text()
+
+
+def test_the_card_says_that_nothing_was_taken_out(backbone: Path, tmp_path: Path) -> None:
+    config = CASES["one objective"].write(tmp_path, backbone)
+    plain.run(config)
+    store, settings = Store(tmp_path / "store"), load_settings(config).backbone
+    export_model(store, store.find("model"), settings, tmp_path / "export", max_shard_size="5GB")
+    card = (tmp_path / "export" / "README.md").read_text()
+    assert f"taken out of them: {taken_out(())}" in card
+    assert card.count(taken_out(())) == 2, "and where the correlations would stand"
