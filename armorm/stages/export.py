@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from armorm.errors import ExportError
 from armorm.export.card import Card, write_card
-from armorm.export.layout import check_target, is_layout, write_layout
+from armorm.export.layout import check_target, is_layout, require_stock_head, write_layout
 from armorm.export.pattern import Sample, find_pattern
 from armorm.model import DESCRIPTION_FILE, RewardModel
 from armorm.report import (
@@ -30,7 +30,7 @@ from armorm.stages.common import read_record
 from armorm.stages.model import load_model
 from features.catalog import connect
 from features.conversation import Conversation, single_turn
-from features.embedding.backbone import Backbone, load
+from features.embedding.backbone import Backbone, load, read_architecture
 from features.embedding.fingerprint import BackboneSettings, local_folder
 from features.embedding.render import render
 from features.lineage.graph import Graph, Node, read_graph
@@ -63,7 +63,8 @@ def export_model(
     Raises:
         BackboneError: the configured backbone is not the model's.
         ModelFolderError: the folder holds something else, or the same model but damaged.
-        ExportError: no folder in the published layout can be made of the backbone or of its template.
+        ExportError: no folder in the published layout can be made of the backbone, which is told before it is loaded,
+            or of its template.
     """
     model = load_model(store, artifact)
     description = folder / DESCRIPTION_FILE
@@ -71,7 +72,9 @@ def export_model(
         scoring.RewardModel.load(folder)  # what is there has to be whole
         return False
     check_target(folder, max_shard_size)
-    backbone = load(settings, require_backbone(settings, model))
+    marks = require_backbone(settings, model)
+    require_stock_head(read_architecture(settings, marks), model.W_KD.shape[1])
+    backbone = load(settings, marks)
     probes = rendered(backbone, probe_conversations())
     prompt_end = find_pattern(probes)
     stored = rendered(backbone, _sampled(store))
