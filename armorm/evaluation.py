@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import expit
 
 from armorm import baselines
 from armorm.config import EvaluationConfig
@@ -102,7 +101,7 @@ def held_out_accuracy(ranked: Ranked, *, datasets_P: Names, prompts_P: Names, co
     rows += [row(name, datasets_P == name) for name in names]
     return {
         "scorers": [(name, title) for name, title in SCORERS.items() if name in ranked],
-        "note": "pairs of held-out prompts; mean and single rank by the same decorrelated rewards as the gate",
+        "note": "pairs of held-out prompts; mean and single rank by the rewards that the gate mixes",
         "rows": rows,
     }
 
@@ -168,10 +167,9 @@ def calibration(score_differences_P: Floats, *, beta: float, datasets_P: Names) 
         beta: as trained.
         datasets_P: `[P]` what to group by.
     """
-    probability_P = expit(beta * score_differences_P.astype(np.float64))
 
     def row(name: str, here_P: Bools) -> Json:
-        bins = reliability(probability_P[here_P])
+        bins = reliability(score_differences_P[here_P], beta)
         n_pairs = int(here_P.sum())
         confidence = sum(one.n * one.confidence for one in bins) / n_pairs
         accuracy = sum(one.n * one.accuracy for one in bins) / n_pairs
@@ -184,7 +182,7 @@ def calibration(score_differences_P: Floats, *, beta: float, datasets_P: Names) 
         "rows": [row("all", np.ones(len(datasets_P), dtype=bool)), *(row(name, datasets_P == name) for name in names)]
         if names
         else [],
-        "bins": [asdict(one) for one in reliability(probability_P)],
+        "bins": [asdict(one) for one in reliability(score_differences_P, beta)],
     }
 
 

@@ -38,7 +38,7 @@ from features.store import Done, Made, Snapshot, Writer
 from features.tables import SCHEMAS, write_parquet
 
 STAGE = "evaluate"
-STAGE_VERSION = 7
+STAGE_VERSION = 8
 
 
 def evaluate(writer: Writer, backbone_id: str, config: EvaluationConfig) -> Done:

@@ -159,7 +159,7 @@ def held_out_record(
         "gate_by_kind": _gate_by_kind(model, counted),
         "mistakes": _mistakes(model, counted.select(test_P)),
     }
-    if np.isfinite(model.beta):
+    if np.isfinite(model.beta) and model.beta > 0:
         record["calibration"] = evaluation.calibration(here["gate"], beta=model.beta, datasets_P=of_test.datasets)
     return record
 
