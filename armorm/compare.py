@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from armorm.model import RewardModel
 from armorm.paired import PairedTest, paired_test
-from armorm.report import Section, benchmark_figures, shown, taken_out
+from armorm.report import Section, benchmark_figures, benchmark_name, shown, taken_out
 
 Floats = NDArray[np.floating]
 Bools = NDArray[np.bool_]
@@ -102,8 +102,9 @@ def figures_of(model: RewardModel, evaluation: Json | None) -> dict[str, float |
         titles = dict(evaluation["pairs"]["scorers"])
         for row in evaluation["pairs"]["rows"][:1]:  # over all datasets
             figures |= {f"held-out pairs: {titles[n]}": of["estimate"] for n, of in row["accuracy"].items()}
+        benchmark = benchmark_name(evaluation["rewardbench"])  # means over other sections do not stand side by side
         figures |= {
-            f"RewardBench {name}": score for name, score in benchmark_figures(evaluation["rewardbench"]).items()
+            f"{benchmark} {name}": score for name, score in benchmark_figures(evaluation["rewardbench"]).items()
         }
     return figures
 

@@ -16,7 +16,7 @@ from markupsafe import Markup
 
 from armorm.config import nuisances_of
 from armorm.figures import curves, diagonal, dots, heatmap
-from armorm.report import Cell, Json, Report, Section, interval, shown, taken_out, visible
+from armorm.report import Cell, Json, Report, Section, benchmark_name, interval, shown, taken_out, visible
 
 TEMPLATE: Final = Path(__file__).parent / "report.html.j2"
 
@@ -140,7 +140,7 @@ def summary_section(report: Report, model: Json, evaluation: Json) -> Section:
     for row in evaluation.get("calibration", {}).get("rows", ())[:1]:
         rows.append(("expected calibration error", row["error"]))
     if (overall := evaluation["rewardbench"]["overall"]) is not None:
-        rows.append(("RewardBench, overall", overall))
+        rows.append((f"{benchmark_name(evaluation['rewardbench'])}, overall", overall))
     return Section("In short", ["what", "figure"], rows)
 
 

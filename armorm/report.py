@@ -86,6 +86,12 @@ def missing_section(evaluation: Json) -> Section:
         rows.append(("Bradley-Terry probe", "it needs training and validation pairs, and probe_pairs above 0"))
     if not evaluation["rewardbench"]["subsets"]:
         rows.append(("RewardBench", "it is not among the ingested datasets"))
+    else:
+        for kind, names in evaluation["rewardbench"].get("missing", {}).items():
+            rows += [
+                (f"RewardBench, {kind.removesuffix('s')} {name}", "the ingested datasets have no pair of it")
+                for name in names
+            ]
     return Section("Not measured", ["what", "why"], rows)
 
 
@@ -216,7 +222,8 @@ def published_section(rewardbench: Json) -> Section:
     """The benchmark's scores beside those that others have published; without rows if it was not run."""
     own = rewardbench["sections"] | {"overall": rewardbench["overall"]}
     columns = [column for column in next(iter(REWARDBENCH.values())) if column in own]
-    scores = {"this model": own, **REWARDBENCH} if rewardbench["subsets"] else {}
+    part = benchmark_name(rewardbench).removeprefix("RewardBench")
+    scores = {f"this model{part}": own, **REWARDBENCH} if rewardbench["subsets"] else {}
     rows: list[tuple[Cell, ...]] = [(name, *(of.get(column) for column in columns)) for name, of in scores.items()]
     note = (
         f"others: as arXiv 2406.12845 reports them, on the whole benchmark; this model: {rewardbench['note']}. "
@@ -305,8 +312,17 @@ def rewardbench_sections(rewardbench: Json) -> list[Section]:
     columns = ["section", "score", *(title for title, _ in baselines)]
     return [
         Section("RewardBench subsets", ["section", "subset", "n", "accuracy"], subsets),
-        Section("RewardBench", columns, scores, rewardbench["note"]),
+        Section(benchmark_name(rewardbench), columns, scores, rewardbench["note"]),
     ]
+
+
+def benchmark_name(rewardbench: Json) -> str:
+    """Return the benchmark's name, with how much of it there are data for where that is not the whole."""
+    missing = rewardbench.get("missing", {"sections": (), "subsets": ()})  # older evaluations do not say it
+    n_sections, n_subsets = len(rewardbench["sections"]), len(missing["subsets"])
+    parts = [f"{n_sections} of {n_sections + len(missing['sections'])} sections"] if missing["sections"] else []
+    parts += [f"without {n_subsets} of their subsets"] if n_subsets else []
+    return f"RewardBench ({', '.join(parts)})" if parts else "RewardBench"
 
 
 def benchmark_figures(scores: Json) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from armorm.model import DESCRIPTION_FILE, RewardModel
 from armorm.report import (
     Section,
     decorrelation_section,
+    missing_section,
     objective_section,
     pair_section,
     rewardbench_sections,
@@ -190,6 +191,7 @@ def _results(store: Store, graph: Graph, node: Node, model: RewardModel) -> list
     if evaluated:
         record = read_record(store, max(evaluated, key=lambda of: of.last).artifact)
         sections += [pair_section(record["pairs"]), *rewardbench_sections(record["rewardbench"])]
+        sections.append(missing_section(record))
     return sections
 
 

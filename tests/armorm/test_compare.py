@@ -69,6 +69,12 @@ def test_of_another_size_weights_are_not_compared_and_figures_are() -> None:
         "RewardBench Chat": (None, 0.9),
         "RewardBench overall": (None, 0.8),
     }
+    part = {
+        "rewardbench": {"sections": {"Chat": 0.9}, "overall": 0.9, "missing": {"sections": ["Safety"], "subsets": []}}
+    }
+    of_part, of_whole = figures_of(before, evaluation | part), figures_of(after, evaluation)
+    moved = side_by_side(of_part, of_whole)
+    assert moved["RewardBench overall"] == (None, 0.8), "a mean over other sections is another figure"
     sections = model_sections(ModelDiff("a", "b", (("verbosity",), ()), changes, figures, 0))
     assert all(len(row) == len(section.columns) for section in sections for row in section.rows)
     assert sections[1].rows[0] == ("gate beta", 1, 3, 2)

@@ -126,6 +126,13 @@ def test_what_has_no_record_is_left_out() -> None:
     assert "not in the store any more" in whole
 
 
+def test_the_summary_says_how_much_of_a_benchmark_it_is() -> None:
+    part = BENCHMARK | {"missing": {"sections": ["Chat Hard", "Reasoning", "Prior Sets"], "subsets": []}}
+    chapters = build_chapters(built(), model=MODEL, evaluation=EVALUATION | {"rewardbench": part}, texts={})
+    (row,) = [row for row in chapters[0].sections[0].rows if "RewardBench" in str(row[0])]
+    assert "2 of 5 sections" in str(row[0])
+
+
 def test_without_decorrelation_there_is_no_before_and_after() -> None:
     decorrelation = MODEL["decorrelation"] | {"nuisance": "none", "objectives": []}
     chapters = build_chapters(

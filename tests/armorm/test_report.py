@@ -5,10 +5,13 @@ from typing import Any
 from armorm.report import (
     Report,
     Section,
+    benchmark_name,
     build_report,
     gate_section,
     length_section,
+    missing_section,
     objective_section,
+    published_section,
     rewardbench_sections,
     shown,
     taken_out,
@@ -113,6 +116,31 @@ def test_a_benchmark_that_was_not_run_has_no_table() -> None:
     evaluation = EVALUATION | {"rewardbench": bench | {"overall": 1.0, "note": "partial"}}
     report = build_report(title="t", facts=[], datasets=[DATASET], model=MODEL, evaluation=evaluation)
     assert [s.title for s in report.sections][-2:] == ["RewardBench subsets", "RewardBench"]
+
+
+def test_a_part_of_a_benchmark_is_named_as_one() -> None:
+    """In the title, beside published scores, and in what is not measured; an older evaluation does not know it."""
+    bench = {
+        "subsets": [{"section": name, "subset": name, "n": 1, "accuracy": 1.0} for name in ("Chat", "Safety")],
+        "sections": {"Chat": 1.0, "Safety": 0.5},
+        "overall": 0.75,
+        "note": "partial",
+    }
+    part = bench | {"missing": {"sections": ["Chat Hard", "Reasoning", "Prior Sets"], "subsets": ["donotanswer"]}}
+    assert [benchmark_name(of) for of in (bench, part)] == [
+        "RewardBench",
+        "RewardBench (2 of 5 sections, without 1 of their subsets)",
+    ]
+    assert benchmark_name(part) in [section.title for section in rewardbench_sections(part)]
+    assert "2 of 5 sections" in str(published_section(part).rows[0][0])
+    rows = missing_section(EVALUATION | {"rewardbench": part}).rows
+    assert [row[0] for row in rows] == [
+        "RewardBench, section Chat Hard",
+        "RewardBench, section Reasoning",
+        "RewardBench, section Prior Sets",
+        "RewardBench, subset donotanswer",
+    ]
+    assert missing_section(EVALUATION | {"rewardbench": bench}).rows == []
 
 
 def test_scores_stand_beside_those_of_baselines() -> None:
