@@ -44,6 +44,9 @@ SCORERS = {
 }
 """How pairs are ranked: the gate, and what it has to beat."""
 
+NOT_CONVERGED = "not converged"
+"""Stands beside the probe's name where the search for it ended early."""
+
 LENGTH_BINS = 4
 """Bins of length differences on each side."""
 

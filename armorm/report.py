@@ -271,6 +271,11 @@ def pair_section(pairs: Json) -> Section:
             f"; probe: linear, by Bradley-Terry on the same features of {probe['n_train']} training pairs, alpha "
             f"{probe['alpha']:.2g}"
         )
+        if not probe.get("converged", True):  # older evaluations do not say it
+            note += (
+                f"; the search for it ended after {probe['n_passes']} passes and has not converged (gradient "
+                f"{probe['gradient']:.1e}), so a better one may exist"
+            )
     return Section("Held-out pairs", ["pairs of", "n", *titles], rows, note)
 
 

@@ -11,6 +11,7 @@ from armorm.report import (
     length_section,
     missing_section,
     objective_section,
+    pair_section,
     published_section,
     rewardbench_sections,
     shown,
@@ -162,6 +163,16 @@ def test_scores_stand_beside_those_of_baselines() -> None:
         ("overall", shown_interval, 0.5),
         ("overall without prior sets", shown_interval, 0.8123),
     ]
+
+
+def test_a_probe_that_has_not_converged_is_told() -> None:
+    fit = {"n_train": 9, "alpha": 0.1, "n_passes": 101, "gradient": 3e-5}
+    ended, cut_off = (
+        pair_section(EVALUATION["pairs"] | {"probe": fit | {"converged": converged}}) for converged in (True, False)
+    )
+    assert "not converged" in cut_off.note
+    assert "101 passes" in cut_off.note
+    assert pair_section(EVALUATION["pairs"] | {"probe": fit}).note == ended.note, "as of an older evaluation"
 
 
 def test_accuracy_by_length_ends_in_one_number() -> None:
