@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from armorm.model import RewardModel
 from armorm.paired import PairedTest, paired_test
-from armorm.report import Section, benchmark_figures, shown
+from armorm.report import Section, benchmark_figures, benchmark_name, shown, taken_out
 
 Floats = NDArray[np.floating]
 Bools = NDArray[np.bool_]
@@ -48,6 +48,8 @@ class ModelDiff:
 
     before: str
     after: str
+    nuisances: tuple[Sequence[str], Sequence[str]]
+    """What was taken out of the objectives of each model; empty where nothing was."""
     objectives: Sequence[ObjectiveChange]
     metrics: Mapping[str, Pair]
     n_prompts: int
@@ -100,8 +102,9 @@ def figures_of(model: RewardModel, evaluation: Json | None) -> dict[str, float |
         titles = dict(evaluation["pairs"]["scorers"])
         for row in evaluation["pairs"]["rows"][:1]:  # over all datasets
             figures |= {f"held-out pairs: {titles[n]}": of["estimate"] for n, of in row["accuracy"].items()}
+        benchmark = benchmark_name(evaluation["rewardbench"])  # means over other sections do not stand side by side
         figures |= {
-            f"RewardBench {name}": score for name, score in benchmark_figures(evaluation["rewardbench"]).items()
+            f"{benchmark} {name}": score for name, score in benchmark_figures(evaluation["rewardbench"]).items()
         }
     return figures
 
@@ -139,10 +142,12 @@ def model_sections(diff: ModelDiff) -> list[Section]:
         for o in diff.objectives
     ]
     figures = [(name, one, other, _difference(one, other)) for name, (one, other) in diff.metrics.items()]
+    removed = [taken_out(nuisances) for nuisances in diff.nuisances]
     note = f"before → after; the gate's mean weights over the same {diff.n_prompts} prompts"
     return [
         Section(f"Objectives of model {diff.before[:12]} and {diff.after[:12]}", columns, rows, note),
         Section("Figures", ["figure", "before", "after", "difference"], figures),
+        Section("Decorrelation", ["model", "was taken out"], list(zip(("before", "after"), removed, strict=True))),
         paired_section(diff.paired),
     ]
 

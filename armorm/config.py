@@ -70,23 +70,30 @@ def nuisances_of(nuisance: str | Sequence[str]) -> tuple[str, ...]:
 def check_nuisance(nuisances: Sequence[str], objectives: Sequence[str]) -> None:
     """Check before any work that nuisances can be taken out of the objectives that are rated.
 
-    Token length is taken off as its best linear prediction from the rewards, which is one direction out of them all: of
-    one objective nothing is left, and of two the one is the other with its sign turned.
+    A nuisance takes itself off, whole: where all objectives are nuisances, the transform is zero. Token length is taken
+    off as its best linear prediction from the rewards, which is one direction out of them all: of one objective nothing
+    is left, and of two the one is the other with its sign turned.
 
     Args:
         nuisances: by name; none of them is always possible.
         objectives: that have ratings.
 
     Raises:
-        DecorrelationError: one is not rated, or too few objectives are left.
+        DecorrelationError: one is not rated, or too few objectives are left, or none.
     """
     unknown = [name for name in nuisances if name not in (*objectives, TOKEN_LENGTH)]
     if unknown:
         raise DecorrelationError(
-            f"got nuisance {', '.join(unknown)}, which no dataset rates; expected {', '.join(objectives)} or "
+            f"got nuisance {', '.join(unknown)}, which has no ratings or too few; expected {', '.join(objectives)} or "
             f"{TOKEN_LENGTH}; set [decorrelation] nuisance to one of them, or to {NO_NUISANCE!r}"
         )
     others = [name for name in objectives if name not in nuisances]
+    if nuisances and not others:
+        raise DecorrelationError(
+            f"got nuisance {', '.join(nuisances)}, which is every objective that is rated, so nothing would be left "
+            f"of any and every score would be 0; expected an objective beside it; set [decorrelation] nuisance to "
+            f"{NO_NUISANCE!r}, or rate more objectives"
+        )
     if TOKEN_LENGTH in nuisances and len(others) < FEWEST_FOR_LENGTH:
         raise DecorrelationError(
             f"got nuisance {TOKEN_LENGTH} with {len(others)} other objectives ({', '.join(others) or 'none'}), of "

@@ -118,8 +118,9 @@ def decorrelate(
         tolerance: Largest absolute correlation that may be left; few or heavily tied rows make steps above it.
 
     Raises:
-        DecorrelationError: if the sample itself is unusable, or nuisances cannot be told apart. An objective without a
-            root is no error here: it has its status, and `Decorrelation.transform_KK` refuses.
+        DecorrelationError: if the sample itself is unusable, nuisances cannot be told apart, or every objective is a
+            nuisance. An objective without a root is no error here: it has its status, and `Decorrelation.transform_KK`
+            refuses.
     """
     if not nuisances:
         none_MK = np.empty((0, len(objectives)))
@@ -178,6 +179,11 @@ def _checked(
     """The rewards, after the checks that everything else rests on."""
     if rewards_NK.ndim != 2 or rewards_NK.shape[1] != len(objectives):
         raise DecorrelationError(f"got rewards of shape {rewards_NK.shape}; expected [N, {len(objectives)}]")
+    if set(objectives) <= set(nuisances):
+        raise DecorrelationError(
+            f"got nuisances {', '.join(nuisances)}, which are all the objectives, so nothing would be left; expected "
+            "an objective beside them; go without nuisances"
+        )
     if len(set(nuisances)) != len(nuisances):
         raise DecorrelationError(f"got nuisances {', '.join(nuisances)}; expected each once")
     if not np.isfinite(rewards_NK).all():

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import expit
 
 from armorm import baselines
 from armorm.config import EvaluationConfig
@@ -27,7 +26,7 @@ from armorm.metrics import (
     section_scores,
     wins,
 )
-from armorm.report import benchmark_figures
+from armorm.report import benchmark_figures, benchmark_name
 
 Floats = npt.NDArray[np.floating]
 Bools = npt.NDArray[np.bool_]
@@ -44,6 +43,9 @@ SCORERS = {
     "longer": "longer answer",
 }
 """How pairs are ranked: the gate, and what it has to beat."""
+
+NOT_CONVERGED = "not converged"
+"""Stands beside the probe's name where the search for it ended early."""
 
 LENGTH_BINS = 4
 """Bins of length differences on each side."""
@@ -102,7 +104,7 @@ def held_out_accuracy(ranked: Ranked, *, datasets_P: Names, prompts_P: Names, co
     rows += [row(name, datasets_P == name) for name in names]
     return {
         "scorers": [(name, title) for name, title in SCORERS.items() if name in ranked],
-        "note": "pairs of held-out prompts; mean and single rank by the same decorrelated rewards as the gate",
+        "note": "pairs of held-out prompts; mean and single rank by the rewards that the gate mixes",
         "rows": rows,
     }
 
@@ -168,10 +170,9 @@ def calibration(score_differences_P: Floats, *, beta: float, datasets_P: Names) 
         beta: as trained.
         datasets_P: `[P]` what to group by.
     """
-    probability_P = expit(beta * score_differences_P.astype(np.float64))
 
     def row(name: str, here_P: Bools) -> Json:
-        bins = reliability(probability_P[here_P])
+        bins = reliability(score_differences_P[here_P], beta)
         n_pairs = int(here_P.sum())
         confidence = sum(one.n * one.confidence for one in bins) / n_pairs
         accuracy = sum(one.n * one.accuracy for one in bins) / n_pairs
@@ -184,7 +185,7 @@ def calibration(score_differences_P: Floats, *, beta: float, datasets_P: Names) 
         "rows": [row("all", np.ones(len(datasets_P), dtype=bool)), *(row(name, datasets_P == name) for name in names)]
         if names
         else [],
-        "bins": [asdict(one) for one in reliability(probability_P)],
+        "bins": [asdict(one) for one in reliability(score_differences_P, beta)],
     }
 
 
@@ -210,6 +211,10 @@ def benchmark_scores(
         section_weights: weight of each section in the overall score.
         prior_section: the section without which the overall score is told as well.
         config: number of resamples, seed.
+
+    Returns:
+        The figures of the gate, in 0..1, and of the baselines, with `missing`: the sections that no pair is of, and the
+        subsets of the others, which all means leave out.
     """
     counts = {name: int((subsets_P == name).sum()) for name in published}
     measured = [name for name, count in counts.items() if count]
@@ -231,6 +236,12 @@ def benchmark_scores(
 
     accuracy = accuracies(ranked["gate"])
     found = means(accuracy)
+    missing = {
+        "sections": [name for name in section_weights if name not in found["sections"]],
+        "subsets": [
+            name for name, (section, *_) in published.items() if section in found["sections"] and not counts[name]
+        ],
+    }
     subset_rows, intervals = [], {}
     if measured:
         resampled = _resampled_subsets(wins(ranked["gate"]), accuracy, subsets_P, prompts_P, config)
@@ -248,7 +259,8 @@ def benchmark_scores(
         "subsets": subset_rows,
         "intervals": intervals,
         "baselines": {name: means(accuracies(by_P)) for name, by_P in ranked.items() if name != "gate" and measured},
-        "note": "; ".join(_benchmark_notes(found["sections"], counts, published, section_weights)),
+        "missing": missing,
+        "note": "; ".join(_benchmark_notes(missing, counts, published)),
     }
 
 
@@ -259,7 +271,7 @@ def summary_line(pairs: Json, benchmark: Json) -> str:
         whole = pairs["rows"][0]
         parts.append(f"gate right on {whole['accuracy']['gate']['estimate']:.1%} of {whole['n']} held-out pairs")
     if benchmark["overall"] is not None:
-        parts.append(f"RewardBench {benchmark['overall']:.1%}")
+        parts.append(f"{benchmark_name(benchmark)} {benchmark['overall']:.1%}")
     return ", ".join(parts) or "no held-out pairs and no benchmark"
 
 
@@ -290,14 +302,10 @@ def _resampled_subsets(
 
 
 def _benchmark_notes(
-    sections: Mapping[str, float],
-    counts: Mapping[str, int],
-    published: Mapping[str, tuple[str, int, float]],
-    section_weights: Mapping[str, float],
+    missing: Mapping[str, Sequence[str]], counts: Mapping[str, int], published: Mapping[str, tuple[str, int, float]]
 ) -> list[str]:
     notes = ["sections weigh their subsets by the published counts"]
-    if missing := [name for name in section_weights if name not in sections]:
-        notes.append(f"without {', '.join(missing)}")
+    notes += [f"without the {kind} {', '.join(names)}" for kind, names in missing.items() if names]
     if incomplete := sum(counts[name] != n_rows for name, (_, n_rows, _) in published.items()):
         notes.append(f"{incomplete} of {len(published)} subsets differ from their published number of rows")
     return notes

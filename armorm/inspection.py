@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from armorm.model import RewardModel
-from armorm.report import Cell, Report, Section, decorrelation_section, objective_section, untrained_section
+from armorm.report import Cell, Report, Section, decorrelation_section, objective_section, taken_out, untrained_section
 
 Json = dict[str, Any]
 
@@ -31,6 +31,7 @@ def inspect(model: RewardModel, title: str) -> Report:
     facts = [
         f"{len(model.objectives)} objectives over {model.W_KD.shape[1]} features of backbone {model.backbone_id} "
         f"({backbone.get('architecture', 'unknown')}, {backbone.get('dtype', 'unknown')})",
+        f"taken out of the objectives: {taken_out(model.nuisances)}",
         f"gate: {model.gate_config.n_hidden} hidden layers of {model.gate_config.hidden_dim}, temperature "
         f"{model.gate_config.temperature:g}; its weights sum to {_scale(model):g}",
         f"beta {model.beta:.4g}" if math.isfinite(model.beta) else "beta is not stated: scores have no calibration",

@@ -11,6 +11,7 @@ from typing import Any, Final, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import expit
 
 from armorm.config import Correlation
 from armorm.errors import MetricError
@@ -273,21 +274,27 @@ class Bin:
     """Share that was right."""
 
 
-def reliability(probability_P: Floats, n_bins: int = 10) -> list[Bin]:
+def reliability(differences_P: Floats, beta: float, n_bins: int = 10) -> list[Bin]:
     """The reliability curve of pairs, in bins of equal numbers, by rising confidence.
 
-    Which answer was chosen is known, so a pair says nothing but the probability of that; its confidence is the
-    probability of the answer that is preferred, max(p, 1 - p), and it is right where that is the chosen one. A tie is a
-    miss, as everywhere.
+    Which answer was chosen is known, so a pair says nothing but the probability of that, p = sigmoid(beta (R_chosen -
+    R_rejected)); its confidence is the probability of the answer that is preferred, max(p, 1 - p). It is right where
+    `wins` says so of the scores, as everywhere: p itself is rounded to 1/2 where the difference is not yet 0.
 
     Args:
-        probability_P: `[P]` that the chosen answer is the better one: `sigmoid(beta (R_chosen - R_rejected))`.
+        differences_P: `[P]` scores, chosen minus rejected.
+        beta: above 0.
         n_bins: As many, or as many as there are pairs.
+
+    Raises:
+        MetricError: a difference is not finite, or beta is not above 0.
     """
-    if not ((probability_P >= 0) & (probability_P <= 1)).all():
-        raise MetricError("got probabilities that are not in 0..1; expected such; check the model")
-    confidence_P, right_P = np.maximum(probability_P, 1 - probability_P), probability_P > 0.5
-    order = np.argsort(confidence_P, kind="stable")
+    if not beta > 0:
+        raise MetricError(f"got beta {beta}; expected a number above 0; check the model")
+    right_P = wins(differences_P)
+    sizes_P = np.abs(differences_P.astype(np.float64))
+    confidence_P = expit(beta * sizes_P)
+    order = np.argsort(sizes_P, kind="stable")
     bins = np.array_split(order, min(n_bins, len(order))) if len(order) else []
     return [Bin(len(of), float(confidence_P[of].mean()), float(right_P[of].mean())) for of in bins]
 

@@ -84,7 +84,7 @@ class RewardModel:
     gate_config: GateConfig
     beta: float
     nuisance: str | Sequence[str]
-    """What the objectives were decorrelated from: one of them or `n_tokens`, or several."""
+    """What the objectives were decorrelated from: one of them or `n_tokens`, or several; `none` for nothing."""
     backbone_id: str
     backbone: Json
     """The backbone's record: what has to be the same for features to fit."""

@@ -14,8 +14,9 @@ from typing import Any, Final
 from jinja2 import Environment, StrictUndefined, Template
 from markupsafe import Markup
 
+from armorm.config import nuisances_of
 from armorm.figures import curves, diagonal, dots, heatmap
-from armorm.report import Cell, Json, Report, Section, interval, shown, visible
+from armorm.report import Cell, Json, Report, Section, benchmark_name, interval, shown, taken_out, visible
 
 TEMPLATE: Final = Path(__file__).parent / "report.html.j2"
 
@@ -103,7 +104,9 @@ def build_chapters(report: Report, *, model: Json, evaluation: Json, texts: Mapp
     """
     figures = {
         "Objectives": objective_figures(model["regression"]),
-        "Decorrelation and verbosity": decorrelation_figures(evaluation),
+        "Decorrelation and verbosity": decorrelation_figures(
+            evaluation, nuisances=nuisances_of(model["decorrelation"]["nuisance"])
+        ),
         "Gate": gate_figures(model.get("gate", {}), evaluation),
         "Accuracy": accuracy_figures(evaluation["pairs"]),
         "Calibration": calibration_figures(evaluation.get("calibration", {})),
@@ -125,7 +128,10 @@ def build_chapters(report: Report, *, model: Json, evaluation: Json, texts: Mapp
 
 def summary_section(report: Report, model: Json, evaluation: Json) -> Section:
     """The few figures that are asked for first."""
-    rows: list[tuple[Cell, ...]] = [("objectives", len(model["regression"]))]
+    rows: list[tuple[Cell, ...]] = [
+        ("objectives", len(model["regression"])),
+        ("taken out of the objectives", taken_out(nuisances_of(model["decorrelation"]["nuisance"]))),
+    ]
     for row in evaluation["pairs"]["rows"][:1]:
         rows += [
             (f"accuracy on {row['n']} held-out pairs: {title}", interval(row["accuracy"][name]))
@@ -134,7 +140,7 @@ def summary_section(report: Report, model: Json, evaluation: Json) -> Section:
     for row in evaluation.get("calibration", {}).get("rows", ())[:1]:
         rows.append(("expected calibration error", row["error"]))
     if (overall := evaluation["rewardbench"]["overall"]) is not None:
-        rows.append(("RewardBench, overall", overall))
+        rows.append((f"{benchmark_name(evaluation['rewardbench'])}, overall", overall))
     return Section("In short", ["what", "figure"], rows)
 
 
@@ -148,8 +154,8 @@ def objective_figures(regression: Sequence[Json]) -> list[Figure]:
     return [Figure(svg, "Predicted against given ratings of held-out prompts; bars: a standard error over prompts.")]
 
 
-def decorrelation_figures(evaluation: Json) -> list[Figure]:
-    """Correlations among the rewards before and after."""
+def decorrelation_figures(evaluation: Json, *, nuisances: Sequence[str]) -> list[Figure]:
+    """Correlations among the rewards before and after; once where nothing was taken out."""
     matrices = evaluation.get("reward_correlations")
     if not matrices or not matrices["before"]:
         return []
@@ -158,6 +164,9 @@ def decorrelation_figures(evaluation: Json) -> list[Figure]:
         f"{matrices['correlation'].capitalize()} correlations of the predicted rewards, and of n_tokens, the answer's "
         f"length, over {matrices['n_responses']} answers of held-out pairs and benchmarks"
     )
+    if not nuisances:
+        svg = heatmap("Reward correlations without decorrelation", matrices["before"], names, names, limit=1)
+        return [Figure(svg, f"Without decorrelation: {taken_out(nuisances)}. {about}.", wide=True)]
     return [
         Figure(
             heatmap(f"Reward correlations {when} decorrelation", matrices[when], names, names, limit=1),

@@ -41,7 +41,12 @@ class ProbeFit:
     validation_loss: float
     """Mean of `log(1 + exp(-w'd))`; log 2 is that of a coin."""
     n_passes: int
-    """Over the training pairs, of the search; `MAX_PASSES` or more: it was cut off."""
+    """Over the training pairs, of the search; at `MAX_PASSES` it is cut off."""
+    gradient: float
+    """Largest element of the gradient where the search ended, over all alphas."""
+    converged: bool
+    """Whether that is at most `GRADIENT`; if not, the search was cut off or got no further, and a better probe may
+    exist."""
 
 
 def fit_probe(training: Blocks, validation: Blocks, *, strengths: Sequence[float] = STRENGTHS) -> ProbeFit:
@@ -49,7 +54,8 @@ def fit_probe(training: Blocks, validation: Blocks, *, strengths: Sequence[float
 
     By L-BFGS over all alphas together, whose losses just add up. It runs in the eigenvectors of X'X / P, scaled so that
     the curvature at w = 0, X'X / 4P + alpha, is the identity: hidden states have directions thousands of times as long
-    as others, among which it would crawl. Holds a block and two `[D, D]`.
+    as others, among which it would crawl. Holds a block and two `[D, D]`. That it ended before it had converged is no
+    error, but stands in the result.
 
     Raises:
         MetricError: there are no training or no validation pairs, or all differences are zero.
@@ -63,11 +69,19 @@ def fit_probe(training: Blocks, validation: Blocks, *, strengths: Sequence[float
             "expected some of both that differ; go without the probe"
         )
     alpha_A = mean_square * np.asarray(strengths)
-    W_AD, n_passes = _descend(training, gram_DD, alpha_A, n_train)
+    W_AD, n_passes, gradient = _descend(training, gram_DD, alpha_A, n_train)
     loss_A = np.sum([_losses(X_BD.astype(np.float64) @ W_AD.T) for X_BD in validation()], axis=0) / n_validation
     best = int(np.argmin(loss_A))
     return ProbeFit(
-        W_AD[best], float(alpha_A[best]), strengths[best], n_train, n_validation, float(loss_A[best]), n_passes
+        W_AD[best],
+        float(alpha_A[best]),
+        strengths[best],
+        n_train,
+        n_validation,
+        float(loss_A[best]),
+        n_passes,
+        gradient,
+        converged=gradient <= GRADIENT,
     )
 
 
@@ -81,8 +95,10 @@ def _gram(training: Blocks) -> tuple[int, NDArray[np.float64]]:
     return n_pairs, gram_DD / max(n_pairs, 1)
 
 
-def _descend(training: Blocks, gram_DD: Floats, alpha_A: Floats, n_pairs: int) -> tuple[NDArray[np.float64], int]:
-    """`[A, D]` weights, and the number of passes."""
+def _descend(
+    training: Blocks, gram_DD: Floats, alpha_A: Floats, n_pairs: int
+) -> tuple[NDArray[np.float64], int, float]:
+    """`[A, D]` weights, the number of passes, and the largest element of the gradient at the end."""
     values_D, vectors_DD = scipy.linalg.eigh(gram_DD, check_finite=False)
     scale_AD = 1 / np.sqrt(np.maximum(values_D, 0) / 4 + alpha_A[:, None])
 
@@ -106,7 +122,8 @@ def _descend(training: Blocks, gram_DD: Floats, alpha_A: Floats, n_pairs: int) -
         method="L-BFGS-B",
         options={"maxfun": MAX_PASSES, "gtol": GRADIENT, "ftol": 0.0, "maxcor": 20},
     )
-    return (found.x.reshape(scale_AD.shape) * scale_AD) @ vectors_DD.T, int(found.nfev)
+    W_AD = (found.x.reshape(scale_AD.shape) * scale_AD) @ vectors_DD.T
+    return W_AD, int(found.nfev), float(np.abs(found.jac).max())
 
 
 def _losses(margin_BA: Floats) -> NDArray[np.float64]:

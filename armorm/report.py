@@ -86,6 +86,12 @@ def missing_section(evaluation: Json) -> Section:
         rows.append(("Bradley-Terry probe", "it needs training and validation pairs, and probe_pairs above 0"))
     if not evaluation["rewardbench"]["subsets"]:
         rows.append(("RewardBench", "it is not among the ingested datasets"))
+    else:
+        for kind, names in evaluation["rewardbench"].get("missing", {}).items():
+            rows += [
+                (f"RewardBench, {kind.removesuffix('s')} {name}", "the ingested datasets have no pair of it")
+                for name in names
+            ]
     return Section("Not measured", ["what", "why"], rows)
 
 
@@ -149,9 +155,16 @@ def untrained_section(untrained: Mapping[str, str]) -> Section:
     return Section("Objectives without a model", ["objective", "why"], list(untrained.items()))
 
 
+def taken_out(nuisances: Sequence[str]) -> str:
+    """Return what was taken out of the objectives, in a few words; where it is nothing, that length bias is left."""
+    return ", ".join(nuisances) or "nothing: length bias is not removed"
+
+
 def decorrelation_section(decorrelation: Json) -> Section:
-    """Correlation of each predicted reward with the nuisances, before and after."""
+    """Correlation of each predicted reward with the nuisances, before and after; or that nothing was taken out."""
     nuisances = nuisances_of(decorrelation["nuisance"])
+    if not nuisances:
+        return Section("Decorrelation", ["what", "was taken out"], [("all objectives", taken_out(nuisances))])
     several = ["nuisance"] if len(nuisances) > 1 else []
     keys = ["objective", *several, "lambda", "before", "after"]
     note = (
@@ -209,7 +222,8 @@ def published_section(rewardbench: Json) -> Section:
     """The benchmark's scores beside those that others have published; without rows if it was not run."""
     own = rewardbench["sections"] | {"overall": rewardbench["overall"]}
     columns = [column for column in next(iter(REWARDBENCH.values())) if column in own]
-    scores = {"this model": own, **REWARDBENCH} if rewardbench["subsets"] else {}
+    part = benchmark_name(rewardbench).removeprefix("RewardBench")
+    scores = {f"this model{part}": own, **REWARDBENCH} if rewardbench["subsets"] else {}
     rows: list[tuple[Cell, ...]] = [(name, *(of.get(column) for column in columns)) for name, of in scores.items()]
     note = (
         f"others: as arXiv 2406.12845 reports them, on the whole benchmark; this model: {rewardbench['note']}. "
@@ -257,6 +271,11 @@ def pair_section(pairs: Json) -> Section:
             f"; probe: linear, by Bradley-Terry on the same features of {probe['n_train']} training pairs, alpha "
             f"{probe['alpha']:.2g}"
         )
+        if not probe.get("converged", True):  # older evaluations do not say it
+            note += (
+                f"; the search for it ended after {probe['n_passes']} passes and has not converged (gradient "
+                f"{probe['gradient']:.1e}), so a better one may exist"
+            )
     return Section("Held-out pairs", ["pairs of", "n", *titles], rows, note)
 
 
@@ -298,8 +317,17 @@ def rewardbench_sections(rewardbench: Json) -> list[Section]:
     columns = ["section", "score", *(title for title, _ in baselines)]
     return [
         Section("RewardBench subsets", ["section", "subset", "n", "accuracy"], subsets),
-        Section("RewardBench", columns, scores, rewardbench["note"]),
+        Section(benchmark_name(rewardbench), columns, scores, rewardbench["note"]),
     ]
+
+
+def benchmark_name(rewardbench: Json) -> str:
+    """Return the benchmark's name, with how much of it there are data for where that is not the whole."""
+    missing = rewardbench.get("missing", {"sections": (), "subsets": ()})  # older evaluations do not say it
+    n_sections, n_subsets = len(rewardbench["sections"]), len(missing["subsets"])
+    parts = [f"{n_sections} of {n_sections + len(missing['sections'])} sections"] if missing["sections"] else []
+    parts += [f"without {n_subsets} of their subsets"] if n_subsets else []
+    return f"RewardBench ({', '.join(parts)})" if parts else "RewardBench"
 
 
 def benchmark_figures(scores: Json) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from prefect import flow, get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 
 from features.change import MODEL, change_since_training, due
-from features.embedding.embed import EmbedSettings, Progress, embed_missing
+from features.embedding.embed import EmbedResult, EmbedSettings, Progress, embed_missing
 from features.embedding.fingerprint import BackboneSettings
 from features.freshness import record_success
 from features.store import Store, Writer
@@ -20,6 +20,15 @@ from flows.scheduled import BY_HAND, Limits, run_name
 from flows.seen import show_done, show_plan
 from flows.settings import Settings, load_settings
 from flows.steps import Step
+
+
+def forwarded_line(result: EmbedResult) -> str:
+    """Return what was forwarded, with the share of the machine's peak where it was measured, and how canaries lie."""
+    share = f", at {result.peak_share:.0%} of the machine's measured matmul peak" if result.peak_share else ""
+    return (
+        f"embed: {result.n_forwarded:,} tokens forwarded for {result.n_tokens:,} of the texts{share}; canaries at most "
+        f"{result.canary_distance:.1e} from the first run's"
+    )
 
 
 @task(task_run_name="embed", cache_policy=NO_CACHE)
@@ -49,11 +58,7 @@ def embed_all(writer: Writer, backbone: BackboneSettings, settings: EmbedSetting
     )
     logger.info(step.line)
     if result.n_tokens:
-        logger.info(
-            f"embed: {result.n_forwarded:,} tokens forwarded for {result.n_tokens:,} of the texts, at "
-            f"{result.peak_share or 0:.0%} of the machine's measured matmul peak; canaries at most "
-            f"{result.canary_distance:.1e} from the first run's"
-        )
+        logger.info(forwarded_line(result))
     if result.n_truncated:
         lost = "their oldest exchanges" if backbone.over_long == "drop_turns" else "their first tokens"
         logger.warning(

@@ -119,7 +119,8 @@ def show_results(report: Report, line: str) -> None:
     """The report's tables, none of which quotes anything."""
     create_markdown_artifact(to_markdown(report), key="armorm-results", description=line)
     for section in report.sections:
-        if key := {"Held-out pairs": "armorm-held-out-pairs", "RewardBench": "armorm-rewardbench"}.get(section.title):
+        title, _, _ = section.title.partition(" (")  # of a benchmark that there is a part of
+        if key := {"Held-out pairs": "armorm-held-out-pairs", "RewardBench": "armorm-rewardbench"}.get(title):
             _table(key, section.columns, section.rows, f"{section.title}: {section.note}")
 
 

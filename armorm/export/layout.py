@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoModel, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.models.auto.modeling_auto import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING
 
 from armorm.errors import ExportError, ModelError, ModelFolderError
@@ -161,16 +161,13 @@ def write_layout(
         max_shard_size: of a file of weights, such as `5GB`.
 
     Raises:
-        ExportError: transformers has no sequence classifier on such a backbone, or the size is none.
+        ExportError: transformers has no sequence classifier on such a backbone, or one with another head, or the size
+            is none.
         ModelFolderError: the folder holds something.
     """
     folder = folder.absolute()
     check_target(folder, max_shard_size)
-    if type(backbone.config) not in MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING:
-        raise ExportError(
-            f"got a backbone of type {backbone.config.model_type}; expected one that transformers knows as a sequence "
-            "classifier, such as Llama, Qwen, Mistral or Gemma; `armorm score` takes this one too"
-        )
+    require_stock_head(backbone.config, model.W_KD.shape[1])
     tokenizer = _with_padding(tokenizer, backbone)
     module = _module(model, backbone, prompt_end, _padding(tokenizer, texts), mixture_K)
     unfinished = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}")
@@ -199,6 +196,47 @@ def check_target(folder: Path, max_shard_size: str) -> None:
         raise ExportError(f"got a shard size of {max_shard_size}; expected a number and KB, MB, GB or TB; say 5GB")
     if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
         raise ModelFolderError(folder, "got something that is there; expected a new folder; choose another name")
+
+
+def require_stock_head(config: PreTrainedConfig, n_features: int) -> None:
+    """Check that transformers' own classifier on a backbone has no parameters but the backbone's and the stock head.
+
+    Whatever else it has, an export would not hold, and who loads it without its code would score by random numbers.
+    Nothing is loaded: the classifier is made without memory for its weights.
+
+    Args:
+        config: of the backbone.
+        n_features: D, the size of its hidden states.
+
+    Raises:
+        ExportError: transformers has no sequence classifier on such a backbone, or its head is not `score.weight`
+            [1, D].
+    """
+    if type(config) not in MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING:
+        raise ExportError(
+            f"got a backbone of type {config.model_type}; expected one that transformers knows as a sequence "
+            "classifier, such as Llama, Qwen, Mistral or Gemma; `armorm score` takes this one too"
+        )
+    config = deepcopy(config)
+    config.num_labels = 1
+    config._attn_implementation = config._experts_implementation = None
+    stock: Any = MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING[type(config)]
+    with torch.device("meta"):
+        classifier, backbone = stock(config), AutoModel.from_config(config, trust_remote_code=False)  # type: ignore[no-untyped-call]
+    parts = backbone.named_parameters(prefix=stock.base_model_prefix, remove_duplicate=False)
+    of_backbone = {name for name, _ in parts}
+    head = {
+        name: list(parameter.shape)
+        for name, parameter in classifier.named_parameters(remove_duplicate=False)
+        if name not in of_backbone
+    }
+    if head != {"score.weight": [1, n_features]}:
+        listed = ", ".join(f"{name} {shape}" for name, shape in head.items()) or "nothing"
+        raise ExportError(
+            f"got a backbone of type {config.model_type}, on which transformers' sequence classifier has {listed}; "
+            f"expected score.weight {[1, n_features]} alone, since whoever loads the export without its code would "
+            "have the rest drawn at random; `armorm score` takes this one too"
+        )
 
 
 def stock_head(model: RewardModel, mixture_K: Floats) -> Floats:

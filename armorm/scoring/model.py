@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from armorm import model as heads
+from armorm.config import NO_NUISANCE
 from armorm.errors import ModelError, ModelFolderError
 from armorm.model import DESCRIPTION_FILE, TENSORS_FILE, Scores
 from armorm.scoring.backbones import own_backbone, require_backbone
@@ -210,20 +211,30 @@ def _described(found: Any, marks: Fingerprint) -> Json:
     n_objectives = len(found.heads["regression_layer.weight"])
     numbered = [f"objective-{number}" for number in range(1, n_objectives + 1)]
     names = found.config.get("objectives") or (OBJECTIVES if n_objectives == len(OBJECTIVES) else numbered)
-    transform_KK = found.heads["reward_transform_matrix"]
-    taken_out_K = np.abs(transform_KK - np.diag(np.diag(transform_KK))).sum(axis=1)
     return {
         "format_version": 1,
         "objectives": list(names),
         "untrained": {},
         "gate": gate_shape(found.config),
-        "nuisance": names[int(taken_out_K.argmax())],  # the one whose prediction T takes out of the others
+        "nuisance": nuisance_of(found.heads["reward_transform_matrix"], names),
         "backbone_id": marks.backbone_id,
         "backbone": dict(marks.record),
         "scales": {name: _known_scales(name) for name in names},
         "metrics": {},
         "inputs": {},
     }
+
+
+def nuisance_of(transform_KK: Floats, objectives: Sequence[str]) -> str | list[str]:
+    """Return the objectives whose predictions a transform takes out of others, by name; `none` where there are none.
+
+    Args:
+        transform_KK: `[K, K]` T with `r' = r T`.
+        objectives: names of its rows.
+    """
+    taken_out_K = np.asarray((transform_KK - np.diag(np.diag(transform_KK))).any(axis=1))
+    found = [name for name, is_taken_out in zip(objectives, taken_out_K, strict=True) if is_taken_out]
+    return found if len(found) > 1 else found[0] if found else NO_NUISANCE
 
 
 def _known_scales(objective: str) -> Json:

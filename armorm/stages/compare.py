@@ -100,6 +100,7 @@ def _compare_models(store: Store, first: Artifact, second: Artifact) -> tuple[Mo
     found = ModelDiff(
         first.artifact_id,
         second.artifact_id,
+        (models[0].nuisances, models[1].nuisances),
         compare_objectives(*models, gates=(gates[0], gates[1])),
         side_by_side(*figures),
         len(prompts),

@@ -12,6 +12,7 @@ from armorm.config import TOKEN_LENGTH, DecorrelationConfig, check_nuisance
 from armorm.correlations import correlation_rows, penalty_rows, summarise
 from armorm.decorrelate import decorrelate as find_penalties
 from armorm.errors import DecorrelationError
+from armorm.report import taken_out
 from armorm.stages import regress
 from armorm.stages.common import ensure, put_record, put_tensors, read_tensors, stage_artifact, stage_recipe
 from features import contamination
@@ -87,7 +88,7 @@ def decorrelate(writer: Writer, backbone_id: str, config: DecorrelationConfig) -
         names = ", ".join(config.nuisances)
         line = f"{len(objectives)} objectives decorrelated from {names}, at most {left:.1e} is left"
         if not names:
-            line = f"{len(objectives)} objectives as they are: nothing was to be taken out of them"
+            line = f"{len(objectives)} objectives as they are; taken out of them: {taken_out(config.nuisances)}"
         return Made(objects, {"line": line})
 
     return ensure(writer, recipe, make, work=work(store.head(), config))

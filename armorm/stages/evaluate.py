@@ -38,7 +38,7 @@ from features.store import Done, Made, Snapshot, Writer
 from features.tables import SCHEMAS, write_parquet
 
 STAGE = "evaluate"
-STAGE_VERSION = 7
+STAGE_VERSION = 8
 
 
 def evaluate(writer: Writer, backbone_id: str, config: EvaluationConfig) -> Done:
@@ -75,6 +75,8 @@ def evaluate(writer: Writer, backbone_id: str, config: EvaluationConfig) -> Done
         objects = {n: store.objects.put("parquet", partial(write_parquet, table=t)) for n, t in tables.items()}
         objects["record"] = put_record(store, record)
         line = evaluation.summary_line(record["pairs"], record["rewardbench"])
+        if (probe := record["pairs"]["probe"]) and not probe["converged"]:
+            line += f"; the Bradley-Terry probe has not converged after {probe['n_passes']} passes"
         if stored.n_rejected:
             line += f"; {stored.n_rejected} pairs left out, which the backbone gives no usable vectors"
         return Made(objects, {"line": line})

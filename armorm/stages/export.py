@@ -11,15 +11,17 @@ from numpy.typing import NDArray
 
 from armorm.errors import ExportError
 from armorm.export.card import Card, write_card
-from armorm.export.layout import check_target, is_layout, write_layout
+from armorm.export.layout import check_target, is_layout, require_stock_head, write_layout
 from armorm.export.pattern import Sample, find_pattern
 from armorm.model import DESCRIPTION_FILE, RewardModel
 from armorm.report import (
     Section,
     decorrelation_section,
+    missing_section,
     objective_section,
     pair_section,
     rewardbench_sections,
+    taken_out,
     untrained_section,
 )
 from armorm.scoring import model as scoring
@@ -29,7 +31,7 @@ from armorm.stages.common import read_record
 from armorm.stages.model import load_model
 from features.catalog import connect
 from features.conversation import Conversation, single_turn
-from features.embedding.backbone import Backbone, load
+from features.embedding.backbone import Backbone, load, read_architecture
 from features.embedding.fingerprint import BackboneSettings, local_folder
 from features.embedding.render import render
 from features.lineage.graph import Graph, Node, read_graph
@@ -62,7 +64,8 @@ def export_model(
     Raises:
         BackboneError: the configured backbone is not the model's.
         ModelFolderError: the folder holds something else, or the same model but damaged.
-        ExportError: no folder in the published layout can be made of the backbone or of its template.
+        ExportError: no folder in the published layout can be made of the backbone, which is told before it is loaded,
+            or of its template.
     """
     model = load_model(store, artifact)
     description = folder / DESCRIPTION_FILE
@@ -70,7 +73,9 @@ def export_model(
         scoring.RewardModel.load(folder)  # what is there has to be whole
         return False
     check_target(folder, max_shard_size)
-    backbone = load(settings, require_backbone(settings, model))
+    marks = require_backbone(settings, model)
+    require_stock_head(read_architecture(settings, marks), model.W_KD.shape[1])
+    backbone = load(settings, marks)
     probes = rendered(backbone, probe_conversations())
     prompt_end = find_pattern(probes)
     stored = rendered(backbone, _sampled(store))
@@ -152,7 +157,7 @@ def _card(
         facts=[
             f"backbone {base_model or 'of its own'} ({model.backbone['architecture']}, hidden size "
             f"{model.backbone['hidden_size']}, {model.backbone['dtype']}), frozen; id {model.backbone_id}",
-            f"{len(model.objectives)} objectives, decorrelated from {', '.join(model.nuisances) or 'nothing'}; "
+            f"{len(model.objectives)} objectives; taken out of them: {taken_out(model.nuisances)}",
             f"beta {model.beta:.4g}",
             f"made {artifact.created_at} by armorm {node.run.code_version if node.run else 'of an unknown version'}; "
             f"model {artifact.artifact_id}",
@@ -186,6 +191,7 @@ def _results(store: Store, graph: Graph, node: Node, model: RewardModel) -> list
     if evaluated:
         record = read_record(store, max(evaluated, key=lambda of: of.last).artifact)
         sections += [pair_section(record["pairs"]), *rewardbench_sections(record["rewardbench"])]
+        sections.append(missing_section(record))
     return sections
 
 
@@ -208,6 +214,11 @@ def _limits(model: RewardModel, settings: BackboneSettings, found: tuple[int, in
         "answer with its prompt, and is not misled.",
         "The licences of the backbone and of the data above apply.",
     ]
+    if not model.nuisances:
+        limits.append(
+            "The objectives were not decorrelated from length or anything else: where judges prefer longer answers, so "
+            "may the scores."
+        )
     if settings.system == "first_user":
         limits.append(
             "System turns stood at the head of the first user turn in training; put them there before scoring."

@@ -159,7 +159,13 @@ def held_out_record(
         "gate_by_kind": _gate_by_kind(model, counted),
         "mistakes": _mistakes(model, counted.select(test_P)),
     }
-    if np.isfinite(model.beta):
+    if baselines.probe and not baselines.probe["converged"]:
+        for part in ("pairs", "length", "rewardbench"):
+            record[part]["scorers"] = [
+                (name, f"{title} ({evaluation.NOT_CONVERGED})" if name == "probe" else title)
+                for name, title in record[part]["scorers"]
+            ]
+    if np.isfinite(model.beta) and model.beta > 0:
         record["calibration"] = evaluation.calibration(here["gate"], beta=model.beta, datasets_P=of_test.datasets)
     return record
 

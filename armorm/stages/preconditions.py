@@ -1,6 +1,6 @@
 """What the ingested data have to hold for every stage after them: refused before anything is embedded."""
 
-from armorm.config import DecorrelationConfig, GateConfig
+from armorm.config import DecorrelationConfig, GateConfig, check_nuisance
 from armorm.errors import DecorrelationError, GateError, RegressionError
 from features.catalog import connect
 from features.store import Snapshot, Store
@@ -25,12 +25,14 @@ def require_data(store: Store, snapshot: Snapshot, decorrelation: DecorrelationC
     Args:
         store: holds the snapshot.
         snapshot: after ingest.
-        decorrelation: whose reference has to have ratings, where there is a nuisance.
+        decorrelation: whose reference has to have ratings, where there is a nuisance, which has to be a trained
+            objective beside others.
         gate: which needs validation pairs, where it stops early.
 
     Raises:
         RegressionError: no objective has ratings enough.
-        DecorrelationError: the reference has no ratings.
+        DecorrelationError: the reference has no ratings, or the nuisance has too few, or it is the only objective that
+            has enough.
         GateError: there are no pairs to train on, or none to stop by.
     """
     with connect(store, snapshot) as catalog:
@@ -38,12 +40,14 @@ def require_data(store: Store, snapshot: Snapshot, decorrelation: DecorrelationC
         ((n_train, n_validation),) = catalog.execute(_PAIRS).fetchall()
         reference = [decorrelation.reference]
         ((n_reference,),) = catalog.execute("SELECT count(*) FROM ratings WHERE dataset = ?", reference).fetchall()
-    if not any(min(counts) >= LEAST_RATINGS for _, *counts in ratings):
+    trained = [name for name, *counts in ratings if min(counts) >= LEAST_RATINGS]
+    if not trained:
         found = ", ".join(f"{name}: {train} and {validation}" for name, train, validation in ratings) or "none"
         raise RegressionError(
             f"got too few ratings ({found}); expected {LEAST_RATINGS} for training and {LEAST_RATINGS} for validation "
             "of one objective at least; add rows, or change the shares of [split]"
         )
+    check_nuisance(decorrelation.nuisances, trained)
     if decorrelation.nuisances and not n_reference:
         raise DecorrelationError(
             f"got reference {decorrelation.reference}, of which no row gave a rating; expected a rated dataset; see "

@@ -11,7 +11,14 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from safetensors import safe_open
-from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoTokenizer,
+    PreTrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 from transformers.models.auto.modeling_auto import MODEL_MAPPING
 from transformers.utils import logging
 
@@ -117,6 +124,20 @@ def load(settings: BackboneSettings, fingerprint: Fingerprint) -> Backbone:
         keep_freed_memory()
     with _quiet():
         return _packed(_loaded(settings, fingerprint))
+
+
+def read_architecture(settings: BackboneSettings, fingerprint: Fingerprint) -> PreTrainedConfig:
+    """Read a backbone's configuration alone, without remote code.
+
+    Raises:
+        BackboneError: transformers cannot read it.
+    """
+    try:
+        with _quiet():
+            config: PreTrainedConfig = AutoConfig.from_pretrained(fingerprint.folder, **FOLDER_ALONE)
+    except Exception as error:  # whatever the configuration of any kind raises
+        raise BackboneError(settings.path, _why_not_loaded(error)) from error
+    return config
 
 
 def _loaded(settings: BackboneSettings, fingerprint: Fingerprint) -> Backbone:

@@ -93,7 +93,7 @@ class EmbedResult:
     """How far the furthest canary lies from its first vector, as a share of its length."""
     peak_share: float | None = None
     """Of the operations a second that this machine does at best, those that the vectors need; None where nothing was
-    forwarded."""
+    forwarded, and where others compute, whose peak is not known."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,8 @@ SELECT
     sum(predicted_seconds) AS predicted_seconds, sum(seconds) AS seconds,
     sum(predicted_tokens)::BIGINT AS predicted_tokens, sum(tokens)::BIGINT AS tokens,
     sum(forwarded)::BIGINT AS forwarded, sum(tokens) / nullif(sum(seconds), 0) AS tokens_per_s,
-    sum(flops) / nullif(sum(seconds * peak_flops), 0) AS peak_share
+    nullif(sum(flops) FILTER (peak_flops > 0), 0)  -- NULL where no peak is known, or nothing was forwarded
+        / nullif(sum(seconds * peak_flops), 0) AS peak_share
 FROM counted
 GROUP BY backbone, run_id
 ORDER BY finished_at DESC, backbone;

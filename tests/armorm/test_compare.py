@@ -10,6 +10,7 @@ from armorm.compare import ModelDiff, compare_objectives, compare_pairs, figures
 from armorm.config import GateConfig
 from armorm.gate import Gate
 from armorm.model import RewardModel
+from armorm.report import taken_out
 
 OBJECTIVES = ("verbosity", "truth", "safety")
 
@@ -68,9 +69,18 @@ def test_of_another_size_weights_are_not_compared_and_figures_are() -> None:
         "RewardBench Chat": (None, 0.9),
         "RewardBench overall": (None, 0.8),
     }
-    sections = model_sections(ModelDiff("a", "b", changes, figures, 0))
+    part = {
+        "rewardbench": {"sections": {"Chat": 0.9}, "overall": 0.9, "missing": {"sections": ["Safety"], "subsets": []}}
+    }
+    of_part, of_whole = figures_of(before, evaluation | part), figures_of(after, evaluation)
+    moved = side_by_side(of_part, of_whole)
+    assert moved["RewardBench overall"] == (None, 0.8), "a mean over other sections is another figure"
+    sections = model_sections(ModelDiff("a", "b", (("verbosity",), ()), changes, figures, 0))
     assert all(len(row) == len(section.columns) for section in sections for row in section.rows)
     assert sections[1].rows[0] == ("gate beta", 1, 3, 2)
+    before_row, after_row = sections[2].rows
+    assert before_row == ("before", "verbosity")
+    assert after_row == ("after", taken_out(()))
 
 
 def test_pairs_of_benchmarks_are_told_by_themselves() -> None:
@@ -89,7 +99,7 @@ def test_pairs_of_benchmarks_are_told_by_themselves() -> None:
     }
     none = np.empty(0, dtype=object)
     assert compare_pairs(first_P[:0], first_P[:0], datasets_P=none, prompts_P=none, benchmark_P=first_P[:0]) == {}
-    section = model_sections(ModelDiff("a", "b", (), {}, 0, found))[-1]
+    section = model_sections(ModelDiff("a", "b", ((), ()), (), {}, 0, found))[-1]
     assert all(len(row) == len(section.columns) for row in section.rows)
 
 

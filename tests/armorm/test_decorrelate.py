@@ -272,6 +272,16 @@ def test_without_a_nuisance_the_objectives_stay_as_they_are(rewards_NK: Array) -
     assert set(found.status_K) == {"untouched"}
 
 
+@pytest.mark.parametrize("n_objectives", [1, 2])
+def test_objectives_that_are_all_nuisances_are_refused(rewards_NK: Array, n_objectives: int) -> None:
+    """Each takes itself off, so the transform would be zero and every score 0."""
+    names = NAMES[:n_objectives]
+    with pytest.raises(DecorrelationError):
+        decorrelate(rewards_NK[:, :n_objectives], names, nuisances=names)
+    with pytest.raises(DecorrelationError):
+        check_nuisance(names, names)
+
+
 @pytest.mark.parametrize("correlation", ["spearman", "pearson"])
 @pytest.mark.parametrize(("n_objectives", "status"), [(1, "lost"), (2, "copy")])
 def test_length_leaves_nothing_of_one_objective_and_two_copies_of_two(
@@ -297,6 +307,6 @@ def test_length_leaves_nothing_of_one_objective_and_two_copies_of_two(
 def test_what_can_be_taken_out_is_known_before_any_work() -> None:
     for nuisances in ((), ("a",), ("n_tokens",), ("a", "b")):
         check_nuisance(nuisances, ["a", "b", "c"])
-    for nuisances in (("d",), ("a", "n_tokens"), ("n_tokens", "helpsteer-verbosity")):
+    for nuisances in (("d",), ("a", "n_tokens"), ("n_tokens", "helpsteer-verbosity"), ("a", "b", "c")):
         with pytest.raises(DecorrelationError):
             check_nuisance(nuisances, ["a", "b", "c"])

@@ -11,6 +11,7 @@ import pytest
 from armorm import RewardModel
 from armorm.config import EvaluationConfig
 from armorm.inspection import describe, inspect, taken_off
+from armorm.report import benchmark_name
 from armorm.scoring import evaluate as scoring
 from armorm.scoring.evaluate import Evaluated, evaluate_model
 from features.contamination import ContaminationSettings, find_contamination
@@ -86,7 +87,9 @@ def test_the_figures_are_those_of_each_text_scored_by_itself(
     assert found.n_embedded == len(texts) + len({text[:-1] for text in texts})
     assert found.record["reward_correlations"]["n_responses"] == len(texts), "every length is known"
     titles = [section.title for section in found.sections]
-    assert {"Held-out pairs", "RewardBench", "Gate by kind of prompt"} <= set(titles)
+    assert {"Held-out pairs", benchmark_name(found.record["rewardbench"]), "Gate by kind of prompt"} <= set(titles)
+    assert found.record["rewardbench"]["missing"]["sections"]
+    assert benchmark_name(found.record["rewardbench"]) in found.line
 
 
 def test_vectors_that_the_store_has_are_read_from_there(
@@ -178,6 +181,7 @@ def test_a_downloaded_model_can_be_inspected(folder: Path) -> None:
     assert (table.columns[-1], table.rows[4][-1]) == ("lambda of helpsteer-verbosity", 1.0)
     assert table.rows[0][1] == "0..4 (helpsteer)"
     assert "beta is not stated: scores have no calibration" in report.facts
+    assert "taken out of the objectives: helpsteer-verbosity" in report.facts
     described = describe(model)
     assert described["reward_transform_matrix"] == model.transform_KK.tolist()
     assert described["gate"]["temperature"] == 2

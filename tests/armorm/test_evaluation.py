@@ -128,7 +128,20 @@ def test_a_benchmark_with_and_without_prior_sets() -> None:
     assert list(found["baselines"]) == ["longer"]
     assert found["baselines"]["longer"]["sections"] == {"Chat": 1 - chat, "Prior": 1}
     assert set(found["intervals"]) == {"Chat", "Prior", "overall", "overall without prior sets"}
-    assert found["note"].endswith("without Reasoning; 1 of 4 subsets differ from their published number of rows")
+    assert found["missing"] == {"sections": ["Reasoning"], "subsets": []}
+    assert "Reasoning" in found["note"]
+
+
+def test_what_of_a_benchmark_there_are_no_pairs_of_is_named() -> None:
+    found = scored({"gate": np.ones(4)}, names(*["easy"] * 4), prompts(4))
+    assert found["missing"] == {"sections": ["Prior", "Reasoning"], "subsets": ["hard"]}
+    pairs = {"rows": []}
+    assert "1 of 3 sections" in evaluation.summary_line(pairs, found)
+    assert all(name in found["note"] for name in ("Prior", "Reasoning", "hard"))
+    whole = names(*["easy"] * 4, *["hard"] * 2, *["old"] * 2, *["code"] * 9)
+    complete = scored({"gate": np.ones(17)}, whole, prompts(17))
+    assert complete["missing"] == {"sections": [], "subsets": []}
+    assert "sections" not in evaluation.summary_line(pairs, complete)
 
 
 def test_nothing_measured_is_no_score() -> None:

@@ -8,16 +8,19 @@ import numpy as np
 import pytest
 import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, dynamic_module_utils
+from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
 from armorm import RewardModel
 from armorm.errors import ExportError
-from armorm.export.layout import write_layout
+from armorm.export.layout import require_stock_head, write_layout
 from armorm.export.pattern import find_pattern
 from armorm.scoring.model import score_conversations
+from armorm.stages import export as export_stage
 from armorm.stages.export import probe_conversations, rendered
 from armorm.steering import Steering
 from features.embedding.backbone import load
 from features.embedding.fingerprint import fingerprint
+from features.store import Artifact, Recipe, Store
 from tests.armorm.exported import as_messages, fixed_mixture, random_heads, scores
 from tests.features.test_kinds import KINDS, write
 
@@ -28,6 +31,8 @@ def rows_of(batch: Any) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
 
 CONVERSATIONS = probe_conversations()[::3]
 NO_CLASSIFIER = ("granite", "codegen", "mamba", "recurrent_gemma")
+OTHER_HEAD = {"ctrl": "classifier.weight", "modernbert-decoder": "head.dense.weight"}
+"""Kinds whose classifier in transformers has another head than `score.weight`, and a parameter of it."""
 
 
 @pytest.mark.parametrize("kind", [kind for kind, (becomes, _) in KINDS.items() if becomes in ("packed", "padded")])
@@ -55,6 +60,11 @@ def test_an_exported_kind_is_read_back(kind: str, tmp_path: Path, monkeypatch: p
         with pytest.raises(ExportError, match=f"got a backbone of type {kind}"):
             export()
         return
+    if kind in OTHER_HEAD:
+        with pytest.raises(ExportError, match=OTHER_HEAD[kind]):
+            export()
+        assert not (tmp_path / "model").exists()
+        return
     expected = score_conversations(heads, backbone, CONVERSATIONS).score
     assert np.ptp(expected) > 0.1
     export()
@@ -75,3 +85,29 @@ def test_an_exported_kind_is_read_back(kind: str, tmp_path: Path, monkeypatch: p
         with torch.no_grad():
             logits = [stock(input_ids=ids[mask.bool()][None]).logits.item() for ids, mask in rows_of(batch)]
         np.testing.assert_allclose(logits, mixed, atol=1e-5)
+
+
+def test_a_kind_with_another_head_is_refused_before_it_is_loaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = write(tmp_path / "backbone", "ctrl")
+    marks = fingerprint(settings)
+    heads = random_heads([f"o{k}" for k in range(7)], backbone_id=marks.backbone_id, backbone=dict(marks.record))
+    monkeypatch.setattr(export_stage, "load_model", lambda store, artifact: heads)
+    monkeypatch.setattr(export_stage, "load", lambda *_: pytest.fail("its weights were read"))
+    with pytest.raises(ExportError):
+        export_stage.export_model(
+            Store(tmp_path / "store"),
+            Artifact(Recipe("model", "model", 1, {}, {}), {}, "", ""),
+            settings,
+            tmp_path / "model",
+            max_shard_size="5GB",
+        )
+    assert not (tmp_path / "model").exists()
+
+
+def test_a_head_of_another_size_is_refused() -> None:
+    config = CONFIG_MAPPING["llama"](**KINDS["llama"][1])
+    require_stock_head(config, 32)
+    with pytest.raises(ExportError):
+        require_stock_head(config, 31)

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from scipy.special import logit
 from scipy.stats import rankdata, sem, spearmanr
 from sklearn.metrics import r2_score
 
@@ -15,7 +16,6 @@ from armorm import baselines
 from armorm.config import Correlation
 from armorm.errors import MetricError
 from armorm.metrics import (
-    Bin,
     average_ranks,
     bootstrap_accuracies,
     bootstrap_accuracy,
@@ -263,20 +263,35 @@ def test_a_calibrated_model_has_no_calibration_error(rng: np.random.Generator) -
     """Pairs whose chosen answer is drawn by the very probability that is said; then one that is too sure."""
     says_P = rng.random(200_000)
     chosen_P = np.where(rng.random(len(says_P)) < says_P, says_P, 1 - says_P)
-    bins = reliability(chosen_P)
+    logits_P = np.log(chosen_P / (1 - chosen_P))
+    bins = reliability(logits_P / 7, beta=7.0)
     assert [one.n for one in bins] == [20_000] * 10
     assert [one.accuracy for one in bins] == pytest.approx([one.confidence for one in bins], abs=0.015)
     assert calibration_error(bins) < 0.01
-    logits_P = np.log(chosen_P / (1 - chosen_P))
-    too_sure = reliability(1 / (1 + np.exp(-3 * logits_P)))
+    too_sure = reliability(logits_P, beta=3.0)
     assert calibration_error(too_sure) > 0.1
     assert all(one.confidence > one.accuracy for one in too_sure[1:])
 
 
 def test_the_calibration_error_is_the_mean_distance() -> None:
-    bins = reliability(np.array([0.5, 0.4, 0.9, 0.9]), n_bins=2)
-    assert bins == [Bin(2, 0.55, 0.0), Bin(2, 0.9, 1.0)]
+    bins = reliability(logit(np.array([0.5, 0.4, 0.9, 0.9])), 1.0, n_bins=2)
+    assert [(one.n, one.accuracy) for one in bins] == [(2, 0.0), (2, 1.0)]
+    assert [one.confidence for one in bins] == pytest.approx([0.55, 0.9])
     assert calibration_error(bins) == pytest.approx((0.55 + 0.1) / 2)
-    assert np.isnan(calibration_error(reliability(np.empty(0))))
-    with pytest.raises(MetricError, match=r"not in 0\.\.1"):
-        reliability(np.array([0.5, np.nan]))
+    assert np.isnan(calibration_error(reliability(np.empty(0), 1.0)))
+    with pytest.raises(MetricError, match="not finite"):
+        reliability(np.array([0.5, np.nan]), 1.0)
+    for beta in (0.0, -1.0, float("nan")):
+        with pytest.raises(MetricError, match="beta"):
+            reliability(np.array([0.5]), beta)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("beta", [1e-30, 1.0, 1e3])
+def test_who_wins_is_read_from_scores_and_not_from_their_rounded_probability(dtype: type, beta: float) -> None:
+    """A difference of 1e-20 is a win, though its probability is 1/2 in any float; a tie is a miss at any size."""
+    differences_P = np.array([0, 1e-20, -1e-20, 1e-9, -1e-9, 1, -1, 500, -500], dtype)
+    bins = reliability(differences_P, beta, n_bins=1)
+    assert bins[0].accuracy == pair_accuracy(differences_P) == pytest.approx(4 / 9)
+    alone = reliability(differences_P, beta, n_bins=len(differences_P))
+    assert [one.accuracy for one in alone] == [0, 1, 0, 1, 0, 1, 0, 1, 0]

@@ -10,7 +10,7 @@ import pytest
 
 from armorm.figures import heatmap, short
 from armorm.page import TEXT_CHARACTERS, Texts, build_chapters, to_html
-from armorm.report import Section, published_section, visible
+from armorm.report import Section, published_section, taken_out, visible
 from tests.armorm.test_report import EVALUATION, INTERVAL, MODEL, built
 
 HOSTILE = (
@@ -124,6 +124,23 @@ def test_what_has_no_record_is_left_out() -> None:
         assert f'id="{chapter}"' not in without
         assert f'id="{chapter}"' in whole
     assert "not in the store any more" in whole
+
+
+def test_the_summary_says_how_much_of_a_benchmark_it_is() -> None:
+    part = BENCHMARK | {"missing": {"sections": ["Chat Hard", "Reasoning", "Prior Sets"], "subsets": []}}
+    chapters = build_chapters(built(), model=MODEL, evaluation=EVALUATION | {"rewardbench": part}, texts={})
+    (row,) = [row for row in chapters[0].sections[0].rows if "RewardBench" in str(row[0])]
+    assert "2 of 5 sections" in str(row[0])
+
+
+def test_without_decorrelation_there_is_no_before_and_after() -> None:
+    decorrelation = MODEL["decorrelation"] | {"nuisance": "none", "objectives": []}
+    chapters = build_chapters(
+        built(), model=MODEL | {"decorrelation": decorrelation}, evaluation=EVALUATION | FINDINGS, texts={}
+    )
+    found = {chapter.title: chapter for chapter in chapters}
+    assert len(found["Decorrelation and verbosity"].figures) == 1
+    assert ("taken out of the objectives", taken_out(())) in found["Summary"].sections[0].rows
 
 
 def test_every_link_has_an_end_and_every_id_is_one() -> None:

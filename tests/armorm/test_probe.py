@@ -8,6 +8,7 @@ import pytest
 from scipy.special import expit
 from sklearn.linear_model import LogisticRegression
 
+from armorm import probe
 from armorm.errors import MetricError
 from armorm.metrics import pair_accuracy
 from armorm.probe import Blocks, ProbeFit, fit_probe
@@ -89,6 +90,20 @@ def test_more_features_than_pairs_and_features_that_are_constant(seed: int) -> N
     fit = fit_probe(in_blocks(X_PD), in_blocks(X_PD))
     assert abs(fit.w_D[3]) < 1e-9 * np.abs(fit.w_D).max()
     assert pair_accuracy(X_PD @ fit.w_D) == 1
+
+
+def test_a_search_that_is_cut_off_is_told(w_D: Array, seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The gradient says it: with passes enough it is below the bound, with few it is not."""
+    pairs = in_blocks(planted(np.random.default_rng(seed + 1), 2000, w_D))
+    whole = fit_probe(pairs, pairs)
+    assert whole.converged
+    assert whole.gradient <= probe.GRADIENT
+    assert whole.n_passes < probe.MAX_PASSES
+    monkeypatch.setattr(probe, "MAX_PASSES", 3)
+    cut_off = fit_probe(pairs, pairs)
+    assert not cut_off.converged
+    assert cut_off.gradient > probe.GRADIENT
+    assert cut_off.n_passes < whole.n_passes
 
 
 def test_what_cannot_be_fitted_is_refused() -> None:

@@ -7,12 +7,17 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, dynamic_module_utils
 
 from armorm import RewardModel
 from armorm.errors import ModelFolderError
+from armorm.inspection import inspect
+from armorm.report import taken_out
+from armorm.scoring.model import nuisance_of
 from armorm.stages.export import probe_conversations
 from features.embedding.fingerprint import BackboneSettings, fingerprint
+from features.errors import BackboneError
 from features.objectives import OBJECTIVES
 from tests.armorm.exported import as_messages
 from tests.armorm.published import write_published
@@ -67,6 +72,28 @@ def test_it_is_known_for_what_it_is(folder: Path) -> None:
         _point_outside(folder)
 
 
+def test_the_nuisance_is_what_the_transform_takes_out() -> None:
+    transform_KK, names = np.eye(3), ("a", "b", "c")
+    assert nuisance_of(transform_KK, names) == "none"
+    assert nuisance_of(np.diag([1, 0.5, 2]), names) == "none", "only scaled"
+    transform_KK[1, 2] = -0.5
+    assert nuisance_of(transform_KK, names) == "b"
+    transform_KK[2, 0] = 0.25
+    assert nuisance_of(transform_KK, names) == ["b", "c"]
+
+
+def test_a_model_without_decorrelation_is_described_as_such(tmp_path: Path) -> None:
+    folder = write_published(tmp_path / "model")
+    for path in folder.glob("*.safetensors"):
+        tensors = load_file(path)
+        if "reward_transform_matrix" in tensors:
+            tensors["reward_transform_matrix"] = torch.eye(len(OBJECTIVES))
+            save_file(tensors, path, {"format": "pt"})
+    model = RewardModel.load(folder)
+    assert (model.nuisance, model.nuisances) == ("none", ())
+    assert f"taken out of the objectives: {taken_out(())}" in inspect(model, "A model").facts
+
+
 def _point_outside(folder: Path) -> None:
     index = folder / "model.safetensors.index.json"
     before = index.read_text()
@@ -78,10 +105,6 @@ def _point_outside(folder: Path) -> None:
 
 
 def test_weights_that_are_missing_are_no_random_ones(folder: Path, tmp_path: Path) -> None:
-    from safetensors.torch import load_file, save_file
-
-    from features.errors import BackboneError
-
     name = "model-00001-of-00002.safetensors"
     (tmp_path / "model").mkdir()
     for path in folder.iterdir():

@@ -5,12 +5,17 @@ from typing import Any
 from armorm.report import (
     Report,
     Section,
+    benchmark_name,
     build_report,
     gate_section,
     length_section,
+    missing_section,
     objective_section,
+    pair_section,
+    published_section,
     rewardbench_sections,
     shown,
+    taken_out,
     to_markdown,
 )
 
@@ -48,6 +53,16 @@ EVALUATION: dict[str, Any] = {
 
 def built() -> Report:
     return build_report(title="t", facts=["f"], datasets=[DATASET], model=MODEL, evaluation=EVALUATION)
+
+
+def test_that_nothing_was_taken_out_is_told() -> None:
+    """Without a nuisance there are no penalties, and length bias is as it was: the table is there and says so."""
+    model = MODEL | {"decorrelation": MODEL["decorrelation"] | {"nuisance": "none", "objectives": []}}
+    report = build_report(title="t", facts=[], datasets=[DATASET], model=model, evaluation=EVALUATION)
+    (section,) = [of for of in report.sections if of.title.startswith("Decorrelation")]
+    assert section.rows == [("all objectives", taken_out(()))]
+    assert "length bias is not removed" in to_markdown(report)
+    assert taken_out(("a", "b")) == "a, b"
 
 
 def test_an_alpha_at_an_end_is_noted() -> None:
@@ -104,6 +119,31 @@ def test_a_benchmark_that_was_not_run_has_no_table() -> None:
     assert [s.title for s in report.sections][-2:] == ["RewardBench subsets", "RewardBench"]
 
 
+def test_a_part_of_a_benchmark_is_named_as_one() -> None:
+    """In the title, beside published scores, and in what is not measured; an older evaluation does not know it."""
+    bench = {
+        "subsets": [{"section": name, "subset": name, "n": 1, "accuracy": 1.0} for name in ("Chat", "Safety")],
+        "sections": {"Chat": 1.0, "Safety": 0.5},
+        "overall": 0.75,
+        "note": "partial",
+    }
+    part = bench | {"missing": {"sections": ["Chat Hard", "Reasoning", "Prior Sets"], "subsets": ["donotanswer"]}}
+    assert [benchmark_name(of) for of in (bench, part)] == [
+        "RewardBench",
+        "RewardBench (2 of 5 sections, without 1 of their subsets)",
+    ]
+    assert benchmark_name(part) in [section.title for section in rewardbench_sections(part)]
+    assert "2 of 5 sections" in str(published_section(part).rows[0][0])
+    rows = missing_section(EVALUATION | {"rewardbench": part}).rows
+    assert [row[0] for row in rows] == [
+        "RewardBench, section Chat Hard",
+        "RewardBench, section Reasoning",
+        "RewardBench, section Prior Sets",
+        "RewardBench, subset donotanswer",
+    ]
+    assert missing_section(EVALUATION | {"rewardbench": bench}).rows == []
+
+
 def test_scores_stand_beside_those_of_baselines() -> None:
     subset = {"section": "Chat", "subset": "s", "n": 9, "accuracy": 0.8123, "low": 0.8, "high": 0.83}
     scores = {"sections": {"Chat": 0.8123}, "overall": 0.8123, "overall_without_prior_sets": 0.8123}
@@ -123,6 +163,16 @@ def test_scores_stand_beside_those_of_baselines() -> None:
         ("overall", shown_interval, 0.5),
         ("overall without prior sets", shown_interval, 0.8123),
     ]
+
+
+def test_a_probe_that_has_not_converged_is_told() -> None:
+    fit = {"n_train": 9, "alpha": 0.1, "n_passes": 101, "gradient": 3e-5}
+    ended, cut_off = (
+        pair_section(EVALUATION["pairs"] | {"probe": fit | {"converged": converged}}) for converged in (True, False)
+    )
+    assert "not converged" in cut_off.note
+    assert "101 passes" in cut_off.note
+    assert pair_section(EVALUATION["pairs"] | {"probe": fit}).note == ended.note, "as of an older evaluation"
 
 
 def test_accuracy_by_length_ends_in_one_number() -> None:

@@ -24,6 +24,9 @@ class Dataset:
     licence: str = "none"
     kept: int = 1
     rejected: int = 0
+    outside_share: int = 0
+    share: float | None = None
+    """Of the prompts that were asked for."""
     conversations: dict[str, Cells] = field(default_factory=dict)
     ratings: list[Cells] = field(default_factory=list)
     preferences: list[Cells] = field(default_factory=list)
@@ -83,10 +86,12 @@ class Dataset:
             "upstream": "nobody/nothing",
             "licence": self.licence,
             "evaluation": self.split == "evaluation",
-            "outcomes": {"kept": {"": self.kept}, "rejected": {"some reason": self.rejected}},
+            "outcomes": {"kept": {"": self.kept}, "rejected": {"some reason": self.rejected}}
+            | ({"dropped": {"outside_share": self.outside_share}} if self.outside_share else {}),
             "parts_refused": 0,
             **{name: len(rows[name]) for name in ("conversations", "ratings", "preferences")},
             "scales": {rating["objective"]: asdict(SCALE) for rating in self.ratings},
         }
+        parameters = {} if self.share is None else {"share": self.share}
         inputs = {name: ref.sha256 for name, ref in objects.items()}
-        return writer.commit(Recipe(f"ingest/{self.name}", "ingest", 1, {}, inputs), Made(objects, summary))
+        return writer.commit(Recipe(f"ingest/{self.name}", "ingest", 1, parameters, inputs), Made(objects, summary))

@@ -13,7 +13,8 @@ from features.embedding.embed import EmbedSettings, Progress, embed_missing
 from features.embedding.fingerprint import BackboneSettings, Dtype
 from features.embedding.flops import Cost, cost_of, least_flops, peak_flops, slowdown
 from features.embedding.plan import Batch, TokenSequence, Wanted, plan_packs
-from features.store import Store, Writer
+from features.questions import ask
+from features.store import Made, Recipe, Store, Writer
 from tests.features import tiny
 from tests.features.test_robust import fill
 
@@ -111,3 +112,17 @@ def test_doctor_warns_of_a_slow_type(peaks: None, store: Store, tmp_path: Path) 
         for dtype in dtypes
     }
     assert {dtype: of["dtype"] for dtype, of in verdicts.items()} == {"float32": "ok", "bfloat16": "warning"}
+
+
+@pytest.mark.parametrize(("known", "share"), [(False, None), (True, 0.5)])
+def test_where_the_peak_is_not_known_there_is_no_share_of_it(
+    store: Store, writer: Writer, known: bool, share: float | None
+) -> None:
+    """Shards whose operations others did do not count as if this machine had done them."""
+    took = {"tokens": 9, "forwarded": 9, "seconds": 1.0, "predicted_tokens": 9.0}
+    shards = [took | {"flops": 8.0, "peak_flops": 0.0}] + [took | {"flops": 4.0, "peak_flops": 8.0}] * known
+    for number, measured in enumerate(shards):
+        writer.commit(Recipe(f"elsewhere/b/{number}", "embed", 1, {}, {}), Made({}, {"measured": measured}))
+    (row,) = ask(store, "predicted").records
+    assert row["shards"] == len(shards)
+    assert row["peak_share"] == share

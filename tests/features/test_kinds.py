@@ -55,6 +55,8 @@ KINDS: Final[dict[str, tuple[str, dict[str, Any]]]] = {
     "falcon": ("padded", FEW | HEADS | {"alibi": True}),
     "stablelm": ("padded", tiny.SIZES),
     "gpt_oss": ("padded", tiny.SLIDING | {"num_local_experts": 4}),
+    "ctrl": ("packed", OLD | {"dff": 48}),
+    "modernbert-decoder": ("packed", NEW | {"pad_token_id": 0, "local_attention": 24, "global_attn_every_n_layers": 2}),
     "mamba": ("padded", FEW | {"state_size": 8}),
     "recurrent_gemma": ("padded", NEW | {"num_hidden_layers": 3, "lru_width": 32, "attention_window_size": 24}),
     "bert": ("looks ahead", NEW),

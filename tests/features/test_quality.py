@@ -173,6 +173,18 @@ def test_a_check_finds_its_rows_and_others_find_none(store: Store, writer: Write
     assert finding(store) == {name} | case.also
 
 
+@pytest.mark.parametrize(("kept", "rejected", "is_found"), [(10, 0, False), (9, 12, False), (4, 0, True)])
+def test_what_is_kept_is_held_against_the_share_that_was_asked_for(
+    store: Store, writer: Writer, kept: int, rejected: int, is_found: bool
+) -> None:
+    """A tenth of 100 rows is ten, of which half are few; rows that are refused are so wherever their prompt lies."""
+    dataset = clean()
+    dataset.share, dataset.kept, dataset.rejected, dataset.outside_share = 0.1, kept, rejected, 100 - kept - rejected
+    dataset.commit(writer)
+    expected = [("mine", 100, kept, pytest.approx(kept / 10))] if is_found else []
+    assert found(store, "low_kept_share", "dataset", "rows", "kept", "kept_share") == expected
+
+
 def test_pairs_are_compared_across_datasets(store: Store, writer: Writer) -> None:
     clean().commit(writer)
     other = Dataset("other")

@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from features.embedding.embed import Progress
+from features.embedding.embed import EmbedResult, Progress
 from flows.console import of_tokens, print_csv, print_json
+from flows.embed import forwarded_line
 
 
 def test_an_embedding_is_told_by_tokens_with_texts_speed_and_share_of_peak(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -25,6 +26,12 @@ def test_an_embedding_is_told_by_tokens_with_texts_speed_and_share_of_peak(monke
         (500, 90_000, "tokens, 10 of 2,000 texts"),
         (3500, 91_000, "tokens, 30 of 2,000 texts, 1,500 tokens/s, 62% of peak"),
     ]
+
+
+def test_a_share_of_a_peak_that_is_not_known_is_left_out() -> None:
+    known, unknown = (EmbedResult("b", n_tokens=9, n_forwarded=5, peak_share=share) for share in (0.618, None))
+    assert "62% of the machine's" in forwarded_line(known)
+    assert "peak" not in forwarded_line(unknown)
 
 
 STEERING = ["\x1b[2J", "\x9b2J", "\x7f", "\u202etxt", "\u200b", "\U000e0041", "\x00"]

@@ -11,6 +11,8 @@ import pytest
 
 from armorm.errors import ArmormError
 from armorm.model import RewardModel
+from armorm.report import taken_out
+from armorm.stages.export import export_model
 from armorm.stages.report import load_report
 from docs.examples import plain
 from features.sample.backbone import sample_texts, write_backbone
@@ -73,6 +75,8 @@ class Case:
     n_pairs: int = 80
     pairs_from: str = ""
     nuisance: str = "my-v"
+    scarce: str = ""
+    """Objectives that the first row alone rates."""
     ratings_split: str = ""
     pairs_split: str = ""
     gate: str = ""
@@ -101,7 +105,9 @@ class Case:
                 '[datasets.duels]\npath = "duels.jsonl"\nform = "pairs"\nprompt = "q"\nchosen = "win"\n'
                 f'rejected = "lose"\n{split}'
             ]
-        for name, rows in (("rated", ratings(self.n_ratings)), ("duels", pairs(self.n_pairs))):
+        rated = list(ratings(self.n_ratings))
+        rated[1:] = [row | dict.fromkeys(self.scarce) for row in rated[1:]]
+        for name, rows in (("rated", rated), ("duels", pairs(self.n_pairs))):
             (folder / f"{name}.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
         config = folder / "armorm.toml"
         config.write_text("\n".join(parts))
@@ -126,6 +132,9 @@ CASES = {
     "one objective and length": Case(objectives="x", nuisance="n_tokens", refused=ConfigError),
     "two objectives and length": Case(objectives="xy", nuisance="n_tokens", refused=ConfigError),
     "a nuisance that nobody rates": Case(nuisance="helpsteer-verbosity", refused=ConfigError),
+    "one objective, which is the nuisance": Case(objectives="v", refused=ConfigError),
+    "a nuisance and objectives with too few ratings": Case(scarce="xy", refused=ArmormError),
+    "a nuisance with too few ratings": Case(scarce="v", refused=ArmormError),
     "no training pairs": Case(pairs_split="test", refused=ArmormError),
     "no validation ratings": Case(ratings_split="train", refused=ArmormError),
     "no validation pairs to stop by": Case(pairs_split="train", gate="early_stopping = 2", refused=ArmormError),
@@ -162,3 +171,16 @@ def test_own_data_alone(name: str, backbone: Path, tmp_path: Path) -> None:
     assert set(model.objectives) == {f"my-{name}" for name in case.objectives}
     if case.nuisance == "none":
         assert np.array_equal(model.transform_KK, np.eye(len(case.objectives)))
+        assert ("all objectives", taken_out(())) in [row for of in report.sections for row in of.rows]
+        for page in ("report.md", "report.html"):
+            assert taken_out(()) in (folder / page).read_text()
+
+
+def test_the_card_says_that_nothing_was_taken_out(backbone: Path, tmp_path: Path) -> None:
+    config = CASES["one objective"].write(tmp_path, backbone)
+    plain.run(config)
+    store, settings = Store(tmp_path / "store"), load_settings(config).backbone
+    export_model(store, store.find("model"), settings, tmp_path / "export", max_shard_size="5GB")
+    card = (tmp_path / "export" / "README.md").read_text()
+    assert f"taken out of them: {taken_out(())}" in card
+    assert card.count(taken_out(())) == 2, "and where the correlations would stand"

@@ -12,6 +12,7 @@ import pytest
 from armorm import bridge
 from armorm.config import GateConfig
 from armorm.model import RewardModel
+from armorm.probe import GRADIENT
 from armorm.stages import gate
 from armorm.stages.common import read_record
 from armorm.stages.compare import compare
@@ -137,15 +138,23 @@ def test_the_probe_is_fitted_to_the_pairs_of_the_gate_and_can_be_left_out(
     store = store_of(finished)
     record = read_record(store, store.find("evaluate"))
     probe, sections = record["pairs"]["probe"], {section.title for section in load_report(store).sections}
+    assert probe["converged"] == (probe["gradient"] <= GRADIENT)
+    (title,) = [title for name, title in record["pairs"]["scorers"] if name == "probe"]
+    assert title.endswith("(not converged)") != probe["converged"]
     assert probe["n_train"] == read_record(store, store.find("gate"))["gate"]["n_pairs"]
     assert "Accuracy by length difference" in sections
     assert set(record["rewardbench"]["baselines"]) == {"mean", "single", "probe", "longer"}
+    monkeypatch.setattr("armorm.probe.MAX_PASSES", 1)
     for limit, names in ((40, {"mean", "single", "probe", "longer"}), (0, {"mean", "single", "longer"})):
         monkeypatch.setenv("ARMORM_EVALUATION__PROBE_PAIRS", str(limit))
         assert [step.name for step in pipeline(finished) if step.reason] == ["evaluate"]
         record = read_record(store, store.find("evaluate"))
         assert set(record["rewardbench"]["baselines"]) == names
         assert (record["pairs"]["probe"] or {"n_train": 0})["n_train"] == limit
+        for part in ("pairs", "length", "rewardbench"):
+            told = [title for name, title in record[part]["scorers"] if name == "probe"]
+            assert all(title.endswith("(not converged)") for title in told)
+            assert len(told) == (limit > 0)
 
 
 def test_rows_are_conserved(ran: Store) -> None:
