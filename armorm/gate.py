@@ -231,7 +231,7 @@ class _Run:
 
     def __init__(self, pairs: Pairs, transform_KK: Floats, config: GateConfig, validation: Pairs | None) -> None:
         self._pairs, self._config, self._validation = pairs, config, validation
-        self._training = _Training(pairs, transform_KK, config).to(_device(config.device))
+        self._training = _Training(pairs, transform_KK, config).to(device_of(config.device))
         groups = [
             {"params": list(self._training.gate.layers.parameters()), "weight_decay": config.weight_decay},
             {"params": [self._training.log_beta], "weight_decay": 0.0},  # decay would pull beta towards 1
@@ -317,7 +317,12 @@ def _float32(rows: Floats, device: torch.device) -> Tensor:
     return torch.from_numpy(rows).to(device, torch.float32)
 
 
-def _device(name: str) -> torch.device:
+def device_of(name: str) -> torch.device:
+    """Return the device that training runs on.
+
+    Raises:
+        GateError: torch cannot use it here.
+    """
     try:
         return torch.empty(0, device=name).device
     except (RuntimeError, AssertionError) as error:

@@ -16,7 +16,7 @@ from flows.promote import run_promote
 from flows.quality import run_quality
 from flows.scheduled import BY_HAND, Limits, run_name
 from flows.seen import show_done, show_plan
-from flows.settings import check_trainable, load_settings
+from flows.settings import check_trainable, load_settings, require_devices
 from flows.steps import Step
 from flows.train import run_train
 
@@ -35,6 +35,7 @@ def pipeline(
     """
     settings = load_settings(config)
     check_trainable(settings)
+    require_devices(settings)
     with writing(settings, "armorm run", limits) as writer:
         if planned_on is not None:
             require_planned(writer.store, planned_on)
@@ -60,8 +61,10 @@ def retrain(config: Path, promote: bool = True, limits: Limits = BY_HAND) -> lis
     """Trains what has changed, on what has its vectors, evaluates it, and promotes it if it is better."""
     settings = load_settings(config)
     check_trainable(settings)
+    require_devices(settings)
     with writing(settings, "armorm train", limits) as writer:
         before = show_plan(writer.store, plan_stages(settings, *TRAIN, "evaluate"))
+        require_data(writer.store, writer.store.head(), settings.decorrelation, settings.gate)
         steps = [*run_quality(writer, settings), *run_train(writer, settings)]
         record_success(writer, "train")
         steps.append(run_evaluate(writer, settings))

@@ -297,6 +297,12 @@ def _check_names(path: Path, settings: Settings) -> None:
                 f"{path}: decorrelation.nuisance: got {nuisance}; expected one of {', '.join(objectives)}, "
                 f"{TOKEN_LENGTH} or {NO_NUISANCE}"
             )
+    benchmarks = [name for name, section in settings.datasets.items() if section.source(name).evaluation]
+    if unknown := sorted(set(settings.contamination.against) - set(benchmarks)):
+        raise ConfigError(
+            f"{path}: contamination.against: got {', '.join(unknown)}; expected configured evaluation datasets: "
+            f"{', '.join(benchmarks) or 'there is none'}; correct the names, or leave them out"
+        )
     try:
         read_checks(settings.checks)
     except InputError as error:
@@ -333,6 +339,24 @@ def check_trainable(settings: Settings) -> None:
             f"decorrelation.reference: got {reference}; expected a configured dataset with ratings: "
             f"{', '.join(rated) or 'there is none'}; configure it or name another"
         )
+
+
+def require_devices(settings: Settings) -> None:
+    """Refuse before a run a device that this machine lacks; a plan may be for another machine.
+
+    Raises:
+        BackboneError: torch cannot embed on it.
+        GateError: torch cannot train on it.
+    """
+    # Each is imported where it is needed: torch takes seconds.
+    if settings.backbone.device != "cpu" and settings.embed.engine == "local":
+        from features.embedding.backbone import require_device
+
+        require_device(settings.local_backbone())
+    if settings.gate.device != "cpu":
+        from armorm.gate import device_of
+
+        device_of(settings.gate.device)
 
 
 def _line(path: Path, error: Any) -> str:

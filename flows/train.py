@@ -22,7 +22,7 @@ from flows.progress import progress
 from flows.quality import run_quality
 from flows.scheduled import BY_HAND, Limits, run_name
 from flows.seen import show_done, show_plan
-from flows.settings import Settings, check_trainable, load_settings
+from flows.settings import Settings, check_trainable, load_settings, require_devices
 from flows.steps import Step
 
 
@@ -58,6 +58,7 @@ def train(config: Path, limits: Limits = BY_HAND) -> list[Step]:
     """Trains what has changed."""
     settings = load_settings(config)
     check_trainable(settings)
+    require_devices(settings)
     with writing(settings, "armorm train", limits) as writer:
         before = show_plan(writer.store, plan_stages(settings, *TRAIN))
         require_data(writer.store, writer.store.head(), settings.decorrelation, settings.gate)

@@ -6,10 +6,11 @@ from features.catalog import connect
 from features.store import Snapshot, Store
 
 LEAST_RATINGS = 2
-"""Of an objective, in training and in validation: fewer choose no alpha."""
+"""Of an objective, in training and in validation: fewer choose no alpha. In training they have to differ."""
 
 _RATINGS = """
-    SELECT objective, count(*) FILTER (split = 'train'), count(*) FILTER (split = 'validation')
+    SELECT objective, count(*) FILTER (split = 'train'), count(*) FILTER (split = 'validation'),
+        count(DISTINCT value) FILTER (split = 'train')
     FROM ratings WHERE prompt_id NOT IN (SELECT prompt_id FROM contamination) GROUP BY objective
 """
 
@@ -40,12 +41,12 @@ def require_data(store: Store, snapshot: Snapshot, decorrelation: DecorrelationC
         ((n_train, n_validation),) = catalog.execute(_PAIRS).fetchall()
         reference = [decorrelation.reference]
         ((n_reference,),) = catalog.execute("SELECT count(*) FROM ratings WHERE dataset = ?", reference).fetchall()
-    trained = [name for name, *counts in ratings if min(counts) >= LEAST_RATINGS]
+    trained = [name for name, *counts, n_values in ratings if min(counts) >= LEAST_RATINGS and n_values > 1]
     if not trained:
-        found = ", ".join(f"{name}: {train} and {validation}" for name, train, validation in ratings) or "none"
+        found = ", ".join(f"{name}: {n} and {m}, of {k} values" for name, n, m, k in ratings) or "none"
         raise RegressionError(
-            f"got too few ratings ({found}); expected {LEAST_RATINGS} for training and {LEAST_RATINGS} for validation "
-            "of one objective at least; add rows, or change the shares of [split]"
+            f"got too few ratings for training and validation ({found}); expected {LEAST_RATINGS} of each, and two "
+            "values in training, of one objective at least; add rows, or change the shares of [split]"
         )
     check_nuisance(decorrelation.nuisances, trained)
     if decorrelation.nuisances and not n_reference:

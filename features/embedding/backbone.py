@@ -126,6 +126,22 @@ def load(settings: BackboneSettings, fingerprint: Fingerprint) -> Backbone:
         return _packed(_loaded(settings, fingerprint))
 
 
+def require_device(settings: BackboneSettings) -> torch.device:
+    """Return the device that passes run on.
+
+    Raises:
+        BackboneError: torch cannot use it here.
+    """
+    try:
+        return torch.empty(0, device=settings.device).device
+    except (RuntimeError, AssertionError) as error:  # the second of a torch that was built without CUDA
+        first_line = str(error).strip().splitlines()[0]
+        raise BackboneError(
+            settings.path,
+            f"got device {settings.device}, which torch cannot use here ({first_line}); expected cpu, or a GPU's name",
+        ) from error
+
+
 def read_architecture(settings: BackboneSettings, fingerprint: Fingerprint) -> PreTrainedConfig:
     """Read a backbone's configuration alone, without remote code.
 
@@ -153,14 +169,7 @@ def _loaded(settings: BackboneSettings, fingerprint: Fingerprint) -> Backbone:
     tokenizer.chat_template = (
         template if isinstance(template, str) else {one["name"]: one["template"] for one in template}
     )
-    try:
-        model.to(settings.device)
-    except (RuntimeError, AssertionError) as error:  # the second of a torch that was built without CUDA
-        first_line = str(error).strip().splitlines()[0]
-        raise BackboneError(
-            settings.path,
-            f"got device {settings.device}, which torch cannot use here ({first_line}); expected cpu, or a GPU's name",
-        ) from error
+    model.to(require_device(settings))
     if settings.device == "cpu" and settings.dtype == "float32":
         use_onednn(model)
     padded = Backbone(settings.path, fingerprint, model.eval(), tokenizer)

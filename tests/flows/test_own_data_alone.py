@@ -77,6 +77,8 @@ class Case:
     nuisance: str = "my-v"
     scarce: str = ""
     """Objectives that the first row alone rates."""
+    equal: str = ""
+    """Objectives that every row rates alike."""
     ratings_split: str = ""
     pairs_split: str = ""
     gate: str = ""
@@ -107,6 +109,7 @@ class Case:
             ]
         rated = list(ratings(self.n_ratings))
         rated[1:] = [row | dict.fromkeys(self.scarce) for row in rated[1:]]
+        rated = [row | dict.fromkeys(self.equal, 3) for row in rated]
         for name, rows in (("rated", rated), ("duels", pairs(self.n_pairs))):
             (folder / f"{name}.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
         config = folder / "armorm.toml"
@@ -135,6 +138,8 @@ CASES = {
     "one objective, which is the nuisance": Case(objectives="v", refused=ConfigError),
     "a nuisance and objectives with too few ratings": Case(scarce="xy", refused=ArmormError),
     "a nuisance with too few ratings": Case(scarce="v", refused=ArmormError),
+    "ratings that are all equal": Case(equal="xyv", nuisance="none", refused=ArmormError),
+    "a nuisance whose ratings are all equal": Case(equal="v", refused=ArmormError),
     "no training pairs": Case(pairs_split="test", refused=ArmormError),
     "no validation ratings": Case(ratings_split="train", refused=ArmormError),
     "no validation pairs to stop by": Case(pairs_split="train", gate="early_stopping = 2", refused=ArmormError),

@@ -6,11 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from features.errors import DatasetError, InputError
+from armorm.errors import GateError
+from features.errors import BackboneError, DatasetError, InputError
 from features.hub import HubFiles
 from features.sources import SOURCES
+from flows.pipeline import pipeline
 from flows.profiles import template
-from flows.settings import ConfigError, Settings, check_trainable, load_settings
+from flows.settings import ConfigError, Settings, check_trainable, load_settings, require_devices
 
 MINIMAL = """
 [backbone]
@@ -81,6 +83,7 @@ def test_several_nuisances_are_a_list_also_in_the_environment(config: Path, monk
         ("[checks]\nrole_order = 'no'", "checks.role_order: got 'no'"),
         ("[contamination]\nthreshold = 2", "threshold: got 2"),
         ("[contamination]\nn = 2", "contamination: got n; expected only ngram, threshold, against"),
+        ("[contamination]\nagainst = ['helpsteer']", "contamination.against: got helpsteer; expected configured"),
         ("gate", "not valid TOML"),
     ],
 )
@@ -134,6 +137,21 @@ def test_a_reference_without_ratings_is_said_before_a_long_run(config: Path) -> 
     config.write_text(MINIMAL + "[decorrelation]\nreference = 'hh-rlhf'")
     with pytest.raises(ConfigError, match="got hh-rlhf; expected a configured dataset with ratings: helpsteer"):
         check_trainable(load_settings(config))
+
+
+@pytest.mark.parametrize(("section", "error"), [("backbone", BackboneError), ("gate", GateError)])
+def test_a_device_that_is_not_there_is_refused_before_a_run_and_not_by_the_plan(
+    config: Path, monkeypatch: pytest.MonkeyPatch, section: str, error: type[Exception]
+) -> None:
+    monkeypatch.setenv(f"ARMORM_{section.upper()}__DEVICE", "nothing:7")
+    monkeypatch.setenv("ARMORM_DECORRELATION__NUISANCE", "none")
+    settings = load_settings(config)
+    check_trainable(settings)
+    with pytest.raises(error):
+        require_devices(settings)
+    with pytest.raises(error):
+        pipeline(config)
+    assert not (config.parent / "store").exists()
 
 
 @pytest.mark.parametrize(
