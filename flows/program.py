@@ -2,6 +2,7 @@
 
 import sys
 
+from features.secrets import redacted_traceback
 from flows import stopping
 
 
@@ -12,9 +13,12 @@ def main() -> None:
         from flows.cli import main as command
 
         command()
-    except BaseException:
+    except SystemExit:
         if not stopping.asked():
             raise
+    except BaseException as error:
+        if not stopping.asked():
+            sys.exit(redacted_traceback(error))
     if stopping.asked():
         stopping.say()
         sys.exit(stopping.exit_code())

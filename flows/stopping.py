@@ -5,7 +5,8 @@ runs. So a thread hears the signals as well, by the pipe that Python writes them
 can be unwound: Prefect marks its runs, the store lets go of its lock. If that takes longer than `GRACE_S`, the thread
 ends the process; locks, leases and scratch are made for that. A second signal ends it at once.
 
-Imports nothing but the standard library, so that the rule holds while all else is imported.
+Imports the standard library alone, and `features.secrets`, which does the same: the rule holds while all else is
+imported.
 """
 
 import atexit
@@ -19,6 +20,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 from typing import Any, Final
+
+from features.secrets import redact_error
 
 SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 
@@ -38,7 +41,7 @@ class _Stop:
         """Whether Prefect, whose handler has taken the signal, is still to send it once more to this process."""
         self.said = False
         self.grace_s = GRACE_S
-        self.on_stop: Callable[[], None] = lambda: None
+        self.on_stop: Callable[[], object] = lambda: None
 
 
 _stop = _Stop()
@@ -83,7 +86,7 @@ def say() -> None:
 
 
 @contextmanager
-def left_to(on_stop: Callable[[], None], *, within_s: float) -> Iterator[None]:
+def left_to(on_stop: Callable[[], object], *, within_s: float) -> Iterator[None]:
     """Have a function called in place of an exception, by another thread, while the block runs in the main thread.
 
     Args:
@@ -166,10 +169,11 @@ def _not_in_a_child() -> None:
 
 
 def _unless_asked(hook: Callable[[Any], Any]) -> Callable[[Any], None]:
-    """What fails in a thread or a destructor because all is being stopped is no news."""
+    """What fails in a thread or a destructor is said without secrets, and not at all when it was stopped."""
 
     def call(failed: Any) -> None:
         if not asked():
+            redact_error(failed.exc_value)
             hook(failed)
 
     return call

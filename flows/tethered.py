@@ -26,7 +26,7 @@ def tether() -> None:
         return
     from prefect.server.api.server import SubprocessASGIServer
 
-    SubprocessASGIServer._run_uvicorn_command = _start  # type: ignore[method-assign]
+    setattr(SubprocessASGIServer, "_run_uvicorn_command", _start)  # noqa: B010 - mypy allows no assignment
 
 
 def _start(server: Any) -> subprocess.Popen[Any]:
