@@ -218,3 +218,23 @@ def test_the_temporary_server_ends_with_the_run(
     assert servers(home) == []
     with store.writing("the next one"):
         assert "decorrelate" in store.head().artifacts
+
+
+def test_a_demo_that_was_stopped_can_be_started_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from features.sample import backbone
+    from flows import cli
+
+    ran: list[Path] = []
+    monkeypatch.setattr(cli, "run", lambda config, format: ran.append(config))
+    (tmp_path / ".unfinished-killed").mkdir()
+    with monkeypatch.context() as patch:
+        patch.setattr(backbone, "write_backbone", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            cli.demo(tmp_path)
+    cli.demo(tmp_path)
+    assert ran == [tmp_path / "armorm.toml"]
+    assert {"data", "backbone"} <= {path.name for path in tmp_path.iterdir()}
+
+
+def interrupted(*_: object) -> None:
+    raise KeyboardInterrupt
