@@ -140,7 +140,7 @@ def test_a_run_that_is_stopped_says_so_by_its_exit_code(config: Path, tmp_path: 
         _, said = run.communicate()
         assert run.returncode == 128 + number
         assert number.name in said
-        assert "Traceback" not in said
+        assert "Traceback" not in said, said[said.index("Traceback") - 1500 :]
     with store.writing("the next one"):
         assert "decorrelate" in store.head().artifacts
 
