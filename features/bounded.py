@@ -178,7 +178,8 @@ def decode(value: Any) -> Any:
 
 def main() -> None:
     """Read a request from standard input, do it, and write the answer to standard output."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # of Ctrl-C the parent hears, too, and ends this process
+    for number in (signal.SIGINT, signal.SIGTERM):  # sent to the group: the parent hears, too, and ends this process
+        signal.signal(number, signal.SIG_IGN)
     request = json.loads(sys.stdin.readline())
     _end_with(request["parent"])
     function: Any = import_module(request["module"])

@@ -17,6 +17,7 @@ from packaging.requirements import Requirement
 from features.embedding.fingerprint import BackboneSettings, chat_template, local_folder
 from features.embedding.folder import read_config, weight_files
 from features.errors import FeatureStoreError
+from features.secrets import redacted
 from features.store import Store, leases
 
 RIVALS: Final = 16
@@ -64,7 +65,7 @@ def _findings(checks: list[tuple[str, Callable[[], tuple[Verdict, str]]]]) -> It
         try:
             yield Finding(name, *check())
         except (FeatureStoreError, OSError) as error:
-            yield Finding(name, "failed", str(error))
+            yield Finding(name, "failed", redacted(str(error)))
 
 
 def _versions() -> tuple[Verdict, str]:

@@ -1,6 +1,6 @@
 """Everything that can go wrong in the feature store, as one small tree.
 
-A leaf module: it imports nothing of the project. Every message has the form
+A leaf module: of the project it imports `features.secrets` alone. Every message has the form
 "got <value>; expected <allowed>; <what to do>", and every error keeps its facts as attributes.
 
     FeatureStoreError
@@ -28,9 +28,14 @@ A leaf module: it imports nothing of the project. Every message has the form
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from features.secrets import redacted
+
 
 class FeatureStoreError(Exception):
-    """Base of all errors of `features`; its text is one line for the user."""
+    """Base of all errors of `features`; its text is one line for the user, without the secrets that others quote."""
+
+    def __init__(self, *facts: object) -> None:
+        super().__init__(*(redacted(fact) if isinstance(fact, str) else fact for fact in facts))
 
 
 class InputError(FeatureStoreError):

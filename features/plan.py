@@ -13,6 +13,7 @@ from features.embedding.predict import missing_tokens, predict
 from features.errors import FeatureStoreError, PlanOutdated
 from features.estimate import Planned, last_time, measured, unknown
 from features.hub import HubRepo
+from features.secrets import redacted
 from features.shards import SLOT, VectorType
 from features.store import Done, Made, Recipe, Snapshot, Store, Writer
 from features.store.artifacts import why_stale
@@ -40,7 +41,7 @@ def local_files(name: str, path: Path, find: Callable[[], Sequence[Path]]) -> Fi
     try:
         sizes = [file.stat().st_size for file in find()]
     except (FeatureStoreError, OSError) as error:
-        return Files(name, str(path), problem=str(error))
+        return Files(name, str(path), problem=redacted(str(error)))
     return Files(name, str(path), n_files=len(sizes), size_bytes=sum(sizes))
 
 

@@ -7,12 +7,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from features.durations import parse_duration
-from flows import console
+from flows import console, stopping
 from flows.commands import lineage as lineage_commands
 from flows.commands import model as model_commands
 from flows.commands import serve as serve_commands
@@ -20,6 +21,7 @@ from flows.commands import store as store_commands
 from flows.options import DEFAULT_CONFIG, As, AsQuery, At, Config, Format, Part, QueryFormat, existing_store
 from flows.profiles import Profile, configuration
 from flows.settings import CONFIG_NAME, ConfigError, load_settings
+from flows.tethered import tether
 
 if TYPE_CHECKING:
     from features.bounded import Limits
@@ -50,15 +52,15 @@ MemoryLimit = Annotated[
 ]
 MaxRows = Annotated[int, typer.Option("--max-rows", min=1, help="Rows that the answer may have.")]
 
-INTERRUPTED = 130
-"""The exit code of what SIGINT has stopped."""
+UNFINISHED = ".unfinished-"
+"""What a folder of sample data that are being written begins with."""
 
 SHOWN_ROWS = 50
 """Of a difference between snapshots; JSON has all of them."""
 
 
 def main() -> None:
-    """Entry point: what the user can mend is one line and exit code 1, or 75 where the same may do later."""
+    """Run a command: what the user can mend is one line and exit code 1, or 75 where the same may do later."""
     # Prefect's telemetry cannot reach anybody offline, and logs errors when it tries.
     os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
     os.environ.setdefault("DO_NOT_TRACK", "1")
@@ -72,13 +74,10 @@ def main() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader has gone: flush into nothing
         sys.exit(0)
     except console.EXPECTED_ERRORS as error:
-        console.print_error(error)
+        if not stopping.asked():  # an error on the way to the end that was asked for is none of the user's
+            console.print_error(error)
         forget(error)
         sys.exit(os.EX_TEMPFAIL if isinstance(error, console.TRY_LATER) else 1)
-    except SystemExit as ended:  # typer's own, of Ctrl-C
-        if ended.code == INTERRUPTED:
-            print("armorm: stopped; what was committed is kept, and the next run goes on from there", file=sys.stderr)
-        raise
 
 
 def forget(error: BaseException | None) -> None:
@@ -109,6 +108,11 @@ def init(
     print(f"wrote {config}: {first}, then `armorm run`")
 
 
+def of_a_demo(path: Path) -> bool:
+    """Whether a demo that was stopped has left it behind."""
+    return path.name.startswith(UNFINISHED)
+
+
 @app.command()
 def demo(
     folder: Annotated[Path, typer.Argument(help="Where to put everything.")] = Path("demo"),
@@ -123,11 +127,16 @@ def demo(
 
     config = folder / CONFIG_NAME
     if not config.exists():
-        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        if folder.exists() and (not folder.is_dir() or any(not of_a_demo(path) for path in folder.iterdir())):
             raise ConfigError(f"{folder}: got a folder with other content; expected a new one; name another")
-        with console.progress("writing sample data"):
-            write_sample(folder / "data")
-            write_backbone(folder / "backbone", sample_texts())
+        folder.mkdir(parents=True, exist_ok=True)
+        with TemporaryDirectory(prefix=UNFINISHED, dir=folder) as scratch:
+            data, backbone = Path(scratch) / "data", Path(scratch) / "backbone"
+            with console.progress("writing sample data"):
+                write_sample(data)
+                write_backbone(backbone, sample_texts())
+            for whole in (data, backbone):
+                whole.rename(folder / whole.name)
         config.write_text(configuration(Profile.demo))
     run(config, format)
 
@@ -528,6 +537,7 @@ def _run(flow: Callable[[Path], Any], config: Path, format: Format, *, with_repo
     """Runs a flow on a valid configuration and prints what its stages did."""
     settings = load_settings(config)  # a wrong setting is said before a server is started
     console.quieten_prefect()
+    tether()
     store = settings.open_store()
     before = store.head()
     result: Step | list[Step] = flow(config)

@@ -30,6 +30,7 @@ from armorm.errors import ArmormError
 from armorm.report import Cell, Report, Section, jsonable, shown, visible
 from features.embedding.embed import Progress as Embedding
 from features.errors import FeatureStoreError, HubUnreachable, MalformedRows, StoreBusy
+from features.secrets import redacted
 from flows.settings import ConfigError
 from flows.steps import Step
 
@@ -147,12 +148,12 @@ def print_error(error: Exception) -> None:
         said = str(error)
     lines = said.splitlines() if isinstance(error, ConfigError | MalformedRows) else [said]
     for line in lines:
-        print(f"armorm: {shown(line)[:MAX_LINE]}", file=sys.stderr)
+        print_note(line)
 
 
 def print_note(note: str) -> None:
-    """One line on standard error, without control characters."""
-    print(f"armorm: {shown(note)[:MAX_LINE]}", file=sys.stderr)
+    """One line on standard error, without control characters and secrets."""
+    print(f"armorm: {shown(redacted(note))[:MAX_LINE]}", file=sys.stderr)
 
 
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
@@ -192,5 +193,5 @@ class OneLineErrors(logging.Filter):
     def filter(self, record: logging.LogRecord) -> bool:
         """Always lets the record pass."""
         if record.exc_info and isinstance(record.exc_info[1], EXPECTED_ERRORS):
-            record.exc_info = None
+            record.exc_info = record.exc_text = None
         return True

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import signal
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -24,6 +23,7 @@ from prefect.settings import get_current_settings
 from prefect.types.entrypoint import EntrypointType
 
 from features.durations import parse_duration
+from flows import stopping
 from flows.events import CHANGED, COMMITTED, resource_id
 from flows.schedule import interval_s
 from flows.settings import Settings
@@ -34,6 +34,9 @@ ALL_STORES: Final = "armorm.store.*"
 
 ONE_AT_A_TIME: Final = ConcurrencyLimitConfig(limit=1, collision_strategy=ConcurrencyLimitStrategy.CANCEL_NEW)
 """A run that is due while the last one is still at work has nothing to add: it is cancelled, and the next one comes."""
+
+RUNS_END_WITHIN_S: Final = 50.0
+"""Of SIGTERM to `armorm serve`: Prefect gives a run 30 s. Systemd and the compose file wait for 60."""
 
 HEADER: Final = """\
 # The scheduled deployments, for workers: `prefect deploy --all`, in the folder of this file and of armorm.toml.
@@ -272,16 +275,15 @@ async def _until_stopped(runner: Runner) -> None:
     serving = asyncio.create_task(runner.start())
     while not (runner.started or serving.done()):
         await asyncio.sleep(0.1)
-    stop = asyncio.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    stopped = asyncio.create_task(stop.wait())
-    await asyncio.wait({serving, stopped}, return_when=asyncio.FIRST_COMPLETED)
-    if stop.is_set():
-        # All at once: `astop` ends one after the other, and looks every three seconds whether it has ended.
-        runner._scheduled_run_poller.stopping = True
-        running = runner._process_manager.flow_run_ids()
-        await asyncio.gather(*(runner._cancellation_manager.cancel_by_id(run) for run in running))
-        await runner.astop()
-    stopped.cancel()
-    await serving
+    stop, loop = asyncio.Event(), asyncio.get_running_loop()
+    with stopping.left_to(lambda: loop.call_soon_threadsafe(stop.set), within_s=RUNS_END_WITHIN_S):
+        stopped = asyncio.create_task(stop.wait())
+        await asyncio.wait({serving, stopped}, return_when=asyncio.FIRST_COMPLETED)
+        if stop.is_set():
+            # All at once: `astop` ends one after the other, and looks every three seconds whether it has ended.
+            runner._scheduled_run_poller.stopping = True
+            running = runner._process_manager.flow_run_ids()
+            await asyncio.gather(*(runner._cancellation_manager.cancel_by_id(run) for run in running))
+            await runner.astop()
+        stopped.cancel()
+        await serving

@@ -4,6 +4,7 @@ from typing import Any, Final
 
 from prefect.events import emit_event
 
+from features.secrets import redacted
 from features.store import Store, content_id
 
 COMMITTED: Final = "armorm.snapshot.committed"
@@ -28,6 +29,6 @@ def emit(event: str, store: Store, payload: dict[str, Any]) -> None:
     """
     emit_event(
         event,
-        resource={"prefect.resource.id": resource_id(store), "prefect.resource.name": store.place},
+        resource={"prefect.resource.id": resource_id(store), "prefect.resource.name": redacted(store.place)},
         payload=payload,
     )

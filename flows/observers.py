@@ -14,6 +14,7 @@ from features.durations import in_words, parse_duration
 from features.errors import StoreBusy
 from features.hashes import hashed_once
 from features.openlineage import LineageObserver, StageCode, observe
+from features.secrets import redact_error
 from features.store import Writer
 from flows.scheduled import BY_HAND, Limits
 from flows.settings import Settings
@@ -46,6 +47,9 @@ def writing(
             )
             with timeout(work_s), hashed_once():
                 yield writer
+    except Exception as error:
+        redact_error(error)  # Prefect keeps its text with the run
+        raise
     finally:
         for observer in observing:
             observer.close()

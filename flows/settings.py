@@ -40,6 +40,7 @@ from features.ingest.normalise import Rules
 from features.objectives import in_order
 from features.openlineage import OpenLineageSettings
 from features.quality import Severity, read_checks
+from features.secrets import redact_logs
 from features.sources import SOURCES, complete_options, find_source
 from features.sources.base import Options, Source
 from features.sources.own import Form, form_of, source_of
@@ -238,11 +239,14 @@ class Settings(BaseSettings):
 
 
 def load_settings(path: Path) -> Settings:
-    """Reads the file and the environment.
+    """Reads the file and the environment; from here on no logger of this process says a secret.
+
+    Every process of ours begins with it, those that Prefect starts for a run as well.
 
     Raises:
         ConfigError: with one line for every value that is wrong.
     """
+    redact_logs()
     try:
         document = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError as error:

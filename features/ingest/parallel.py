@@ -2,6 +2,7 @@
 
 import gc
 import os
+import signal
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -51,6 +52,7 @@ def _begin() -> None:
     Nothing here makes cycles, and a collection would look at every row again and again.
     """
     gc.disable()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # of Ctrl-C the parent hears, too
     parent = parent_process()
     if parent:
         Thread(target=lambda: (wait([parent.sentinel]), os._exit(1)), daemon=True).start()

@@ -7,6 +7,7 @@ import typer
 from flows import console
 from flows.options import DEFAULT_CONFIG, As, AsQuery, Config, Format, QueryFormat, existing_store
 from flows.settings import load_settings
+from flows.tethered import tether
 
 app = typer.Typer()
 
@@ -81,6 +82,7 @@ def forget_key(
 
     load_settings(config)
     console.quieten_prefect()
+    tether()
     forgot = flow(config, key, reason)
     if format is Format.json:
         console.print_json(forgot.as_json())

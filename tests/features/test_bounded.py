@@ -177,3 +177,13 @@ def printing() -> list[int]:
     print("something")
     os.write(1, b"else\n")
     return [1]
+
+
+def test_a_signal_to_the_group_leaves_its_end_to_the_parent() -> None:
+    assert call(signalled, {}, Limits()) == [1]
+
+
+def signalled() -> list[int]:
+    for number in (signal.SIGINT, signal.SIGTERM):
+        os.kill(os.getpid(), number)
+    return [1]

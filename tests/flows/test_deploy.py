@@ -26,7 +26,7 @@ from tests.prefect_server import Server
 pytestmark = pytest.mark.slow
 
 PATH = os.pathsep.join([str(Path(__file__).parent.parent.parent), os.environ.get("PYTHONPATH", "")])
-ARMORM = "import sys; sys.argv[0] = 'armorm'; from flows.cli import main; main()"
+ARMORM = "import sys; sys.argv[0] = 'armorm'; from flows.program import main; main()"
 SECRET = "planted-secret-4711"
 WAITS_S = 900
 ENDED = ("COMPLETED", "FAILED", "CRASHED")

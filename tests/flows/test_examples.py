@@ -127,10 +127,8 @@ def test_the_plain_functions_do_what_a_run_does(config: Path, server: None) -> N
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("number", "codes"), [(signal.SIGINT, {130}), (signal.SIGTERM, {130, -signal.SIGTERM})])
-def test_a_run_that_is_stopped_says_so_by_its_exit_code(
-    config: Path, tmp_path: Path, number: signal.Signals, codes: set[int]
-) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_run_that_is_stopped_says_so_by_its_exit_code(config: Path, tmp_path: Path, number: signal.Signals) -> None:
     config.write_text(re.sub(r"(?m)^steps = \d+", "steps = 10_000_000", config.read_text()))
     with prefect_server.serve(tmp_path / "prefect") as server:
         run = subprocess.Popen(
@@ -146,8 +144,9 @@ def test_a_run_that_is_stopped_says_so_by_its_exit_code(
             time.sleep(0.1)
         run.send_signal(number)
         _, said = run.communicate()
-        assert run.returncode in codes
-        assert ("armorm: stopped; what was committed is kept" in said) == (run.returncode == 130)
+        assert run.returncode == 128 + number
+        assert number.name in said
+        assert "Traceback" not in said, said[said.index("Traceback") - 1500 :]
     with store.writing("the next one"):
         assert "decorrelate" in store.head().artifacts
 

@@ -54,7 +54,7 @@ def home(finished: Path) -> Path:
 
 
 def run(home: Path, *words: str | Path) -> str:
-    code = "import sys; sys.argv[0] = 'armorm'; from flows.cli import main; main()"
+    code = "import sys; sys.argv[0] = 'armorm'; from flows.program import main; main()"
     program = [sys.executable, "-c", code, *map(str, words)]
     return subprocess.run(program, capture_output=True, text=True, cwd=home, check=True).stdout
 

@@ -228,7 +228,7 @@ def test_an_upgrade(home: Home) -> None:
     before = store_of(terminal).head()
     armorm = terminal.folder / "bin" / "armorm"
     newer = armorm.read_text().replace(
-        "from flows.cli", "from armorm.stages import evaluate; evaluate.STAGE_VERSION += 1; from flows.cli"
+        "from flows.program", "from armorm.stages import evaluate; evaluate.STAGE_VERSION += 1; from flows.program"
     )
     (terminal.folder / "newer").write_text(newer)
     program(terminal.folder / "bin" / "pip", f"cat {terminal.folder}/newer > {armorm}")
