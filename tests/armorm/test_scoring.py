@@ -31,7 +31,7 @@ def test_every_form_is_the_same_conversation(exported: Exported) -> None:
         [("user", "Name a river."), ("assistant", "The Danube.")],
     ]
     scores = RewardModel.load(exported.folder).score(forms)
-    np.testing.assert_array_equal(scores.score, scores.score[0])
+    np.testing.assert_allclose(scores.score, scores.score[0], atol=1e-6)
     np.testing.assert_allclose(scores.contributions.sum(axis=1), scores.score, atol=1e-5)
     np.testing.assert_allclose((scores.rewards * scores.coefficients).sum(axis=1), scores.score, atol=1e-5)
     np.testing.assert_allclose(scores.native[:, 0], scores.rewards[:, 0] * 5 - 0.5, atol=1e-6)
