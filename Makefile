@@ -3,7 +3,10 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: install demo test test-all lint format clean
+# A file's tests share what is slow to make, so a file stays with one process.
+PYTEST := $(BIN)/pytest -n 2 --dist loadfile
+
+.PHONY: install demo test test-all test-shuffled lint format clean
 
 install: $(INSTALLED)
 
@@ -19,10 +22,14 @@ demo: install
 	$(BIN)/armorm demo demo
 
 test: install
-	$(BIN)/pytest
+	$(PYTEST)
 
 test-all: install
 	$(BIN)/pytest -m "slow or not slow"
+
+# In an order of its own each time, which is told, and with vectors as another processor would round them.
+test-shuffled: install
+	TEST_ROUNDING=1e-6 $(PYTEST) -p randomly
 
 lint: install
 	$(BIN)/ruff check .
