@@ -86,7 +86,9 @@ def _side(name: str, answer: Any, prompt: Any, system: Any) -> Conversation:
         return _checked(read_conversation(answer, prompt, system))
     except MalformedConversation as malformed:
         before = [of for of, value in (("system", system), ("prompt", prompt)) if value is not None]
-        raise MalformedConversation(malformed.reason, f"{', '.join([*before, name])}: {malformed.detail}") from malformed
+        raise MalformedConversation(
+            malformed.reason, f"{', '.join([*before, name])}: {malformed.detail}"
+        ) from malformed
 
 
 def _is_whole(used: Sequence[str], here: Mapping[str, Any]) -> bool:

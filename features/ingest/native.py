@@ -164,7 +164,8 @@ def table_columns(path: Path) -> list[str]:
         with _open_table(path, csv.ConvertOptions()) as table:
             return list(table.schema.names)
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-        _refuse_other_bytes(path)
+        if not isinstance(error, OSError):
+            _refuse_other_bytes(path)
         raise NativeFileError(path, f"got {error}; expected a header and rows; mend the file") from error
 
 
