@@ -69,7 +69,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 path = "."  # this folder, or its name on the Hub
 model = AutoModelForSequenceClassification.from_pretrained(path, trust_remote_code=True)
-tokenizer = AutoTokenizer.from_pretrained(path)
+tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=False)
 
 conversations = [
     [{"role": "user", "content": "Name a river."}, {"role": "assistant", "content": answer}]

@@ -70,7 +70,7 @@ def read_row(data: Mapping[str, Any]) -> RowRead:
     system, prompt = here.get("system"), here.get("prompt")
     if _is_whole(used, here) and isinstance(prompt, str):
         prompt = None
-    read = [_checked(read_conversation(here[name], prompt, system)) for name in used]
+    read = [_side(name, here[name], prompt, system) for name in used]
     if used == SIDES and read[0][:-1] != read[1][:-1]:
         raise MalformedConversation("context_differs", "chosen and rejected do not answer the same prompt")
     sides = list(zip(SIDES if used == SIDES else ("conversation",), read, strict=True))
@@ -78,6 +78,17 @@ def read_row(data: Mapping[str, Any]) -> RowRead:
     if "prompt" in here and prompt is None:
         unused.append("prompt")
     return RowRead(sides, used, tuple(unused))
+
+
+def _side(name: str, answer: Any, prompt: Any, system: Any) -> Conversation:
+    """The conversation of an answer's column; an error names all columns that it is made of, whose turns it counts."""
+    try:
+        return _checked(read_conversation(answer, prompt, system))
+    except MalformedConversation as malformed:
+        before = [of for of, value in (("system", system), ("prompt", prompt)) if value is not None]
+        raise MalformedConversation(
+            malformed.reason, f"{', '.join([*before, name])}: {malformed.detail}"
+        ) from malformed
 
 
 def _is_whole(used: Sequence[str], here: Mapping[str, Any]) -> bool:

@@ -100,6 +100,18 @@ def count_requests(file: Path, *, on_note: Callable[[str], None] = lambda note: 
     return n_requests
 
 
+def read_requests(file: Path) -> Iterator[Request]:
+    """Read every conversation of a file, or of all files of a folder, both sides of a pair.
+
+    Raises:
+        NativeFileError: a line cannot be used, or a file cannot be read.
+    """
+    for path in find_files(file):
+        for row in read_rows(path):
+            for side, messages in _read(path, row).sides:
+                yield Request(path, row.line, side, messages)
+
+
 def score_file(
     file: Path,
     model: heads.RewardModel,
@@ -115,7 +127,7 @@ def score_file(
         NativeFileError: a line cannot be used, or gets no vector; the chunks before it have been given out.
     """
     n_done = 0
-    for chunk in _chunks(_requests(file)):
+    for chunk in _chunks(read_requests(file)):
         messages = [request.messages for request in chunk]
         try:
             scores = score_conversations(model, backbone, messages, steering=steering, token_budget=token_budget)
@@ -141,13 +153,6 @@ def _chunks(requests: Iterator[Request]) -> Iterator[list[Request]]:
             chunk, n_chars = [], 0
     if chunk:
         yield chunk
-
-
-def _requests(file: Path) -> Iterator[Request]:
-    for path in find_files(file):
-        for row in read_rows(path):
-            for side, messages in _read(path, row).sides:
-                yield Request(path, row.line, side, messages)
 
 
 def _read_or_listed(path: Path, bad: list[str]) -> Iterator[RowRead]:

@@ -17,6 +17,7 @@ import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from io import BufferedReader, RawIOBase
 from itertools import repeat
 from pathlib import Path
@@ -153,14 +154,18 @@ def table_columns(path: Path) -> list[str]:
     """The columns of a CSV or TSV file, which are all text; none of other files.
 
     Raises:
-        NativeFileError: it has no header.
+        NativeFileError: it has no header, or is no UTF-8.
     """
     if path.suffix.lower() not in SEPARATORS:
         return []
     try:
+        with path.open("rb") as file:
+            _refuse_other_encodings(path, file.read(4))
         with _open_table(path, csv.ConvertOptions()) as table:
             return list(table.schema.names)
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+        if not isinstance(error, OSError):
+            _refuse_other_bytes(path)
         raise NativeFileError(path, f"got {error}; expected a header and rows; mend the file") from error
 
 
@@ -313,6 +318,20 @@ def _refuse_other_encodings(path: Path, start: bytes) -> None:
         raise NativeFileError(path, f"got {encoding} at line 1, byte 1; expected UTF-8; save the file as UTF-8")
 
 
+def _refuse_other_bytes(path: Path) -> None:
+    """Name the first byte that is no UTF-8, which Arrow does not."""
+    with path.open("rb") as file:
+        for number, line in enumerate(iter(partial(file.readline, _MAX_ROW), b""), start=1):
+            try:
+                line.decode()
+            except UnicodeDecodeError as error:
+                at = error.start
+                raise NativeFileError(
+                    path,
+                    f"got {line[at]:#04x} at line {number}, byte {at + 1}; expected UTF-8; save the file as UTF-8",
+                ) from error
+
+
 def _not_too_blank(n_bytes: int) -> int:
     """A small compressed file may hold white space without end."""
     if n_bytes > _MAX_ROW:
@@ -443,8 +462,6 @@ def _value_end(text: str, start: int) -> int:
 
 def _cut_table(path: Path, name: str) -> Iterator[Chunk]:
     """CSV and TSV: every column is text as it stands, so that nothing is guessed; an empty cell is null."""
-    with path.open("rb") as file:
-        _refuse_other_encodings(path, file.read(4))
     names = table_columns(path)
     if twice := sorted({column for column in names if names.count(column) > 1}):
         raise ValueError(f"column {twice[0]} twice in the header")
@@ -455,12 +472,16 @@ def _cut_table(path: Path, name: str) -> Iterator[Chunk]:
         quoted_strings_can_be_null=False,
     )
     done, size = 0, path.stat().st_size
-    with _open_table(path, text) as table:
-        for batch in table:
-            texts = [orjson.dumps(row) for row in batch.to_pylist()]
-            if texts:
-                done += len(texts)
-                yield Chunk(name, done - len(texts) + 1, len(texts), texts, size)
+    try:
+        with _open_table(path, text) as table:
+            for batch in table:
+                texts = [orjson.dumps(row) for row in batch.to_pylist()]
+                if texts:
+                    done += len(texts)
+                    yield Chunk(name, done - len(texts) + 1, len(texts), texts, size)
+    except pa.ArrowInvalid:
+        _refuse_other_bytes(path)
+        raise
 
 
 def _open_table(path: Path, convert: csv.ConvertOptions) -> csv.CSVStreamingReader:

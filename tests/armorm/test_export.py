@@ -1,5 +1,6 @@
 """Exported models: transformers and our own loader say of them what the model said."""
 
+import ast
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -125,6 +126,13 @@ def test_the_code_of_the_published_card_runs_unchanged(exported: Exported, capsy
 
 def test_the_code_of_our_own_card_runs(exported: Exported, capsys: pytest.CaptureFixture[str]) -> None:
     first, second = [part.split("```")[0] for part in USAGE.split("```python\n")[1:]]
+    calls = [node for node in ast.walk(ast.parse(first)) if isinstance(node, ast.Call)]
+    said = {ast.unparse(of.func): {word.arg: ast.unparse(word.value) for word in of.keywords} for of in calls}
+    trusted = {name: words.get("trust_remote_code") for name, words in said.items() if "from_pretrained" in name}
+    assert trusted == {
+        "AutoModelForSequenceClassification.from_pretrained": "True",
+        "AutoTokenizer.from_pretrained": "False",
+    }, "a call that says nothing has transformers ask, and a pipe answers"
     told: dict[str, Any] = {}
     exec(compile((first + second).replace('"."', repr(str(exported.folder))), "card", "exec"), told)
     assert len(capsys.readouterr().out.splitlines()) == 2
