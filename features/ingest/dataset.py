@@ -31,6 +31,8 @@ from features.tables import SCHEMAS, write_parquet
 
 STAGE = "ingest"
 STAGE_VERSION = 2
+OWN_VERSION = 3
+"""Of datasets of one's own: forms are read by now that were rejected before (docs/adr/0030)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +111,7 @@ def _recipe(dataset: DatasetFiles, files: list[Path], rules: Rules) -> Recipe:
     return Recipe(
         slot=f"{STAGE}/{dataset.source.name}",
         stage=STAGE,
-        version=STAGE_VERSION,
+        version=OWN_VERSION if dataset.definition else STAGE_VERSION,
         parameters={"dataset": dataset.source.name, "options": dict(dataset.options), "split": asdict(rules.splits)}
         | {name: value for name, value in given.items() if value is not None}
         | ({"definition": json.loads(canonical_json(dict(dataset.definition)))} if dataset.definition else {})
