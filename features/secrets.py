@@ -14,6 +14,9 @@ HIDDEN: Final = "***"
 
 _WORD = r"""[^\s&;,"'<>(){}\[\]\\]+"""
 
+_SCHEME = r"(?<![a-z0-9+.-])[a-z0-9+.-]+://"
+"""From where such a word begins: tried from each of its letters on, a long text would take hours."""
+
 _QUOTED_OR_WORD = rf"""(?:"[^"\n]*"|'[^'\n]*'|{_WORD})"""
 
 _NAMES = (
@@ -26,8 +29,8 @@ _RULES: Final = [
     (re.compile(pattern, re.IGNORECASE), replacement)
     for pattern, replacement in (
         # scheme://user:password@host, also where the password holds what ought to be quoted
-        (r"([a-z][a-z0-9+.-]*://)[^\s/?#\"'<>]*@", rf"\1{HIDDEN}@"),
-        (r"([a-z][a-z0-9+.-]*://)[^\s/:@\"'<>]*:(?!\d*[/?#])[^\s@\"'<>]*@", rf"\1{HIDDEN}@"),
+        (rf"({_SCHEME})[^\s/?#\"'<>]*@", rf"\1{HIDDEN}@"),
+        (rf"({_SCHEME})[^\s/:@\"'<>]*:(?!\d*[/?#])[^\s@\"'<>]*@", rf"\1{HIDDEN}@"),
         # user:password@host:port, as a proxy may be named
         (r"(?<![\w/.%+-])[\w.%+-]+:[^\s:/@\"'<>]+@(?=[\w.-]+:\d)", f"{HIDDEN}@"),
         # Authorization: Bearer token
