@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from armorm.errors import ModelError
 from armorm.model import RewardModel
 from armorm.report import Cell, Report, Section, decorrelation_section, objective_section, taken_out, untrained_section
 
@@ -26,7 +27,21 @@ def taken_off(model: RewardModel) -> dict[str, NDArray[np.floating]]:
 
 
 def inspect(model: RewardModel, title: str) -> Report:
-    """A model as tables."""
+    """A model as tables.
+
+    Raises:
+        ModelError: what is recorded of its training is of another form.
+    """
+    try:
+        return _report(model, title)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise ModelError(
+            f"got records of its training that cannot be read ({error}); expected those that were written; "
+            "copy the model again"
+        ) from error
+
+
+def _report(model: RewardModel, title: str) -> Report:
     backbone = model.backbone
     facts = [
         f"{len(model.objectives)} objectives over {model.W_KD.shape[1]} features of backbone {model.backbone_id} "

@@ -29,7 +29,7 @@ from armorm.report import jsonable
 from armorm.ridge import predict
 from armorm.score import coefficients, contributions, score
 from armorm.steering import Steering
-from features.documents import parse_object
+from features.documents import parse_object, require_regular
 
 if TYPE_CHECKING:
     from armorm.gate import Gate, Vectors
@@ -250,6 +250,10 @@ class RewardModel:
         for name in (TENSORS_FILE, DESCRIPTION_FILE):
             if not (folder / name).is_file():
                 raise ModelFolderError(folder, f"got no {name}; expected a saved model; copy it again")
+        try:
+            require_regular(folder)
+        except ValueError as error:
+            raise ModelFolderError(folder, f"got a folder in which {error}; expected files; copy it again") from error
         try:
             return cls.from_bytes((folder / TENSORS_FILE).read_bytes(), (folder / DESCRIPTION_FILE).read_bytes())
         except ModelError as error:

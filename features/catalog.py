@@ -42,6 +42,12 @@ FEATURES: Final = pa.schema([("backbone", pa.string()), *(INDEX.field(name) for 
 LIMITS: Final = Limits()
 """Of a user's query, where none are given."""
 
+READ_ONLY: Final = frozenset({"SELECT_NODE", "SET_OPERATION_NODE", "RECURSIVE_CTE_NODE", "CTE_NODE"})
+"""What a query may be made of, as DuckDB names it: a SELECT may hold a COPY or an INSERT in its WITH."""
+
+RUN_TEXT: Final = frozenset({"query", "json_execute_serialized_sql"})
+"""Functions that run a text as a query, which may be put together when it is run."""
+
 NESTED: Final = 500
 """How deep a user's statement may nest brackets: DuckDB's parser takes minutes for some ten thousand open ones."""
 
@@ -85,7 +91,17 @@ class Catalog:
         *,
         before: Snapshot | None = None,
         temporary: Path | None = None,
+        spills: bool = True,
     ) -> None:
+        """Open a connection of its own.
+
+        Args:
+            store: whose snapshot it is.
+            snapshot: the newest one by default.
+            before: an earlier one, whose views are `before.ratings` and so on.
+            temporary: a folder for what does not fit into memory; by default one below the store.
+            spills: whether there is such a folder. Whoever has the connection itself may write into it.
+        """
         self.store = store
         self.snapshot = snapshot or store.head()
         self._snapshots = {"main": self.snapshot} | ({BEFORE: before} if before else {})
@@ -96,8 +112,8 @@ class Catalog:
         self._files = ObjectFiles()
         self.connection.register_filesystem(self._files)
         # under a name of its own: a writer that begins sweeps what nobody at work owns
-        temporary = temporary or spill_path(store)
-        self.connection.execute("SET temp_directory = ?", [str(temporary)])
+        folder = str(temporary or spill_path(store)) if spills else ""
+        self.connection.execute("SET temp_directory = ?", [folder])
         for schema, of in self._snapshots.items():
             self._define(schema, of)
 
@@ -129,6 +145,13 @@ class Catalog:
         """Checks every file, and puts it under its view; vectors are still checked when they are asked for."""
         self.mount(" ".join(_view_files()))
 
+    def drop_unmounted(self) -> None:
+        """Take away what was not put there, so that nobody finds a view of it empty."""
+        for schema, snapshot in self._snapshots.items():
+            for name in _empty(snapshot):
+                if (schema, f"stored_{name}") not in self._mounted:
+                    self.connection.execute(f"DROP VIEW {schema}.stored_{name}")
+
     def lock(self, limits: Limits | None = None) -> None:
         """Leave the connection the store's objects, to read, and nothing else; it stays so."""
         if limits:
@@ -140,7 +163,7 @@ class Catalog:
         self.connection.execute("SET lock_configuration = true")
 
     def require_query(self, sql: str) -> None:
-        """Let nothing through but a single SELECT.
+        """Let nothing through but a single SELECT, which holds nothing but queries.
 
         Raises:
             QueryError: it is something else, or DuckDB cannot read it.
@@ -156,6 +179,13 @@ class Catalog:
         if kinds != ["SELECT"]:
             listed = ", ".join(kinds) or "nothing"
             raise QueryError(f"got {listed}; expected one SELECT: the store is read-only")
+        # Texts of the query's own stand there with their quotes escaped.
+        ((tree,),) = self.connection.execute("SELECT json_serialize_sql(?)", [sql]).fetchall()
+        if others := set(re.findall(r'"type":\s*"(\w+_NODE)"', tree)) - READ_ONLY:
+            listed = ", ".join(sorted(name.removesuffix("_NODE").removesuffix("_QUERY") for name in others))
+            raise QueryError(f"got {listed} within a SELECT; expected queries alone: the store is read-only")
+        if run := {name.lower() for name in re.findall(r'"function_name":\s*"(\w+)"', tree)} & RUN_TEXT:
+            raise QueryError(f"got {min(run)}(), which runs a text; expected the query itself; write it out")
 
     def parquet(self, paths: Sequence[str]) -> str:
         """SQL that reads files of a table, which this connection may read from now on."""
@@ -468,7 +498,7 @@ def _relations_of(sql: str) -> list[str]:
     """The stored relations that a statement may read: a name that occurs in whatever role counts."""
     words = _words(sql)
     under = _stored_under()
-    if words & {"query", "query_table"}:  # functions that take names as text, which may be put together
+    if "query_table" in words:  # a function that takes names as text, which may be put together
         words |= under.keys()
     stored = frozenset().union(*under.values())
     return sorted((words & stored).union(*(under[word] for word in words if word in under)))

@@ -48,8 +48,8 @@ class Connection:
     def duckdb(self) -> "DuckDBPyConnection":
         """A DuckDB connection with every view checked and in place, for tools that take one.
 
-        It reads the store's objects and reaches no other file, neither to read nor to write; what is made in it, such
-        as views of one's own, it alone sees.
+        It reads the store's objects and reaches no other file, neither to read nor to write, so that all that it does
+        has to fit into memory; what is made in it, such as views of one's own, it alone sees.
         """
         catalog = self._opened()
         catalog.mount_all()
@@ -58,12 +58,16 @@ class Connection:
     def sql(self, query: str, parameters: object = None) -> "DuckDBPyRelation":
         """A SELECT over the views as a relation: shown when it stands last in a cell; `.df()`, `.arrow()`, `.pl()`.
 
+        Its methods know the views that the query names, and what they do has to fit into memory.
+
         Raises:
             QueryError: it is something else.
         """
         catalog = self._opened()
         catalog.require_query(query)
-        return catalog.sql(query, parameters)
+        relation = catalog.sql(query, parameters)
+        catalog.drop_unmounted()
+        return relation
 
     def polars(self, query: str, parameters: object = None) -> pl.DataFrame:
         """The rows of a SELECT as a frame.
@@ -80,7 +84,7 @@ class Connection:
 
     def _opened(self) -> Catalog:
         """A catalogue for one relation: its methods run any statement, which is to change nothing for the others."""
-        catalog = self._held.enter_context(Catalog(self._store, self.snapshot, before=self._before))
+        catalog = self._held.enter_context(Catalog(self._store, self.snapshot, before=self._before, spills=False))
         catalog.lock()
         return catalog
 

@@ -1,5 +1,6 @@
 """The command line: one program, `armorm`."""
 
+import math
 import os
 import sys
 import traceback
@@ -46,9 +47,9 @@ Promote = Annotated[
     typer.Option("--promote", help="Make the new model `prod` if it beats the present one on held-out pairs."),
 ]
 
-TimeLimit = Annotated[float, typer.Option("--time-limit", min=0, help="Seconds that it may take.")]
+TimeLimit = Annotated[float, typer.Option("--time-limit", min=0, max=1e6, help="Seconds that it may take.")]
 MemoryLimit = Annotated[
-    float, typer.Option("--memory-limit", min=0, help="GB that it may take; 0: half of the machine's memory.")
+    float, typer.Option("--memory-limit", min=0, max=1e6, help="GB that it may take; 0: half of the machine's memory.")
 ]
 MaxRows = Annotated[int, typer.Option("--max-rows", min=1, help="Rows that the answer may have.")]
 
@@ -462,8 +463,10 @@ def ask(
     from features.questions import list_questions
 
     if name:
-        limits = _limits(time_limit, memory_limit, max_rows)
-        found = answer(existing_store(config), name, at=at, before=before, limits=limits, **_settings(parameters or []))
+        limits, given = _limits(time_limit, memory_limit, max_rows), _settings(parameters or [])
+        if options := sorted(given.keys() & {"at", "before", "limits"}):
+            raise ConfigError(f"got --set {options[0]}; expected a parameter of the question; see `armorm ask`")
+        found = answer(existing_store(config), name, at=at, before=before, limits=limits, **given)
         _print_result(found, format)
         return
     listed = [(of.name, of.what, ", ".join(map(str, of.parameters))) for of in list_questions()]
@@ -473,6 +476,8 @@ def ask(
 def _limits(time_limit: float, memory_limit: float, max_rows: int) -> "Limits":
     from features.bounded import Limits
 
+    if math.isnan(time_limit) or math.isnan(memory_limit):
+        raise ConfigError("got a limit that is no number; expected one; correct it")
     return Limits(time_s=time_limit, memory_bytes=int(memory_limit * 1e9), rows=max_rows)
 
 

@@ -133,7 +133,8 @@ def size(n_bytes: int) -> str:
 
 def print_json(value: Any) -> None:
     """Print one JSON document on standard output; what would steer a terminal is written as JSON's escapes."""
-    text = json.dumps(jsonable(value), ensure_ascii=False, default=str, allow_nan=False)
+    in_ascii = sys.stdout.encoding.lower() != "utf-8"
+    text = json.dumps(jsonable(value), ensure_ascii=in_ascii, default=str, allow_nan=False)
     print(
         re.sub("[^ -~]", lambda found: found[0] if visible(found[0]) == found[0] else json.dumps(found[0])[1:-1], text)
     )
@@ -156,7 +157,7 @@ def print_note(note: str) -> None:
     print(f"armorm: {shown(redacted(note))[:MAX_LINE]}", file=sys.stderr)
 
 
-FORMULA = ("=", "+", "-", "@", "\t", "\r")
+FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 """What a cell that spreadsheets take for a formula begins with."""
 
 
@@ -168,11 +169,10 @@ def print_csv(columns: list[str], rows: Sequence[tuple[Any, ...]]) -> None:
 
 
 def _csv_cell(cell: Any) -> Any:
-    """A number as it is; a text that begins like a formula after an apostrophe, which spreadsheets do not show."""
+    """A text that begins like a formula after an apostrophe, which spreadsheets do not show; all else as it is."""
     if cell is None or isinstance(cell, int | float):
         return cell
-    text = str(cell)
-    text = f"'{text}" if text.startswith(FORMULA) else text
+    text = f"'{cell}" if isinstance(cell, str) and cell.startswith(FORMULA) else str(cell)
     return visible(text, keep="\n") if sys.stdout.isatty() else text
 
 

@@ -1,5 +1,6 @@
 """The entry point of `armorm`: it can be stopped from its first line on, and imports the rest after that."""
 
+import os
 import sys
 
 from features.secrets import redacted_traceback
@@ -9,6 +10,7 @@ from flows import stopping
 def main() -> None:
     """Run the command line; whatever a signal has stopped ends with that signal's line and exit code."""
     stopping.listen()
+    _have_streams()
     try:
         from flows.cli import main as command
 
@@ -22,6 +24,14 @@ def main() -> None:
     if stopping.asked():
         stopping.say()
         sys.exit(stopping.exit_code())
+
+
+def _have_streams() -> None:
+    """Write to nowhere what has nobody to take it, and by their numbers the characters that a terminal lacks."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115 - as long as the process
+        getattr(sys, name).reconfigure(errors="backslashreplace")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """JSON of the wrong shape, wherever it is read: a finding or an error of one line, never a death or another number."""
 
 import json
+import os
 import random
 import shutil
 from collections.abc import Callable, Iterator
@@ -15,7 +16,8 @@ import pytest
 from safetensors.numpy import load, save
 
 from armorm import RewardModel
-from armorm.errors import ArmormError, ModelFolderError
+from armorm.errors import ArmormError, ModelError, ModelFolderError
+from armorm.inspection import inspect
 from armorm.model import DESCRIPTION_FILE, TENSORS_FILE
 from armorm.stages.model import check_model_folders, rewrite_model_folders
 from features.documents import MAX_DEPTH, parse_json, parse_object
@@ -361,3 +363,32 @@ def test_a_damaged_model_of_the_store_is_not_written_out(tmp_path: Path) -> None
     assert isinstance(verify(Store(store.place)).damages[0].problem, str)
     with pytest.raises(CorruptObject):
         Store(store.place).objects.read_bytes(objects["tensors"])
+
+
+@pytest.mark.parametrize("name", ["snapshots/00000003.json", "runs/last.json"])
+@pytest.mark.parametrize("lies_there", [os.mkfifo, lambda path: path.symlink_to("/dev/zero")])
+def test_what_never_comes_to_an_end_is_not_read(filled: Store, name: str, lies_there: Callable[[Path], None]) -> None:
+    path = Path(filled.place) / name
+    path.unlink(missing_ok=True)
+    path.parent.mkdir(exist_ok=True)
+    lies_there(path)
+    with pytest.raises(StoreError):
+        filled.storage.read(name)
+    if name.startswith("snapshots"):
+        with pytest.raises(StoreError):
+            Store(filled.place).head()
+        assert verify(Store(filled.place)).damages
+
+
+def test_an_object_that_is_a_pipe_is_damage(filled: Store) -> None:
+    path = min((Path(filled.place) / "objects").rglob("*.json"))
+    path.unlink()
+    os.mkfifo(path)
+    assert verify(Store(filled.place)).damages
+
+
+@pytest.mark.parametrize("metrics", [{"regression": 5}, {"regression": ["x"]}, {"decorrelation": "x"}])
+def test_records_of_training_of_another_form_are_one_line(metrics: dict[str, Any]) -> None:
+    with pytest.raises(ModelError) as caught:
+        inspect(replace(random_heads(), metrics=metrics), "a model")
+    assert "\n" not in str(caught.value)

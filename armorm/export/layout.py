@@ -27,7 +27,7 @@ from armorm.errors import ExportError, ModelError, ModelFolderError
 from armorm.export.modeling_armorm import RewardModelWithGating
 from armorm.export.pattern import PromptEnd
 from armorm.model import DESCRIPTION_FILE, RewardModel, check_description
-from features.documents import parse_object
+from features.documents import parse_object, require_regular
 
 Json = dict[str, Any]
 Floats = NDArray[np.floating]
@@ -67,6 +67,7 @@ def read_layout(folder: Path) -> Layout:
         ModelFolderError: the folder is damaged, or no such model.
     """
     try:
+        require_regular(folder)
         config = _json(folder / CONFIG_FILE)
         _check_config(config)
         described = _json(folder / DESCRIPTION_FILE) if (folder / DESCRIPTION_FILE).is_file() else None
@@ -99,7 +100,7 @@ def require_unchanged(folder: Path, found: Layout, hashed: Mapping[str, str]) ->
         hashed: file to SHA-256, of the files that were hashed already, weights among them.
 
     Raises:
-        ModelFolderError: a file is not what was exported, or missing, or there are more weights.
+        ModelFolderError: a file is not what was exported, or missing, or there are more that a loader may read.
     """
     if not (folder / CHECKSUMS_FILE).is_file() and (found.description or {}).get("format_version", 1) < 3:
         return
@@ -107,7 +108,8 @@ def require_unchanged(folder: Path, found: Layout, hashed: Mapping[str, str]) ->
         exported = _json(folder / CHECKSUMS_FILE)
         if outside := [name for name in exported if Path(name).name != name]:
             raise ValueError(f"{CHECKSUMS_FILE} names {outside[0]!r}")
-        more = {path.name for path in folder.glob("*.safetensors")} - exported.keys()
+        require_regular(folder)
+        more = {path.name for path in folder.iterdir() if not _is_beside(path)} - exported.keys()
         actual = {name: hashed.get(name) or _sha256(folder / name) for name in [*exported, *more]}
     except (OSError, ValueError) as error:
         raise ModelFolderError(
@@ -310,6 +312,11 @@ def _check_config(config: Json) -> None:
     names = config.get("objectives") or []
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise ValueError(f"{CONFIG_FILE}: objectives is {str(names)[:40]!r}")
+
+
+def _is_beside(path: Path) -> bool:
+    """Whether a file of an export may change, as no loader reads it: its card, a licence, what is hidden."""
+    return path.suffix == ".md" or path.name.startswith((".", "LICENSE")) or path.name == CHECKSUMS_FILE
 
 
 def _sha256(path: Path) -> str:

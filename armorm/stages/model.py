@@ -143,7 +143,7 @@ def _damage(store: Store, folder: Path, artifact: Artifact | None) -> FolderDama
 
 def _sha256(path: Path) -> str | None:
     try:
-        return file_sha256(path)
+        return file_sha256(path) if path.is_file() else None
     except OSError:
         return None
 

@@ -169,6 +169,18 @@ def _loaded(settings: BackboneSettings, fingerprint: Fingerprint) -> Backbone:
     tokenizer.chat_template = (
         template if isinstance(template, str) else {one["name"]: one["template"] for one in template}
     )
+    if not isinstance(model.config.get_text_config(), PreTrainedConfig):
+        raise BackboneError(
+            settings.path,
+            f"got text_config in config.json, which a {model.config.model_type} has not; expected its own settings "
+            "alone; restore the file",
+        )
+    if not isinstance(tokenizer.model_max_length, int | float):
+        raise BackboneError(
+            settings.path,
+            f"got model_max_length {str(tokenizer.model_max_length)[:40]!r} in tokenizer_config.json; expected a "
+            "number; restore the file",
+        )
     model.to(require_device(settings))
     if settings.device == "cpu" and settings.dtype == "float32":
         use_onednn(model)

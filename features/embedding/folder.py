@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from features.documents import parse_object
+from features.documents import parse_object, require_regular
 from features.errors import BackboneError
 
 CONFIG: Final = "config.json"
@@ -20,6 +20,12 @@ WIDTHS: Final = ("hidden_size", "n_embd", "d_model")
 LENGTHS: Final = ("max_position_embeddings", "n_positions", "max_seq_len", "context_length")
 """And how many positions they have."""
 
+LAYERS: Final = ("num_hidden_layers", "n_layer", "n_layers", "num_layers")
+"""And how many layers."""
+
+MOST_LAYERS: Final = 1000
+"""More would be built for hours before anybody sees that there are no weights for them."""
+
 Json = Mapping[str, Any]
 
 
@@ -29,6 +35,10 @@ def read_config(folder: Path) -> Json:
     Raises:
         BackboneError: it is an adapter, a GGUF or quantized, its weights are no safetensors, or lie elsewhere.
     """
+    try:
+        require_regular(folder)
+    except ValueError as error:
+        raise BackboneError(str(folder), f"got a folder in which {error}; expected files; restore them") from error
     refuse_other_formats(folder)
     config = read_json(folder, CONFIG)
     if quantization := config.get("quantization_config") or text_config(config).get("quantization_config"):
@@ -42,6 +52,12 @@ def read_config(folder: Path) -> Json:
         stated = text_config(config).get(name)
         if stated is not None and not (isinstance(stated, int) and stated > 0):
             raise BackboneError(str(folder), f"got {name} {stated!r} in {CONFIG}; expected a number; restore the file")
+    for name in LAYERS:
+        stated = text_config(config).get(name, 1)
+        if not (isinstance(stated, int) and 0 < stated <= MOST_LAYERS):
+            raise BackboneError(
+                str(folder), f"got {name} {stated!r} in {CONFIG}; expected 1 to {MOST_LAYERS}; restore the file"
+            )
     _check_weights(folder, config)
     return config
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 from urllib.parse import urlsplit, urlunsplit
 from uuid import uuid4
 
-from features.errors import NotInStore, StoreError
+from features.errors import CorruptObject, NotInStore, StoreError
 
 if TYPE_CHECKING:
     from obstore.store import ObjectStore
@@ -130,14 +130,16 @@ class LocalFolder:
 
     def read(self, name: str) -> bytes:
         try:
-            return self.local_path(name).read_bytes()
-        except FileNotFoundError as error:
+            return self.local(name).read_bytes()
+        except FileNotFoundError as error:  # it has gone since
             raise _absent(self.local_path(name)) from error
 
     def local(self, name: str) -> Path:
         path = self.local_path(name)
         if not path.exists():
             raise _absent(path)
+        if not path.is_file():  # reading a pipe or a device may never come to an end
+            raise CorruptObject(path, "what is no regular file", "one of the store")
         return path
 
     def local_path(self, name: str) -> Path:

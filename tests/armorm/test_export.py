@@ -2,6 +2,8 @@
 
 import ast
 import json
+import os
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -243,6 +245,26 @@ def test_a_damaged_folder_is_named(exported: Exported, tmp_path: Path) -> None:
         RewardModel.load(tmp_path / "backbone")
     with pytest.raises(ModelFolderError, match="no such folder"):
         RewardModel.load(tmp_path / "nothing")
+
+
+@pytest.mark.parametrize("name", ["special_tokens_map.json", "added_tokens.json", "more.safetensors", "vocab.txt"])
+def test_another_file_that_a_loader_may_read_is_refused(exported: Exported, tmp_path: Path, name: str) -> None:
+    folder = shutil.copytree(exported.folder, tmp_path / "export")
+    (folder / "README.md").write_text("A card of one's own.")
+    RewardModel.load(folder)
+    (folder / name).write_text('{"bos_token": "e"}')
+    with pytest.raises(ModelFolderError):
+        RewardModel.load(folder)
+
+
+@pytest.mark.parametrize("name", ["model.json", "checksums.json", "*.safetensors", "tokenizer.json"])
+def test_a_pipe_in_an_export_is_refused(exported: Exported, tmp_path: Path, name: str) -> None:
+    folder = shutil.copytree(exported.folder, tmp_path / "export")
+    path = min(folder.glob(name))
+    path.unlink()
+    os.mkfifo(path)
+    with pytest.raises(ModelFolderError):
+        RewardModel.load(folder)
 
 
 def test_the_pattern_is_what_all_have_in_common_around_the_prompts_end() -> None:

@@ -245,6 +245,17 @@ HOSTILE = [
     "LOAD '{outside}'",
     "INSTALL '{outside}'",
     "UPDATE EXTENSIONS",
+    "WITH x AS (COPY (SELECT 1) TO '{outside}') SELECT 1",
+    "WITH x AS MATERIALIZED (COPY (SELECT 1) TO '/dev/null') FROM x",
+    "SELECT * FROM (WITH x AS (COPY (SELECT 1) TO '{outside}' (FORMAT parquet)) SELECT 1)",
+    "WITH x AS (INSERT INTO ratings SELECT * FROM ratings RETURNING *) SELECT count(*) FROM x",
+    "WITH x AS (UPDATE ratings SET value = 1 RETURNING *) FROM x",
+    "WITH x AS (TRUNCATE ratings) FROM x",
+    "SELECT (WITH x AS (COPY (SELECT 1) TO '{outside}') SELECT 1)",
+    "FROM query('WITH x AS (COPY (SELECT 1) TO ''{outside}'') SELECT 1')",
+    "FROM QUERY('SELECT ' || '1')",
+    "FROM json_execute_serialized_sql(json_serialize_sql('SELECT 1'))",
+    "FROM system.main.\"json_execute_serialized_sql\"('x')",
     "{brackets}",
 ]
 assert len(HOSTILE) >= 100
@@ -263,7 +274,6 @@ def test_names_that_are_put_together_are_mounted_too(full: Store) -> None:
     assert counted != [(0,)]
     for sql in (
         "SELECT count(*) FROM query_table('rat' || 'ings')",
-        "SELECT count(*) FROM query('FROM rat' || 'ings')",
         "SELECT count(*) FROM RATINGS",
         'SELECT count(*) FROM main."ratings"',
         "SELECT '\n--' AS x, count(*) FROM ratings",
@@ -327,7 +337,7 @@ def test_the_file_system_cannot_be_seen(full: Store, tmp_path: Path, statement: 
 def test_what_a_relation_or_the_connection_is_told_reaches_no_file_and_no_other_query(
     full: Store, opened: Connection, tmp_path: Path
 ) -> None:
-    outside, before = tmp_path / "outside", contents(full)
+    outside, before, names = tmp_path / "outside", contents(full), set(Path(full.place).rglob("*"))
     name = f"objects://{min(path.name for path in before)}"
     counted = opened.sql("SELECT count(*) FROM ratings").fetchall()
     relation = opened.sql("FROM ratings")
@@ -335,14 +345,33 @@ def test_what_a_relation_or_the_connection_is_told_reaches_no_file_and_no_other_
         for place in (str(outside), name, str(min(before))):
             with pytest.raises(duckdb.Error):
                 method(place)
+    for told in (partial(relation.query, "r"), opened.duckdb.execute):
+        ((folder,),) = told("SELECT current_setting('temp_directory')").fetchall()
+        for place in (folder, f"{folder}/x", full.place, f"{full.place}/tmp"):
+            for statement in ("EXPORT DATABASE '{0}'", "COPY (SELECT 1) TO '{0}'", "ATTACH '{0}' AS u"):
+                with suppress(Exception):
+                    told(statement.format(place))
     for statement in HOSTILE:
         for told in (partial(relation.query, "r"), opened.duckdb.execute):
             with suppress(Exception):
                 told(hostile(statement, full, outside) if statement != "{brackets}" else "(")
     assert not outside.exists()
+    assert {path for path in set(Path(full.place).rglob("*")) - names if "leases" not in path.parts} == set()
     assert contents(full) == before
     assert opened.sql("SELECT count(*) FROM ratings").fetchall() == counted
     assert opened.duckdb.execute("SELECT count(*) FROM ratings").fetchall() == counted
+
+
+def test_a_relation_finds_nothing_empty_that_is_not(full: Store, opened: Connection) -> None:
+    relation = opened.sql("SELECT count(*) AS n FROM ratings")
+    assert relation.query("r", "SELECT count(*) FROM ratings").fetchall() == relation.fetchall()
+    for ask_more in (
+        partial(relation.query, "r", "SELECT count(*) FROM preferences"),
+        partial(relation.project, "(SELECT count(*) FROM conversations)"),
+        partial(opened.sql("SELECT 1").query, "r", "FROM datasets"),
+    ):
+        with pytest.raises(duckdb.Error):
+            ask_more().fetchall()
 
 
 def test_before_the_first_run_there_was_nothing(full: Store) -> None:

@@ -2,8 +2,9 @@
 
 import builtins
 import io
+import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -44,6 +45,34 @@ def test_what_a_backbone_does_not_need_is_not_looked_at(kind: str, tmp_path: Pat
     settings = BackboneSettings(str(hostile.write(tmp_path / "folder", kind, marker)))
     assert load(settings, fingerprint(settings)).why_padded is None
     assert not marker.exists()
+
+
+@pytest.mark.parametrize("name", ["config.json", "tokenizer.json", "model.safetensors", "more.safetensors"])
+@pytest.mark.parametrize("lies_there", [os.mkfifo, lambda path: path.symlink_to("/dev/zero")])
+def test_what_never_comes_to_an_end_is_not_read(name: str, lies_there: Callable[[Path], None], tmp_path: Path) -> None:
+    folder = tiny.write_backbone(tmp_path)
+    (folder / name).unlink(missing_ok=True)
+    lies_there(folder / name)
+    with pytest.raises(BackboneError):
+        fingerprint(BackboneSettings(str(folder)))
+
+
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [
+        ("config.json", {"num_hidden_layers": 10**8}),
+        ("config.json", {"num_hidden_layers": -1}),
+        ("config.json", {"text_config": {"hidden_size": 32}}),
+        ("tokenizer_config.json", {"model_max_length": "x"}),
+    ],
+)
+def test_settings_that_make_no_backbone_are_one_line(name: str, values: dict[str, object], tmp_path: Path) -> None:
+    folder = tiny.write_backbone(tmp_path)
+    hostile.change(folder / name, **values)
+    settings = BackboneSettings(str(folder))
+    with pytest.raises(BackboneError) as error:
+        load(settings, fingerprint(settings))
+    assert "\n" not in str(error.value)
 
 
 def test_a_template_stays_in_its_sandbox(tmp_path: Path) -> None:

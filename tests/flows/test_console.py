@@ -3,14 +3,21 @@
 import csv
 import io
 import json
+import os
+import subprocess
 import sys
+from datetime import timedelta
+from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from features.embedding.embed import EmbedResult, Progress
+from features.store import Made, Recipe, Store
 from flows.console import of_tokens, print_csv, print_json
 from flows.embed import forwarded_line
+from tests.flows.test_settings import MINIMAL
 
 
 def test_an_embedding_is_told_by_tokens_with_texts_speed_and_share_of_peak(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -54,6 +61,25 @@ def test_csv_has_no_formulas(capsys: pytest.CaptureFixture[str]) -> None:
     assert [row[0].removeprefix("'") for row in rows] == texts
     assert all(not row[0].startswith(("=", "+", "-", "@", "\t", "\r")) for row in rows)
     assert {tuple(row[1:]) for row in rows} == {("-1", "-0.5")}
+
+
+def test_csv_leaves_numbers_and_durations_as_they_are(capsys: pytest.CaptureFixture[str]) -> None:
+    print_csv(["n", "t"], [(Decimal("-1.5"), timedelta(days=-1))])
+    assert list(csv.reader(io.StringIO(capsys.readouterr().out)))[1] == ["-1.5", str(timedelta(days=-1))]
+
+
+@pytest.mark.parametrize("format", ["table", "csv", "json"])
+def test_an_output_that_is_closed_or_knows_few_characters_is_no_error(format: str, tmp_path: Path) -> None:
+    (tmp_path / "armorm.toml").write_text(MINIMAL)
+    with Store(tmp_path / "store").writing("test") as writer:
+        writer.commit(Recipe("note", "note", 1, {}, {}), Made({}))
+    program = f"{sys.executable} -m flows.program sql \"SELECT 'é→' AS x\" --format {format}"
+    environment = {**os.environ, "PYTHONPATH": os.getcwd(), "PYTHONIOENCODING": "ascii"}
+    for command in (program, f"{program} >&-"):
+        done = subprocess.run(command, shell=True, cwd=tmp_path, capture_output=True, env=environment)
+        assert (done.returncode, done.stderr) == (0, b"")
+        if format == "json" and done.stdout:
+            assert json.loads(done.stdout) == [{"x": "é→"}]
 
 
 def test_csv_on_a_terminal_does_not_steer_it(
