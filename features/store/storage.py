@@ -156,7 +156,10 @@ class LocalFolder:
                     yield file
 
     def move(self, name: str, to: str) -> None:
-        self._rename(self.local(name), self.root / to)
+        try:
+            self._rename(self.local_path(name), self.root / to)  # whatever it is: damage is moved as well
+        except FileNotFoundError as error:
+            raise _absent(self.local_path(name)) from error
         sync((self.root / name).parent)
 
     def remove(self, name: str) -> None:
