@@ -45,8 +45,11 @@ LIMITS: Final = Limits()
 READ_ONLY: Final = frozenset({"SELECT_NODE", "SET_OPERATION_NODE", "RECURSIVE_CTE_NODE", "CTE_NODE"})
 """What a query may be made of, as DuckDB names it: a SELECT may hold a COPY or an INSERT in its WITH."""
 
-RUN_TEXT: Final = frozenset({"query", "json_execute_serialized_sql"})
-"""Functions that run a text as a query, which may be put together when it is run."""
+RUN_TEXT: Final = re.compile("query|json_execute_serialized_sql|.*_external_resource.*")
+"""Functions that run a text as a query, or a function by its name; the text may be put together when it is run."""
+
+TAKE_NAMES: Final = frozenset({"query_table", "histogram", "histogram_values"})
+"""Functions that take relations by their names, as texts."""
 
 NESTED: Final = 500
 """How deep a user's statement may nest brackets: DuckDB's parser takes minutes for some ten thousand open ones."""
@@ -145,12 +148,14 @@ class Catalog:
         """Checks every file, and puts it under its view; vectors are still checked when they are asked for."""
         self.mount(" ".join(_view_files()))
 
-    def drop_unmounted(self) -> None:
-        """Take away what was not put there, so that nobody finds a view of it empty."""
+    def mount_alone(self, sql: str) -> None:
+        """Mount what a text names and take the rest away, so that nobody finds a view empty that is not."""
+        self.mount(sql)
         for schema, snapshot in self._snapshots.items():
             for name in _empty(snapshot):
                 if (schema, f"stored_{name}") not in self._mounted:
                     self.connection.execute(f"DROP VIEW {schema}.stored_{name}")
+                    self.connection.unregister(f"empty_{schema}_{name}")
 
     def lock(self, limits: Limits | None = None) -> None:
         """Leave the connection the store's objects, to read, and nothing else; it stays so."""
@@ -176,6 +181,8 @@ class Catalog:
             kinds = [statement.type.name for statement in self.connection.extract_statements(sql)]
         except (duckdb.Error, TypeError, ValueError) as error:  # the latter of a type that Python has no name for
             raise QueryError(_one_line(error)) from error
+        if "MULTI" in kinds:
+            raise QueryError("got a PIVOT whose columns depend on the rows; expected their values; say ON x IN (..)")
         if kinds != ["SELECT"]:
             listed = ", ".join(kinds) or "nothing"
             raise QueryError(f"got {listed}; expected one SELECT: the store is read-only")
@@ -184,8 +191,9 @@ class Catalog:
         if others := set(re.findall(r'"type":\s*"(\w+_NODE)"', tree)) - READ_ONLY:
             listed = ", ".join(sorted(name.removesuffix("_NODE").removesuffix("_QUERY") for name in others))
             raise QueryError(f"got {listed} within a SELECT; expected queries alone: the store is read-only")
-        if run := {name.lower() for name in re.findall(r'"function_name":\s*"(\w+)"', tree)} & RUN_TEXT:
-            raise QueryError(f"got {min(run)}(), which runs a text; expected the query itself; write it out")
+        for name in re.findall(r'"function_name":\s*"(\w+)"', tree):
+            if RUN_TEXT.fullmatch(name.lower()):
+                raise QueryError(f"got {name}(), which runs a text; expected the query itself; write it out")
 
     def parquet(self, paths: Sequence[str]) -> str:
         """SQL that reads files of a table, which this connection may read from now on."""
@@ -397,6 +405,7 @@ def answer(
     with connect(store, store.manifests.read(number), before=before, temporary=Path(temporary)) as catalog:
         catalog.lock(allowed)
         catalog.require_query(sql)
+        catalog.mount_alone(sql)
         try:
             return fetched(catalog.execute(sql, parameters), allowed)
         except (duckdb.OutOfMemoryException, MemoryError) as error:
@@ -498,7 +507,7 @@ def _relations_of(sql: str) -> list[str]:
     """The stored relations that a statement may read: a name that occurs in whatever role counts."""
     words = _words(sql)
     under = _stored_under()
-    if "query_table" in words:  # a function that takes names as text, which may be put together
+    if words & TAKE_NAMES:  # which may be put together
         words |= under.keys()
     stored = frozenset().union(*under.values())
     return sorted((words & stored).union(*(under[word] for word in words if word in under)))

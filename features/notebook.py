@@ -65,9 +65,8 @@ class Connection:
         """
         catalog = self._opened()
         catalog.require_query(query)
-        relation = catalog.sql(query, parameters)
-        catalog.drop_unmounted()
-        return relation
+        catalog.mount_alone(query)
+        return catalog.sql(query, parameters)
 
     def polars(self, query: str, parameters: object = None) -> pl.DataFrame:
         """The rows of a SELECT as a frame.
@@ -78,6 +77,7 @@ class Connection:
         with Catalog(self._store, self.snapshot, before=self._before) as catalog:
             catalog.lock()
             catalog.require_query(query)
+            catalog.mount_alone(query)
             with catalog.own_errors():
                 frame: pl.DataFrame = catalog.sql(query, parameters).pl()
                 return frame

@@ -256,6 +256,12 @@ HOSTILE = [
     "FROM QUERY('SELECT ' || '1')",
     "FROM json_execute_serialized_sql(json_serialize_sql('SELECT 1'))",
     "FROM system.main.\"json_execute_serialized_sql\"('x')",
+    "FROM destroy_external_resource('query', 'SELECT 1')",
+    "FROM destroy_external_resource('json_execute_serialized_sql', json_serialize_sql('SELECT 1'))",
+    "FROM register_external_resource_type('a', kind := 'x', create_function := 'query')",
+    "FROM duckdb_external_resources()",
+    "PIVOT ratings ON dataset USING count(*)",
+    "SELECT count(*) FROM empty_main_ratings",
     "{brackets}",
 ]
 assert len(HOSTILE) >= 100
@@ -276,6 +282,8 @@ def test_names_that_are_put_together_are_mounted_too(full: Store) -> None:
         "SELECT count(*) FROM query_table('rat' || 'ings')",
         "SELECT count(*) FROM RATINGS",
         'SELECT count(*) FROM main."ratings"',
+        "SELECT sum(count) FROM histogram('rat' || 'ings', value)",
+        "SELECT sum(count) FROM histogram_values(e'r\\x61tings', value)",
         "SELECT '\n--' AS x, count(*) FROM ratings",
     ):
         assert query(full, sql).rows[0][-1] == counted[0][0]
