@@ -188,6 +188,8 @@ def plan(
     """
     from flows.plan import COLUMNS, plan_run, shown_amounts, write_plan
 
+    if out and (out.is_dir() or not out.parent.is_dir()):
+        raise ConfigError(f"got --out {out}, where no file can be written; expected a name in a folder that is there")
     planned = plan_run(load_settings(config))
     if out:
         write_plan(planned, out)

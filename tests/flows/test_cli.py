@@ -146,6 +146,11 @@ def test_a_limit_that_is_none_is_a_wrong_option(armorm: Run, limit: str) -> None
     assert armorm("sql", "SELECT 1", limit).returncode == 2
 
 
+@pytest.mark.parametrize("out", ["/", "", ".", "nowhere/plan.json"])
+def test_a_plan_needs_a_place_to_be_written_to(armorm: Run, out: str) -> None:
+    refused(armorm("plan", "--out", out))
+
+
 def test_an_option_is_no_parameter_of_a_question(armorm: Run) -> None:
     for name in ("at", "before", "limits"):
         assert name in refused(armorm("ask", "longest", "--set", f"{name}=head"))
