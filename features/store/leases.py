@@ -5,7 +5,7 @@
 Writers of several machines do not wait for each other, commits being compare-and-set; `gc` and writers exclude each
 other. Each announces itself first and looks for the other after that, so at least one of two that meet withdraws.
 
-A lease is of somebody who was killed if the lock that it names is held by somebody else now. A lock is named by a
+A lease is of somebody who was killed if the lock that it names was taken by somebody else since. A lock is named by a
 random id that is made each time it is taken and stands in the locked file: host names, process ids and paths are alike
 in containers and cloned machines. Whose lock cannot be told so, such as on another machine, is waited for.
 """
@@ -74,22 +74,29 @@ class Taken:
     """A lock that the caller holds."""
 
     id: str
-    before: str = ""
-    """The id under which the same file was locked before: its holder has ended. Empty where that is not known."""
+    before: frozenset[str] = frozenset()
+    """Ids under which the same file was locked before, as far as they are known: their holders have ended. More than
+    the last one, since that may have been killed before it did away with the leases of those before it."""
 
 
 NO_LOCK: Final = Taken("")
 
+KEPT_IDS: Final = 100
+"""So many earlier holders are known: one killed after another, within the time that a lease lasts."""
+
 
 def take(lock: TextIO, holder: str) -> Taken:
     """Give a lock that has just been taken an id of its own, which replaces the one before in the locked file."""
-    before = _read_lock(lock)
-    record = {"id": uuid4().hex, "holder": holder, **_this_file(lock)}
+    last = _read_lock(lock)
+    before: list[str] = []
+    if all(last.get(name) == value for name, value in _this_file(lock).items()):
+        earlier = last.get("before")
+        before = [*map(str, earlier if isinstance(earlier, list) else []), str(last.get("id", ""))][-KEPT_IDS:]
+    id = uuid4().hex
     lock.truncate(0)
-    lock.write(json.dumps(record))
+    lock.write(json.dumps({"id": id, "holder": holder, "before": before, **_this_file(lock)}))
     lock.flush()
-    of_this_file = all(before.get(name) == value for name, value in _this_file(lock).items())
-    return Taken(record["id"], str(before.get("id", "")) if of_this_file else "")
+    return Taken(id, frozenset(before))
 
 
 def holder(lock: TextIO) -> str:
@@ -150,7 +157,7 @@ def holding(
 
 
 def _make_way(storage: Storage, lease: Lease, other: Lease, lock: Taken, *, alone: bool) -> None:
-    if other.lock and other.lock == lock.before:
+    if other.lock and other.lock in lock.before:
         storage.remove(other.name)
     elif lease.kind != "read" and (alone or "gc" in (lease.kind, other.kind)):
         reason = "nothing can be collected" if lease.kind == "gc" else "it must end"

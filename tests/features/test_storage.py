@@ -221,6 +221,29 @@ def skip_without_namespaces(apart: tuple[str, ...]) -> None:
         pytest.skip("namespaces need privileges that are not there")
 
 
+DIES_BEFORE_IT_LOOKS = """
+import os, sys
+from pathlib import Path
+from features.store import Store, leases
+leases._make_way = lambda *given, **known: os._exit(9)
+with Store({place!r}, cache=Path({cache!r})).writing("the second"):
+    os._exit(0)
+"""
+
+
+def test_one_that_is_killed_after_another_leaves_neither_lease(place: str, tmp_path: Path) -> None:
+    """The second is killed between taking the lock and doing away with the first one's lease."""
+    cache = str(tmp_path / "cache")
+    store = Store(place, cache=Path(cache))
+    dies = "from pathlib import Path; import os; from features.store import Store\n"
+    dies += f"with Store({place!r}, cache=Path({cache!r})).writing('the first'): os._exit(9)"
+    for code in (dies, DIES_BEFORE_IT_LOOKS.format(place=place, cache=cache)):
+        assert subprocess.run([sys.executable, "-c", code]).returncode == 9
+    assert len(leases.active(store.storage)) == 2
+    with store.writing("the third", kind="gc"):
+        assert len(leases.active(store.storage)) == 1
+
+
 @pytest.mark.parametrize("apart", [(), APART], ids=["together", "apart"])
 def test_a_writer_of_the_same_host_name_and_cache_path_keeps_its_lease(
     s3: str, tmp_path: Path, apart: tuple[str, ...]
