@@ -202,9 +202,9 @@ def one_life(place: Path, sample: Path, rng: random.Random, lasts_s: dict[str, f
             time.sleep(rng.uniform(0, 0.2))  # the other one has the store for itself
         tally.recoveries_s.append(recover(place))
         assert_kept(place, artifacts, tagged=tagged)
-        if not killed[0]:
-            return
         left = [name for name in left if name not in list(workers[0].begun())[:-1]]
+        if not killed[0] or not left:  # it may be killed when all is done and before it has ended
+            return
 
 
 EMBEDDING_KILLS = 20
