@@ -36,7 +36,7 @@ ONE_AT_A_TIME: Final = ConcurrencyLimitConfig(limit=1, collision_strategy=Concur
 """A run that is due while the last one is still at work has nothing to add: it is cancelled, and the next one comes."""
 
 RUNS_END_WITHIN_S: Final = 50.0
-"""Of SIGTERM to `armorm serve`: Prefect gives a run 30 s. Systemd and the compose file wait for 60."""
+"""The time that `armorm serve` has after SIGTERM: Prefect gives a run 30 s, systemd and the compose file wait 60."""
 
 HEADER: Final = """\
 # The scheduled deployments, for workers: `prefect deploy --all`, in the folder of this file and of armorm.toml.

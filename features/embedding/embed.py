@@ -402,7 +402,7 @@ class _Meter:
         self._add(len(one.vectors), one.n_tokens)
 
     def at_work(self, n_texts: int, n_tokens: int) -> None:
-        """So much is done elsewhere of shards that are not given back yet."""
+        """Report what is done elsewhere of shards that are not given back yet."""
         share = self._planned_chars / self._total_chars
         total = self._planned_tokens / share if share else self._predicted.tokens
         texts, tokens = self._texts + n_texts, self._tokens + n_tokens

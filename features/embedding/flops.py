@@ -15,7 +15,7 @@ from features.embedding.linear import multiply
 from features.embedding.plan import Batch, Pack
 
 WORTH_A_WORD: Final = 1.5
-"""So many times slower than float32 a type has to be before it is said."""
+"""From this ratio to float32 on, a slower type is reported."""
 
 WITHIN_S: Final = 0.3
 """How long the peak is looked for."""
@@ -110,7 +110,7 @@ def peak_flops(dtype: str, device: str) -> float:
 
 
 def slowdown(dtype: str, device: str) -> float | None:
-    """How many times longer products take in this type than in float32; None where it is not worth a word.
+    """Return how many times longer products take in this type than in float32; None where it is not worth a word.
 
     A processor without units for a 16-bit type computes in float32 and converts.
 

@@ -21,10 +21,10 @@ LENGTHS: Final = ("max_position_embeddings", "n_positions", "max_seq_len", "cont
 """And how many positions they have."""
 
 LAYERS: Final = ("num_hidden_layers", "n_layer", "n_layers", "num_layers")
-"""And how many layers."""
+"""Names under which they state how many layers they have."""
 
 MOST_LAYERS: Final = 1000
-"""More would be built for hours before anybody sees that there are no weights for them."""
+"""A model of more layers would be built for hours before it is found that weights are missing."""
 
 Json = Mapping[str, Any]
 

@@ -69,11 +69,11 @@ class Tally:
         self._done: dict[int, tuple[int, int]] = {}
 
     def tell(self, number: int, n_texts: int, n_tokens: int) -> None:
-        """Of a chunk so much is done; one that is repeated, since its worker has died, counts from the beginning."""
+        """Note how much of a chunk is done; one that is repeated, after a worker's death, counts from the beginning."""
         self._done[number] = n_texts, n_tokens
 
     def at_work(self, first: int) -> tuple[int, int]:
-        """Texts and tokens of the chunks from that number on; those before it were taken by the driver."""
+        """Return texts and tokens of the chunks from that number on; those before it were taken by the driver."""
         self._done = {number: done for number, done in self._done.items() if number >= first}
         return sum(texts for texts, _ in self._done.values()), sum(tokens for _, tokens in self._done.values())
 
@@ -221,7 +221,7 @@ def _rows(refs: list[Any], given: tuple[Any, ...], workers: int, *, num_gpus: in
 
 
 def _awaited(rows: Iterator[Made | Failed], waiting: Callable[[], None]) -> Iterator[Made | Failed]:
-    """The rows as they come. As long as one does not, `waiting` is called now and then, in the thread of the caller."""
+    """Yield rows as they come; until the next one does, call `waiting` now and then, in the thread of the caller."""
     pool = ThreadPoolExecutor(1)
     try:
         while True:
@@ -295,7 +295,7 @@ def _without_stderr() -> Iterator[None]:
 
 
 def _log_error(data: Any, ignore_prefix: bool) -> None:
-    """What went wrong on the cluster, such as the death of a worker; what Ray advises is in its own logs."""
+    """Log what went wrong on the cluster, such as the death of a worker; what Ray advises is in its own logs."""
     for line in data["lines"]:
         _log.warning("Ray: %s", line.split(". ")[0])
 

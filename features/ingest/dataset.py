@@ -32,7 +32,7 @@ from features.tables import SCHEMAS, write_parquet
 STAGE = "ingest"
 STAGE_VERSION = 2
 OWN_VERSION = 3
-"""Of datasets of one's own: forms are read by now that were rejected before (docs/adr/0030)."""
+"""The version for own data, whose reader accepts forms that it rejected before (docs/adr/0030)."""
 
 
 @dataclass(frozen=True, slots=True)
