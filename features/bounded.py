@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from importlib import import_module
+from numbers import Integral, Real
 from typing import Any, Final
 from uuid import UUID
 
@@ -138,9 +139,17 @@ _TEXTUAL: Final[Mapping[str, tuple[type, Callable[[Any], str], Callable[[str], A
 
 
 def encode(value: Any) -> Any:
-    """The value as JSON can hold it; what JSON does not know is a mapping with a tag."""
+    """The value as JSON can hold it; what JSON does not know is a mapping with a tag.
+
+    Raises:
+        QueryError: it is of a type that would come out as another.
+    """
     if value is None or isinstance(value, bool | int | float | str):
         return value
+    if isinstance(value, Integral):  # of numpy, as `Real` is
+        return int(value)
+    if isinstance(value, Real):
+        return float(value)
     if isinstance(value, list):
         return [encode(item) for item in value]
     if isinstance(value, tuple):
@@ -154,7 +163,11 @@ def encode(value: Any) -> Any:
     for name, (kind, to_text, _) in _TEXTUAL.items():
         if isinstance(value, kind):
             return {TAG: name, "value": to_text(value)}
-    return str(value)
+    kind = type(value)
+    raise QueryError(
+        f"got a value of type {kind.__module__}.{kind.__qualname__}; expected a number, text, bytes, a date or time, "
+        "or a list or mapping of these; convert it, a column with ::VARCHAR"
+    )
 
 
 def decode(value: Any) -> Any:
@@ -178,7 +191,11 @@ def decode(value: Any) -> Any:
 
 def main() -> None:
     """Read a request from standard input, do it, and write the answer to standard output."""
-    for number in (signal.SIGINT, signal.SIGTERM):  # sent to the group: the parent hears, too, and ends this process
+    for number in (
+        signal.SIGINT,
+        signal.SIGTERM,
+        signal.SIGHUP,
+    ):  # sent to the group: the parent hears, too, and ends this process
         signal.signal(number, signal.SIG_IGN)
     request = json.loads(sys.stdin.readline())
     _end_with(request["parent"])
@@ -193,11 +210,17 @@ def main() -> None:
     os.write(answers, BEGUN)
     try:
         answer = json.dumps(("value", encode(function(**decode(request["arguments"])))))
+    except RecursionError:
+        answer = _told(QueryError("got an answer whose values nest too deep; expected less; select parts of them"))
     except errors.FeatureStoreError as error:
-        facts = {name: of if isinstance(of, int | float | str) else str(of) for name, of in vars(error).items()}
-        answer = json.dumps(("error", {"name": type(error).__name__, "message": str(error), "facts": facts}))
+        answer = _told(error)
     with os.fdopen(answers, "wb") as out:
         out.write(answer.encode())
+
+
+def _told(error: errors.FeatureStoreError) -> str:
+    facts = {name: of if isinstance(of, int | float | str) else str(of) for name, of in vars(error).items()}
+    return json.dumps(("error", {"name": type(error).__name__, "message": str(error), "facts": facts}))
 
 
 def _end_with(parent: int) -> None:

@@ -24,7 +24,7 @@ from features.inventory import INVENTORY, inventory_table
 from features.object_files import PREFIX, ObjectFiles
 from features.shards import INDEX, Vectors, built_indexes, index_paths, shards_of
 from features.store import Artifact, Snapshot, Store
-from features.store.storage import scratch_path
+from features.store.storage import scratch_path, sweep
 from features.tables import SCHEMAS, check_parquet
 
 if TYPE_CHECKING:
@@ -154,8 +154,7 @@ class Catalog:
         for schema, snapshot in self._snapshots.items():
             for name in _empty(snapshot):
                 if (schema, f"stored_{name}") not in self._mounted:
-                    self.connection.execute(f"DROP VIEW {schema}.stored_{name}")
-                    self.connection.unregister(f"empty_{schema}_{name}")
+                    self.connection.execute(f"DROP VIEW {schema}.stored_{name}; DROP TABLE main.empty_{schema}_{name}")
 
     def lock(self, limits: Limits | None = None) -> None:
         """Leave the connection the store's objects, to read, and nothing else; it stays so."""
@@ -236,11 +235,17 @@ class Catalog:
             self.connection.execute(f"CREATE SCHEMA {schema}")
         self.connection.execute(f"SET schema = '{schema}'")
         for name, table_schema in _empty(snapshot).items():
-            self.connection.register(f"empty_{schema}_{name}", table_schema.empty_table())
+            self._keep(f"empty_{schema}_{name}", table_schema.empty_table())
             self.connection.execute(f"CREATE VIEW stored_{name} AS FROM main.empty_{schema}_{name}")
         for sql in _view_files().values():
             self.connection.execute(sql)
         self.connection.execute("SET schema = 'main'")
+
+    def _keep(self, name: str, table: pa.Table) -> None:
+        """Make a table of DuckDB's own, which its other cursors find as well: what is registered one cursor knows."""
+        self.connection.register("given", table)
+        self.connection.execute(f"CREATE TABLE main.{name} AS FROM given")
+        self.connection.unregister("given")
 
     def _replace(self, schema: str, relation: str) -> None:
         """Puts what is stored under a relation."""
@@ -252,7 +257,7 @@ class Catalog:
             source = self._features(schema, snapshot)
         else:
             table = inventory_table(self.store, snapshot, name)
-            self.connection.register(f"records_{schema}_{name}", table)
+            self._keep(f"records_{schema}_{name}", table)
             source = f"FROM main.records_{schema}_{name}"
         if source:
             self.connection.execute(f"CREATE OR REPLACE VIEW {schema}.{relation} AS {source}")
@@ -279,7 +284,7 @@ class Catalog:
             paths = index_paths(self.store, shards)
             sources = [self.parquet(paths)] if paths else []
             for place, index in enumerate(built_indexes(self.store, shards)):
-                self.connection.register(f"{function}_{place}", index)
+                self._keep(f"{function}_{place}", index)
                 sources.append(f"FROM main.{function}_{place}")
             columns = f"{', '.join(FEATURE_COLUMNS)}, {function}(shard, row){cast} AS vector"
             selects += [f"SELECT '{shards.backbone_id}' AS backbone, {columns} {source}" for source in sources]
@@ -371,9 +376,13 @@ def call_on(
 
 
 def spill_path(store: Store) -> Path:
-    """Where DuckDB may put what does not fit into memory; on a store that may only be read it cannot."""
+    """Where DuckDB may put what does not fit into memory; on a store that may only be read it cannot.
+
+    What queries that were killed have left there goes first: it may be large, and the next writer be far.
+    """
     if store.storage.scratch.parent.is_dir():  # a store that was never written to is not begun by looking at it
         with suppress(OSError):
+            sweep(store.storage)
             return scratch_path(store.storage)
     return store.storage.scratch / uuid4().hex
 

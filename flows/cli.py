@@ -18,7 +18,18 @@ from flows.commands import lineage as lineage_commands
 from flows.commands import model as model_commands
 from flows.commands import serve as serve_commands
 from flows.commands import store as store_commands
-from flows.options import DEFAULT_CONFIG, As, AsQuery, At, Config, Format, Part, QueryFormat, existing_store
+from flows.options import (
+    DEFAULT_CONFIG,
+    As,
+    AsQuery,
+    At,
+    Config,
+    Format,
+    Part,
+    QueryFormat,
+    existing_store,
+    require_answer,
+)
 from flows.profiles import Profile, configuration
 from flows.settings import CONFIG_NAME, ConfigError, load_settings
 from flows.tethered import tether
@@ -52,6 +63,9 @@ MemoryLimit = Annotated[
 ]
 MaxRows = Annotated[int, typer.Option("--max-rows", min=1, help="Rows that the answer may have.")]
 
+MOST_IN_A_TABLE = 1000
+"""Rows of an answer: more are slow to lay out, and nobody reads them."""
+
 UNFINISHED = ".unfinished-"
 """What a folder of sample data that are being written begins with."""
 
@@ -69,6 +83,8 @@ def main() -> None:
     # Where another process wants a core, torch's threads that wait by spinning are 10 to 100 times slower.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
+        if "" in sys.argv[1:]:  # which would count as an option that is not given, `--max-age "$LIMIT"` for one
+            raise ConfigError("got an empty argument; expected a value, or no such option; is a variable not set?")
         app()
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader has gone: flush into nothing
@@ -496,7 +512,10 @@ def _print_result(result: "QueryResult", format: QueryFormat) -> None:
     elif format is QueryFormat.csv:
         console.print_csv(result.columns, result.rows)
     else:
-        console.print_table(result.columns, result.rows)
+        console.print_table(result.columns, result.rows[:MOST_IN_A_TABLE])
+        if len(result.rows) > MOST_IN_A_TABLE:
+            rows = f"the first {MOST_IN_A_TABLE:,} of {len(result.rows):,} rows"
+            console.print_note(f"{rows}; --format csv or json prints them all")
 
 
 @app.command()
@@ -541,6 +560,7 @@ def _run(flow: Callable[[Path], Any], config: Path, format: Format, *, with_repo
     """Runs a flow on a valid configuration and prints what its stages did."""
     settings = load_settings(config)  # a wrong setting is said before a server is started
     console.quieten_prefect()
+    require_answer()
     tether()
     store = settings.open_store()
     before = store.head()

@@ -44,6 +44,9 @@ At = Annotated[
 ]
 DEFAULT_CONFIG = Path(CONFIG_NAME)
 
+SERVE_PREFECT = "run `prefect server start`, and `export PREFECT_API_URL=http://127.0.0.1:4200/api`"
+"""What to do where no Prefect server answers."""
+
 
 def existing_store(config: Path) -> Store:
     """The store of a configuration.
@@ -55,3 +58,21 @@ def existing_store(config: Path) -> Store:
     if not store.manifests.numbers():
         raise ConfigError(f"{store.place}: got no store there; expected one; run `armorm run` or `armorm ingest` first")
     return store
+
+
+def require_answer() -> None:
+    """Ask the Prefect server that PREFECT_API_URL names, if it names one, whether it is there.
+
+    Raises:
+        ConfigError: it does not answer.
+    """
+    from prefect.client.orchestration import get_client
+    from prefect.settings import PREFECT_API_URL
+
+    url = PREFECT_API_URL.value()
+    if not url:
+        return
+    with get_client(sync_client=True) as client:
+        if error := client.api_healthcheck():
+            said = str(error) or type(error).__name__
+            raise ConfigError(f"PREFECT_API_URL: got {url}, which does not answer ({said}); {SERVE_PREFECT}")

@@ -1,4 +1,4 @@
-"""The rule for SIGTERM and SIGINT: one line, one exit code for each, and an end within seconds.
+"""The rule for SIGTERM, SIGINT and SIGHUP: one line, one exit code for each, and an end within seconds.
 
 Python runs a signal's handler between two steps of the main thread, and Prefect has a handler of its own while a flow
 runs. So a thread hears the signals as well, by the pipe that Python writes them to at once. The exception unwinds what
@@ -24,7 +24,7 @@ from typing import Any, Final
 
 from features.secrets import redact_error
 
-SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
+SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 GRACE_S: Final = 8.0
 """From the signal to the end, at most."""
@@ -49,7 +49,7 @@ _stop = _Stop()
 
 
 def listen() -> None:
-    """Take SIGTERM and SIGINT from here on, in the main thread; one that is ignored, as under `nohup`, stays so."""
+    """Take the signals from here on, in the main thread; one that is ignored, as under `nohup`, stays so."""
     heard, told = os.pipe()
     os.set_blocking(told, False)
     signal.set_wakeup_fd(told, warn_on_full_buffer=False)
@@ -69,7 +69,7 @@ def asked() -> int | None:
 
 
 def exit_code() -> int:
-    """Return what a shell gives for the signal: 143 or 130."""
+    """Return what a shell gives for the signal: 143, 130 or 129."""
     return 128 + (_stop.number or 0)
 
 

@@ -6,12 +6,10 @@ from typing import Annotated
 import typer
 
 from flows import console
-from flows.options import DEFAULT_CONFIG, Config
+from flows.options import DEFAULT_CONFIG, SERVE_PREFECT, Config, require_answer
 from flows.settings import ConfigError, load_settings
 
 app = typer.Typer()
-
-TO_DO = "run `prefect server start`, and `export PREFECT_API_URL=http://127.0.0.1:4200/api`"
 
 
 @app.command()
@@ -52,12 +50,8 @@ def serve(
 
 def _require_server() -> None:
     """Raises: ConfigError: no server is named, or none answers."""
-    from prefect.client.orchestration import get_client
     from prefect.settings import PREFECT_API_URL
 
-    url = PREFECT_API_URL.value()
-    if not url:
-        raise ConfigError(f"got no PREFECT_API_URL; expected the address of a Prefect server; {TO_DO}")
-    with get_client(sync_client=True) as client:
-        if error := client.api_healthcheck():
-            raise ConfigError(f"PREFECT_API_URL: got {url}, which does not answer ({error}); {TO_DO}")
+    if not PREFECT_API_URL.value():
+        raise ConfigError(f"got no PREFECT_API_URL; expected the address of a Prefect server; {SERVE_PREFECT}")
+    require_answer()

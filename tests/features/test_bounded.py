@@ -9,8 +9,10 @@ from datetime import UTC, date, datetime, timedelta
 from datetime import time as clock
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 from uuid import UUID
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -120,6 +122,42 @@ def test_encoding_is_undone_by_decoding(value: object) -> None:
     assert bounded.decode(bounded.encode(value)) == value
 
 
+@pytest.mark.parametrize("value", [np.int64(3), np.float32(0.5), np.float64(0.25), np.uint8(7)])
+def test_a_number_of_numpy_is_a_number(built: Store, value: Any) -> None:
+    assert query(built, "SELECT ? + 1", [value]).rows == [(value + 1,)]
+
+
+@pytest.mark.parametrize("value", [{1, 2}, np.array([1, 2]), np.bool_(True), object(), 1j])
+def test_what_would_come_out_as_text_is_refused(built: Store, value: object) -> None:
+    with pytest.raises(QueryError, match=type(value).__name__):
+        query(built, "SELECT ?", [value])
+
+
+def test_values_that_nest_too_deep_are_refused(built: Store) -> None:
+    deep = "[" * 499 + "1" + "]" * 499
+    with pytest.raises(QueryError, match="deep"):
+        query(built, f"SELECT {deep}")
+
+
+def leaving(temporary: str) -> None:
+    """Stand for a query that spills and is killed with the one that asked."""
+    Path(temporary).mkdir()
+    (Path(temporary) / "spilled").write_text("much")
+
+
+def test_the_next_query_sweeps_what_a_killed_one_has_left(built: Store) -> None:
+    program = (
+        "import os, sys; from features.catalog import spill_path; from features.store import Store; "
+        "from tests.features.test_bounded import leaving; "
+        "leaving(str(spill_path(Store(sys.argv[1])))); os.kill(os.getpid(), 9)"
+    )
+    root = Path(__file__).parent.parent.parent
+    subprocess.run([sys.executable, "-c", program, built.place], env=os.environ | {"PYTHONPATH": str(root)}, cwd=root)
+    assert list(Path(built.place).glob("tmp/*/spilled"))
+    assert query(built, "SELECT 1").rows == [(1,)]
+    assert not list(Path(built.place).glob("tmp/*/spilled"))
+
+
 def test_errors_come_back_by_their_type(built: Store) -> None:
     for path in Path(built.place).glob("objects/*/*.parquet"):
         overwrite(path, path.read_bytes()[:-1] + b"x")
@@ -184,6 +222,6 @@ def test_a_signal_to_the_group_leaves_its_end_to_the_parent() -> None:
 
 
 def signalled() -> list[int]:
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         os.kill(os.getpid(), number)
     return [1]

@@ -34,6 +34,18 @@ def test_sql_frames_and_arrays(built: Store) -> None:
             store.vectors(["nothing"])
 
 
+def test_another_cursor_finds_every_view(built: Store) -> None:
+    with armorm.connect(built.place) as store:
+        connection = store.duckdb
+        names = [
+            name for (name,) in connection.execute("SELECT view_name FROM duckdb_views() WHERE NOT internal").fetchall()
+        ]
+        assert {"ratings", "runs", "snapshots", "lineage"} <= {*names}
+        for name in names:
+            count = f'SELECT count(*) FROM "{name}"'
+            assert connection.cursor().execute(count).fetchall() == connection.execute(count).fetchall()
+
+
 def test_damage_is_named(built: Store) -> None:
     for path in Path(built.place).glob("objects/*/*.arrow"):
         overwrite(path, path.read_bytes()[:-1] + b"x")

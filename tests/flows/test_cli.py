@@ -14,7 +14,7 @@ import pytest
 
 from features.sources import SOURCES
 from features.store import Made, Store
-from flows.cli import main
+from flows.cli import MOST_IN_A_TABLE, main
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -137,6 +137,19 @@ def test_ask_lists_the_questions_and_answers_one(armorm: Run) -> None:
     assert "got n = few; expected a whole number" in refused(armorm("ask", "longest", "--set", "n=few"))
     assert "got no conversation_id" in refused(armorm("ask", "neighbours"))
     assert "got --set n; expected name=value" in refused(armorm("ask", "longest", "--set", "n"))
+
+
+def test_a_table_has_an_end_and_says_so(armorm: Run) -> None:
+    n_rows = MOST_IN_A_TABLE + 1
+    many = armorm("sql", f"FROM range({n_rows})")
+    assert len(many.stdout.splitlines()) < n_rows + 10
+    assert f"{n_rows:,} rows" in many.stderr
+    assert len(armorm("sql", f"FROM range({n_rows})", "--format", "csv").stdout.splitlines()) == n_rows + 1
+
+
+@pytest.mark.parametrize("command", [["status", "--max-age", ""], ["score", "x.jsonl", "--only", ""], ["sql", ""]])
+def test_an_empty_argument_is_not_taken_for_none(armorm: Run, command: list[str]) -> None:
+    assert "empty" in refused(armorm(*command))
 
 
 @pytest.mark.parametrize(

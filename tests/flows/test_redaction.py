@@ -40,6 +40,7 @@ BUCKET = {
         (["status"], BUCKET),
         (["doctor"], BUCKET),
         (["serve"], {"PREFECT_API_URL": f"{NOWHERE}/api"}),
+        (["ingest"], {"PREFECT_API_URL": f"{NOWHERE}/api"}),
         (["plan"], {"HF_ENDPOINT": NOWHERE, "HF_HUB_OFFLINE": "0", "ARMORM_BACKBONE__PATH": "owner/backbone"}),
     ],
 )
@@ -49,6 +50,7 @@ def test_no_command_shows_the_password_of_what_does_not_answer(
     home = {"PREFECT_HOME": str(tmp_path / "prefect"), "HF_HOME": str(tmp_path / "hub")}
     _, text = said(ARMORM, *command, "--config", str(config), **home, **environment)
     assert text
+    assert "Traceback" not in text
     assert PASSWORD not in text
 
 

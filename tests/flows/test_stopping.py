@@ -11,7 +11,7 @@ import pytest
 
 from features.store import Store
 
-SIGNALS = (signal.SIGTERM, signal.SIGINT)
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 COMMAND = """
 import hashlib, os, signal, subprocess, sys, time, types
