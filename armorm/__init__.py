@@ -18,7 +18,7 @@ _HOMES = {
     "RidgeFit": "armorm.ridge",
     "Scores": "armorm.model",
     "Steering": "armorm.steering",
-    "connect": "features.notebook",
+    "connect": "armorm.features.notebook",
     "fit_ridge": "armorm.ridge",
     "train_gate": "armorm.gate",
 }

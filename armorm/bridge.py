@@ -12,12 +12,12 @@ import numpy.typing as npt
 import polars as pl
 import pyarrow as pa
 
+from armorm.features.catalog import connect
+from armorm.features.change import TRAINED_ON
+from armorm.features.rejected import OF_BACKBONE
+from armorm.features.shards import FeatureReader
+from armorm.features.store import Snapshot, Store
 from armorm.ridge import predict
-from features.catalog import connect
-from features.change import TRAINED_ON
-from features.rejected import OF_BACKBONE
-from features.shards import FeatureReader
-from features.store import Snapshot, Store
 
 Floats = npt.NDArray[np.floating]
 Names = npt.NDArray[np.object_]

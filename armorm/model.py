@@ -25,11 +25,11 @@ from safetensors.numpy import save as save_tensors
 
 from armorm.config import TOKEN_LENGTH, GateConfig, nuisances_of
 from armorm.errors import ModelError, ModelFolderError
+from armorm.features.documents import parse_object, require_regular
 from armorm.report import jsonable
 from armorm.ridge import predict
 from armorm.score import coefficients, contributions, score
 from armorm.steering import Steering
-from features.documents import parse_object, require_regular
 
 if TYPE_CHECKING:
     from armorm.gate import Gate, Vectors

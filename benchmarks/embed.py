@@ -41,11 +41,11 @@ import numpy as np
 import torch
 from transformers import AutoModel, AutoTokenizer, LlamaConfig, LlamaModel
 
-from features.embedding.backbone import FOLDER_ALONE, Backbone, load
-from features.embedding.fingerprint import BackboneSettings, fingerprint
-from features.embedding.flops import cost_of, least_flops, peak_flops
-from features.embedding.memory import keep_freed_memory
-from features.embedding.plan import TokenSequence, Wanted, plan_packs
+from armorm.features.embedding.backbone import FOLDER_ALONE, Backbone, load
+from armorm.features.embedding.fingerprint import BackboneSettings, fingerprint
+from armorm.features.embedding.flops import cost_of, least_flops, peak_flops
+from armorm.features.embedding.memory import keep_freed_memory
+from armorm.features.embedding.plan import TokenSequence, Wanted, plan_packs
 
 VOCABULARY = 4096
 

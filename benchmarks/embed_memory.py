@@ -19,12 +19,12 @@ from pathlib import Path
 import torch
 from transformers import LlamaConfig, LlamaModel
 
-from features.conversation import SplitFractions
-from features.embedding.embed import EmbedSettings, Progress, embed_missing
-from features.embedding.fingerprint import BackboneSettings
-from features.ingest.dataset import DatasetFiles, ingest_dataset
-from features.sources import find_source
-from features.store import Store
+from armorm.features.conversation import SplitFractions
+from armorm.features.embedding.embed import EmbedSettings, Progress, embed_missing
+from armorm.features.embedding.fingerprint import BackboneSettings
+from armorm.features.ingest.dataset import DatasetFiles, ingest_dataset
+from armorm.features.sources import find_source
+from armorm.features.store import Store
 from tests.features import tiny
 
 EVERY_S = 0.02

@@ -23,9 +23,9 @@ from transformers import LlamaConfig, LlamaModel
 
 from armorm.export.layout import write_layout
 from armorm.export.pattern import find_pattern
+from armorm.features.embedding.backbone import load
+from armorm.features.embedding.fingerprint import BackboneSettings, fingerprint
 from armorm.stages.export import probe_conversations, rendered
-from features.embedding.backbone import load
-from features.embedding.fingerprint import BackboneSettings, fingerprint
 from tests.armorm.exported import fixed_mixture, random_heads
 from tests.features import tiny
 

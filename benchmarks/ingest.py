@@ -171,10 +171,10 @@ def write(path: Path, row: Callable[[Words, int], Row], n_rows: int) -> None:
 
 
 def ours(name: str, path: Path) -> int:
-    from features.conversation import SplitFractions
-    from features.ingest.dataset import DatasetFiles, ingest_dataset
-    from features.sources import complete_options, find_source
-    from features.store import Store
+    from armorm.features.conversation import SplitFractions
+    from armorm.features.ingest.dataset import DatasetFiles, ingest_dataset
+    from armorm.features.sources import complete_options, find_source
+    from armorm.features.store import Store
 
     source = find_source(name)
     with tempfile.TemporaryDirectory(dir=path.parent) as folder, Store(Path(folder)).writing("benchmark") as writer:

@@ -215,9 +215,9 @@ def _peak_bytes() -> int:
 
 def parts(n: int, d: int, rounds: int) -> Iterator[str]:
     """A fit at the paper's size from what its parts take, over a shard of a real store; added up, never run."""
+    from armorm.features.shards import Feature, FeatureReader, slot_of, write_shard
+    from armorm.features.store import Made, Recipe, Store
     from armorm.stages.common import put_tensors, read_arrays
-    from features.shards import Feature, FeatureReader, slot_of, write_shard
-    from features.store import Made, Recipe, Store
 
     rng = np.random.default_rng(0)
     n_sets, n_parts, n_blocks = 8, len(DATASETS), -(-int(0.9 * n) // SHARD_ROWS)

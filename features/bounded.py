@@ -21,8 +21,8 @@ from numbers import Integral, Real
 from typing import Any, Final
 from uuid import UUID
 
-from features import errors
-from features.errors import QueryError
+from armorm.features import errors
+from armorm.features.errors import QueryError
 
 BEGUN: Final = b"begun\n"
 """What the process writes when everything is imported, from when on its time counts."""
@@ -77,7 +77,7 @@ def call(function: Callable[..., Any], arguments: Mapping[str, Any], limits: Lim
         "memory_bytes": limits.memory + RUNTIME_BYTES,
     }
     # -P: a folder of the user's that is called like one of ours is not to be imported
-    command = [sys.executable, "-P", "-m", "features.bounded"]
+    command = [sys.executable, "-P", "-m", "armorm.features.bounded"]
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     try:
         assert process.stdin

@@ -17,20 +17,20 @@ from uuid import uuid4
 
 import pyarrow as pa
 
-from features import bounded
-from features.bounded import Limits
-from features.errors import FeatureStoreError, QueryError
-from features.inventory import INVENTORY, inventory_table
-from features.object_files import PREFIX, ObjectFiles
-from features.shards import INDEX, Vectors, built_indexes, index_paths, shards_of
-from features.store import Artifact, Snapshot, Store
-from features.store.storage import scratch_path, sweep
-from features.tables import SCHEMAS, check_parquet
+from armorm.features import bounded
+from armorm.features.bounded import Limits
+from armorm.features.errors import FeatureStoreError, QueryError
+from armorm.features.inventory import INVENTORY, inventory_table
+from armorm.features.object_files import PREFIX, ObjectFiles
+from armorm.features.shards import INDEX, Vectors, built_indexes, index_paths, shards_of
+from armorm.features.store import Artifact, Snapshot, Store
+from armorm.features.store.storage import scratch_path, sweep
+from armorm.features.tables import SCHEMAS, SQL, check_parquet
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection, DuckDBPyRelation
 
-VIEWS: Final = Path(__file__).parent.parent / "sql" / "views"
+VIEWS: Final = SQL / "views"
 
 BEFORE: Final = "before"
 """The schema of an earlier snapshot's views."""

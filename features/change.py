@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
-from features import contamination
-from features.catalog import Catalog, connect
-from features.quality import moved_ratings
-from features.store import Artifact, Snapshot, Store
+from armorm.features import contamination
+from armorm.features.catalog import Catalog, connect
+from armorm.features.quality import moved_ratings
+from armorm.features.store import Artifact, Snapshot, Store
 
 MODEL: Final = "model"
 """The slot of the newest model."""

@@ -15,11 +15,11 @@ from typing import Any, Final
 
 import pyarrow as pa
 
-from features.catalog import Catalog, connect
-from features.errors import InputError
-from features.inventory import ingested
-from features.store import Done, Made, Recipe, Snapshot, Writer
-from features.tables import make_table, write_parquet
+from armorm.features.catalog import Catalog, connect
+from armorm.features.errors import InputError
+from armorm.features.inventory import ingested
+from armorm.features.store import Done, Made, Recipe, Snapshot, Writer
+from armorm.features.tables import make_table, write_parquet
 
 STAGE: Final = "contamination"
 STAGE_VERSION: Final = 1

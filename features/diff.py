@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from features.catalog import empty_connection, mount, parquet_paths
-from features.store import Artifact, Snapshot, Store
+from armorm.features.catalog import empty_connection, mount, parquet_paths
+from armorm.features.store import Artifact, Snapshot, Store
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection

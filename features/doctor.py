@@ -14,11 +14,11 @@ from uuid import uuid4
 
 from packaging.requirements import Requirement
 
-from features.embedding.fingerprint import BackboneSettings, chat_template, local_folder
-from features.embedding.folder import read_config, weight_files
-from features.errors import FeatureStoreError
-from features.secrets import redacted
-from features.store import Store, leases
+from armorm.features.embedding.fingerprint import BackboneSettings, chat_template, local_folder
+from armorm.features.embedding.folder import read_config, weight_files
+from armorm.features.errors import FeatureStoreError
+from armorm.features.secrets import redacted
+from armorm.features.store import Store, leases
 
 RIVALS: Final = 16
 """Who try at once to create one name."""
@@ -161,7 +161,7 @@ def _memory(settings: BackboneSettings) -> tuple[Verdict, str]:
 def _dtype(settings: BackboneSettings) -> tuple[Verdict, str]:
     if settings.device != "cpu" or settings.dtype == "float32":
         return "ok", f"{settings.dtype} on {settings.device}"
-    from features.embedding.flops import slowdown  # torch, seconds to import
+    from armorm.features.embedding.flops import slowdown  # torch, seconds to import
 
     if times := slowdown(settings.dtype, settings.device):
         told = f"this processor is {times:.1f} times slower in {settings.dtype} than in float32"

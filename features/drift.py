@@ -10,8 +10,8 @@ from typing import Final, get_args
 import numpy as np
 import numpy.typing as npt
 
-from features.shards import FeatureReader, Kind
-from features.store import Snapshot, Store
+from armorm.features.shards import FeatureReader, Kind
+from armorm.features.store import Snapshot, Store
 
 Floats = npt.NDArray[np.floating]
 

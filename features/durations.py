@@ -3,7 +3,7 @@
 import re
 from typing import Final
 
-from features.errors import InputError
+from armorm.features.errors import InputError
 
 UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 

@@ -1,6 +1,6 @@
 """Everything that can go wrong in the feature store, as one small tree.
 
-A leaf module: of the project it imports `features.secrets` alone. Every message has the form
+A leaf module: of the project it imports `armorm.features.secrets` alone. Every message has the form
 "got <value>; expected <allowed>; <what to do>", and every error keeps its facts as attributes.
 
     FeatureStoreError
@@ -28,7 +28,7 @@ A leaf module: of the project it imports `features.secrets` alone. Every message
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from features.secrets import redacted
+from armorm.features.secrets import redacted
 
 
 class FeatureStoreError(Exception):

@@ -8,8 +8,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
-from features.durations import in_words
-from features.store import Artifact, Snapshot
+from armorm.features.durations import in_words
+from armorm.features.store import Artifact, Snapshot
 
 UNITS: Final = ("steps", "tokens", "bytes", "rows")
 """What a stage's time goes with: the first of these that it counts."""

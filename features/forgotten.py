@@ -7,8 +7,8 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Final, Literal
 
-from features.records import encode_record, read_record
-from features.store import Made, Recipe, Store, content_id
+from armorm.features.records import encode_record, read_record
+from armorm.features.store import Made, Recipe, Store, content_id
 
 STAGE: Final = "forgotten"
 STAGE_VERSION: Final = 1

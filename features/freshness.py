@@ -7,11 +7,11 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Final
 
-from features.documents import parse_object
-from features.durations import in_words
-from features.errors import NotInStore, TooOld
-from features.store import Store, Writer
-from features.store.store import utc_now
+from armorm.features.documents import parse_object
+from armorm.features.durations import in_words
+from armorm.features.errors import NotInStore, TooOld
+from armorm.features.store import Store, Writer
+from armorm.features.store.store import utc_now
 
 STAGES: Final = ("ingest", "embed", "train", "evaluate")
 """Of the whole line, `run`, which counts for each of them."""

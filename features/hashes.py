@@ -6,7 +6,7 @@ from contextvars import ContextVar
 from pathlib import Path
 from typing import Final
 
-from features.store import storage
+from armorm.features.store import storage
 
 Stamp = tuple[int, int, int, int]
 """Inode, size, and the times of the last change of content and of anything."""

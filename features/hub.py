@@ -15,7 +15,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from features.errors import HubError, HubUnreachable
+from armorm.features.errors import HubError, HubUnreachable
 
 if TYPE_CHECKING:
     from huggingface_hub import RepoFile

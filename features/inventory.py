@@ -6,8 +6,8 @@ from typing import Any, Final
 
 import pyarrow as pa
 
-from features.objectives import Scale, in_order
-from features.store import Snapshot, Store
+from armorm.features.objectives import Scale, in_order
+from armorm.features.store import Snapshot, Store
 
 
 def _schema(columns: str) -> pa.Schema:

@@ -3,8 +3,8 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from features.sources.base import Options, Source
-from features.store import Artifact, Snapshot
+from armorm.features.sources.base import Options, Source
+from armorm.features.store import Artifact, Snapshot
 
 
 @dataclass(frozen=True, slots=True)

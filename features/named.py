@@ -1,7 +1,7 @@
 """What people mean by a name: a snapshot, a model or a backbone of a store."""
 
-from features.errors import NotInStore
-from features.store import Pointer, Snapshot, Store
+from armorm.features.errors import NotInStore
+from armorm.features.store import Pointer, Snapshot, Store
 
 
 def find_named(store: Store, name: str) -> Pointer:

@@ -15,11 +15,11 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from features.catalog import Catalog
-from features.errors import StoreError
-from features.pointers import backbone_of
-from features.shards import FeatureReader, Kind
-from features.store import Snapshot, Store, leases
+from armorm.features.catalog import Catalog
+from armorm.features.errors import StoreError
+from armorm.features.pointers import backbone_of
+from armorm.features.shards import FeatureReader, Kind
+from armorm.features.store import Snapshot, Store, leases
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection, DuckDBPyRelation

@@ -4,19 +4,19 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from features import hub
-from features.catalog import connect
-from features.embedding.canary import SLOT as CANARY
-from features.embedding.embed import COVERAGE, find_missing, why_incomplete
-from features.embedding.fingerprint import HUB_FILES, BackboneSettings, Fingerprint, hub_repo, local_folder
-from features.embedding.predict import missing_tokens, predict
-from features.errors import FeatureStoreError, PlanOutdated
-from features.estimate import Planned, last_time, measured, unknown
-from features.hub import HubRepo
-from features.secrets import redacted
-from features.shards import SLOT, VectorType
-from features.store import Done, Made, Recipe, Snapshot, Store, Writer
-from features.store.artifacts import why_stale
+from armorm.features import hub
+from armorm.features.catalog import connect
+from armorm.features.embedding.canary import SLOT as CANARY
+from armorm.features.embedding.embed import COVERAGE, find_missing, why_incomplete
+from armorm.features.embedding.fingerprint import HUB_FILES, BackboneSettings, Fingerprint, hub_repo, local_folder
+from armorm.features.embedding.predict import missing_tokens, predict
+from armorm.features.errors import FeatureStoreError, PlanOutdated
+from armorm.features.estimate import Planned, last_time, measured, unknown
+from armorm.features.hub import HubRepo
+from armorm.features.secrets import redacted
+from armorm.features.shards import SLOT, VectorType
+from armorm.features.store import Done, Made, Recipe, Snapshot, Store, Writer
+from armorm.features.store.artifacts import why_stale
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,9 +3,9 @@
 from collections.abc import Iterator
 from typing import Final, Literal
 
-from features.errors import NotInStore, StoreError
-from features.store import Artifact, Pointer, Snapshot, Store, Writer
-from features.store.store import utc_now
+from armorm.features.errors import NotInStore, StoreError
+from armorm.features.store import Artifact, Pointer, Snapshot, Store, Writer
+from armorm.features.store.store import utc_now
 
 Promoted = Literal["model", "backbone"]
 

@@ -11,17 +11,18 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final, Literal, get_args
 
-from features.bounded import Limits
-from features.catalog import Catalog, QueryResult, call_on, connect, fetched, mount, opened, parquet_paths
-from features.errors import InputError, QualityError
-from features.inventory import ingested
-from features.records import encode_record, read_record
-from features.store import Artifact, Done, Made, Recipe, Snapshot, Store, Writer
+from armorm.features.bounded import Limits
+from armorm.features.catalog import Catalog, QueryResult, call_on, connect, fetched, mount, opened, parquet_paths
+from armorm.features.errors import InputError, QualityError
+from armorm.features.inventory import ingested
+from armorm.features.records import encode_record, read_record
+from armorm.features.store import Artifact, Done, Made, Recipe, Snapshot, Store, Writer
+from armorm.features.tables import SQL
 
 STAGE: Final = "quality"
 STAGE_VERSION: Final = 1
 
-CHECKS: Final = Path(__file__).parent.parent / "sql" / "checks"
+CHECKS: Final = SQL / "checks"
 
 EXAMPLES: Final = 3
 """Offending rows that a result carries with it."""

@@ -12,12 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from features.bounded import Limits
-from features.catalog import BEFORE, LIMITS, QueryResult, query
-from features.errors import InputError
-from features.store import Store
+from armorm.features.bounded import Limits
+from armorm.features.catalog import BEFORE, LIMITS, QueryResult, query
+from armorm.features.errors import InputError
+from armorm.features.store import Store
+from armorm.features.tables import SQL
 
-QUESTIONS: Final = Path(__file__).parent.parent / "sql" / "questions"
+QUESTIONS: Final = SQL / "questions"
 
 Value = str | int
 

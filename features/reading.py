@@ -8,7 +8,7 @@ Null, NaN, and an object of nulls alone are absent, as Parquet and pandas fill a
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
-from features.conversation import SYSTEM_ROLES, Conversation, MalformedConversation, Message, has_text
+from armorm.features.conversation import SYSTEM_ROLES, Conversation, MalformedConversation, Message, has_text
 
 ALIASES: Final[Mapping[str, str]] = {"human": "user", "gpt": "assistant"}
 """Roles under other names, as ShareGPT has them."""

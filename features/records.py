@@ -3,10 +3,10 @@
 from collections.abc import Mapping
 from typing import Any, Final
 
-from features.documents import parse_json
-from features.errors import CorruptObject
-from features.store import ObjectRef, Store, canonical_json
-from features.tables import check_format
+from armorm.features.documents import parse_json
+from armorm.features.errors import CorruptObject
+from armorm.features.store import ObjectRef, Store, canonical_json
+from armorm.features.tables import check_format
 
 FORMAT: Final = 2
 """Of a record; a later one is refused by name. A record of format 1 stands bare, and does not say which it is."""

@@ -12,11 +12,11 @@ from typing import Any, Final
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from features.conversation import Conversation, canonical_bytes
-from features.embedding.vectors import Reject
-from features.shards import Name
-from features.store import Artifact, Made, Recipe, Snapshot, Store
-from features.tables import SCHEMAS, make_table, write_parquet
+from armorm.features.conversation import Conversation, canonical_bytes
+from armorm.features.embedding.vectors import Reject
+from armorm.features.shards import Name
+from armorm.features.store import Artifact, Made, Recipe, Snapshot, Store
+from armorm.features.tables import SCHEMAS, make_table, write_parquet
 
 SLOT: Final = "rejected"
 

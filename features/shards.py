@@ -20,9 +20,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pyarrow import ipc
 
-from features.errors import NotInStore, StoreError
-from features.store import Artifact, Made, ObjectRef, Snapshot, Store, canonical_json
-from features.tables import check_format, check_parquet, write_parquet
+from armorm.features.errors import NotInStore, StoreError
+from armorm.features.store import Artifact, Made, ObjectRef, Snapshot, Store, canonical_json
+from armorm.features.tables import check_format, check_parquet, write_parquet
 
 FORMAT: Final = 2
 """Of the file of vectors; a later one is refused by name. A shard of format 1 has no index beside it."""

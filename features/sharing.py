@@ -2,8 +2,8 @@
 
 from typing import Final
 
-from features.catalog import QueryResult, query
-from features.store import Store
+from armorm.features.catalog import QueryResult, query
+from armorm.features.store import Store
 
 SHARING: Final = {
     "overlap": "SELECT * FROM overlap ORDER BY dataset, other",

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from features.store import Snapshot
+from armorm.features.store import Snapshot
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,10 @@ from typing import Any, Final
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from features.errors import StoreError
+from armorm.features.errors import StoreError
+
+SQL: Final = Path(__file__).parent.parent / "sql"
+"""Where the views, checks and questions over the tables are."""
 
 FORMAT: Final = 2
 """Of the Parquet files; a later one is refused by name. Format 1 does not say which it is."""

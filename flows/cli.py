@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from features.durations import parse_duration
-from flows import console, stopping
-from flows.commands import lineage as lineage_commands
-from flows.commands import model as model_commands
-from flows.commands import serve as serve_commands
-from flows.commands import store as store_commands
-from flows.options import (
+from armorm.features.durations import parse_duration
+from armorm.flows import console, stopping
+from armorm.flows.commands import lineage as lineage_commands
+from armorm.flows.commands import model as model_commands
+from armorm.flows.commands import serve as serve_commands
+from armorm.flows.commands import store as store_commands
+from armorm.flows.options import (
     DEFAULT_CONFIG,
     As,
     AsQuery,
@@ -30,14 +30,14 @@ from flows.options import (
     existing_store,
     require_answer,
 )
-from flows.profiles import Profile, configuration
-from flows.settings import CONFIG_NAME, ConfigError, load_settings
-from flows.tethered import tether
+from armorm.flows.profiles import Profile, configuration
+from armorm.flows.settings import CONFIG_NAME, ConfigError, load_settings
+from armorm.flows.tethered import tether
 
 if TYPE_CHECKING:
-    from features.bounded import Limits
-    from features.catalog import QueryResult
-    from flows.steps import Step
+    from armorm.features.bounded import Limits
+    from armorm.features.catalog import QueryResult
+    from armorm.flows.steps import Step
 
 app = typer.Typer(
     help="A feature store and workflow for ArmoRM reward models.",
@@ -138,8 +138,8 @@ def demo(
 
     Example: `armorm demo demo`
     """
-    from features.sample import write_sample
-    from features.sample.backbone import sample_texts, write_backbone
+    from armorm.features.sample import write_sample
+    from armorm.features.sample.backbone import sample_texts, write_backbone
 
     config = folder / CONFIG_NAME
     if not config.exists():
@@ -179,7 +179,7 @@ def run(
     settings = load_settings(config)
     planned_on = None
     if plan or max_rows is not None or max_time:
-        from flows.plan import plan_run, require_unmoved, require_within
+        from armorm.flows.plan import plan_run, require_unmoved, require_within
 
         max_seconds = parse_duration(max_time) if max_time else None
         now = plan_run(settings)
@@ -187,7 +187,7 @@ def run(
             require_unmoved(plan, now)
         require_within(now, max_rows=max_rows, max_seconds=max_seconds)
         planned_on = now.premises.snapshot_id
-    from flows.pipeline import pipeline
+    from armorm.flows.pipeline import pipeline
 
     _run(partial(pipeline, planned_on=planned_on, promote=promote), config, format, with_report=True)
 
@@ -202,7 +202,7 @@ def plan(
 
     Example: `armorm plan --out plan.json`
     """
-    from flows.plan import COLUMNS, plan_run, shown_amounts, write_plan
+    from armorm.flows.plan import COLUMNS, plan_run, shown_amounts, write_plan
 
     if out and (out.is_dir() or not out.parent.is_dir()):
         raise ConfigError(f"got --out {out}, where no file can be written; expected a name in a folder that is there")
@@ -236,7 +236,7 @@ def ingest(config: Config = DEFAULT_CONFIG, format: As = Format.table) -> None:
 
     Example: `armorm ingest`
     """
-    from flows.ingest import ingest
+    from armorm.flows.ingest import ingest
 
     _run(ingest, config, format)
 
@@ -251,7 +251,7 @@ def quality(
 
     Example: `armorm quality --show duplicate_pairs`
     """
-    from features.quality import offending_rows, run_checks
+    from armorm.features.quality import offending_rows, run_checks
 
     store = existing_store(config)
     if show:
@@ -277,7 +277,7 @@ def embed(config: Config = DEFAULT_CONFIG, format: As = Format.table) -> None:
 
     Example: `armorm embed`
     """
-    from flows.embed import embed
+    from armorm.flows.embed import embed
 
     _run(embed, config, format)
 
@@ -288,7 +288,7 @@ def train(config: Config = DEFAULT_CONFIG, format: As = Format.table) -> None:
 
     Example: `armorm train`
     """
-    from flows.train import train
+    from armorm.flows.train import train
 
     _run(train, config, format)
 
@@ -317,7 +317,7 @@ def evaluate(
     if model:
         model_commands.evaluate_given(model, against, config, format)
         return
-    from flows.evaluate import evaluate
+    from armorm.flows.evaluate import evaluate
 
     _run(partial(evaluate, promote=promote), config, format, with_report=True)
 
@@ -335,7 +335,7 @@ def datasets(
     Example: `armorm datasets --sharing`
     """
     if sharing:
-        from features.sharing import sharing as shared
+        from armorm.features.sharing import sharing as shared
 
         found = shared(existing_store(config))
         if format is Format.json:
@@ -344,8 +344,8 @@ def datasets(
         for name, of in found.items():
             console.print_table(of.columns, of.rows, title=name)
         return
-    from features.listing import list_datasets
-    from features.sources import SOURCES
+    from armorm.features.listing import list_datasets
+    from armorm.features.sources import SOURCES
 
     if config.exists():
         settings = load_settings(config)
@@ -381,8 +381,8 @@ def check(
 
     Example: `armorm check helpsteer --rows 20`
     """
-    from features.ingest.hub import download_dataset
-    from features.ingest.preview import preview
+    from armorm.features.ingest.hub import download_dataset
+    from armorm.features.ingest.preview import preview
 
     settings = load_settings(config)
     if dataset not in settings.datasets:
@@ -446,7 +446,7 @@ def sql(
 
     Example: `armorm sql "SELECT dataset, objective, avg(raw) FROM ratings GROUP BY ALL"`
     """
-    from features.catalog import query as answer
+    from armorm.features.catalog import query as answer
 
     store = existing_store(config)
     earlier = store.snapshot(before) if before else None
@@ -475,9 +475,9 @@ def ask(
 
     Example: `armorm ask hardest_pairs --set n=5 --set dataset=helpsteer`
     """
-    from features.catalog import QueryResult
-    from features.questions import ask as answer
-    from features.questions import list_questions
+    from armorm.features.catalog import QueryResult
+    from armorm.features.questions import ask as answer
+    from armorm.features.questions import list_questions
 
     if name:
         limits, given = _limits(time_limit, memory_limit, max_rows), _settings(parameters or [])
@@ -491,7 +491,7 @@ def ask(
 
 
 def _limits(time_limit: float, memory_limit: float, max_rows: int) -> "Limits":
-    from features.bounded import Limits
+    from armorm.features.bounded import Limits
 
     return Limits(time_s=time_limit, memory_bytes=int(memory_limit * 1e9), rows=max_rows)
 
@@ -534,9 +534,9 @@ def status(
 
     Example: `armorm status --max-age 36h --of ingest`
     """
-    from features.change import change_since_training, due
-    from features.freshness import last_runs, require_fresh, told
-    from features.status import store_status
+    from armorm.features.change import change_since_training, due
+    from armorm.features.freshness import last_runs, require_fresh, told
+    from armorm.features.status import store_status
 
     store = existing_store(config)
     if max_age:
@@ -566,7 +566,7 @@ def _run(flow: Callable[[Path], Any], config: Path, format: Format, *, with_repo
     before = store.head()
     result: Step | list[Step] = flow(config)
     steps = result if isinstance(result, list) else [result]
-    from flows.seen import difference
+    from armorm.flows.seen import difference
 
     changed = difference(store, before, store.head())
     report, where = None, None

@@ -27,12 +27,12 @@ from rich.progress import (
 from rich.table import Table
 
 from armorm.errors import ArmormError
+from armorm.features.embedding.embed import Progress as Embedding
+from armorm.features.errors import FeatureStoreError, HubUnreachable, MalformedRows, StoreBusy
+from armorm.features.secrets import redacted
+from armorm.flows.settings import ConfigError
+from armorm.flows.steps import Step
 from armorm.report import Cell, Report, Section, jsonable, shown, visible
-from features.embedding.embed import Progress as Embedding
-from features.errors import FeatureStoreError, HubUnreachable, MalformedRows, StoreBusy
-from features.secrets import redacted
-from flows.settings import ConfigError
-from flows.steps import Step
 
 EXPECTED_ERRORS = (ArmormError, FeatureStoreError, OSError)
 """What the user can do something about, a full disk for one: one line, no traceback."""

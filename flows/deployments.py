@@ -22,11 +22,11 @@ from prefect.runner import Runner
 from prefect.settings import get_current_settings
 from prefect.types.entrypoint import EntrypointType
 
-from features.durations import parse_duration
-from flows import stopping
-from flows.events import CHANGED, COMMITTED, resource_id
-from flows.schedule import interval_s
-from flows.settings import Settings
+from armorm.features.durations import parse_duration
+from armorm.flows import stopping
+from armorm.flows.events import CHANGED, COMMITTED, resource_id
+from armorm.flows.schedule import interval_s
+from armorm.flows.settings import Settings
 
 TAG: Final = "armorm"
 
@@ -85,37 +85,37 @@ def scheduled(settings: Settings, *, any_store: bool = False) -> list[Scheduled]
     found = [
         Scheduled(
             "ingest",
-            "flows.ingest.ingest",
+            "armorm.flows.ingest.ingest",
             "Reads the native files that have changed, and says so, or that something still waits for a vector.",
             of.ingest,
             limits,
         ),
         Scheduled(
             "embed",
-            "flows.embed.embed",
+            "armorm.flows.embed.embed",
             "Embeds what has no vector yet, whenever an ingest has said that there is something.",
             parameters=limits,
             triggers=[_on(COMMITTED, store)],
         ),
         Scheduled(
             "train",
-            "flows.pipeline.retrain",
+            "armorm.flows.pipeline.retrain",
             "Trains and evaluates what has changed, promotes what is better; also when the data have changed enough.",
             of.train,
             {"promote": True} | limits,
             [_on(CHANGED, store)],
         ),
-        Scheduled("verify", "flows.upkeep.verify", "Compares every checksum; fails if any is wrong.", of.verify),
+        Scheduled("verify", "armorm.flows.upkeep.verify", "Compares every checksum; fails if any is wrong.", of.verify),
         Scheduled(
             "gc",
-            "flows.upkeep.gc",
+            "armorm.flows.upkeep.gc",
             "Says what no kept snapshot refers to; with `delete`, collects it.",
             of.gc,
             {"delete": False} | limits,
         ),
         Scheduled(
             "run",
-            "flows.pipeline.pipeline",
+            "armorm.flows.pipeline.pipeline",
             "The whole line in one run, as `armorm run --promote`.",
             of.run,
             {"promote": True} | limits,
@@ -125,7 +125,7 @@ def scheduled(settings: Settings, *, any_store: bool = False) -> list[Scheduled]
         found.append(
             Scheduled(
                 "freshness",
-                "flows.upkeep.freshness",
+                "armorm.flows.upkeep.freshness",
                 f"The alarm: fails if nothing was ingested for {of.max_age}; begins then, and on its schedule.",
                 of.freshness,
                 parameters={"max_age": of.max_age, "of": "ingest"},

@@ -5,21 +5,21 @@ from pathlib import Path
 from prefect import flow, get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 
-from features.change import MODEL, change_since_training, due
-from features.embedding.embed import EmbedResult, EmbedSettings, Progress, embed_missing
-from features.embedding.fingerprint import BackboneSettings
-from features.freshness import record_success
-from features.store import Store, Writer
-from flows.console import of_tokens
-from flows.events import CHANGED, emit
-from flows.observers import writing
-from flows.plan import plan_stages
-from flows.progress import progress
-from flows.quality import quality
-from flows.scheduled import BY_HAND, Limits, run_name
-from flows.seen import show_done, show_plan
-from flows.settings import Settings, load_settings
-from flows.steps import Step
+from armorm.features.change import MODEL, change_since_training, due
+from armorm.features.embedding.embed import EmbedResult, EmbedSettings, Progress, embed_missing
+from armorm.features.embedding.fingerprint import BackboneSettings
+from armorm.features.freshness import record_success
+from armorm.features.store import Store, Writer
+from armorm.flows.console import of_tokens
+from armorm.flows.events import CHANGED, emit
+from armorm.flows.observers import writing
+from armorm.flows.plan import plan_stages
+from armorm.flows.progress import progress
+from armorm.flows.quality import quality
+from armorm.flows.scheduled import BY_HAND, Limits, run_name
+from armorm.flows.seen import show_done, show_plan
+from armorm.flows.settings import Settings, load_settings
+from armorm.flows.steps import Step
 
 
 def forwarded_line(result: EmbedResult) -> str:

@@ -6,18 +6,18 @@ from prefect import flow, get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 
 from armorm.config import EvaluationConfig
+from armorm.features.embedding.fingerprint import fingerprint
+from armorm.features.freshness import record_success
+from armorm.features.store import Writer
+from armorm.flows.observers import writing
+from armorm.flows.plan import plan_stages
+from armorm.flows.promote import run_promote
+from armorm.flows.scheduled import BY_HAND, Limits, run_name
+from armorm.flows.seen import show_done, show_plan, show_report, show_results
+from armorm.flows.settings import Settings, load_settings
+from armorm.flows.steps import Step
 from armorm.stages import evaluate as stage
 from armorm.stages.report import load_report, report_path, write_report
-from features.embedding.fingerprint import fingerprint
-from features.freshness import record_success
-from features.store import Writer
-from flows.observers import writing
-from flows.plan import plan_stages
-from flows.promote import run_promote
-from flows.scheduled import BY_HAND, Limits, run_name
-from flows.seen import show_done, show_plan, show_report, show_results
-from flows.settings import Settings, load_settings
-from flows.steps import Step
 
 
 @task(task_run_name="evaluate", cache_policy=NO_CACHE)

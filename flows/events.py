@@ -4,8 +4,8 @@ from typing import Any, Final
 
 from prefect.events import emit_event
 
-from features.secrets import redacted
-from features.store import Store, content_id
+from armorm.features.secrets import redacted
+from armorm.features.store import Store, content_id
 
 COMMITTED: Final = "armorm.snapshot.committed"
 """Ingest has come to its end, and there is something to embed."""

@@ -7,15 +7,15 @@ from typing import Any
 
 from prefect import flow, get_run_logger
 
-from features.errors import InputError
-from features.lineage.forget import Forgetting, LeftVector, left_vectors, replace_shards
-from features.lineage.forget import forget as put_on_list
-from features.store import Writer
-from flows.ingest import fetch_dataset, ingest_one
-from flows.observers import writing
-from flows.settings import Settings, load_settings
-from flows.steps import Step
-from flows.tracing import to_retrain
+from armorm.features.errors import InputError
+from armorm.features.lineage.forget import Forgetting, LeftVector, left_vectors, replace_shards
+from armorm.features.lineage.forget import forget as put_on_list
+from armorm.features.store import Writer
+from armorm.flows.ingest import fetch_dataset, ingest_one
+from armorm.flows.observers import writing
+from armorm.flows.settings import Settings, load_settings
+from armorm.flows.steps import Step
+from armorm.flows.tracing import to_retrain
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,26 +7,26 @@ from typing import Any
 from prefect import flow, get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 
-from features.conversation import SplitFractions
-from features.diff import count_changes
-from features.embedding.embed import why_incomplete
-from features.embedding.fingerprint import fingerprint
-from features.errors import HubUnreachable
-from features.freshness import record_success
-from features.hub import HubFiles
-from features.ingest.dataset import DatasetFiles, forget_unconfigured, ingest_dataset
-from features.ingest.hub import download_dataset
-from features.store import Done, Snapshot, Writer
-from flows import events
-from flows.console import size
-from flows.observers import writing
-from flows.plan import plan_ingest
-from flows.progress import progress
-from flows.quality import run_quality
-from flows.scheduled import BY_HAND, Limits, run_name
-from flows.seen import show_done, show_plan
-from flows.settings import Settings, load_settings
-from flows.steps import Step
+from armorm.features.conversation import SplitFractions
+from armorm.features.diff import count_changes
+from armorm.features.embedding.embed import why_incomplete
+from armorm.features.embedding.fingerprint import fingerprint
+from armorm.features.errors import HubUnreachable
+from armorm.features.freshness import record_success
+from armorm.features.hub import HubFiles
+from armorm.features.ingest.dataset import DatasetFiles, forget_unconfigured, ingest_dataset
+from armorm.features.ingest.hub import download_dataset
+from armorm.features.store import Done, Snapshot, Writer
+from armorm.flows import events
+from armorm.flows.console import size
+from armorm.flows.observers import writing
+from armorm.flows.plan import plan_ingest
+from armorm.flows.progress import progress
+from armorm.flows.quality import run_quality
+from armorm.flows.scheduled import BY_HAND, Limits, run_name
+from armorm.flows.seen import show_done, show_plan
+from armorm.flows.settings import Settings, load_settings
+from armorm.flows.steps import Step
 
 
 def _may_pass(task: Any, run: Any, state: Any) -> bool:

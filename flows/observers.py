@@ -10,14 +10,14 @@ from typing import Literal
 from prefect import get_run_logger
 from prefect.utilities.timeout import timeout
 
-from features.durations import in_words, parse_duration
-from features.errors import StoreBusy
-from features.hashes import hashed_once
-from features.openlineage import LineageObserver, StageCode, observe
-from features.secrets import redact_error
-from features.store import Writer
-from flows.scheduled import BY_HAND, Limits
-from flows.settings import Settings
+from armorm.features.durations import in_words, parse_duration
+from armorm.features.errors import StoreBusy
+from armorm.features.hashes import hashed_once
+from armorm.features.openlineage import LineageObserver, StageCode, observe
+from armorm.features.secrets import redact_error
+from armorm.features.store import Writer
+from armorm.flows.scheduled import BY_HAND, Limits
+from armorm.flows.settings import Settings
 
 API_KEY = "OPENLINEAGE_API_KEY"
 """Of the environment, as for all of OpenLineage: a key is in no file."""
@@ -92,10 +92,10 @@ def observers(settings: Settings) -> list[LineageObserver]:
 
 def stages() -> dict[str, StageCode]:
     """The code of every stage, and the splits that enter its result where it is not all of them."""
+    from armorm.features import contamination, quality, rejected
+    from armorm.features.embedding import canary, embed, unfinished
+    from armorm.features.ingest import dataset
     from armorm.stages import decorrelate, evaluate, gate, model, promote, regress, statistics
-    from features import contamination, quality, rejected
-    from features.embedding import canary, embed, unfinished
-    from features.ingest import dataset
 
     splits = {
         statistics.STAGE: statistics.SPLITS,

@@ -6,8 +6,8 @@ from typing import Annotated
 
 import typer
 
-from features.store import Store
-from flows.settings import CONFIG_NAME, ConfigError, load_settings
+from armorm.features.store import Store
+from armorm.flows.settings import CONFIG_NAME, ConfigError, load_settings
 
 
 class Format(StrEnum):

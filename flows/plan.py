@@ -7,17 +7,15 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
 
-from armorm.stages import decorrelate, evaluate, gate, model, regress, statistics
-from armorm.stages.preconditions import require_data
-from features import contamination, quality
-from features.documents import parse_object
-from features.durations import in_words
-from features.embedding.fingerprint import Fingerprint, fingerprint
-from features.errors import InputError, OverLimit, PlanOutdated
-from features.estimate import Planned, estimate, total, unknown
-from features.ingest.dataset import data_files, ingest_dataset
-from features.ingest.hub import download_dataset, parse_uri
-from features.plan import (
+from armorm.features import contamination, quality
+from armorm.features.documents import parse_object
+from armorm.features.durations import in_words
+from armorm.features.embedding.fingerprint import Fingerprint, fingerprint
+from armorm.features.errors import InputError, OverLimit, PlanOutdated
+from armorm.features.estimate import Planned, estimate, total, unknown
+from armorm.features.ingest.dataset import data_files, ingest_dataset
+from armorm.features.ingest.hub import download_dataset, parse_uri
+from armorm.features.plan import (
     Files,
     ask,
     backbone_files,
@@ -26,10 +24,12 @@ from features.plan import (
     plan_embedding,
     plan_embedding_at_most,
 )
-from features.store import Done, Store, Writer, content_id
-from features.store.storage import replace_file
-from flows.console import size
-from flows.settings import Settings, check_trainable
+from armorm.features.store import Done, Store, Writer, content_id
+from armorm.features.store.storage import replace_file
+from armorm.flows.console import size
+from armorm.flows.settings import Settings, check_trainable
+from armorm.stages import decorrelate, evaluate, gate, model, regress, statistics
+from armorm.stages.preconditions import require_data
 
 
 @dataclass(frozen=True, slots=True)

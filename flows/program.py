@@ -3,8 +3,8 @@
 import os
 import sys
 
-from features.secrets import redacted_traceback
-from flows import stopping
+from armorm.features.secrets import redacted_traceback
+from armorm.flows import stopping
 
 
 def main() -> None:
@@ -12,7 +12,7 @@ def main() -> None:
     stopping.listen()
     _have_streams()
     try:
-        from flows.cli import main as command
+        from armorm.flows.cli import main as command
 
         command()
     except SystemExit:

@@ -12,9 +12,9 @@ from prefect import get_run_logger
 from prefect.artifacts import create_progress_artifact, update_progress_artifact
 from prefect.exceptions import PrefectException
 
-from features.durations import in_words
-from flows import console
-from flows.console import OnProgress, size
+from armorm.features.durations import in_words
+from armorm.flows import console
+from armorm.flows.console import OnProgress, size
 
 SHOWN_AFTER_S: Final = 3.0
 """Work that is done sooner is told by its result alone."""

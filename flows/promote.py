@@ -6,12 +6,12 @@ from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 
 from armorm.config import PromotionConfig
+from armorm.features.quality import Severity
+from armorm.features.store import Writer
+from armorm.flows.seen import show_promotion
+from armorm.flows.settings import Settings
+from armorm.flows.steps import Step
 from armorm.stages.promote import promote
-from features.quality import Severity
-from features.store import Writer
-from flows.seen import show_promotion
-from flows.settings import Settings
-from flows.steps import Step
 
 
 @task(task_run_name="promote", cache_policy=NO_CACHE)

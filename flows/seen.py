@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Final, TypeVar
 from prefect import get_run_logger
 from prefect.artifacts import create_link_artifact, create_markdown_artifact, create_table_artifact
 
+from armorm.features.durations import in_words
+from armorm.features.estimate import Planned, total
+from armorm.features.quality import CheckResult
+from armorm.features.store import Snapshot, Store
+from armorm.flows.plan import COLUMNS, shown_amounts
+from armorm.flows.steps import Step
 from armorm.report import Cell, Report, sections_to_markdown, shown, to_markdown
-from features.durations import in_words
-from features.estimate import Planned, total
-from features.quality import CheckResult
-from features.store import Snapshot, Store
-from flows.plan import COLUMNS, shown_amounts
-from flows.steps import Step
 
 if TYPE_CHECKING:
     from armorm.stages.compare import Comparison

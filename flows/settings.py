@@ -27,26 +27,26 @@ from armorm.config import (
     check_nuisance,
 )
 from armorm.errors import DecorrelationError
-from features.change import RetrainSettings
-from features.contamination import ContaminationSettings
-from features.conversation import SplitFractions
-from features.embedding.embed import EmbedSettings
-from features.embedding.fingerprint import BackboneSettings
-from features.errors import HubError, InputError
-from features.hub import HubFiles
-from features.ingest.dataset import DatasetFiles
-from features.ingest.hub import DATA_FILES, parse_uri
-from features.ingest.normalise import Rules
-from features.objectives import in_order
-from features.openlineage import OpenLineageSettings
-from features.quality import Severity, read_checks
-from features.secrets import redact_logs
-from features.sources import SOURCES, complete_options, find_source
-from features.sources.base import Options, Source
-from features.sources.own import Form, form_of, source_of
-from features.store import Store
-from features.store.gc import RetentionSettings
-from flows.schedule import ScheduleSettings
+from armorm.features.change import RetrainSettings
+from armorm.features.contamination import ContaminationSettings
+from armorm.features.conversation import SplitFractions
+from armorm.features.embedding.embed import EmbedSettings
+from armorm.features.embedding.fingerprint import BackboneSettings
+from armorm.features.errors import HubError, InputError
+from armorm.features.hub import HubFiles
+from armorm.features.ingest.dataset import DatasetFiles
+from armorm.features.ingest.hub import DATA_FILES, parse_uri
+from armorm.features.ingest.normalise import Rules
+from armorm.features.objectives import in_order
+from armorm.features.openlineage import OpenLineageSettings
+from armorm.features.quality import Severity, read_checks
+from armorm.features.secrets import redact_logs
+from armorm.features.sources import SOURCES, complete_options, find_source
+from armorm.features.sources.base import Options, Source
+from armorm.features.sources.own import Form, form_of, source_of
+from armorm.features.store import Store
+from armorm.features.store.gc import RetentionSettings
+from armorm.flows.schedule import ScheduleSettings
 
 CONFIG_NAME = "armorm.toml"
 PREFIX = "ARMORM_"
@@ -354,7 +354,7 @@ def require_devices(settings: Settings) -> None:
     """
     # Each is imported where it is needed: torch takes seconds.
     if settings.backbone.device != "cpu" and settings.embed.engine == "local":
-        from features.embedding.backbone import require_device
+        from armorm.features.embedding.backbone import require_device
 
         require_device(settings.local_backbone())
     if settings.gate.device != "cpu":

@@ -5,7 +5,7 @@ runs. So a thread hears the signals as well, by the pipe that Python writes them
 can be unwound: Prefect marks its runs, the store lets go of its lock. If that takes longer than `GRACE_S`, the thread
 ends the process; locks, leases and scratch are made for that. A second signal ends it at once.
 
-Imports the standard library alone, and `features.secrets`, which does the same: the rule holds while all else is
+Imports the standard library alone, and `armorm.features.secrets`, which does the same: the rule holds while all else is
 imported.
 """
 
@@ -22,7 +22,7 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any, Final
 
-from features.secrets import redact_error
+from armorm.features.secrets import redact_error
 
 SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 

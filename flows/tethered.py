@@ -36,7 +36,7 @@ def _start(server: Any) -> subprocess.Popen[Any]:
     at = ["--host", "127.0.0.1", "--port", str(server.port), "--log-level", "error"]
     settings = get_current_settings().to_environment_variables(exclude_unset=True)
     return subprocess.Popen(
-        [sys.executable, "-P", "-m", "flows.tethered", *uvicorn, *at],
+        [sys.executable, "-P", "-m", "armorm.flows.tethered", *uvicorn, *at],
         stdin=subprocess.PIPE,
         env=os.environ | ENVIRONMENT | settings,
         start_new_session=True,

@@ -5,11 +5,11 @@ from collections.abc import Mapping, Sequence
 from itertools import groupby
 from typing import Any
 
+from armorm.features.lineage.graph import Node
+from armorm.features.lineage.impact import Impact, Sight
+from armorm.features.lineage.trace import RowCheck, Trace
+from armorm.flows import console
 from armorm.report import Cell, shown
-from features.lineage.graph import Node
-from features.lineage.impact import Impact, Sight
-from features.lineage.trace import RowCheck, Trace
-from flows import console
 
 SHOWN_FILES = 2
 """Of a dataset; JSON has all of them."""

@@ -6,24 +6,24 @@ from pathlib import Path
 from prefect import flow, get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 
+from armorm.features.embedding.fingerprint import fingerprint
+from armorm.features.freshness import record_success
+from armorm.features.store import Done, Writer
+from armorm.flows.console import OnProgress
+from armorm.flows.observers import writing
+from armorm.flows.plan import TRAIN, plan_stages
+from armorm.flows.progress import progress
+from armorm.flows.quality import run_quality
+from armorm.flows.scheduled import BY_HAND, Limits, run_name
+from armorm.flows.seen import show_done, show_plan
+from armorm.flows.settings import Settings, check_trainable, load_settings, require_devices
+from armorm.flows.steps import Step
 from armorm.stages.decorrelate import decorrelate
 from armorm.stages.gate import train_gate
 from armorm.stages.model import assemble, write_model_folder
 from armorm.stages.preconditions import require_data
 from armorm.stages.regress import regress
 from armorm.stages.statistics import update_statistics
-from features.embedding.fingerprint import fingerprint
-from features.freshness import record_success
-from features.store import Done, Writer
-from flows.console import OnProgress
-from flows.observers import writing
-from flows.plan import TRAIN, plan_stages
-from flows.progress import progress
-from flows.quality import run_quality
-from flows.scheduled import BY_HAND, Limits, run_name
-from flows.seen import show_done, show_plan
-from flows.settings import Settings, check_trainable, load_settings, require_devices
-from flows.steps import Step
 
 
 @task(task_run_name="{name}", cache_policy=NO_CACHE)

@@ -5,15 +5,15 @@ from pathlib import Path
 
 from prefect import flow, get_run_logger
 
+from armorm.features.durations import parse_duration
+from armorm.features.errors import CorruptObject
+from armorm.features.freshness import last_runs, require_fresh, told
+from armorm.features.store.gc import collect, plan_collection
+from armorm.features.store.verify import verify as compare
+from armorm.flows.observers import writing
+from armorm.flows.scheduled import BY_HAND, Limits, run_name
+from armorm.flows.settings import load_settings
 from armorm.stages.model import check_model_folders
-from features.durations import parse_duration
-from features.errors import CorruptObject
-from features.freshness import last_runs, require_fresh, told
-from features.store.gc import collect, plan_collection
-from features.store.verify import verify as compare
-from flows.observers import writing
-from flows.scheduled import BY_HAND, Limits, run_name
-from flows.settings import load_settings
 
 
 @flow(flow_run_name=run_name, persist_result=False)

@@ -9,8 +9,8 @@ from uuid import uuid4
 import pytest
 from hypothesis import settings
 
-from features import bounded
-from features.store import Store, Writer
+from armorm.features import bounded
+from armorm.features.store import Store, Writer
 from tests import s3_server as s3_server_module
 
 # Tiny tensors: two threads that wait for each other are up to ten times slower than one. Read when torch loads.
@@ -33,7 +33,7 @@ def rounded_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
     """Hidden states as of another processor: they differ from this one's, and are the same in every run."""
     import torch
 
-    from features.embedding import backbone
+    from armorm.features.embedding import backbone
 
     forward = backbone.forward
 

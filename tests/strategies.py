@@ -2,8 +2,8 @@
 
 from hypothesis import strategies as st
 
-from features.conversation import Conversation
-from features.embedding.plan import Rendered
+from armorm.features.conversation import Conversation
+from armorm.features.embedding.plan import Rendered
 
 texts = st.text(st.characters(exclude_categories=("Cs",)), min_size=1, max_size=30).filter(str.strip)
 

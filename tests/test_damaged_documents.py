@@ -17,14 +17,14 @@ from safetensors.numpy import load, save
 
 from armorm import RewardModel
 from armorm.errors import ArmormError, ModelError, ModelFolderError
+from armorm.features.documents import MAX_DEPTH, parse_json, parse_object
+from armorm.features.errors import CorruptObject, FeatureStoreError, StoreError
+from armorm.features.freshness import last_runs
+from armorm.features.store import Made, Pointer, Recipe, Store, manifests
+from armorm.features.store.verify import quarantine, verify
 from armorm.inspection import inspect
 from armorm.model import DESCRIPTION_FILE, TENSORS_FILE
 from armorm.stages.model import check_model_folders, rewrite_model_folders
-from features.documents import MAX_DEPTH, parse_json, parse_object
-from features.errors import CorruptObject, FeatureStoreError, StoreError
-from features.freshness import last_runs
-from features.store import Made, Pointer, Recipe, Store, manifests
-from features.store.verify import quarantine, verify
 from tests.armorm.exported import export, random_heads
 
 DEEP = b"[" * 100_000

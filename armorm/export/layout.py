@@ -26,8 +26,8 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_SEQUENCE_CLASSIFICA
 from armorm.errors import ExportError, ModelError, ModelFolderError
 from armorm.export.modeling_armorm import RewardModelWithGating
 from armorm.export.pattern import PromptEnd
+from armorm.features.documents import parse_object, require_regular
 from armorm.model import DESCRIPTION_FILE, RewardModel, check_description
-from features.documents import parse_object, require_regular
 
 Json = dict[str, Any]
 Floats = NDArray[np.floating]

@@ -5,9 +5,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from armorm.features.embedding.fingerprint import BackboneSettings, Dtype, Fingerprint, SystemTurns, fingerprint
+from armorm.features.errors import BackboneError
 from armorm.model import RewardModel
-from features.embedding.fingerprint import BackboneSettings, Dtype, Fingerprint, SystemTurns, fingerprint
-from features.errors import BackboneError
 
 DTYPES: Mapping[str, Dtype] = {"float32": "float32", "bfloat16": "bfloat16", "float16": "float16"}
 

@@ -18,21 +18,21 @@ from armorm.bridge import HELD_OUT, Names, StoredPairs, load_lengths, load_pairs
 from armorm.compare import compare_pairs, paired_section
 from armorm.config import EvaluationConfig
 from armorm.evaluation import summary_line
+from armorm.features.catalog import connect
+from armorm.features.embedding.chunks import Forwarder, cut
+from armorm.features.embedding.vectors import judge
+from armorm.features.errors import NotInStore
+from armorm.features.shards import Feature, FeatureReader
+from armorm.features.store import Artifact, Store
 from armorm.metrics import wins
 from armorm.paired import PairedTest
 from armorm.report import Section, evaluation_sections, gate_section
 from armorm.stages.compare import newest_evaluation, outcomes
 from armorm.stages.pair_figures import Baselines, PredictedPairs, held_out_record
 from armorm.threads import blas_threads
-from features.catalog import connect
-from features.embedding.chunks import Forwarder, cut
-from features.embedding.vectors import judge
-from features.errors import NotInStore
-from features.shards import Feature, FeatureReader
-from features.store import Artifact, Store
 
 if TYPE_CHECKING:
-    from features.embedding.backbone import Backbone
+    from armorm.features.embedding.backbone import Backbone
 
 CHUNK: Final = 1024
 """Conversations whose vectors are in memory at once."""

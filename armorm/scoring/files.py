@@ -9,16 +9,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from armorm import model as heads
+from armorm.features.conversation import Conversation, MalformedConversation
+from armorm.features.errors import MalformedRows, NativeFileError
+from armorm.features.ingest.native import NativeRow, find_files, read_rows, table_columns
+from armorm.features.objectives import in_order
 from armorm.scoring.conversations import RowRead, read_row
 from armorm.scoring.model import ConversationScores, Unscored, score_conversations
 from armorm.steering import Steering
-from features.conversation import Conversation, MalformedConversation
-from features.errors import MalformedRows, NativeFileError
-from features.ingest.native import NativeRow, find_files, read_rows, table_columns
-from features.objectives import in_order
 
 if TYPE_CHECKING:
-    from features.embedding.backbone import Backbone
+    from armorm.features.embedding.backbone import Backbone
 
 CHUNK: Final = 1024
 """Conversations that are embedded at once, at most."""

@@ -15,20 +15,20 @@ from numpy.typing import NDArray
 from armorm import model as heads
 from armorm.config import NO_NUISANCE
 from armorm.errors import ModelError, ModelFolderError
+from armorm.features.conversation import Conversation, MalformedConversation, conversation_id, prompt_id
+from armorm.features.embedding.fingerprint import BackboneSettings, Fingerprint, fingerprint
+from armorm.features.embedding.folder import refuse_other_formats
+from armorm.features.embedding.vectors import Reject, embed_conversations
+from armorm.features.errors import InputError
+from armorm.features.objectives import OBJECTIVES, Scale
+from armorm.features.sources import SOURCES
 from armorm.model import DESCRIPTION_FILE, TENSORS_FILE, Scores
 from armorm.scoring.backbones import own_backbone, require_backbone
 from armorm.scoring.conversations import Given, one_conversation
 from armorm.steering import Steering
-from features.conversation import Conversation, MalformedConversation, conversation_id, prompt_id
-from features.embedding.fingerprint import BackboneSettings, Fingerprint, fingerprint
-from features.embedding.folder import refuse_other_formats
-from features.embedding.vectors import Reject, embed_conversations
-from features.errors import InputError
-from features.objectives import OBJECTIVES, Scale
-from features.sources import SOURCES
 
 if TYPE_CHECKING:
-    from features.embedding.backbone import Backbone
+    from armorm.features.embedding.backbone import Backbone
 
 Floats = NDArray[np.floating]
 Json = dict[str, Any]
@@ -122,7 +122,7 @@ class RewardModel(heads.RewardModel):
         Raises:
             ModelFolderError: the model has none.
         """
-        from features.embedding.backbone import load  # torch and transformers, seconds to import
+        from armorm.features.embedding.backbone import load  # torch and transformers, seconds to import
 
         if self.backbone_settings is None or self.marks is None:
             raise ModelError(

@@ -3,11 +3,11 @@
 from pathlib import Path
 
 from armorm import model as heads
+from armorm.features.errors import NotInStore
+from armorm.features.pointers import promoted
+from armorm.features.store import Artifact, Store
 from armorm.scoring.model import RewardModel
 from armorm.stages.model import STAGE, load_model
-from features.errors import NotInStore
-from features.pointers import promoted
-from features.store import Artifact, Store
 
 
 def find_model(name: str, store: Store) -> Artifact:

@@ -7,15 +7,15 @@ import numpy as np
 from safetensors import safe_open
 from safetensors.numpy import save
 
+from armorm.features import records, rejected
+from armorm.features.errors import NotInStore
+from armorm.features.records import encode_record
+from armorm.features.shards import SLOT as FEATURES
+from armorm.features.shards import shards_of
+from armorm.features.store import Artifact, Done, Made, ObjectRef, Recipe, Snapshot, Store, Writer
+from armorm.features.tables import check_format
 from armorm.report import jsonable
 from armorm.threads import blas_threads
-from features import records, rejected
-from features.errors import NotInStore
-from features.records import encode_record
-from features.shards import SLOT as FEATURES
-from features.shards import shards_of
-from features.store import Artifact, Done, Made, ObjectRef, Recipe, Snapshot, Store, Writer
-from features.tables import check_format
 
 Json = dict[str, Any]
 

@@ -9,19 +9,19 @@ import pyarrow.parquet as pq
 
 from armorm.bridge import HELD_OUT, load_pairs
 from armorm.compare import ModelDiff, compare_objectives, compare_pairs, figures_of, model_sections, side_by_side
+from armorm.features.diff import CHANGES, Diff, diff
+from armorm.features.drift import SAMPLE, Drift, drift, shared_ids
+from armorm.features.errors import InputError
+from armorm.features.named import find_named
+from armorm.features.shards import FeatureReader
+from armorm.features.store import Artifact, Pointer, Snapshot, Store
+from armorm.features.tables import check_parquet
 from armorm.model import RewardModel
 from armorm.paired import PairedTest
 from armorm.report import Cell, Section
 from armorm.stages import evaluate
 from armorm.stages.common import read_record
 from armorm.stages.model import STAGE, load_model
-from features.diff import CHANGES, Diff, diff
-from features.drift import SAMPLE, Drift, drift, shared_ids
-from features.errors import InputError
-from features.named import find_named
-from features.shards import FeatureReader
-from features.store import Artifact, Pointer, Snapshot, Store
-from features.tables import check_parquet
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,14 +12,14 @@ from armorm.config import TOKEN_LENGTH, DecorrelationConfig, check_nuisance
 from armorm.correlations import correlation_rows, penalty_rows, summarise
 from armorm.decorrelate import decorrelate as find_penalties
 from armorm.errors import DecorrelationError
+from armorm.features import contamination
+from armorm.features.shards import FeatureReader
+from armorm.features.store import Done, Made, Snapshot, Store, Writer
+from armorm.features.tables import make_table, write_parquet
+from armorm.features.training_rows import row_set
 from armorm.report import taken_out
 from armorm.stages import regress
 from armorm.stages.common import ensure, put_record, put_tensors, read_tensors, stage_artifact, stage_recipe
-from features import contamination
-from features.shards import FeatureReader
-from features.store import Done, Made, Snapshot, Store, Writer
-from features.tables import make_table, write_parquet
-from features.training_rows import row_set
 
 STAGE = "decorrelate"
 STAGE_VERSION = 5

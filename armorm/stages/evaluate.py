@@ -24,6 +24,11 @@ from armorm.bridge import (
     reward_differences,
 )
 from armorm.config import EvaluationConfig
+from armorm.features import contamination
+from armorm.features.inventory import ingested
+from armorm.features.shards import FeatureReader
+from armorm.features.store import Done, Made, Snapshot, Writer
+from armorm.features.tables import SCHEMAS, write_parquet
 from armorm.metrics import wins
 from armorm.model import RewardModel
 from armorm.probe import ProbeFit, fit_probe
@@ -31,11 +36,6 @@ from armorm.score import coefficients
 from armorm.stages import model as model_stage
 from armorm.stages.common import ensure, put_record, stage_artifact, stage_recipe
 from armorm.stages.pair_figures import Baselines, PredictedPairs, held_out_record, predict_pairs
-from features import contamination
-from features.inventory import ingested
-from features.shards import FeatureReader
-from features.store import Done, Made, Snapshot, Writer
-from features.tables import SCHEMAS, write_parquet
 
 STAGE = "evaluate"
 STAGE_VERSION = 8

@@ -13,6 +13,15 @@ from armorm.errors import ExportError
 from armorm.export.card import Card, write_card
 from armorm.export.layout import check_target, is_layout, require_stock_head, write_layout
 from armorm.export.pattern import Sample, find_pattern
+from armorm.features.catalog import connect
+from armorm.features.conversation import Conversation, single_turn
+from armorm.features.embedding.backbone import Backbone, load, read_architecture
+from armorm.features.embedding.fingerprint import BackboneSettings, local_folder
+from armorm.features.embedding.render import render
+from armorm.features.lineage.graph import Graph, Node, read_graph
+from armorm.features.lineage.trace import trace
+from armorm.features.shards import FeatureReader
+from armorm.features.store import Artifact, Store
 from armorm.model import DESCRIPTION_FILE, RewardModel
 from armorm.report import (
     Section,
@@ -29,15 +38,6 @@ from armorm.scoring.backbones import require_backbone
 from armorm.stages import evaluate
 from armorm.stages.common import read_record
 from armorm.stages.model import load_model
-from features.catalog import connect
-from features.conversation import Conversation, single_turn
-from features.embedding.backbone import Backbone, load, read_architecture
-from features.embedding.fingerprint import BackboneSettings, local_folder
-from features.embedding.render import render
-from features.lineage.graph import Graph, Node, read_graph
-from features.lineage.trace import trace
-from features.shards import FeatureReader
-from features.store import Artifact, Store
 
 SAMPLED: Final = 1000
 """Conversations of the store that the prompt's end is looked for in."""

@@ -18,15 +18,15 @@ from safetensors.numpy import load, save
 from armorm.bridge import load_pairs, reward_differences
 from armorm.config import GateConfig
 from armorm.errors import GateError
+from armorm.features import contamination
+from armorm.features.documents import parse_object
+from armorm.features.errors import NotInStore
+from armorm.features.inventory import ingested
+from armorm.features.shards import FeatureReader
+from armorm.features.store import Done, Made, Recipe, Snapshot, Store, Writer
+from armorm.features.training_rows import row_set
 from armorm.stages import decorrelate, regress
 from armorm.stages.common import ensure, put_record, put_tensors, stage_recipe
-from features import contamination
-from features.documents import parse_object
-from features.errors import NotInStore
-from features.inventory import ingested
-from features.shards import FeatureReader
-from features.store import Done, Made, Recipe, Snapshot, Store, Writer
-from features.training_rows import row_set
 
 if TYPE_CHECKING:
     from armorm.gate import Checkpoint

@@ -13,11 +13,11 @@ import numpy.typing as npt
 from armorm import evaluation
 from armorm.bridge import HELD_OUT, Names, StoredPairs, predict_rewards
 from armorm.config import Correlation, EvaluationConfig
+from armorm.features.shards import FeatureReader
+from armorm.features.sources import preference_test_sets, rewardbench
 from armorm.findings import correlation_matrices, explain_pair, mean_by_kind, worst_pairs
 from armorm.model import RewardModel
 from armorm.score import coefficients, score
-from features.shards import FeatureReader
-from features.sources import preference_test_sets, rewardbench
 
 MISTAKES = 10
 """How many of the worst are explained."""

@@ -2,8 +2,8 @@
 
 from armorm.config import DecorrelationConfig, GateConfig, check_nuisance
 from armorm.errors import DecorrelationError, GateError, RegressionError
-from features.catalog import connect
-from features.store import Snapshot, Store
+from armorm.features.catalog import connect
+from armorm.features.store import Snapshot, Store
 
 LEAST_RATINGS = 2
 """Of an objective, in training and in validation: fewer choose no alpha. In training they have to differ."""

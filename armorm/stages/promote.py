@@ -9,6 +9,13 @@ import numpy.typing as npt
 
 from armorm.bridge import StoredPairs, load_pairs, load_trained_prompts
 from armorm.config import PromotionConfig
+from armorm.features.change import trained_in
+from armorm.features.errors import NotInStore
+from armorm.features.pointers import promoted
+from armorm.features.quality import Severity, check_quality, read_results
+from armorm.features.shards import FeatureReader
+from armorm.features.store import Artifact, Made, Pointer, Recipe, Snapshot, Store, Writer
+from armorm.features.store.store import utc_now
 from armorm.metrics import wins
 from armorm.paired import PairedTest, paired_test
 from armorm.promotion import NoTest, decide
@@ -16,13 +23,6 @@ from armorm.stages import evaluate
 from armorm.stages import model as model_stage
 from armorm.stages.common import Json, put_record, read_record, stage_artifact
 from armorm.stages.pair_figures import predict_pairs
-from features.change import trained_in
-from features.errors import NotInStore
-from features.pointers import promoted
-from features.quality import Severity, check_quality, read_results
-from features.shards import FeatureReader
-from features.store import Artifact, Made, Pointer, Recipe, Snapshot, Store, Writer
-from features.store.store import utc_now
 
 STAGE: Final = "promote"
 STAGE_VERSION: Final = 1

@@ -9,6 +9,11 @@ import polars as pl
 
 from armorm.bridge import RatedRows, load_ratings, predict_rewards
 from armorm.config import RegressionConfig
+from armorm.features import contamination
+from armorm.features.inventory import ingested, stored_objectives, stored_scales
+from armorm.features.shards import FeatureReader
+from armorm.features.store import Done, Made, Snapshot, Store, Writer
+from armorm.features.training_rows import row_set
 from armorm.report import alpha_ends
 from armorm.ridge import HeldOut, fit_parts, report_fits, trainable
 from armorm.stages import statistics
@@ -21,11 +26,6 @@ from armorm.stages.common import (
     stage_artifact,
     stage_recipe,
 )
-from features import contamination
-from features.inventory import ingested, stored_objectives, stored_scales
-from features.shards import FeatureReader
-from features.store import Done, Made, Snapshot, Store, Writer
-from features.training_rows import row_set
 
 STAGE = "regress"
 STAGE_VERSION = 5

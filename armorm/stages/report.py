@@ -4,6 +4,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from armorm.features.catalog import connect
+from armorm.features.lineage.graph import Node, read_graph
+from armorm.features.shards import SLOT as FEATURES
+from armorm.features.store import Snapshot, Store, canonical_json
+from armorm.features.store.storage import replace_file
 from armorm.model import RewardModel
 from armorm.page import Texts, build_chapters, to_html
 from armorm.report import (
@@ -19,11 +24,6 @@ from armorm.report import (
 from armorm.stages import evaluate
 from armorm.stages import model as model_stage
 from armorm.stages.common import read_record, stage_artifact
-from features.catalog import connect
-from features.lineage.graph import Node, read_graph
-from features.shards import SLOT as FEATURES
-from features.store import Snapshot, Store, canonical_json
-from features.store.storage import replace_file
 
 MARKDOWN, PAGE = "report.md", "report.html"
 

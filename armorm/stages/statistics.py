@@ -16,16 +16,16 @@ import polars as pl
 import pyarrow.parquet as pq
 
 from armorm.bridge import RatedRows, load_ratings
+from armorm.features import contamination
+from armorm.features.errors import NotInStore
+from armorm.features.inventory import ingested, stored_objectives
+from armorm.features.shards import FeatureReader
+from armorm.features.store import Artifact, Done, Made, ObjectRef, Recipe, Snapshot, Store, Writer, content_id
+from armorm.features.store.artifacts import why_stale
+from armorm.features.tables import check_parquet, write_parquet
 from armorm.ridge import BLOCK_ROWS, Part, label_masks
 from armorm.stages.common import ensure, put_tensors, read_arrays, stage_artifact, stage_recipe
 from armorm.statistics import RidgeStatistics
-from features import contamination
-from features.errors import NotInStore
-from features.inventory import ingested, stored_objectives
-from features.shards import FeatureReader
-from features.store import Artifact, Done, Made, ObjectRef, Recipe, Snapshot, Store, Writer, content_id
-from features.store.artifacts import why_stale
-from features.tables import check_parquet, write_parquet
 
 STAGE = "statistics"
 STAGE_VERSION = 1

@@ -6,7 +6,7 @@ before the snapshots that name them: whatever a reader of the copy sees is whole
 
 import sys
 
-from features.store.storage import open_storage
+from armorm.features.store.storage import open_storage
 
 FOLDERS = ("objects", "snapshots", "runs")
 """All that a store is; leases, trash, quarantine and unfinished work stay behind."""

@@ -22,15 +22,15 @@ from transformers import (
 from transformers.models.auto.modeling_auto import MODEL_MAPPING
 from transformers.utils import logging
 
-from features.embedding.attention import ATTENTION
-from features.embedding.fingerprint import BackboneSettings, Dtype, Fingerprint, chat_template
-from features.embedding.folder import weight_files
-from features.embedding.linear import use_onednn
-from features.embedding.memory import keep_freed_memory
-from features.embedding.packed import LastLayer, forward
-from features.embedding.plan import Batch, Pack, TokenIds, TokenSequence, Wanted, plan_batches, plan_packs
-from features.errors import BackboneError
-from features.shards import Vector
+from armorm.features.embedding.attention import ATTENTION
+from armorm.features.embedding.fingerprint import BackboneSettings, Dtype, Fingerprint, chat_template
+from armorm.features.embedding.folder import weight_files
+from armorm.features.embedding.linear import use_onednn
+from armorm.features.embedding.memory import keep_freed_memory
+from armorm.features.embedding.packed import LastLayer, forward
+from armorm.features.embedding.plan import Batch, Pack, TokenIds, TokenSequence, Wanted, plan_batches, plan_packs
+from armorm.features.errors import BackboneError
+from armorm.features.shards import Vector
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,17 +13,17 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 import numpy.typing as npt
 
-from features.conversation import Conversation
-from features.embedding.fingerprint import Fingerprint
-from features.embedding.plan import Rendered, TokenSequence, Wanted
-from features.embedding.vectors import run_passes, within_vocabulary
-from features.errors import BackboneError, CanaryError
-from features.records import encode_record, read_record
-from features.shards import Name, Vector, put_vectors, read_vectors, unusable
-from features.store import Artifact, Made, Recipe, Store, Writer
+from armorm.features.conversation import Conversation
+from armorm.features.embedding.fingerprint import Fingerprint
+from armorm.features.embedding.plan import Rendered, TokenSequence, Wanted
+from armorm.features.embedding.vectors import run_passes, within_vocabulary
+from armorm.features.errors import BackboneError, CanaryError
+from armorm.features.records import encode_record, read_record
+from armorm.features.shards import Name, Vector, put_vectors, read_vectors, unusable
+from armorm.features.store import Artifact, Made, Recipe, Store, Writer
 
 if TYPE_CHECKING:
-    from features.embedding.backbone import Backbone
+    from armorm.features.embedding.backbone import Backbone
 
 SLOT: Final = "canary"
 STAGE_VERSION: Final = 1
@@ -156,8 +156,8 @@ def distances(first_ND: npt.NDArray[np.float32], now_ND: npt.NDArray[np.float32]
 
 
 def _rendered(backbone: "Backbone") -> list[Rendered]:
-    from features.conversation import conversation_id
-    from features.embedding.render import render
+    from armorm.features.conversation import conversation_id
+    from armorm.features.embedding.render import render
 
     plain = [tuple(turn for turn in messages if turn[0] != "system") for messages in CANARIES]
     system = backbone.fingerprint.system

@@ -9,18 +9,18 @@ from collections.abc import Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
-from features import rejected
-from features.catalog import Catalog
-from features.conversation import Conversation
-from features.embedding.unfinished import Unfinished
-from features.embedding.vectors import Embedded, Pass, Texts, plan_texts, run_passes
-from features.shards import Feature, Name, Vector, VectorType, slot_of, write_shard
-from features.store import Made, Recipe, Store, Writer, content_id
-from features.store.store import with_measured
+from armorm.features import rejected
+from armorm.features.catalog import Catalog
+from armorm.features.conversation import Conversation
+from armorm.features.embedding.unfinished import Unfinished
+from armorm.features.embedding.vectors import Embedded, Pass, Texts, plan_texts, run_passes
+from armorm.features.shards import Feature, Name, Vector, VectorType, slot_of, write_shard
+from armorm.features.store import Made, Recipe, Store, Writer, content_id
+from armorm.features.store.store import with_measured
 
 if TYPE_CHECKING:
-    from features.embedding.backbone import Backbone
-    from features.embedding.fingerprint import Fingerprint
+    from armorm.features.embedding.backbone import Backbone
+    from armorm.features.embedding.fingerprint import Fingerprint
 
 TO_EMBED = (
     "FROM conversations WHERE conversation_id IN (FROM missing_conversations) OR prompt_id IN (FROM missing_prompts)"

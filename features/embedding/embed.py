@@ -16,20 +16,20 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass, field, replace
 from typing import Final, Literal
 
-from features import rejected
-from features.catalog import Catalog, connect, mount, parquet_paths
-from features.embedding.canary import SLOT as CANARY
-from features.embedding.canary import Canaries, check_canaries, take_canaries
-from features.embedding.chunks import TO_EMBED, Chunk, Forwarded, Forwarder, Recipes, commit, cut
-from features.embedding.fingerprint import BackboneSettings, Dtype, Fingerprint, fingerprint
-from features.embedding.predict import Prediction, missing_tokens, predict
-from features.embedding.unfinished import SLOT as UNFINISHED
-from features.embedding.unfinished import Unfinished
-from features.embedding.vectors import Embedded, Pass, Texts, judge
-from features.records import encode_record
-from features.shards import SLOT, Name, VectorType
-from features.store import Made, Recipe, Snapshot, Store, Writer
-from features.store.artifacts import why_stale
+from armorm.features import rejected
+from armorm.features.catalog import Catalog, connect, mount, parquet_paths
+from armorm.features.embedding.canary import SLOT as CANARY
+from armorm.features.embedding.canary import Canaries, check_canaries, take_canaries
+from armorm.features.embedding.chunks import TO_EMBED, Chunk, Forwarded, Forwarder, Recipes, commit, cut
+from armorm.features.embedding.fingerprint import BackboneSettings, Dtype, Fingerprint, fingerprint
+from armorm.features.embedding.predict import Prediction, missing_tokens, predict
+from armorm.features.embedding.unfinished import SLOT as UNFINISHED
+from armorm.features.embedding.unfinished import Unfinished
+from armorm.features.embedding.vectors import Embedded, Pass, Texts, judge
+from armorm.features.records import encode_record
+from armorm.features.shards import SLOT, Name, VectorType
+from armorm.features.store import Made, Recipe, Snapshot, Store, Writer
+from armorm.features.store.artifacts import why_stale
 
 STAGE = "embed"
 STAGE_VERSION = 1
@@ -216,7 +216,7 @@ def _forward_all(
     The canaries of whoever runs a pass are checked before anything that comes of it is given on.
     """
     if settings.engine == "ray":
-        from features.embedding.on_ray import forward_on_ray
+        from armorm.features.embedding.on_ray import forward_on_ray
 
         yield from forward_on_ray(
             begun,
@@ -228,7 +228,7 @@ def _forward_all(
             at_work=meter.at_work,
         )
         return
-    from features.embedding.backbone import load  # torch and transformers, seconds to import
+    from armorm.features.embedding.backbone import load  # torch and transformers, seconds to import
 
     backbone = load(backbone_settings, marks)
     check(take_canaries(backbone, token_budget=settings.token_budget))
@@ -368,7 +368,7 @@ class _Meter:
 
     def begin(self, backbone: BackboneSettings) -> None:
         """From now on time is measured, and held against the best that the machine does."""
-        from features.embedding.flops import peak_flops, slowdown
+        from armorm.features.embedding.flops import peak_flops, slowdown
 
         self._peak_flops = peak_flops(backbone.dtype, backbone.device)
         self._slowdown = slowdown(backbone.dtype, backbone.device)

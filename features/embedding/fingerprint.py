@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from features import hub
-from features.embedding.folder import (
+from armorm.features import hub
+from armorm.features.embedding.folder import (
     CONFIG,
     WIDTHS,
     most_tokens,
@@ -20,11 +20,11 @@ from features.embedding.folder import (
     weight_files,
     width_of,
 )
-from features.embedding.template import DATE, dated
-from features.errors import BackboneError, HubError
-from features.hashes import file_sha256
-from features.hub import HubRepo
-from features.store import content_id
+from armorm.features.embedding.template import DATE, dated
+from armorm.features.errors import BackboneError, HubError
+from armorm.features.hashes import file_sha256
+from armorm.features.hub import HubRepo
+from armorm.features.store import content_id
 
 Dtype = Literal["float32", "bfloat16", "float16"]
 

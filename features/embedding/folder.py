@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from features.documents import parse_object, require_regular
-from features.errors import BackboneError
+from armorm.features.documents import parse_object, require_regular
+from armorm.features.errors import BackboneError
 
 CONFIG: Final = "config.json"
 ADAPTER: Final = "adapter_config.json"

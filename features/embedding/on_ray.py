@@ -20,13 +20,13 @@ from typing import Any, Final
 
 import pyarrow as pa
 
-from features.embedding.canary import Canaries, take_canaries
-from features.embedding.chunks import Chunk, Forwarded, Forwarder
-from features.embedding.fingerprint import BackboneSettings, Fingerprint, fingerprint
-from features.embedding.unfinished import Unfinished
-from features.embedding.vectors import Pass, Texts
-from features.errors import BackboneError, FeatureStoreError, InputError, WorkerError
-from features.shards import Name, Vector
+from armorm.features.embedding.canary import Canaries, take_canaries
+from armorm.features.embedding.chunks import Chunk, Forwarded, Forwarder
+from armorm.features.embedding.fingerprint import BackboneSettings, Fingerprint, fingerprint
+from armorm.features.embedding.unfinished import Unfinished
+from armorm.features.embedding.vectors import Pass, Texts
+from armorm.features.errors import BackboneError, FeatureStoreError, InputError, WorkerError
+from armorm.features.shards import Name, Vector
 
 ADDRESS: Final = "RAY_ADDRESS"
 """Of the environment: a running cluster. Without it Ray is started on this machine, and stopped in the end."""
@@ -83,7 +83,7 @@ class Worker:
 
     def __init__(self, settings: BackboneSettings, backbone_id: str, token_budget: int, tally: Any) -> None:
         """Loads it. What goes wrong is told with the first chunk, since Ray would start the worker again and again."""
-        from features.embedding.backbone import load
+        from armorm.features.embedding.backbone import load
 
         self._name = f"{socket.gethostname()} (pid {os.getpid()})"
         self._failed: Failed | None = None

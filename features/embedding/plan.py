@@ -13,7 +13,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from features.shards import Kind
+from armorm.features.shards import Kind
 
 TokenIds = tuple[int, ...]
 

@@ -6,9 +6,9 @@ from typing import Any, Final
 
 from transformers import PreTrainedTokenizerBase
 
-from features.conversation import SYSTEM_ROLES, Conversation, conversation_id, prompt_id
-from features.embedding.fingerprint import SystemTurns
-from features.embedding.plan import Rendered, TokenIds
+from armorm.features.conversation import SYSTEM_ROLES, Conversation, conversation_id, prompt_id
+from armorm.features.embedding.fingerprint import SystemTurns
+from armorm.features.embedding.plan import Rendered, TokenIds
 
 STAND_INS: Final = ("Yes", "No")
 """Two answers that begin differently: what a template writes before both belongs to no answer."""

@@ -9,9 +9,9 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from features.embedding.plan import Wanted
-from features.shards import Name, Vector, put_vectors, read_vectors
-from features.store import Artifact, Made, Recipe, Writer
+from armorm.features.embedding.plan import Wanted
+from armorm.features.shards import Name, Vector, put_vectors, read_vectors
+from armorm.features.store import Artifact, Made, Recipe, Writer
 
 SLOT: Final = "unfinished"
 STAGE_VERSION: Final = 1

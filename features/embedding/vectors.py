@@ -9,15 +9,15 @@ from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
-from features.conversation import Conversation, conversation_id, prompt_id
-from features.embedding.fingerprint import OverLong
-from features.embedding.plan import TokenSequence, Wanted, plan_sequences
-from features.errors import OutOfMemory
-from features.shards import Feature, Kind, Name, Vector, VectorType, unusable
+from armorm.features.conversation import Conversation, conversation_id, prompt_id
+from armorm.features.embedding.fingerprint import OverLong
+from armorm.features.embedding.plan import TokenSequence, Wanted, plan_sequences
+from armorm.features.errors import OutOfMemory
+from armorm.features.shards import Feature, Kind, Name, Vector, VectorType, unusable
 
 if TYPE_CHECKING:
-    from features.embedding.backbone import Backbone
-    from features.embedding.plan import Batch, Pack
+    from armorm.features.embedding.backbone import Backbone
+    from armorm.features.embedding.plan import Batch, Pack
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +85,7 @@ def plan_texts(
     wanted_prompts: Set[str],
 ) -> Texts:
     """Renders conversations and says what to forward; every wanted text is either in there or among the rejects."""
-    from features.embedding.render import render
+    from armorm.features.embedding.render import render
 
     rendering = render(backbone.tokenizer, conversations, system=backbone.fingerprint.system)
     sequences = plan_sequences(
@@ -152,7 +152,7 @@ def _within_length(
 
 def _without_oldest(backbone: "Backbone", of: Wanted, messages: Conversation) -> TokenSequence | None:
     """The text without as few of its oldest exchanges as will do; None where the last one alone is too long."""
-    from features.embedding.render import render, shortened
+    from armorm.features.embedding.render import render, shortened
 
     candidates = render(backbone.tokenizer, shortened(messages), system=backbone.fingerprint.system).rendered
     for one in candidates:
@@ -189,7 +189,7 @@ def run_passes(
     Raises:
         OutOfMemory: one sequence alone is too much.
     """
-    from features.embedding.flops import cost_of, least_flops
+    from armorm.features.embedding.flops import cost_of, least_flops
 
     cost = cost_of(backbone.model)
     holder = {wanted: sequence for sequence in sequences for wanted in sequence.wanted}

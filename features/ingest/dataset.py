@@ -16,18 +16,18 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from features.conversation import SplitFractions
-from features.errors import DatasetError, NativeFileError
-from features.forgotten import Forgotten, read_forgotten
-from features.ingest.merge import merge, merge_rejects, native_rows
-from features.ingest.native import Chunk, decode, file_sha256, find_files, read_chunks, relative_name
-from features.ingest.normalise import CANDIDATES, OUTCOMES, Rules, normalise, rated_schema
-from features.ingest.parallel import MapInOrder, processes
-from features.ingest.spill import Range, ranges, read_range, read_spill, write_spill
-from features.sources.base import Options, Source
-from features.store import Done, Made, ObjectRef, Recipe, Store, Writer, canonical_json
-from features.store.storage import scratch_path
-from features.tables import SCHEMAS, write_parquet
+from armorm.features.conversation import SplitFractions
+from armorm.features.errors import DatasetError, NativeFileError
+from armorm.features.forgotten import Forgotten, read_forgotten
+from armorm.features.ingest.merge import merge, merge_rejects, native_rows
+from armorm.features.ingest.native import Chunk, decode, file_sha256, find_files, read_chunks, relative_name
+from armorm.features.ingest.normalise import CANDIDATES, OUTCOMES, Rules, normalise, rated_schema
+from armorm.features.ingest.parallel import MapInOrder, processes
+from armorm.features.ingest.spill import Range, ranges, read_range, read_spill, write_spill
+from armorm.features.sources.base import Options, Source
+from armorm.features.store import Done, Made, ObjectRef, Recipe, Store, Writer, canonical_json
+from armorm.features.store.storage import scratch_path
+from armorm.features.tables import SCHEMAS, write_parquet
 
 STAGE = "ingest"
 STAGE_VERSION = 2

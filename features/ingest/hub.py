@@ -2,10 +2,10 @@
 
 from collections.abc import Sequence
 
-from features import hub
-from features.errors import HubError
-from features.hub import HubFiles, HubPlan, HubRepo
-from features.ingest.native import ROW_SUFFIXES
+from armorm.features import hub
+from armorm.features.errors import HubError
+from armorm.features.hub import HubFiles, HubPlan, HubRepo
+from armorm.features.ingest.native import ROW_SUFFIXES
 
 DATA_FILES = tuple(f"*{suffix}" for suffix in ROW_SUFFIXES)
 """Every file that can be read."""
@@ -16,7 +16,7 @@ def download_dataset(uri: str, patterns: Sequence[str] = DATA_FILES) -> HubFiles
 
     Args:
         uri: which dataset; the revision is `main` by default, the folder all of it.
-        patterns: which files, as `features.hub.download` reads them.
+        patterns: which files, as `armorm.features.hub.download` reads them.
 
     Raises:
         HubUnreachable: the network or the Hub fails, and the cache lacks something.

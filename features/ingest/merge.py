@@ -13,10 +13,10 @@ import orjson
 import polars as pl
 import pyarrow as pa
 
-from features.ingest.normalise import RAW, Rules, Tables
-from features.ingest.pairs import pairs_from_ratings
-from features.sources.base import Source
-from features.tables import SCHEMAS
+from armorm.features.ingest.normalise import RAW, Rules, Tables
+from armorm.features.ingest.pairs import pairs_from_ratings
+from armorm.features.sources.base import Source
+from armorm.features.tables import SCHEMAS
 
 BEYOND_LIMIT: Final = "beyond_pairs_per_prompt"
 DUPLICATE_PAIR: Final = "duplicate_pair"

@@ -2,7 +2,7 @@
 
 Every native row gets exactly one outcome, `kept`, `rejected` or `dropped` (by a stated rule), with a reason. A part of
 a row that cannot be used (one rating, one completion) is refused on its own, with scope `part` in `rejects`, while
-the row is kept. What shows only across batches (duplicates, pairs that ratings make) is up to `features.ingest.merge`.
+the row is kept. What shows only across batches (duplicates, pairs that ratings make) is up to `ingest.merge`.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,7 +15,7 @@ import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from features.conversation import (
+from armorm.features.conversation import (
     Conversation,
     MalformedConversation,
     SplitFractions,
@@ -24,11 +24,11 @@ from features.conversation import (
     conversation_ids,
     position,
 )
-from features.forgotten import REASON, Forgotten
-from features.ingest.native import NativeRow, source_row_id
-from features.objectives import Scale
-from features.sources.base import Fault, Numbers, Options, Pairs, Rated, Record, Refused, Rows, Source
-from features.tables import MESSAGES, SCHEMAS
+from armorm.features.forgotten import REASON, Forgotten
+from armorm.features.ingest.native import NativeRow, source_row_id
+from armorm.features.objectives import Scale
+from armorm.features.sources.base import Fault, Numbers, Options, Pairs, Rated, Record, Refused, Rows, Source
+from armorm.features.tables import MESSAGES, SCHEMAS
 
 Tables = Mapping[str, pa.Table]
 

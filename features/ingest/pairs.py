@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from features.ingest.normalise import RAW
-from features.sources.base import PairRule
+from armorm.features.ingest.normalise import RAW
+from armorm.features.sources.base import PairRule
 
 
 @dataclass(frozen=True, slots=True)

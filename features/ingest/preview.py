@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Final
 
-from features.conversation import SplitFractions
-from features.ingest.dataset import DatasetFiles, data_files
-from features.ingest.merge import DUPLICATE_ROW, merge, native_rows
-from features.ingest.native import read_rows, relative_name
-from features.ingest.normalise import Rules, normalise
+from armorm.features.conversation import SplitFractions
+from armorm.features.ingest.dataset import DatasetFiles, data_files
+from armorm.features.ingest.merge import DUPLICATE_ROW, merge, native_rows
+from armorm.features.ingest.native import read_rows, relative_name
+from armorm.features.ingest.normalise import Rules, normalise
 
 Row = Mapping[str, Any]
 

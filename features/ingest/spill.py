@@ -14,7 +14,7 @@ from typing import Final
 import polars as pl
 import pyarrow as pa
 
-from features.ingest.normalise import Tables
+from armorm.features.ingest.normalise import Tables
 
 PART_CHARS: Final = 64_000_000
 """Characters of text from which on a part is closed."""

@@ -5,9 +5,9 @@ from dataclasses import asdict, dataclass, field
 from itertools import chain, pairwise
 from typing import Any, Final
 
-from features.errors import NotInStore
-from features.store import Artifact, Run, Snapshot, Store
-from features.store.manifests import EMPTY
+from armorm.features.errors import NotInStore
+from armorm.features.store import Artifact, Run, Snapshot, Store
+from armorm.features.store.manifests import EMPTY
 
 ID_DIGITS: Final = 32
 """Of an artifact's id; the SHA-256 of a native file has 64."""

@@ -5,11 +5,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from features.catalog import QueryResult
-from features.errors import InputError, NotInStore
-from features.lineage.graph import Graph, Node, read_graph
-from features.lineage.relations import ITEM, relations
-from features.store import Store
+from armorm.features.catalog import QueryResult
+from armorm.features.errors import InputError, NotInStore
+from armorm.features.lineage.graph import Graph, Node, read_graph
+from armorm.features.lineage.relations import ITEM, relations
+from armorm.features.store import Store
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection

@@ -3,26 +3,25 @@
 import json
 from collections.abc import Collection, Iterable
 from contextlib import contextmanager
-from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Final
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from features.catalog import empty_connection, parquet_paths
-from features.lineage.graph import Node
-from features.records import read_record
-from features.shards import open_shard
-from features.store import Artifact, Store
-from features.tables import SCHEMAS
+from armorm.features.catalog import empty_connection, parquet_paths
+from armorm.features.lineage.graph import Node
+from armorm.features.records import read_record
+from armorm.features.shards import open_shard
+from armorm.features.store import Artifact, Store
+from armorm.features.tables import SCHEMAS, SQL
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from duckdb import DuckDBPyConnection
 
-VIEWS: Final = Path(__file__).parent.parent.parent / "sql" / "lineage"
+VIEWS: Final = SQL / "lineage"
 ORDER: Final = ("places", "items", "rejected_texts", "used", "seen")
 """Of the views: each reads those before it."""
 

@@ -18,10 +18,10 @@ from openlineage.client import facet_v2 as facets
 from openlineage.client.facet_v2 import base_subset_dataset as subset
 from openlineage.client.uuid import generate_static_uuid
 
-from features.openlineage.stages import StageCode, without_credentials
-from features.shards import SLOT as SHARDS
-from features.store import Artifact, ObjectRef, Recipe, Run, content_id
-from features.tables import SCHEMAS
+from armorm.features.openlineage.stages import StageCode, without_credentials
+from armorm.features.shards import SLOT as SHARDS
+from armorm.features.store import Artifact, ObjectRef, Recipe, Run, content_id
+from armorm.features.tables import SCHEMAS
 
 INTEGRATION: Final = "ARMORM"
 

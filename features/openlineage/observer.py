@@ -10,15 +10,15 @@ from threading import Lock, Thread
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
-from features.errors import InputError
-from features.openlineage.stages import StageCode, store_namespace
-from features.store import Artifact, Recipe, Run
+from armorm.features.errors import InputError
+from armorm.features.openlineage.stages import StageCode, store_namespace
+from armorm.features.store import Artifact, Recipe, Run
 
 if TYPE_CHECKING:
     from openlineage.client.event_v2 import RunEvent
     from openlineage.client.transport import Transport
 
-    from features.openlineage.events import Events
+    from armorm.features.openlineage.events import Events
 
 TIMEOUT_S: Final = 2.0
 """For a server to answer."""
@@ -79,7 +79,7 @@ def observe(
         from openlineage.client.transport.file import FileConfig, FileTransport
         from openlineage.client.transport.http import HttpConfig, HttpTransport
 
-        from features.openlineage.events import Events
+        from armorm.features.openlineage.events import Events
     except ModuleNotFoundError as error:
         raise InputError(
             f"[openlineage]: got no module {error.name}; expected the client of OpenLineage; "

@@ -9,9 +9,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from features.sample.native.argilla_openorca import SYSTEMS
-from features.sample.words import KINDS
-from features.sample.world import World
+from armorm.features.sample.native.argilla_openorca import SYSTEMS
+from armorm.features.sample.words import KINDS
+from armorm.features.sample.world import World
 
 if TYPE_CHECKING:
     import torch

@@ -8,8 +8,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from features.sample.defects import NativeLine, Planted, plant
-from features.sample.native import (
+from armorm.features.sample.defects import NativeLine, Planted, plant
+from armorm.features.sample.native import (
     argilla_capybara,
     argilla_math,
     argilla_openorca,
@@ -26,9 +26,9 @@ from features.sample.native import (
     shp,
     ultrafeedback,
 )
-from features.sample.native.base import Dataset
-from features.sample.truth import PairIds
-from features.sample.world import World
+from armorm.features.sample.native.base import Dataset
+from armorm.features.sample.truth import PairIds
+from armorm.features.sample.world import World
 
 DATASETS: Final[Mapping[str, Dataset]] = {
     module.DATASET.name: module.DATASET

@@ -11,7 +11,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from features.sample.defects import Line
+from armorm.features.sample.defects import Line
 
 Writer = Callable[[Path, Sequence[Line]], None]
 

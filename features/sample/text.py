@@ -12,8 +12,8 @@ from typing import Final, TypeVar
 
 from numpy.random import Generator
 
-from features.conversation import Message
-from features.sample.words import (
+from armorm.features.conversation import Message
+from armorm.features.sample.words import (
     ASIDES,
     BAD_CLAUSES,
     BREVITY,

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from statistics import fmean
 from typing import Any
 
-from features.conversation import Conversation, conversation_id
-from features.sample.defects import Row
+from armorm.features.conversation import Conversation, conversation_id
+from armorm.features.sample.defects import Row
 
 Rated = tuple[Conversation, Mapping[str, float]]
 """A conversation with its raw ratings by objective."""

@@ -14,9 +14,9 @@ from typing import Final
 import numpy as np
 from numpy.random import Generator
 
-from features.conversation import Message
-from features.sample.text import Answer, Prompt, write_answer, write_prompt
-from features.sample.words import Kind
+from armorm.features.conversation import Message
+from armorm.features.sample.text import Answer, Prompt, write_answer, write_prompt
+from armorm.features.sample.words import Kind
 
 MEAN_CLAUSES: Final = 8.0
 CLAUSES_PER_UNIT: Final = 2.4

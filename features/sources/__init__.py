@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final
 
-from features.errors import DatasetError
-from features.sources import (
+from armorm.features.errors import DatasetError
+from armorm.features.sources import (
     argilla_capybara,
     argilla_math,
     argilla_openorca,
@@ -22,7 +22,7 @@ from features.sources import (
     shp,
     ultrafeedback,
 )
-from features.sources.base import Options, Source, as_number
+from armorm.features.sources.base import Options, Source, as_number
 
 __all__ = ["SOURCES", "complete_options", "find_source"]
 

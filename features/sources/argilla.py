@@ -2,10 +2,10 @@
 
 from collections.abc import Iterator, Sequence
 
-from features.conversation import Conversation
-from features.objectives import Scale
-from features.sources.base import Numbers, Option, Options, Pairs, Rated, Record, Rows
-from features.sources.forms import margins
+from armorm.features.conversation import Conversation
+from armorm.features.objectives import Scale
+from armorm.features.sources.base import Numbers, Option, Options, Pairs, Rated, Record, Rows
+from armorm.features.sources.forms import margins
 
 RATED = Option("Whose ratings are used; the paper's count is that of the chosen answers alone.", ("both", "chosen"))
 TIES = Option("What becomes of answers that are rated alike; upstream's pairs hold them.", ("keep", "drop"))

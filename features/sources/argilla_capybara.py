@@ -7,9 +7,9 @@ perhaps only the chosen answers' ratings used: both are options.
 
 from collections.abc import Iterator
 
-from features.objectives import Scale
-from features.sources import argilla
-from features.sources.base import Options, Record, Rows, Source
+from armorm.features.objectives import Scale
+from armorm.features.sources import argilla
+from armorm.features.sources.base import Options, Record, Rows, Source
 
 OBJECTIVE = "argilla-overall_quality"
 SCALE = Scale(1, 5)

@@ -7,10 +7,10 @@ as many pairs as rows, so ties were kept and perhaps only the chosen solutions' 
 
 from collections.abc import Iterator
 
-from features.objectives import Scale
-from features.sources import argilla
-from features.sources.base import Options, Record, Rows, Source
-from features.sources.forms import single_turns
+from armorm.features.objectives import Scale
+from armorm.features.sources import argilla
+from armorm.features.sources.base import Options, Record, Rows, Source
+from armorm.features.sources.forms import single_turns
 
 OBJECTIVE = "ultrafeedback-instruction_following"
 SCALE = Scale(1, 10)

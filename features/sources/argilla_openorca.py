@@ -8,10 +8,10 @@ paper takes no pairs from here. Rows that are in GSM8K's training set are marked
 
 from collections.abc import Iterator
 
-from features.objectives import Scale
-from features.sources.argilla import RATED
-from features.sources.base import Option, Options, Rated, Rows, Source
-from features.sources.forms import single_turns, with_system
+from armorm.features.objectives import Scale
+from armorm.features.sources.argilla import RATED
+from armorm.features.sources.base import Option, Options, Rated, Rows, Source
+from armorm.features.sources.forms import single_turns, with_system
 
 
 def parse(rows: Rows, options: Options) -> Iterator[Rated]:

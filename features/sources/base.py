@@ -1,8 +1,8 @@
-"""What a dataset's source file is made of. Leaf of `features.sources`.
+"""What a dataset's source file is made of. Leaf of `armorm.features.sources`.
 
 A source reads a batch of native rows column by column (`Rows`) and gives records: columns of rated conversations
 (`Rated`) and of preference pairs (`Pairs`). What it cannot use it rejects with a reason, what a stated rule leaves
-out it drops. Ranges of ratings and the form of conversations are checked for all sources in `features.ingest`.
+out it drops. Ranges of ratings and the form of conversations are checked for all sources in `armorm.features.ingest`.
 """
 
 import math
@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar
 
-from features.conversation import Conversation, MalformedConversation
-from features.objectives import Scale
-from features.reading import read_turns
+from armorm.features.conversation import Conversation, MalformedConversation
+from armorm.features.objectives import Scale
+from armorm.features.reading import read_turns
 
 Options = Mapping[str, str]
 """A dataset's own settings, complete with defaults."""

@@ -8,9 +8,9 @@ label that contradicts its own categories is rejected.
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from features.objectives import BOOLEAN
-from features.sources.base import Options, Rated, Rows, Source
-from features.sources.forms import single_turns
+from armorm.features.objectives import BOOLEAN
+from armorm.features.sources.base import Options, Rated, Rows, Source
+from armorm.features.sources.forms import single_turns
 
 
 def parse(rows: Rows, options: Options) -> Iterator[Rated]:

@@ -9,9 +9,9 @@ are the error message of an API; they are refused. Preferences are all pairs wit
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from features.objectives import Scale
-from features.sources.base import Options, PairRule, Rated, Rows, Source
-from features.sources.forms import single_turns
+from armorm.features.objectives import Scale
+from armorm.features.sources.base import Options, PairRule, Rated, Rows, Source
+from armorm.features.sources.forms import single_turns
 
 PREFERENCES = ("instruction-following", "readability", "complexity", "style", "explanation")
 API_ERROR = "An error occurred: OpenAI"

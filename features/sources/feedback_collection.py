@@ -8,9 +8,9 @@ part of the conversation: the reward model never sees it.
 import re
 from collections.abc import Iterator
 
-from features.objectives import Scale
-from features.sources.base import Options, Rated, Rows, Source
-from features.sources.forms import single_turns
+from armorm.features.objectives import Scale
+from armorm.features.sources.base import Options, Rated, Rows, Source
+from armorm.features.sources.forms import single_turns
 
 _RESULT = re.compile(r"\[RESULT\]\s*([AB]|[0-9]+)\s*$")
 

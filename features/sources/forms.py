@@ -5,8 +5,8 @@ from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from typing import Literal, TypeVar
 
-from features.conversation import Conversation, Message, has_text, single_turn
-from features.sources.base import Numbers, Rows
+from armorm.features.conversation import Conversation, Message, has_text, single_turn
+from armorm.features.sources.base import Numbers, Rows
 
 T = TypeVar("T")
 

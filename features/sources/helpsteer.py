@@ -8,9 +8,9 @@ That rule gives fewer pairs than the paper counts, so which ratings enter the me
 
 from collections.abc import Iterator
 
-from features.objectives import Scale
-from features.sources.base import Option, Options, PairRule, Rated, Rows, Source
-from features.sources.forms import single_turns
+from armorm.features.objectives import Scale
+from armorm.features.sources.base import Option, Options, PairRule, Rated, Rows, Source
+from armorm.features.sources.forms import single_turns
 
 ATTRIBUTES = ("helpfulness", "correctness", "coherence", "complexity", "verbosity")
 

@@ -10,8 +10,8 @@ counts); they are dropped.
 
 from collections.abc import Iterator
 
-from features.sources.base import Options, Pairs, Rows, Source
-from features.sources.forms import transcripts
+from armorm.features.sources.base import Options, Pairs, Rows, Source
+from armorm.features.sources.forms import transcripts
 
 
 def parse(rows: Rows, options: Options) -> Iterator[Pairs]:

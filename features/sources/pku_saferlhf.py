@@ -7,8 +7,8 @@ may be unsafe. Upstream calls a safe response safer than an unsafe one; a label 
 
 from collections.abc import Iterator
 
-from features.sources.base import Option, Options, Pairs, Rows, Source
-from features.sources.forms import better_first, single_turns
+from armorm.features.sources.base import Option, Options, Pairs, Rows, Source
+from armorm.features.sources.forms import better_first, single_turns
 
 SAFER = "safer_response_id"
 BETTER = "better_response_id"

@@ -7,10 +7,10 @@ that Feedback-Collection has for each instruction, so scores ("1".."5") never ti
 
 from collections.abc import Iterator
 
-from features.objectives import Scale
-from features.sources.base import Options, Pairs, Rows, Source
-from features.sources.feedback_collection import stated_results
-from features.sources.forms import better_first, margins, single_turns
+from armorm.features.objectives import Scale
+from armorm.features.sources.base import Options, Pairs, Rows, Source
+from armorm.features.sources.feedback_collection import stated_results
+from armorm.features.sources.forms import better_first, margins, single_turns
 
 SCORES = Scale(1, 5)
 

@@ -2,15 +2,15 @@
 
 Dataset: allenai/preference-test-sets, ODC-BY. A prompt is a list of messages, in some copies a text; the two answers
 are texts. A row does not say which set it is of: its file's name does, up to the first `-` or `.`. How the sets are
-scored stands in `features.sources.rewardbench`.
+scored stands in `armorm.features.sources.rewardbench`.
 """
 
 from collections.abc import Iterator
 from pathlib import PurePosixPath
 
-from features.conversation import Conversation
-from features.sources.base import Options, Pairs, Rows, Source
-from features.sources.rewardbench import PRIOR_SETS
+from armorm.features.conversation import Conversation
+from armorm.features.sources.base import Options, Pairs, Rows, Source
+from armorm.features.sources.rewardbench import PRIOR_SETS
 
 NOT_SCORED = ("anthropic_harmless", "mtbench_human", "mtbench_gpt4", "pku_better", "pku_safer")
 

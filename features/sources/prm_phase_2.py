@@ -11,8 +11,8 @@ import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from features.sources.base import Option, Options, Pairs, Rows, Source, shown
-from features.sources.forms import single_turns
+from armorm.features.sources.base import Option, Options, Pairs, Rows, Source, shown
+from armorm.features.sources.forms import single_turns
 
 SOLUTION = "solution"
 RATINGS = (-1, 0, 1, None)

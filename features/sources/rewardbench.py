@@ -11,8 +11,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from features.sources.base import Options, Pairs, Rows, Source
-from features.sources.forms import single_turns
+from armorm.features.sources.base import Options, Pairs, Rows, Source
+from armorm.features.sources.forms import single_turns
 
 
 @dataclass(frozen=True, slots=True)

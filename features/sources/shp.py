@@ -9,8 +9,8 @@ as it is, HTML entities included.
 
 from collections.abc import Iterator
 
-from features.sources.base import Option, Options, Pairs, Rows, Source
-from features.sources.forms import better_first, margins, single_turns
+from armorm.features.sources.base import Option, Options, Pairs, Rows, Source
+from armorm.features.sources.forms import better_first, margins, single_turns
 
 HIGHEST_RATIO = "highest_ratio"
 

@@ -14,9 +14,9 @@ lack that mean (`fine-grained_score`); it is then taken of the aspects.
 from collections.abc import Collection, Iterator
 from statistics import mean
 
-from features.objectives import Scale
-from features.sources.base import Numbers, Options, PairRule, Rated, Rows, Source, as_number
-from features.sources.forms import single_turns
+from armorm.features.objectives import Scale
+from armorm.features.sources.base import Numbers, Options, PairRule, Rated, Rows, Source, as_number
+from armorm.features.sources.forms import single_turns
 
 OVERALL = "ultrafeedback-overall_score"
 ASPECTS = ("instruction_following", "truthfulness", "honesty", "helpfulness")

@@ -1,7 +1,16 @@
 """The content-addressed store: objects, recipes, artifacts, snapshots."""
 
-from features.store.artifacts import Artifact, ObjectRef, Pointer, Recipe, Run, Snapshot, canonical_json, content_id
-from features.store.store import Done, Made, Observer, Store, Writer
+from armorm.features.store.artifacts import (
+    Artifact,
+    ObjectRef,
+    Pointer,
+    Recipe,
+    Run,
+    Snapshot,
+    canonical_json,
+    content_id,
+)
+from armorm.features.store.store import Done, Made, Observer, Store, Writer
 
 __all__ = [
     "Artifact",

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
-from features.store import leases, objects
-from features.store.artifacts import Snapshot
-from features.store.storage import StoredFile
-from features.store.store import Store, Writer
+from armorm.features.store import leases, objects
+from armorm.features.store.artifacts import Snapshot
+from armorm.features.store.storage import StoredFile
+from armorm.features.store.store import Store, Writer
 
 TRASH: Final = "trash"
 

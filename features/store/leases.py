@@ -22,9 +22,9 @@ from pathlib import Path
 from typing import Any, Final, Literal, TextIO
 from uuid import uuid4
 
-from features.documents import parse_object
-from features.errors import NotInStore, StoreBusy, StoreError
-from features.store.storage import Storage
+from armorm.features.documents import parse_object
+from armorm.features.errors import NotInStore, StoreBusy, StoreError
+from armorm.features.store.storage import Storage
 
 FOLDER: Final = "leases"
 

@@ -15,11 +15,11 @@ from typing import Any, Final
 
 import orjson
 
-from features.documents import parse_object
-from features.errors import CorruptObject, NotInStore, StoreError
-from features.store.artifacts import Artifact, ObjectRef, Pointer, Recipe, Run, Snapshot, canonical_json
-from features.store.shapes import check_artifact, check_body, contradiction
-from features.store.storage import Storage
+from armorm.features.documents import parse_object
+from armorm.features.errors import CorruptObject, NotInStore, StoreError
+from armorm.features.store.artifacts import Artifact, ObjectRef, Pointer, Recipe, Run, Snapshot, canonical_json
+from armorm.features.store.shapes import check_artifact, check_body, contradiction
+from armorm.features.store.storage import Storage
 
 FORMAT: Final = 2
 """Of the manifest; a later one is refused by name. Format 1 has no pointers and no expired snapshots."""

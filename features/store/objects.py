@@ -7,9 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from features.errors import CorruptObject
-from features.store.artifacts import ObjectRef
-from features.store.storage import Storage, file_sha256, scratch_path
+from armorm.features.errors import CorruptObject
+from armorm.features.store.artifacts import ObjectRef
+from armorm.features.store.storage import Storage, file_sha256, scratch_path
 
 FOLDER: Final = "objects"
 

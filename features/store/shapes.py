@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final
 
-from features.store.artifacts import content_id
+from armorm.features.store.artifacts import content_id
 
 Check = Callable[[Any, str], None]
 """Raises a ValueError that names the value's place."""

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 from urllib.parse import urlsplit, urlunsplit
 from uuid import uuid4
 
-from features.errors import CorruptObject, NotInStore, StoreError
+from armorm.features.errors import CorruptObject, NotInStore, StoreError
 
 if TYPE_CHECKING:
     from obstore.store import ObjectStore

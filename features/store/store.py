@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import Any, Final, Protocol
 from uuid import uuid4
 
-from features.errors import NotInStore, StoreBusy, StoreError
-from features.store import leases
-from features.store.artifacts import Artifact, ObjectRef, Pointer, Recipe, Run, Snapshot, why_stale
-from features.store.manifests import EMPTY, Manifests
-from features.store.objects import Objects
-from features.store.storage import Storage, make_folder, open_storage, sweep
+from armorm.features.errors import NotInStore, StoreBusy, StoreError
+from armorm.features.store import leases
+from armorm.features.store.artifacts import Artifact, ObjectRef, Pointer, Recipe, Run, Snapshot, why_stale
+from armorm.features.store.manifests import EMPTY, Manifests
+from armorm.features.store.objects import Objects
+from armorm.features.store.storage import Storage, make_folder, open_storage, sweep
 
 POINTER: Final = re.compile(r"[a-z][a-z0-9._-]*")
 

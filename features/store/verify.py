@@ -6,10 +6,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 from itertools import pairwise
 
-from features.errors import CorruptObject, NotInStore
-from features.store import manifests, objects
-from features.store.artifacts import ObjectRef
-from features.store.store import Store, Writer
+from armorm.features.errors import CorruptObject, NotInStore
+from armorm.features.store import manifests, objects
+from armorm.features.store.artifacts import ObjectRef
+from armorm.features.store.store import Store, Writer
 
 QUARANTINE = "quarantine"
 

@@ -4,10 +4,10 @@ from typing import Annotated
 
 import typer
 
-from flows import console
-from flows.options import DEFAULT_CONFIG, As, AsQuery, Config, Format, QueryFormat, existing_store
-from flows.settings import load_settings
-from flows.tethered import tether
+from armorm.flows import console
+from armorm.flows.options import DEFAULT_CONFIG, As, AsQuery, Config, Format, QueryFormat, existing_store
+from armorm.flows.settings import load_settings
+from armorm.flows.tethered import tether
 
 app = typer.Typer()
 
@@ -32,8 +32,8 @@ def trace(
 
     Example: `armorm trace 4f21c07a --objective helpsteer-verbosity --format csv`
     """
-    from features.lineage.trace import trace as find
-    from flows.tracing import print_trace
+    from armorm.features.lineage.trace import trace as find
+    from armorm.flows.tracing import print_trace
 
     shown = TRACED_ROWS if rows is None and format is QueryFormat.table else rows
     found = find(existing_store(config), artifact, objective=objective or None, n_rows=shown, texts=texts)
@@ -57,8 +57,8 @@ def impact(
 
     Example: `armorm impact 5ac72064`
     """
-    from features.lineage.impact import impact as find
-    from flows.tracing import print_impact
+    from armorm.features.lineage.impact import impact as find
+    from armorm.flows.tracing import print_impact
 
     found = find(existing_store(config), key)
     if format is Format.json:
@@ -78,7 +78,7 @@ def forget_key(
 
     Example: `armorm forget 5ac72064 --reason "its author has asked for it"`
     """
-    from flows.forget import forget as flow
+    from armorm.flows.forget import forget as flow
 
     load_settings(config)
     console.quieten_prefect()

@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from features.documents import parse_object
-from flows import console
-from flows.options import DEFAULT_CONFIG, As, Config, Format, existing_store
-from flows.settings import ConfigError, Settings, load_settings
+from armorm.features.documents import parse_object
+from armorm.flows import console
+from armorm.flows.options import DEFAULT_CONFIG, As, Config, Format, existing_store
+from armorm.flows.settings import ConfigError, Settings, load_settings
 
 if TYPE_CHECKING:
+    from armorm.features.embedding.backbone import Backbone
     from armorm.model import RewardModel
     from armorm.steering import Steering
-    from features.embedding.backbone import Backbone
 
 app = typer.Typer()
 
@@ -158,10 +158,10 @@ def _settings(name: str, config: Path) -> Settings | None:
 
 def _model_and_backbone(name: str, settings: Settings | None) -> "tuple[RewardModel, Callable[[], Backbone]]":
     """The model, and what loads the backbone that it is to be used with."""
+    from armorm.features.embedding.backbone import load
     from armorm.scoring.backbones import require_backbone
     from armorm.scoring.model import RewardModel
     from armorm.scoring.models import open_model
-    from features.embedding.backbone import load
 
     configured = settings.local_backbone() if settings else None
     if name and Path(name).is_dir():

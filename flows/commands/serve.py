@@ -5,9 +5,9 @@ from typing import Annotated
 
 import typer
 
-from flows import console
-from flows.options import DEFAULT_CONFIG, SERVE_PREFECT, Config, require_answer
-from flows.settings import ConfigError, load_settings
+from armorm.flows import console
+from armorm.flows.options import DEFAULT_CONFIG, SERVE_PREFECT, Config, require_answer
+from armorm.flows.settings import ConfigError, load_settings
 
 app = typer.Typer()
 
@@ -28,11 +28,11 @@ def serve(
 
     Example: `armorm serve`
     """
-    from flows import deployments
+    from armorm.flows import deployments
 
     settings = load_settings(config)
     if write:
-        from features.store.storage import replace_file
+        from armorm.features.store.storage import replace_file
 
         replace_file(write, deployments.to_yaml(settings, config, pool).encode())
         print(f"wrote {write}: create the work pool {pool}, then run `prefect deploy --all`")

@@ -5,9 +5,9 @@ from typing import Annotated
 
 import typer
 
-from flows import console
-from flows.options import DEFAULT_CONFIG, As, At, Config, Format, existing_store
-from flows.settings import load_settings
+from armorm.flows import console
+from armorm.flows.options import DEFAULT_CONFIG, As, At, Config, Format, existing_store
+from armorm.flows.settings import load_settings
 
 app = typer.Typer()
 
@@ -24,7 +24,7 @@ def tag(
 
     Example: `armorm tag before-cleaning`
     """
-    from features import pointers
+    from armorm.features import pointers
 
     store = existing_store(config)
     if name:
@@ -53,7 +53,7 @@ def promote(
 
     Example: `armorm promote model 720ee6b9`
     """
-    from features import pointers
+    from armorm.features import pointers
 
     kinds = {promoted: promoted for promoted in pointers.PROMOTED}
     if kind not in kinds:
@@ -72,7 +72,7 @@ def rollback(
 
     Example: `armorm rollback model`
     """
-    from features import pointers
+    from armorm.features import pointers
 
     with existing_store(config).writing(f"armorm rollback {name}") as writer:
         pointer = pointers.rollback(writer, name)
@@ -92,9 +92,9 @@ def verify(
 
     Example: `armorm verify --repair`
     """
+    from armorm.features.store.verify import quarantine
+    from armorm.features.store.verify import verify as compare
     from armorm.stages.model import check_model_folders, rewrite_model_folders
-    from features.store.verify import quarantine
-    from features.store.verify import verify as compare
 
     store, models = existing_store(config), load_settings(config).models_path
     with console.progress("comparing checksums", of_bytes=True) as on_progress:
@@ -132,7 +132,7 @@ def gc(
 
     Example: `armorm gc --delete`
     """
-    from features.store.gc import collect, plan_collection
+    from armorm.features.store.gc import collect, plan_collection
 
     store, retention = existing_store(config), load_settings(config).retention
     if delete:
@@ -152,7 +152,7 @@ def doctor(config: Config = DEFAULT_CONFIG, format: As = Format.table) -> None:
 
     Example: `armorm doctor`
     """
-    from features.doctor import examine
+    from armorm.features.doctor import examine
 
     settings = load_settings(config)
     with console.progress("examining"):

@@ -10,13 +10,13 @@ import torch
 from armorm.config import GateConfig
 from armorm.export.layout import write_layout
 from armorm.export.pattern import PromptEnd, find_pattern
+from armorm.features.conversation import Conversation
+from armorm.features.embedding.backbone import Backbone, load
+from armorm.features.embedding.fingerprint import BackboneSettings, Dtype, fingerprint
+from armorm.features.objectives import OBJECTIVES
 from armorm.gate import Gate
 from armorm.model import RewardModel
 from armorm.stages.export import probe_conversations, rendered
-from features.conversation import Conversation
-from features.embedding.backbone import Backbone, load
-from features.embedding.fingerprint import BackboneSettings, Dtype, fingerprint
-from features.objectives import OBJECTIVES
 from tests.features.tiny import write_backbone
 
 D, VERBOSE = 32, 4

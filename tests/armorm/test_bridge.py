@@ -3,11 +3,11 @@
 import numpy as np
 
 from armorm.bridge import load_lengths, load_pairs, load_ratings, load_responses
-from features.contamination import ContaminationSettings, find_contamination
-from features.conversation import conversation_id, prompt_id, single_turn
-from features.shards import Feature, slot_of, write_shard
-from features.store import Recipe, Store, Writer
-from features.store.store import Made
+from armorm.features.contamination import ContaminationSettings, find_contamination
+from armorm.features.conversation import conversation_id, prompt_id, single_turn
+from armorm.features.shards import Feature, slot_of, write_shard
+from armorm.features.store import Recipe, Store, Writer
+from armorm.features.store.store import Made
 from tests.features.canonical import OBJECTIVE, Dataset
 
 QUESTION = "Which river runs past more capital cities than any other one of this continent"

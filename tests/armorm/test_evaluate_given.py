@@ -10,18 +10,18 @@ import pytest
 
 from armorm import RewardModel
 from armorm.config import EvaluationConfig
+from armorm.features.contamination import ContaminationSettings, find_contamination
+from armorm.features.conversation import Conversation, single_turn
+from armorm.features.embedding.backbone import Backbone
+from armorm.features.embedding.embed import EmbedSettings, embed_missing
+from armorm.features.errors import NotInStore
+from armorm.features.objectives import OBJECTIVES
+from armorm.features.store import Artifact, Made, Recipe, Store, Writer
+from armorm.features.tables import make_table, write_parquet
 from armorm.inspection import describe, inspect, taken_off
 from armorm.report import benchmark_name
 from armorm.scoring import evaluate as scoring
 from armorm.scoring.evaluate import Evaluated, evaluate_model
-from features.contamination import ContaminationSettings, find_contamination
-from features.conversation import Conversation, single_turn
-from features.embedding.backbone import Backbone
-from features.embedding.embed import EmbedSettings, embed_missing
-from features.errors import NotInStore
-from features.objectives import OBJECTIVES
-from features.store import Artifact, Made, Recipe, Store, Writer
-from features.tables import make_table, write_parquet
 from tests.armorm.published import write_published
 from tests.features.canonical import Dataset
 
@@ -125,7 +125,7 @@ def test_pairs_with_a_text_that_gets_no_vector_are_left_out_and_counted(
 
 
 def _marks(settings: object) -> object:
-    from features.embedding.fingerprint import BackboneSettings, fingerprint
+    from armorm.features.embedding.fingerprint import BackboneSettings, fingerprint
 
     assert isinstance(settings, BackboneSettings)
     return fingerprint(settings)

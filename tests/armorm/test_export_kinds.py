@@ -14,13 +14,13 @@ from armorm import RewardModel
 from armorm.errors import ExportError
 from armorm.export.layout import require_stock_head, write_layout
 from armorm.export.pattern import find_pattern
+from armorm.features.embedding.backbone import load
+from armorm.features.embedding.fingerprint import fingerprint
+from armorm.features.store import Artifact, Recipe, Store
 from armorm.scoring.model import score_conversations
 from armorm.stages import export as export_stage
 from armorm.stages.export import probe_conversations, rendered
 from armorm.steering import Steering
-from features.embedding.backbone import load
-from features.embedding.fingerprint import fingerprint
-from features.store import Artifact, Recipe, Store
 from tests.armorm.exported import as_messages, fixed_mixture, random_heads, scores
 from tests.features.test_kinds import KINDS, write
 

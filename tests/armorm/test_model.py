@@ -14,10 +14,10 @@ import armorm
 from armorm import RewardModel
 from armorm.config import GateConfig
 from armorm.errors import ModelError, ModelFolderError
+from armorm.features.store import Store
 from armorm.gate import Gate
 from armorm.model import DESCRIPTION_FILE, FORMAT_VERSION, TENSORS_FILE
 from armorm.stages.model import load_model
-from features.store import Store
 
 GOLDEN = Path(__file__).parent.parent / "golden" / "store-1.tar.xz"
 D, K = 6, 3

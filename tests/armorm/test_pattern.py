@@ -8,9 +8,9 @@ from transformers import PreTrainedTokenizerFast
 
 from armorm.errors import ExportError
 from armorm.export.pattern import PromptEnd, Sample, find_pattern
+from armorm.features.embedding.render import render
+from armorm.features.sample.backbone import sample_texts
 from armorm.stages.export import probe_conversations
-from features.embedding.render import render
-from features.sample.backbone import sample_texts
 
 SPECIAL = [
     *("<|begin_of_text|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>", "<|im_start|>", "<|im_end|>"),

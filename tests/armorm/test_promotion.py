@@ -7,6 +7,12 @@ import numpy as np
 import pytest
 
 from armorm.config import GateConfig, PromotionConfig
+from armorm.features import pointers
+from armorm.features.conversation import conversation_id, prompt_id, single_turn
+from armorm.features.notebook import Connection
+from armorm.features.quality import check_quality
+from armorm.features.shards import Feature, Kind, slot_of, write_shard
+from armorm.features.store import Artifact, Made, Recipe, Store, Writer
 from armorm.gate import Gate
 from armorm.metrics import Interval
 from armorm.model import RewardModel
@@ -14,12 +20,6 @@ from armorm.paired import PairedTest
 from armorm.promotion import NoTest, decide
 from armorm.stages import promote as stage
 from armorm.stages.promote import Promotion
-from features import pointers
-from features.conversation import conversation_id, prompt_id, single_turn
-from features.notebook import Connection
-from features.quality import check_quality
-from features.shards import Feature, Kind, slot_of, write_shard
-from features.store import Artifact, Made, Recipe, Store, Writer
 from tests.features.canonical import Dataset
 
 ONE, OTHER = "a" * 32, "b" * 32

@@ -12,20 +12,20 @@ from threadpoolctl import threadpool_info, threadpool_limits
 
 from armorm.bridge import load_ratings
 from armorm.config import RegressionConfig
+from armorm.features import shards
+from armorm.features.contamination import ContaminationSettings, find_contamination
+from armorm.features.conversation import Conversation, conversation_id, single_turn
+from armorm.features.errors import NotInStore
+from armorm.features.inventory import stored_objectives
+from armorm.features.shards import SLOT, Feature, FeatureReader, write_shard
+from armorm.features.store import Artifact, Done, ObjectRef, Recipe, Store, Writer
+from armorm.features.store.store import Made
 from armorm.ridge import count_rows, fit_ridge
 from armorm.stages import statistics as stage
 from armorm.stages.common import read_record, stage_artifact
 from armorm.stages.regress import read_regression, regress
 from armorm.stages.statistics import read_parts, update_statistics
 from armorm.statistics import RidgeStatistics
-from features import shards
-from features.contamination import ContaminationSettings, find_contamination
-from features.conversation import Conversation, conversation_id, single_turn
-from features.errors import NotInStore
-from features.inventory import stored_objectives
-from features.shards import SLOT, Feature, FeatureReader, write_shard
-from features.store import Artifact, Done, ObjectRef, Recipe, Store, Writer
-from features.store.store import Made
 from tests.features.canonical import SCALE, Dataset
 
 BACKBONE, D, SHARD = "b" * 32, 8, 50

@@ -18,14 +18,14 @@ import pyarrow.parquet as pq
 import pytest
 
 from armorm import RewardModel
+from armorm.features.conversation import Conversation, SplitFractions, conversation_id
+from armorm.features.embedding.fingerprint import BackboneSettings
+from armorm.features.errors import MalformedRows, NativeFileError
+from armorm.features.ingest import native
+from armorm.features.ingest.dataset import DatasetFiles
+from armorm.features.ingest.preview import Preview, preview
+from armorm.features.sources.own import form_of, source_of
 from armorm.scoring.files import LISTED, count_requests, read_requests, score_file
-from features.conversation import Conversation, SplitFractions, conversation_id
-from features.embedding.fingerprint import BackboneSettings
-from features.errors import MalformedRows, NativeFileError
-from features.ingest import native
-from features.ingest.dataset import DatasetFiles
-from features.ingest.preview import Preview, preview
-from features.sources.own import form_of, source_of
 from tests.armorm.exported import Exported, export
 
 Row = dict[str, Any]

@@ -4,10 +4,10 @@ from dataclasses import asdict, dataclass, field
 from functools import partial
 from typing import Any
 
-from features.conversation import Conversation, conversation_id, prompt_id, single_turn
-from features.objectives import Scale
-from features.store import Artifact, Made, Recipe, Writer, content_id
-from features.tables import make_table, write_parquet
+from armorm.features.conversation import Conversation, conversation_id, prompt_id, single_turn
+from armorm.features.objectives import Scale
+from armorm.features.store import Artifact, Made, Recipe, Writer, content_id
+from armorm.features.tables import make_table, write_parquet
 
 OBJECTIVE = "helpsteer-helpfulness"
 SCALE = Scale(0, 4)

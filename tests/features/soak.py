@@ -12,25 +12,25 @@ from pathlib import Path
 from typing import Any, Final
 
 from armorm.config import DecorrelationConfig, EvaluationConfig, GateConfig, RegressionConfig
+from armorm.features import notebook, pointers
+from armorm.features.contamination import ContaminationSettings, find_contamination
+from armorm.features.conversation import SplitFractions
+from armorm.features.embedding import backbone  # what is imported here is not imported by every process
+from armorm.features.embedding.embed import EmbedSettings, embed_missing
+from armorm.features.embedding.fingerprint import BackboneSettings, fingerprint
+from armorm.features.embedding.plan import Pack
+from armorm.features.errors import NotInStore, StoreBusy
+from armorm.features.ingest.dataset import DatasetFiles, ingest_dataset
+from armorm.features.sources import complete_options, find_source
+from armorm.features.store import Artifact, Recipe, Run, Store, Writer
+from armorm.features.store.gc import RetentionSettings, collect
+from armorm.features.store.verify import verify
 from armorm.stages.decorrelate import decorrelate
 from armorm.stages.evaluate import evaluate
 from armorm.stages.gate import train_gate
 from armorm.stages.model import assemble
 from armorm.stages.regress import regress
 from armorm.stages.statistics import update_statistics
-from features import notebook, pointers
-from features.contamination import ContaminationSettings, find_contamination
-from features.conversation import SplitFractions
-from features.embedding import backbone  # what is imported here is not imported by every process
-from features.embedding.embed import EmbedSettings, embed_missing
-from features.embedding.fingerprint import BackboneSettings, fingerprint
-from features.embedding.plan import Pack
-from features.errors import NotInStore, StoreBusy
-from features.ingest.dataset import DatasetFiles, ingest_dataset
-from features.sources import complete_options, find_source
-from features.store import Artifact, Recipe, Run, Store, Writer
-from features.store.gc import RetentionSettings, collect
-from features.store.verify import verify
 
 DATASETS: Final = ("helpsteer", "ultrafeedback", "beavertails-30k", "hh-rlhf", "rewardbench")
 

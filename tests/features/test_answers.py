@@ -6,12 +6,12 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from features.conversation import SplitFractions
-from features.ingest.dataset import DatasetFiles, ingest_dataset
-from features.objectives import OBJECTIVES
-from features.sample import DATASETS, SampleManifest, write_sample
-from features.sources import SOURCES, complete_options, find_source
-from features.store import Artifact, Store, Writer
+from armorm.features.conversation import SplitFractions
+from armorm.features.ingest.dataset import DatasetFiles, ingest_dataset
+from armorm.features.objectives import OBJECTIVES
+from armorm.features.sample import DATASETS, SampleManifest, write_sample
+from armorm.features.sources import SOURCES, complete_options, find_source
+from armorm.features.store import Artifact, Store, Writer
 
 SAMPLES = [(0, 0.1), (7, 0.02)]
 

@@ -8,9 +8,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from features.embedding.attention import Scoring, by_blocks, by_flex
-from features.embedding.packed import lay_out
-from features.embedding.plan import Pack, TokenSequence, Wanted, plan_packs
+from armorm.features.embedding.attention import Scoring, by_blocks, by_flex
+from armorm.features.embedding.packed import lay_out
+from armorm.features.embedding.plan import Pack, TokenSequence, Wanted, plan_packs
 
 SIZE = 16
 

@@ -17,13 +17,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from features import bounded
-from features.bounded import Limits, call
-from features.catalog import query
-from features.errors import CorruptObject, QueryError
-from features.quality import offending_rows
-from features.store import Store
+from armorm.features import bounded
+from armorm.features.bounded import Limits, call
+from armorm.features.catalog import query
+from armorm.features.errors import CorruptObject, QueryError
+from armorm.features.quality import offending_rows
+from armorm.features.store import Store
 from tests.damage import overwrite
+from tests.decoys import put_decoys
 from tests.features.test_verify import build
 
 SMALL = 400 * 10**6
@@ -147,7 +148,7 @@ def leaving(temporary: str) -> None:
 
 def test_the_next_query_sweeps_what_a_killed_one_has_left(built: Store) -> None:
     program = (
-        "import os, sys; from features.catalog import spill_path; from features.store import Store; "
+        "import os, sys; from armorm.features.catalog import spill_path; from armorm.features.store import Store; "
         "from tests.features.test_bounded import leaving; "
         "leaving(str(spill_path(Store(sys.argv[1])))); os.kill(os.getpid(), 9)"
     )
@@ -171,8 +172,7 @@ def test_errors_come_back_by_their_type(built: Store) -> None:
 def test_a_folder_called_like_ours_is_not_imported(
     store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "features").mkdir()
-    (tmp_path / "features" / "__init__.py").write_text("raise SystemExit('decoy')")
+    put_decoys(tmp_path)
     place = str(Path(store.place).resolve())
     monkeypatch.chdir(tmp_path)
     assert query(Store(place), "SELECT 1").rows == [(1,)]
@@ -185,7 +185,7 @@ def sleeping(seconds: float) -> None:
 
 def test_the_process_ends_with_the_one_that_asked(tmp_path: Path) -> None:
     program = (
-        "from features.bounded import Limits, call; from tests.features.test_bounded import sleeping; "
+        "from armorm.features.bounded import Limits, call; from tests.features.test_bounded import sleeping; "
         "call(sleeping, {'seconds': 600}, Limits())"
     )
     root = Path(__file__).parent.parent.parent

@@ -8,15 +8,15 @@ import numpy as np
 import pytest
 import torch
 
-from features.catalog import query
-from features.embedding import backbone as backbone_module
-from features.embedding.backbone import Backbone, load
-from features.embedding.canary import BANDS, CANARIES, SLOT, distances, embed_canaries
-from features.embedding.embed import EmbedSettings, embed_missing
-from features.embedding.fingerprint import BackboneSettings, fingerprint
-from features.embedding.plan import Pack
-from features.errors import BackboneError, CanaryError
-from features.store import Writer, content_id
+from armorm.features.catalog import query
+from armorm.features.embedding import backbone as backbone_module
+from armorm.features.embedding.backbone import Backbone, load
+from armorm.features.embedding.canary import BANDS, CANARIES, SLOT, distances, embed_canaries
+from armorm.features.embedding.embed import EmbedSettings, embed_missing
+from armorm.features.embedding.fingerprint import BackboneSettings, fingerprint
+from armorm.features.embedding.plan import Pack
+from armorm.features.errors import BackboneError, CanaryError
+from armorm.features.store import Writer, content_id
 from tests.features import tiny
 from tests.features.test_robust import FORWARD, NO_SYSTEM, Forward, fill, why_embed
 

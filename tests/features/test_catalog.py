@@ -10,21 +10,21 @@ import duckdb
 import pytest
 
 import armorm
+from armorm.features.catalog import VIEWS, query
+from armorm.features.conversation import SplitFractions, prompt_id, single_turn
+from armorm.features.embedding.embed import EmbedSettings, embed_missing
+from armorm.features.embedding.fingerprint import BackboneSettings
+from armorm.features.errors import QueryError, StoreError
+from armorm.features.ingest.dataset import DatasetFiles, ingest_dataset
+from armorm.features.notebook import Connection
+from armorm.features.pointers import tag
+from armorm.features.questions import ask
+from armorm.features.sources import complete_options, find_source
+from armorm.features.store import Made, Pointer, Store
+from armorm.features.store.artifacts import Recipe
+from armorm.features.store.store import utc_now
+from armorm.features.tables import make_table, write_parquet
 from armorm.stages.compare import compare
-from features.catalog import VIEWS, query
-from features.conversation import SplitFractions, prompt_id, single_turn
-from features.embedding.embed import EmbedSettings, embed_missing
-from features.embedding.fingerprint import BackboneSettings
-from features.errors import QueryError, StoreError
-from features.ingest.dataset import DatasetFiles, ingest_dataset
-from features.notebook import Connection
-from features.pointers import tag
-from features.questions import ask
-from features.sources import complete_options, find_source
-from features.store import Made, Pointer, Store
-from features.store.artifacts import Recipe
-from features.store.store import utc_now
-from features.tables import make_table, write_parquet
 from tests.features import tiny
 
 pytestmark = pytest.mark.usefixtures("in_process")

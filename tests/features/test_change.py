@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from features.change import MODEL, Change, RetrainSettings, change_since, change_since_training, due, trained_in
-from features.contamination import ContaminationSettings, find_contamination
-from features.conversation import single_turn
-from features.store import Artifact, Made, Recipe, Store, Writer
+from armorm.features.change import MODEL, Change, RetrainSettings, change_since, change_since_training, due, trained_in
+from armorm.features.contamination import ContaminationSettings, find_contamination
+from armorm.features.conversation import single_turn
+from armorm.features.store import Artifact, Made, Recipe, Store, Writer
 from tests.features.canonical import OBJECTIVE, Dataset
 
 
@@ -98,7 +98,7 @@ def test_where_manifests_agree_nothing_is_opened(store: Store, writer: Writer, m
     rated({0: 1.0}).commit(writer)
     before = store.head()
     model(writer)
-    monkeypatch.setattr("features.change.connect", None)
+    monkeypatch.setattr("armorm.features.change.connect", None)
     found = change_since(store, before, store.head())
     assert (found.rows, found.drift, due(found, RetrainSettings(rows=0, drift=0))) == (0, 0, None)
     assert found.line == "snapshot 1 to 2: no row of training has changed"

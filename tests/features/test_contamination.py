@@ -6,11 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from features.catalog import query
-from features.contamination import ContaminationSettings, PromptIndex, find_contamination, shingles
-from features.conversation import prompt_id, single_turn
-from features.errors import InputError
-from features.store import Store, Writer
+from armorm.features.catalog import query
+from armorm.features.contamination import ContaminationSettings, PromptIndex, find_contamination, shingles
+from armorm.features.conversation import prompt_id, single_turn
+from armorm.features.errors import InputError
+from armorm.features.store import Store, Writer
 from tests.features.canonical import Dataset
 
 QUESTION = "How would you explain to a curious child why the sky turns red each evening"

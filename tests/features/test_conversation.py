@@ -6,7 +6,7 @@ import json
 import pytest
 from hypothesis import given
 
-from features.conversation import (
+from armorm.features.conversation import (
     Conversation,
     MalformedConversation,
     SplitFractions,

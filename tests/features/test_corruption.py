@@ -10,15 +10,15 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from features.catalog import connect
-from features.conversation import SplitFractions
-from features.errors import FeatureStoreError
-from features.ingest.dataset import DatasetFiles, ingest_dataset
-from features.ingest.native import find_files, read_rows
-from features.sample import write_sample
-from features.sources import SOURCES, complete_options, find_source
-from features.sources.base import as_number
-from features.store import Writer
+from armorm.features.catalog import connect
+from armorm.features.conversation import SplitFractions
+from armorm.features.errors import FeatureStoreError
+from armorm.features.ingest.dataset import DatasetFiles, ingest_dataset
+from armorm.features.ingest.native import find_files, read_rows
+from armorm.features.sample import write_sample
+from armorm.features.sources import SOURCES, complete_options, find_source
+from armorm.features.sources.base import as_number
+from armorm.features.store import Writer
 
 N_CORRUPTED = 1000
 N_SOUND = 20

@@ -10,18 +10,18 @@ import pytest
 import torch
 from transformers import AutoModel, AutoTokenizer, BertConfig, BertModel
 
-from features.catalog import query
-from features.conversation import Conversation, SplitFractions, conversation_id, prompt_id, single_turn
-from features.embedding.backbone import Backbone, load
-from features.embedding.embed import EmbedSettings, Progress, embed_missing
-from features.embedding.fingerprint import BackboneSettings, fingerprint
-from features.embedding.render import common_prefix, render
-from features.embedding.vectors import embed_conversations
-from features.errors import BackboneError
-from features.ingest.dataset import DatasetFiles, ingest_dataset
-from features.shards import Feature, FeatureReader
-from features.sources import find_source
-from features.store import Store, Writer
+from armorm.features.catalog import query
+from armorm.features.conversation import Conversation, SplitFractions, conversation_id, prompt_id, single_turn
+from armorm.features.embedding.backbone import Backbone, load
+from armorm.features.embedding.embed import EmbedSettings, Progress, embed_missing
+from armorm.features.embedding.fingerprint import BackboneSettings, fingerprint
+from armorm.features.embedding.render import common_prefix, render
+from armorm.features.embedding.vectors import embed_conversations
+from armorm.features.errors import BackboneError
+from armorm.features.ingest.dataset import DatasetFiles, ingest_dataset
+from armorm.features.shards import Feature, FeatureReader
+from armorm.features.sources import find_source
+from armorm.features.store import Store, Writer
 from tests.features import tiny
 from tests.features.canonical import Dataset
 
@@ -241,7 +241,7 @@ def test_a_second_run_embeds_nothing_and_loads_nothing(
     ingest(writer, tmp_path / "data", rated_rows(30))
     first = embed_missing(writer, settings, SMALL)
     assert (first.n_conversations, first.n_prompts, first.n_shards) == (30, 10, 4)
-    monkeypatch.setattr("features.embedding.backbone.load", lambda *_: pytest.fail("loaded"))
+    monkeypatch.setattr("armorm.features.embedding.backbone.load", lambda *_: pytest.fail("loaded"))
     number = writer.store.head().number
     second = embed_missing(writer, settings, SMALL)
     assert (second.n_conversations, second.n_prompts, second.n_present) == (0, 0, 40)

@@ -16,12 +16,12 @@ from typing import Any, get_args
 
 import pytest
 
-from features import pointers
-from features.errors import StoreError
-from features.store import Made, Recipe, Snapshot, Store, Writer, storage
-from features.store.gc import RetentionSettings, collect
-from features.store.manifests import EMPTY
-from features.store.verify import verify
+from armorm.features import pointers
+from armorm.features.errors import StoreError
+from armorm.features.store import Made, Recipe, Snapshot, Store, Writer, storage
+from armorm.features.store.gc import RetentionSettings, collect
+from armorm.features.store.manifests import EMPTY
+from armorm.features.store.verify import verify
 from tests.features.faults import Crash, Faults, Kind, LostRequests, faults, lost_requests
 from tests.features.test_verify import build
 
@@ -116,7 +116,7 @@ def assert_whole(store: Store, acknowledged: Acknowledged) -> None:
 @pytest.fixture
 def loaded_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """The backbone is read from its folder once, not at every run."""
-    from features.embedding import backbone
+    from armorm.features.embedding import backbone
 
     load, loaded = backbone.load, {}
 

@@ -7,19 +7,19 @@ from typing import Any
 import numpy as np
 import pytest
 
-from features.catalog import query
-from features.conversation import SplitFractions, prompt_id, single_turn
-from features.embedding.embed import EmbedSettings, embed_missing
-from features.embedding.fingerprint import BackboneSettings
-from features.errors import InputError
-from features.forgotten import Forgotten, read_entries, read_forgotten
-from features.ingest.dataset import DatasetFiles, ingest_dataset, rules_of
-from features.ingest.normalise import Rules
-from features.lineage.forget import LeftVector, forget, left_vectors, replace_shards
-from features.lineage.impact import Key, impact
-from features.shards import Name, put_vectors
-from features.sources import complete_options, find_source
-from features.store import Made, Recipe, Writer
+from armorm.features.catalog import query
+from armorm.features.conversation import SplitFractions, prompt_id, single_turn
+from armorm.features.embedding.embed import EmbedSettings, embed_missing
+from armorm.features.embedding.fingerprint import BackboneSettings
+from armorm.features.errors import InputError
+from armorm.features.forgotten import Forgotten, read_entries, read_forgotten
+from armorm.features.ingest.dataset import DatasetFiles, ingest_dataset, rules_of
+from armorm.features.ingest.normalise import Rules
+from armorm.features.lineage.forget import LeftVector, forget, left_vectors, replace_shards
+from armorm.features.lineage.impact import Key, impact
+from armorm.features.shards import Name, put_vectors
+from armorm.features.sources import complete_options, find_source
+from armorm.features.store import Made, Recipe, Writer
 from tests.features import tiny
 
 SECRET = "Where does Ada live?"
@@ -183,7 +183,7 @@ def test_vectors_that_are_left_are_named(home: Home, tmp_path: Path) -> None:
 
 def test_a_rejected_text_is_forgotten_as_well(home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What is recorded of it says what the text was; a part of a shard that holds a vector of it goes."""
-    monkeypatch.setattr("features.embedding.vectors.unusable", lambda vectors, _: ["not_finite"] * len(vectors))
+    monkeypatch.setattr("armorm.features.embedding.vectors.unusable", lambda vectors, _: ["not_finite"] * len(vectors))
     backbone = BackboneSettings(str(tiny.write_backbone(tmp_path / "backbone")))
     embed_missing(home.writer, backbone, EmbedSettings())
     (slot,) = (slot for slot in home.store.head().artifacts if slot.startswith("rejected/"))

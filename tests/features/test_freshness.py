@@ -5,9 +5,9 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from features.errors import TooOld
-from features.freshness import RUN, STAGES, last_runs, record_success, require_fresh
-from features.store import Store, Writer
+from armorm.features.errors import TooOld
+from armorm.features.freshness import RUN, STAGES, last_runs, record_success, require_fresh
+from armorm.features.store import Store, Writer
 
 
 def age(store: Store, name: str, days: int) -> None:

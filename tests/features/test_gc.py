@@ -5,11 +5,11 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from features.errors import NotInStore, StoreBusy
-from features.store import Made, Pointer, Recipe, Store, leases
-from features.store.gc import RetentionSettings, collect, plan_collection
-from features.store.store import utc_now
-from features.store.verify import verify
+from armorm.features.errors import NotInStore, StoreBusy
+from armorm.features.store import Made, Pointer, Recipe, Store, leases
+from armorm.features.store.gc import RetentionSettings, collect, plan_collection
+from armorm.features.store.store import utc_now
+from armorm.features.store.verify import verify
 
 LATER = datetime.now(UTC) + timedelta(days=100)
 

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
+from armorm.features.catalog import query
+from armorm.features.shards import FeatureReader
+from armorm.features.store import Made, Recipe, Store
+from armorm.features.store.verify import verify
 from armorm.stages.model import load_model
-from features.catalog import query
-from features.shards import FeatureReader
-from features.store import Made, Recipe, Store
-from features.store.verify import verify
 
 GOLDEN = Path(__file__).parent.parent / "golden"
 

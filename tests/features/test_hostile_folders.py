@@ -11,11 +11,11 @@ import pytest
 from transformers import dynamic_module_utils
 
 from armorm import RewardModel
-from features.conversation import single_turn
-from features.embedding.backbone import load
-from features.embedding.fingerprint import BackboneSettings, fingerprint
-from features.embedding.render import render
-from features.errors import BackboneError
+from armorm.features.conversation import single_turn
+from armorm.features.embedding.backbone import load
+from armorm.features.embedding.fingerprint import BackboneSettings, fingerprint
+from armorm.features.embedding.render import render
+from armorm.features.errors import BackboneError
 from tests.features import hostile, tiny
 
 
@@ -89,7 +89,7 @@ def test_a_folder_that_is_mistyped_is_not_looked_for_on_the_hub(
 ) -> None:
     tiny.write_backbone(tmp_path / "models" / "mine")
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("features.hub.download", lambda *_: pytest.fail("asked the Hub"))
+    monkeypatch.setattr("armorm.features.hub.download", lambda *_: pytest.fail("asked the Hub"))
     fingerprint(BackboneSettings("models/mine"))
     with pytest.raises(BackboneError, match="no such folder in models"):
         fingerprint(BackboneSettings("models/mime"))

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from features.errors import HubError
-from features.ingest.hub import parse_uri
-from features.ingest.native import find_files
+from armorm.features.errors import HubError
+from armorm.features.ingest.hub import parse_uri
+from armorm.features.ingest.native import find_files
 from tests.features import tiny
 from tests.features.hub_server import TOKEN, Hub, Published, serving
 
@@ -25,8 +25,8 @@ DATASET = "hf://datasets/somebody/pairs"
 
 FINGERPRINT = """
 import json, sys
-from features.embedding.fingerprint import BackboneSettings, fingerprint
-from features.errors import BackboneError
+from armorm.features.embedding.fingerprint import BackboneSettings, fingerprint
+from armorm.features.errors import BackboneError
 try:
     print(json.dumps(fingerprint(BackboneSettings(sys.argv[1])).backbone_id))
 except BackboneError as error:
@@ -35,8 +35,8 @@ except BackboneError as error:
 
 DATASETS = """
 import dataclasses, json, sys
-from features.errors import HubError
-from features.ingest.hub import download_dataset, plan_download
+from armorm.features.errors import HubError
+from armorm.features.ingest.hub import download_dataset, plan_download
 call = {"download": download_dataset, "plan": plan_download}[sys.argv[1]]
 try:
     print(json.dumps(dataclasses.asdict(call(*map(json.loads, sys.argv[2:]))), default=str))

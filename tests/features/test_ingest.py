@@ -9,16 +9,16 @@ from typing import Any
 import polars as pl
 import pytest
 
-from features.catalog import connect
-from features.conversation import SplitFractions
-from features.diff import diff
-from features.errors import DatasetError, NativeFileError, NotInStore
-from features.ingest import dataset, native, parallel, spill
-from features.ingest.dataset import DatasetFiles, data_files, forget_unconfigured, ingest_dataset
-from features.ingest.preview import preview
-from features.listing import list_datasets
-from features.sources import SOURCES, find_source
-from features.store import Done, Store, Writer
+from armorm.features.catalog import connect
+from armorm.features.conversation import SplitFractions
+from armorm.features.diff import diff
+from armorm.features.errors import DatasetError, NativeFileError, NotInStore
+from armorm.features.ingest import dataset, native, parallel, spill
+from armorm.features.ingest.dataset import DatasetFiles, data_files, forget_unconfigured, ingest_dataset
+from armorm.features.ingest.preview import preview
+from armorm.features.listing import list_datasets
+from armorm.features.sources import SOURCES, find_source
+from armorm.features.store import Done, Store, Writer
 
 ROWS = [{"prompt": f"p{n}", "response": "an answer", "is_safe": n % 2 == 0} for n in range(20)]
 

@@ -12,30 +12,30 @@ from typing import Any
 import pytest
 
 from armorm.config import DecorrelationConfig, EvaluationConfig, GateConfig, RegressionConfig
+from armorm.features import rejected
+from armorm.features.contamination import ContaminationSettings, find_contamination
+from armorm.features.conversation import SplitFractions, conversation_id, single_turn
+from armorm.features.embedding.embed import EmbedSettings, embed_missing
+from armorm.features.embedding.fingerprint import BackboneSettings
+from armorm.features.embedding.vectors import Reject
+from armorm.features.errors import InputError, NotInStore
+from armorm.features.ingest.dataset import DatasetFiles, ingest_dataset
+from armorm.features.ingest.native import read_rows, source_row_id
+from armorm.features.lineage.graph import read_graph
+from armorm.features.lineage.impact import Key, impact, impact_of
+from armorm.features.lineage.relations import relations
+from armorm.features.lineage.trace import needed, trace
+from armorm.features.quality import check_quality
+from armorm.features.sample import write_sample
+from armorm.features.shards import Name
+from armorm.features.sources import complete_options, find_source
+from armorm.features.store import Made, Store, Writer
 from armorm.stages import model as model_stage
 from armorm.stages.decorrelate import decorrelate
 from armorm.stages.evaluate import evaluate
 from armorm.stages.gate import train_gate
 from armorm.stages.regress import regress
 from armorm.stages.statistics import update_statistics
-from features import rejected
-from features.contamination import ContaminationSettings, find_contamination
-from features.conversation import SplitFractions, conversation_id, single_turn
-from features.embedding.embed import EmbedSettings, embed_missing
-from features.embedding.fingerprint import BackboneSettings
-from features.embedding.vectors import Reject
-from features.errors import InputError, NotInStore
-from features.ingest.dataset import DatasetFiles, ingest_dataset
-from features.ingest.native import read_rows, source_row_id
-from features.lineage.graph import read_graph
-from features.lineage.impact import Key, impact, impact_of
-from features.lineage.relations import relations
-from features.lineage.trace import needed, trace
-from features.quality import check_quality
-from features.sample import write_sample
-from features.shards import Name
-from features.sources import complete_options, find_source
-from features.store import Made, Store, Writer
 from tests.features import tiny
 
 GOLDEN = Path(__file__).parent.parent / "golden" / "store-1.tar.xz"
@@ -178,7 +178,7 @@ def test_trace_and_impact_agree_on_every_row_and_artifact(history: tuple[Store, 
 
 def test_a_trace_needs_little_memory(history: tuple[Store, str, str], monkeypatch: pytest.MonkeyPatch) -> None:
     """Rows do not carry the records of the stages that read them, and what has no room is spilled."""
-    monkeypatch.setattr("features.lineage.relations.MEMORY", "100MB")
+    monkeypatch.setattr("armorm.features.lineage.relations.MEMORY", "100MB")
     assert all(trace(history[0], model, n_rows=0).agrees for model in history[1:])
 
 

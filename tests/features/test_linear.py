@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from features.embedding.linear import multiply, use_onednn
+from armorm.features.embedding.linear import multiply, use_onednn
 
 
 @given(

@@ -21,9 +21,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from features.errors import NativeFileError
-from features.ingest import native
-from features.ingest.native import NativeRow, file_sha256, find_files, read_chunks, read_rows, source_row_id
+from armorm.features.errors import NativeFileError
+from armorm.features.ingest import native
+from armorm.features.ingest.native import NativeRow, file_sha256, find_files, read_chunks, read_rows, source_row_id
 
 ROWS: list[dict[str, Any]] = [
     {"prompt": "Why?", "rating": 3, "score": 8.5, "safe": True, "tags": ["a", "b"], "nested": {"x": None, "y": "é😀"}},

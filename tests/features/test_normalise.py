@@ -11,13 +11,13 @@ import polars as pl
 import pyarrow as pa
 import pytest
 
-from features.conversation import SplitFractions, conversation_id, position
-from features.ingest.merge import merge, merge_rejects, native_rows
-from features.ingest.native import NativeRow
-from features.ingest.normalise import Rules, normalise
-from features.objectives import Scale
-from features.sources.base import Options, PairRule, Pairs, Rated, Rows, Source
-from features.sources.forms import single_turns
+from armorm.features.conversation import SplitFractions, conversation_id, position
+from armorm.features.ingest.merge import merge, merge_rejects, native_rows
+from armorm.features.ingest.native import NativeRow
+from armorm.features.ingest.normalise import Rules, normalise
+from armorm.features.objectives import Scale
+from armorm.features.sources.base import Options, PairRule, Pairs, Rated, Rows, Source
+from armorm.features.sources.forms import single_turns
 
 HELPFUL, CORRECT = "helpsteer-helpfulness", "helpsteer-correctness"
 SCALES = {HELPFUL: Scale(0, 4), CORRECT: Scale(0, 4)}

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 import armorm
-from features import pointers
-from features.errors import CorruptObject, NotInStore
-from features.store import Store, leases
+from armorm.features import pointers
+from armorm.features.errors import CorruptObject, NotInStore
+from armorm.features.store import Store, leases
 from tests.damage import overwrite
 from tests.features.test_verify import build
 

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from features.objectives import BOOLEAN, OBJECTIVES, VERBOSITY, Scale
-from features.sources import SOURCES
+from armorm.features.objectives import BOOLEAN, OBJECTIVES, VERBOSITY, Scale
+from armorm.features.sources import SOURCES
 
 
 def test_there_are_19_in_the_published_order() -> None:

@@ -13,17 +13,17 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from features.catalog import connect, query
-from features.embedding import on_ray
-from features.embedding.backbone import load
-from features.embedding.canary import Canaries
-from features.embedding.chunks import Forwarder, Recipes, commit, cut
-from features.embedding.embed import EmbedResult, EmbedSettings, Progress, embed_missing, find_missing
-from features.embedding.fingerprint import BackboneSettings, fingerprint
-from features.embedding.unfinished import Unfinished
-from features.embedding.vectors import judge
-from features.errors import InputError, WorkerError
-from features.store import Recipe, Store
+from armorm.features.catalog import connect, query
+from armorm.features.embedding import on_ray
+from armorm.features.embedding.backbone import load
+from armorm.features.embedding.canary import Canaries
+from armorm.features.embedding.chunks import Forwarder, Recipes, commit, cut
+from armorm.features.embedding.embed import EmbedResult, EmbedSettings, Progress, embed_missing, find_missing
+from armorm.features.embedding.fingerprint import BackboneSettings, fingerprint
+from armorm.features.embedding.unfinished import Unfinished
+from armorm.features.embedding.vectors import judge
+from armorm.features.errors import InputError, WorkerError
+from armorm.features.store import Recipe, Store
 from tests.features import tiny
 from tests.features.test_embed import ingest
 
@@ -214,7 +214,7 @@ def test_waiting_is_told_while_a_row_does_not_come(monkeypatch: pytest.MonkeyPat
 
 ALONE = """
 import os
-from features.embedding import on_ray
+from armorm.features.embedding import on_ray
 
 with on_ray._running(1, on_gpu=False) as ray:
     assert ray.get(ray.remote(lambda: os.nice(0)).remote()) == os.nice(0)

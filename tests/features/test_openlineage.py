@@ -17,15 +17,22 @@ from openlineage.client import event_v2 as ol
 from openlineage.client import generated
 from openlineage.client.serde import Serde
 
-from features.conversation import SplitFractions
-from features.errors import DatasetError, InputError, NativeFileError
-from features.ingest.dataset import DatasetFiles, ingest_dataset
-from features.openlineage import LineageObserver, OpenLineageSettings, StageCode, observe, observer, store_namespace
-from features.openlineage.events import SHARD_COLUMNS, kind_of
-from features.shards import Feature, open_shard, write_shard
-from features.sources import find_source
-from features.store import Artifact, ObjectRef, Recipe, Run, Store, Writer
-from features.tables import SCHEMAS
+from armorm.features.conversation import SplitFractions
+from armorm.features.errors import DatasetError, InputError, NativeFileError
+from armorm.features.ingest.dataset import DatasetFiles, ingest_dataset
+from armorm.features.openlineage import (
+    LineageObserver,
+    OpenLineageSettings,
+    StageCode,
+    observe,
+    observer,
+    store_namespace,
+)
+from armorm.features.openlineage.events import SHARD_COLUMNS, kind_of
+from armorm.features.shards import Feature, open_shard, write_shard
+from armorm.features.sources import find_source
+from armorm.features.store import Artifact, ObjectRef, Recipe, Run, Store, Writer
+from armorm.features.tables import SCHEMAS
 from tests.features.lineage_server import serving
 from tests.features.openlineage_spec import facets_of, official_spec
 
@@ -239,7 +246,7 @@ def test_neither_text_nor_secrets_are_in_an_event(tmp_path: Path, caplog: pytest
     [
         (
             DatasetError("own", MARKER),
-            "features.errors.DatasetError: A dataset is not known, or nothing in it can be used.",
+            "armorm.features.errors.DatasetError: A dataset is not known, or nothing in it can be used.",
         ),
         (OSError(28, MARKER), "OSError: Base class for I/O related errors."),
         (KeyboardInterrupt(), "KeyboardInterrupt: Program interrupted by user."),

@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import AutoModel, GPT2Config, GPT2Model
 
-from features.embedding import plan
-from features.embedding.backbone import Backbone, load
-from features.embedding.fingerprint import BackboneSettings, fingerprint
-from features.embedding.plan import Pack, TokenIds, TokenSequence, Wanted, plan_packs
+from armorm.features.embedding import plan
+from armorm.features.embedding.backbone import Backbone, load
+from armorm.features.embedding.fingerprint import BackboneSettings, fingerprint
+from armorm.features.embedding.plan import Pack, TokenIds, TokenSequence, Wanted, plan_packs
 from tests.features import tiny
 
 
@@ -161,7 +161,7 @@ def test_what_cannot_be_packed_is_padded_and_says_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int
 ) -> None:
     folder = tiny.write_backbone(tmp_path)
-    monkeypatch.setattr("features.embedding.attention._hide", lambda *_: None)
+    monkeypatch.setattr("armorm.features.embedding.attention._hide", lambda *_: None)
     backbone = loaded(folder)
     assert backbone.why_padded
     model = AutoModel.from_pretrained(folder).eval()

@@ -5,9 +5,9 @@ from itertools import combinations
 import numpy as np
 import polars as pl
 
-from features.ingest.normalise import RAW
-from features.ingest.pairs import pairs_from_ratings
-from features.sources.base import PairRule
+from armorm.features.ingest.normalise import RAW
+from armorm.features.ingest.pairs import pairs_from_ratings
+from armorm.features.sources.base import PairRule
 
 RULE = PairRule("prompt_id", ("helpful", "correct"))
 

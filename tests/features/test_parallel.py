@@ -4,7 +4,7 @@ import os
 import signal
 from multiprocessing import parent_process
 
-from features.ingest.parallel import processes
+from armorm.features.ingest.parallel import processes
 
 
 def test_ctrl_c_is_left_to_the_process_that_has_started_the_others() -> None:

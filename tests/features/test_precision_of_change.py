@@ -7,14 +7,14 @@ from typing import Any
 
 import pytest
 
-from features.catalog import query
-from features.conversation import SplitFractions, conversation_id, prompt_id, single_turn
-from features.diff import diff
-from features.embedding.embed import EmbedSettings, embed_missing
-from features.embedding.fingerprint import BackboneSettings
-from features.ingest.dataset import DatasetFiles, ingest_dataset
-from features.sources import find_source
-from features.store import Store
+from armorm.features.catalog import query
+from armorm.features.conversation import SplitFractions, conversation_id, prompt_id, single_turn
+from armorm.features.diff import diff
+from armorm.features.embedding.embed import EmbedSettings, embed_missing
+from armorm.features.embedding.fingerprint import BackboneSettings
+from armorm.features.ingest.dataset import DatasetFiles, ingest_dataset
+from armorm.features.sources import find_source
+from armorm.features.store import Store
 from tests.features import tiny
 
 N_ROWS = 100_000

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from features.conversation import conversation_id, single_turn
-from features.errors import InputError, QualityError
-from features.quality import (
+from armorm.features.conversation import conversation_id, single_turn
+from armorm.features.errors import InputError, QualityError
+from armorm.features.quality import (
     CHECKS,
     check_quality,
     offending_rows,
@@ -17,7 +17,7 @@ from features.quality import (
     require_passed,
     run_checks,
 )
-from features.store import Store, Writer
+from armorm.features.store import Store, Writer
 from tests.features.canonical import Dataset
 
 pytestmark = pytest.mark.usefixtures("in_process")

@@ -13,15 +13,15 @@ import numpy as np
 import pytest
 
 from armorm.evaluation import length_bins
-from features import pointers
-from features.catalog import query
-from features.conversation import Conversation, single_turn
-from features.embedding.embed import EmbedSettings, embed_missing
-from features.embedding.fingerprint import BackboneSettings
-from features.errors import InputError
-from features.questions import QUESTIONS, ask, list_questions
-from features.store import Made, Recipe, Store, Writer, content_id
-from features.tables import make_table, write_parquet
+from armorm.features import pointers
+from armorm.features.catalog import query
+from armorm.features.conversation import Conversation, single_turn
+from armorm.features.embedding.embed import EmbedSettings, embed_missing
+from armorm.features.embedding.fingerprint import BackboneSettings
+from armorm.features.errors import InputError
+from armorm.features.questions import QUESTIONS, ask, list_questions
+from armorm.features.store import Made, Recipe, Store, Writer, content_id
+from armorm.features.tables import make_table, write_parquet
 from tests.features import tiny
 from tests.features.canonical import OBJECTIVE, Dataset
 

@@ -8,15 +8,15 @@ from typing import Any
 import pytest
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
-from features.conversation import Conversation, conversation_id, prompt_id, single_turn
-from features.embedding.backbone import load
-from features.embedding.embed import EmbedSettings, embed_missing
-from features.embedding.fingerprint import BackboneSettings, OverLong, fingerprint
-from features.embedding.render import render, shortened
-from features.embedding.vectors import Embedded, embed_conversations, plan_texts
-from features.errors import BackboneError
-from features.store import Writer, content_id
-from flows.settings import load_settings
+from armorm.features.conversation import Conversation, conversation_id, prompt_id, single_turn
+from armorm.features.embedding.backbone import load
+from armorm.features.embedding.embed import EmbedSettings, embed_missing
+from armorm.features.embedding.fingerprint import BackboneSettings, OverLong, fingerprint
+from armorm.features.embedding.render import render, shortened
+from armorm.features.embedding.vectors import Embedded, embed_conversations, plan_texts
+from armorm.features.errors import BackboneError
+from armorm.features.store import Writer, content_id
+from armorm.flows.settings import load_settings
 from tests.features import tiny
 from tests.features.canonical import Dataset
 from tests.features.test_robust import NO_SYSTEM

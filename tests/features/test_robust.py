@@ -9,17 +9,17 @@ import numpy as np
 import pytest
 import torch
 
-from features.catalog import query
-from features.conversation import conversation_id, prompt_id, single_turn
-from features.embedding import backbone as backbone_module
-from features.embedding.embed import EmbedSettings, Progress, embed_missing, why_incomplete
-from features.embedding.fingerprint import BackboneSettings, fingerprint
-from features.embedding.plan import Pack
-from features.embedding.vectors import WHY
-from features.errors import NotInStore, OutOfMemory
-from features.plan import plan_embedding
-from features.shards import FeatureReader, VectorType, open_shard, shards_of, unusable
-from features.store import Store, Writer
+from armorm.features.catalog import query
+from armorm.features.conversation import conversation_id, prompt_id, single_turn
+from armorm.features.embedding import backbone as backbone_module
+from armorm.features.embedding.embed import EmbedSettings, Progress, embed_missing, why_incomplete
+from armorm.features.embedding.fingerprint import BackboneSettings, fingerprint
+from armorm.features.embedding.plan import Pack
+from armorm.features.embedding.vectors import WHY
+from armorm.features.errors import NotInStore, OutOfMemory
+from armorm.features.plan import plan_embedding
+from armorm.features.shards import FeatureReader, VectorType, open_shard, shards_of, unusable
+from armorm.features.store import Store, Writer
 from tests.features import tiny
 from tests.features.canonical import Dataset
 
@@ -237,7 +237,7 @@ def test_a_poisoned_text_ends_in_rejects_and_not_the_run(
     number = writer.store.head().number
     assert why_embed(writer, backbone, "float16") is None
     with monkeypatch.context() as context:
-        context.setattr("features.embedding.backbone.load", lambda *_: pytest.fail("loaded"))
+        context.setattr("armorm.features.embedding.backbone.load", lambda *_: pytest.fail("loaded"))
         assert embed_missing(writer, backbone, halves).rejected == {}
     assert writer.store.head().number == number
 
@@ -247,7 +247,7 @@ def test_a_poisoned_text_ends_in_rejects_and_not_the_run(
     assert (again.n_conversations, again.rejected) == (1, {"not_finite": 3, "zero": 1})
     assert query(writer.store, "SELECT count(*) FROM rejects").rows == [(4,)]
     patch(FORWARD)
-    monkeypatch.setattr("features.embedding.embed.STAGE_VERSION", 99)
+    monkeypatch.setattr("armorm.features.embedding.embed.STAGE_VERSION", 99)
     assert embed_missing(writer, backbone, SETTINGS).n_conversations == 3
     assert query(writer.store, "SELECT count(*) FROM rejects").rows == [(0,)]
     assert why_incomplete(writer.store, result.backbone_id, "float32") is None

@@ -15,15 +15,21 @@ import pyarrow.parquet as pq
 import pytest
 from scipy.stats import spearmanr
 
-from features.conversation import conversation_id
-from features.objectives import OBJECTIVES
-from features.sample import DATASETS, SampleManifest, sample_texts, write_backbone, write_sample
-from features.sample.backbone import BOS, CHAT_TEMPLATE, END_OF_TURN
-from features.sample.native import code_ultrafeedback, feedback_collection, helpsteer, hh_rlhf, preference_test_sets
-from features.sample.native.beavertails import CATEGORIES
-from features.sample.native.rewardbench import SUBSETS
-from features.sample.words import BAD_CLAUSES, GOOD_CLAUSES, KINDS
-from features.sample.world import Group, World, extra_length
+from armorm.features.conversation import conversation_id
+from armorm.features.objectives import OBJECTIVES
+from armorm.features.sample import DATASETS, SampleManifest, sample_texts, write_backbone, write_sample
+from armorm.features.sample.backbone import BOS, CHAT_TEMPLATE, END_OF_TURN
+from armorm.features.sample.native import (
+    code_ultrafeedback,
+    feedback_collection,
+    helpsteer,
+    hh_rlhf,
+    preference_test_sets,
+)
+from armorm.features.sample.native.beavertails import CATEGORIES
+from armorm.features.sample.native.rewardbench import SUBSETS
+from armorm.features.sample.words import BAD_CLAUSES, GOOD_CLAUSES, KINDS
+from armorm.features.sample.world import Group, World, extra_length
 
 SCALE = 0.02
 Row = dict[str, Any]
@@ -92,7 +98,10 @@ def spoilt_rows(folder: Path, manifest: SampleManifest, dataset: str, defect: st
 
 
 def test_a_seed_gives_the_same_bytes_whatever_the_hash_seed(folder: Path, manifest: SampleManifest, tmp_path: Path):
-    code = f"from pathlib import Path; from features.sample import write_sample; write_sample(Path('.'), scale={SCALE})"
+    code = (
+        "from pathlib import Path; from armorm.features.sample import write_sample; "
+        f"write_sample(Path('.'), scale={SCALE})"
+    )
     environment = {"PYTHONHASHSEED": "7", "PYTHONPATH": str(Path(__file__).parents[2])}
     subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, check=True)
     assert checksums(tmp_path) == checksums(folder)
@@ -106,7 +115,7 @@ def test_another_seed_gives_other_files(folder: Path, manifest: SampleManifest, 
 
 
 def test_no_model_library_is_loaded():
-    code = "import sys, features.sample; print({'torch', 'transformers', 'tokenizers'} & set(sys.modules))"
+    code = "import sys, armorm.features.sample; print({'torch', 'transformers', 'tokenizers'} & set(sys.modules))"
     result = subprocess.run(
         [sys.executable, "-c", code], cwd=Path(__file__).parents[2], check=True, capture_output=True, text=True
     )

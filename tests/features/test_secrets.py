@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from features.errors import HubError
-from features.secrets import RedactedRecord, redact_error, redacted, redacted_traceback
+from armorm.features.errors import HubError
+from armorm.features.secrets import RedactedRecord, redact_error, redacted, redacted_traceback
 
 SECRETS = st.text(string.ascii_letters + string.digits + "-._~%+", min_size=8, max_size=40)
 

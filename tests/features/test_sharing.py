@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from features.conversation import single_turn
-from features.embedding.embed import EmbedSettings, embed_missing
-from features.embedding.fingerprint import BackboneSettings
-from features.sharing import sharing
-from features.store import Store, Writer
+from armorm.features.conversation import single_turn
+from armorm.features.embedding.embed import EmbedSettings, embed_missing
+from armorm.features.embedding.fingerprint import BackboneSettings
+from armorm.features.sharing import sharing
+from armorm.features.store import Store, Writer
 from tests.features import tiny
 from tests.features.canonical import Dataset
 

@@ -13,16 +13,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from features import sources
-from features.conversation import SplitFractions
-from features.errors import DatasetError
-from features.ingest.native import NativeRow
-from features.ingest.normalise import RAW, Rules, normalise
-from features.objectives import OBJECTIVES, Scale
-from features.sources import SOURCES, complete_options, find_source
-from features.sources.base import Pairs, Rows, Source, as_number
-from features.sources.own import FORMS, ConversationColumns, PairsForm, Rating, RatingsForm, form_of, source_of
-from features.sources.rewardbench import PRIOR_SETS, SECTION_WEIGHTS, SUBSETS
+from armorm.features import sources
+from armorm.features.conversation import SplitFractions
+from armorm.features.errors import DatasetError
+from armorm.features.ingest.native import NativeRow
+from armorm.features.ingest.normalise import RAW, Rules, normalise
+from armorm.features.objectives import OBJECTIVES, Scale
+from armorm.features.sources import SOURCES, complete_options, find_source
+from armorm.features.sources.base import Pairs, Rows, Source, as_number
+from armorm.features.sources.own import FORMS, ConversationColumns, PairsForm, Rating, RatingsForm, form_of, source_of
+from armorm.features.sources.rewardbench import PRIOR_SETS, SECTION_WEIGHTS, SUBSETS
 
 CASES = Path(__file__).parents[1] / "cases" / "sources"
 

@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from features.errors import CorruptObject, NotInStore, StoreBusy, StoreError
-from features.store import Made, Pointer, Recipe, Store, Writer, leases
-from features.store.storage import ObjectStorage, open_storage, scratch_path, sweep, without_credentials
-from features.store.store import utc_now
-from features.store.verify import verify
+from armorm.features.errors import CorruptObject, NotInStore, StoreBusy, StoreError
+from armorm.features.store import Made, Pointer, Recipe, Store, Writer, leases
+from armorm.features.store.storage import ObjectStorage, open_storage, scratch_path, sweep, without_credentials
+from armorm.features.store.store import utc_now
+from armorm.features.store.verify import verify
 from tests.damage import overwrite
 
 SPAWN = multiprocessing.get_context("spawn")
@@ -181,8 +181,8 @@ def test_who_is_to_be_alone_makes_way_for_writers_of_other_machines(anywhere: St
 WORKING = """
 import sys
 from pathlib import Path
-from features.store import Store
-from features.store.storage import scratch_path
+from armorm.features.store import Store
+from armorm.features.store.storage import scratch_path
 store = Store(sys.argv[1], cache=Path(sys.argv[2]))
 with store.writing("armorm embed"):
     scratch_path(store.storage).write_bytes(b"..")
@@ -224,7 +224,7 @@ def skip_without_namespaces(apart: tuple[str, ...]) -> None:
 DIES_BEFORE_IT_LOOKS = """
 import os, sys
 from pathlib import Path
-from features.store import Store, leases
+from armorm.features.store import Store, leases
 leases._make_way = lambda *given, **known: os._exit(9)
 with Store({place!r}, cache=Path({cache!r})).writing("the second"):
     os._exit(0)
@@ -235,7 +235,7 @@ def test_one_that_is_killed_after_another_leaves_neither_lease(place: str, tmp_p
     """The second is killed between taking the lock and doing away with the first one's lease."""
     cache = str(tmp_path / "cache")
     store = Store(place, cache=Path(cache))
-    dies = "from pathlib import Path; import os; from features.store import Store\n"
+    dies = "from pathlib import Path; import os; from armorm.features.store import Store\n"
     dies += f"with Store({place!r}, cache=Path({cache!r})).writing('the first'): os._exit(9)"
     for code in (dies, DIES_BEFORE_IT_LOOKS.format(place=place, cache=cache)):
         assert subprocess.run([sys.executable, "-c", code]).returncode == 9

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from features.errors import CorruptObject, NotInStore, StoreBusy, StoreError
-from features.store import Made, Recipe, Store, Writer, canonical_json, content_id
-from features.store.artifacts import why_stale
+from armorm.features.errors import CorruptObject, NotInStore, StoreBusy, StoreError
+from armorm.features.store import Made, Recipe, Store, Writer, canonical_json, content_id
+from armorm.features.store.artifacts import why_stale
 from tests.damage import overwrite
 
 
@@ -180,7 +180,7 @@ def test_a_second_writer_is_refused_at_once(store: Store, writer: Writer) -> Non
 
 def test_a_killed_writer_leaves_no_lock(tmp_path: Path) -> None:
     code = (
-        "import sys, time, pathlib; from features.store import Store\n"
+        "import sys, time, pathlib; from armorm.features.store import Store\n"
         f"with Store(pathlib.Path({str(tmp_path / 'store')!r})).writing('child'):\n"
         "    print('locked', flush=True); time.sleep(60)"
     )

@@ -6,16 +6,16 @@ from pathlib import Path
 
 import pytest
 
-from features.catalog import connect, query
-from features.conversation import SplitFractions
-from features.embedding.embed import EmbedSettings, embed_missing
-from features.embedding.fingerprint import BackboneSettings
-from features.errors import FeatureStoreError, QueryError, StoreError
-from features.ingest.dataset import DatasetFiles, ingest_dataset
-from features.shards import FeatureReader, read_vectors, shards_of
-from features.sources import complete_options, find_source
-from features.store import Store, manifests
-from features.store.verify import quarantine, verify
+from armorm.features.catalog import connect, query
+from armorm.features.conversation import SplitFractions
+from armorm.features.embedding.embed import EmbedSettings, embed_missing
+from armorm.features.embedding.fingerprint import BackboneSettings
+from armorm.features.errors import FeatureStoreError, QueryError, StoreError
+from armorm.features.ingest.dataset import DatasetFiles, ingest_dataset
+from armorm.features.shards import FeatureReader, read_vectors, shards_of
+from armorm.features.sources import complete_options, find_source
+from armorm.features.store import Store, manifests
+from armorm.features.store.verify import quarantine, verify
 from tests.damage import overwrite
 from tests.features import tiny
 

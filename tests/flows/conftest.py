@@ -10,10 +10,10 @@ from uuid import UUID
 
 import pytest
 
-from features.sample import write_sample
-from features.sample.backbone import sample_texts, write_backbone
-from features.store import Store
-from flows.profiles import template
+from armorm.features.sample import write_sample
+from armorm.features.sample.backbone import sample_texts, write_backbone
+from armorm.features.store import Store
+from armorm.flows.profiles import template
 
 
 @pytest.fixture(scope="session")
@@ -80,7 +80,7 @@ class WholeRun:
 @pytest.fixture(scope="session")
 def whole_run(sample: Path, tmp_path_factory: pytest.TempPathFactory, server: None) -> WholeRun:
     """A whole run. All tests share it and none may change it: those that do take `finished`."""
-    from flows.pipeline import pipeline
+    from armorm.flows.pipeline import pipeline
 
     config = write_config(tmp_path_factory.mktemp("ran"), sample)
     return WholeRun(config, pipeline(config, promote=True, return_state=True))

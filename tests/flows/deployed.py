@@ -14,12 +14,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tests.decoys import put_decoys
 from tests.flows.conftest import write_config
 from tests.prefect_server import Server
 
 ROOT = Path(__file__).parent.parent.parent
 
-CODE = "import sys; sys.argv[0] = 'armorm'; from flows.program import main; main()"
+CODE = "import sys; sys.argv[0] = 'armorm'; from armorm.flows.program import main; main()"
 
 NEVER = {f"ARMORM_SCHEDULE__{name}": "" for name in ("INGEST", "TRAIN", "VERIFY", "GC", "RUN", "FRESHNESS", "MAX_AGE")}
 
@@ -46,6 +47,7 @@ class Deployed:
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
+                cwd=self.config.parent,
                 env=self.variables(**schedule),
             )
 
@@ -135,9 +137,10 @@ def wait_until(happened: Callable[[], bool], what: str, log: Path, every_s: floa
 
 
 def project(folder: Path, sample: Path) -> Path:
-    """A configuration over data of its own, which a test may change."""
+    """A configuration over data of its own, which a test may change, beside packages that are called like ours."""
     folder.mkdir(parents=True)
     shutil.copytree(sample, folder / "sample")
+    put_decoys(folder)
     return write_config(folder, folder / "sample")
 
 

@@ -6,14 +6,14 @@ from pathlib import Path
 import pytest
 import typer
 
-from features.catalog import VIEWS, query
-from features.questions import ask, list_questions
-from features.sources import SOURCES
-from features.sources.base import Source
-from features.store import Store
-from flows.cli import app
-from flows.profiles import template
-from flows.settings import load_settings
+from armorm.features.catalog import VIEWS, query
+from armorm.features.questions import ask, list_questions
+from armorm.features.sources import SOURCES
+from armorm.features.sources.base import Source
+from armorm.features.store import Store
+from armorm.flows.cli import app
+from armorm.flows.profiles import template
+from armorm.flows.settings import load_settings
 
 ROOT = Path(__file__).parent.parent.parent
 README = (ROOT / "README.md").read_text()

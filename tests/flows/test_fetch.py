@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 from prefect import flow
 
-from features.errors import HubError, HubUnreachable
-from features.hub import HubFiles
-from flows import ingest
+from armorm.features.errors import HubError, HubUnreachable
+from armorm.features.hub import HubFiles
+from armorm.flows import ingest
 
 FETCHED = HubFiles(Path("cache"), "c0ffee", ("train.jsonl",), 3)
 

@@ -5,11 +5,11 @@ from pathlib import Path
 import pytest
 import typer
 
-from features.catalog import query
-from features.store import Store
-from flows.commands import lineage
-from flows.forget import forget
-from flows.ingest import ingest
+from armorm.features.catalog import query
+from armorm.features.store import Store
+from armorm.flows.commands import lineage
+from armorm.flows.forget import forget
+from armorm.flows.ingest import ingest
 
 pytestmark = pytest.mark.usefixtures("server")
 

@@ -12,7 +12,7 @@ import pytest
 from tests.armorm.exported import export
 from tests.features import hostile
 
-PROGRAM = [sys.executable, "-c", "import sys; sys.argv[0] = 'armorm'; from flows.program import main; main()"]
+PROGRAM = [sys.executable, "-c", "import sys; sys.argv[0] = 'armorm'; from armorm.flows.program import main; main()"]
 
 
 def with_yes(words: list[str], *, on_a_terminal: bool, cwd: Path) -> tuple[int, str]:

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from features.store import Store
+from armorm.features.store import Store
 from tests.flows.conftest import write_config
 
 pytestmark = pytest.mark.slow
 
-CODE = "import sys; sys.argv[0] = 'armorm'; from flows.program import main; main()"
+CODE = "import sys; sys.argv[0] = 'armorm'; from armorm.flows.program import main; main()"
 
 
 def start(config: Path) -> subprocess.Popen[bytes]:

@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from features.catalog import query
-from features.errors import InputError
-from features.openlineage import OpenLineageSettings
-from features.store import Store
-from flows.observers import observers, stages
-from flows.pipeline import pipeline
-from flows.profiles import template
-from flows.settings import ConfigError, Settings, load_settings
+from armorm.features.catalog import query
+from armorm.features.errors import InputError
+from armorm.features.openlineage import OpenLineageSettings
+from armorm.features.store import Store
+from armorm.flows.observers import observers, stages
+from armorm.flows.pipeline import pipeline
+from armorm.flows.profiles import template
+from armorm.flows.settings import ConfigError, Settings, load_settings
 from tests.features.openlineage_spec import official_spec
 from tests.features.test_openlineage import Json, replay
 from tests.flows.conftest import write_config

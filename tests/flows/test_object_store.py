@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from features.catalog import query
-from features.store import Store
-from features.store.verify import verify
-from flows.pipeline import pipeline
-from flows.settings import load_settings
+from armorm.features.catalog import query
+from armorm.features.store import Store
+from armorm.features.store.verify import verify
+from armorm.flows.pipeline import pipeline
+from armorm.flows.settings import load_settings
 
 pytestmark = pytest.mark.slow
 

@@ -13,11 +13,11 @@ import torch
 
 from armorm import RewardModel
 from armorm.bridge import load_pairs, reward_differences
+from armorm.features.catalog import query
+from armorm.features.shards import FeatureReader
+from armorm.features.store import Store
 from armorm.score import score
 from armorm.stages.model import load_model
-from features.catalog import query
-from features.shards import FeatureReader
-from features.store import Store
 
 ELSEWHERE = """
 import json, sys
@@ -54,7 +54,7 @@ def home(finished: Path) -> Path:
 
 
 def run(home: Path, *words: str | Path) -> str:
-    code = "import sys; sys.argv[0] = 'armorm'; from flows.program import main; main()"
+    code = "import sys; sys.argv[0] = 'armorm'; from armorm.flows.program import main; main()"
     program = [sys.executable, "-c", code, *map(str, words)]
     return subprocess.run(program, capture_output=True, text=True, cwd=home, check=True).stdout
 

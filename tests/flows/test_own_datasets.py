@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
+from armorm.features.catalog import query
+from armorm.features.diff import diff
+from armorm.features.objectives import OBJECTIVES
+from armorm.features.store import Store
+from armorm.flows.pipeline import pipeline
 from armorm.model import RewardModel
 from armorm.stages.report import load_report
-from features.catalog import query
-from features.diff import diff
-from features.objectives import OBJECTIVES
-from features.store import Store
-from flows.pipeline import pipeline
 from tests.flows.conftest import write_config
 
 pytestmark = pytest.mark.usefixtures("server")

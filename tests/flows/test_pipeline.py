@@ -11,22 +11,22 @@ import pytest
 
 from armorm import bridge
 from armorm.config import GateConfig
+from armorm.features.catalog import query
+from armorm.features.embedding.plan import Pack
+from armorm.features.errors import InputError, NotInStore
+from armorm.features.notebook import connect
+from armorm.features.objectives import OBJECTIVES
+from armorm.features.pointers import promoted
+from armorm.features.shards import FeatureReader
+from armorm.features.sources import SOURCES
+from armorm.features.store import Store
+from armorm.flows.pipeline import pipeline
 from armorm.model import RewardModel
 from armorm.probe import GRADIENT
 from armorm.stages import gate
 from armorm.stages.common import read_record
 from armorm.stages.compare import compare
 from armorm.stages.report import load_report
-from features.catalog import query
-from features.embedding.plan import Pack
-from features.errors import InputError, NotInStore
-from features.notebook import connect
-from features.objectives import OBJECTIVES
-from features.pointers import promoted
-from features.shards import FeatureReader
-from features.sources import SOURCES
-from features.store import Store
-from flows.pipeline import pipeline
 from tests.flows.conftest import WholeRun, artifacts
 
 pytestmark = pytest.mark.usefixtures("server")
@@ -235,7 +235,7 @@ def test_the_report_names_every_dataset_and_objective(ran: Store) -> None:
 
 
 def test_a_dataset_that_is_no_longer_configured_leaves_the_snapshot(config: Path) -> None:
-    from flows.ingest import ingest
+    from armorm.flows.ingest import ingest
 
     ingest(config)
     text = config.read_text()
@@ -248,7 +248,7 @@ def test_a_dataset_that_is_no_longer_configured_leaves_the_snapshot(config: Path
 
 
 def test_texts_without_a_usable_vector_are_left_out_and_counted(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from features.embedding import backbone
+    from armorm.features.embedding import backbone
 
     original = backbone.forward
 

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from features.errors import InputError, OverLimit, PlanOutdated
-from features.estimate import Planned, unknown
-from flows.plan import Plan, Premises, require_unmoved, require_within, write_plan
+from armorm.features.errors import InputError, OverLimit, PlanOutdated
+from armorm.features.estimate import Planned, unknown
+from armorm.flows.plan import Plan, Premises, require_unmoved, require_within, write_plan
 
 PREMISES = Premises(3, "3" * 32, "0.1.0", {"gate": "a", "embed": "b"}, {"helpsteer": "f", "backbone": "e"})
 EMBED = Planned("embed", "new texts", rows=10, tokens=500, bytes=40, seconds=20.0, basis="at 25 tokens/s")

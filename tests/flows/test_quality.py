@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from features.catalog import query
-from features.errors import QualityError
-from features.store import Store
-from flows.ingest import ingest
-from flows.pipeline import pipeline
+from armorm.features.catalog import query
+from armorm.features.errors import QualityError
+from armorm.features.store import Store
+from armorm.flows.ingest import ingest
+from armorm.flows.pipeline import pipeline
 from tests.flows.conftest import artifacts
 
 pytestmark = pytest.mark.usefixtures("server")

@@ -9,8 +9,8 @@ import pytest
 from prefect import flow
 from prefect.client.orchestration import get_client
 
-from flows.observers import writing
-from flows.settings import load_settings
+from armorm.flows.observers import writing
+from armorm.flows.settings import load_settings
 from tests.flows.console import ARMORM
 
 PASSWORD = "s3cr3t-9c2e"
@@ -57,7 +57,7 @@ def test_no_command_shows_the_password_of_what_does_not_answer(
 def test_neither_does_a_traceback() -> None:
     code = f"""
 import sys, threading, types
-from flows import program
+from armorm.flows import program
 
 def fail():
     try:
@@ -71,7 +71,7 @@ def command():
     thread.join()
     fail()
 
-sys.modules["flows.cli"] = cli = types.ModuleType("flows.cli")
+sys.modules["armorm.flows.cli"] = cli = types.ModuleType("armorm.flows.cli")
 cli.main = command
 program.main()
 """

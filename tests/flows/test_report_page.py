@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from armorm.features.store import Store
+from armorm.flows.pipeline import pipeline
 from armorm.stages.report import load_page, report_path, write_report
-from features.store import Store
-from flows.pipeline import pipeline
 from tests.armorm.test_page import FINDINGS, HOSTILE, page
 from tests.browser import look
 

@@ -7,16 +7,16 @@ from typing import Any
 
 import pytest
 
-from features.errors import StoreBusy, TooOld
-from features.freshness import last_runs
-from features.store import Store
-from features.store.verify import verify
-from flows import events
-from flows.embed import embed
-from flows.ingest import ingest
-from flows.scheduled import Limits
-from flows.upkeep import freshness, gc
-from flows.upkeep import verify as verify_flow
+from armorm.features.errors import StoreBusy, TooOld
+from armorm.features.freshness import last_runs
+from armorm.features.store import Store
+from armorm.features.store.verify import verify
+from armorm.flows import events
+from armorm.flows.embed import embed
+from armorm.flows.ingest import ingest
+from armorm.flows.scheduled import Limits
+from armorm.flows.upkeep import freshness, gc
+from armorm.flows.upkeep import verify as verify_flow
 from tests.damage import overwrite
 
 pytestmark = pytest.mark.usefixtures("server")

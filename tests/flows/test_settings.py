@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 
 from armorm.errors import GateError
-from features.errors import BackboneError, DatasetError, InputError
-from features.hub import HubFiles
-from features.sources import SOURCES
-from flows.pipeline import pipeline
-from flows.profiles import template
-from flows.settings import ConfigError, Settings, check_trainable, load_settings, require_devices
+from armorm.features.errors import BackboneError, DatasetError, InputError
+from armorm.features.hub import HubFiles
+from armorm.features.sources import SOURCES
+from armorm.flows.pipeline import pipeline
+from armorm.flows.profiles import template
+from armorm.flows.settings import ConfigError, Settings, check_trainable, load_settings, require_devices
 
 MINIMAL = """
 [backbone]

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
-from features.store import Store
-from flows.cli import app
+from armorm.features.store import Store
+from armorm.flows.cli import app
 from tests.damage import overwrite
 from tests.features.test_verify import build
 from tests.flows.test_settings import MINIMAL

@@ -1,1 +1,1 @@
-"""The sample's datasets in native columns, one file each, named as in `features.sources`."""
+"""The sample's datasets in native columns, one file each, named as in `armorm.features.sources`."""

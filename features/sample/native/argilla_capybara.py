@@ -5,14 +5,14 @@ from typing import Final
 
 from numpy.random import Generator
 
-from features.conversation import Message
-from features.sample.defects import DUPLICATE, Defect, Line, Row, altered, dropped, holding, rejected
-from features.sample.files import write_parquet
-from features.sample.native.base import Dataset, Files, as_messages, as_turns
-from features.sample.text import pick
-from features.sample.truth import Pair, Rated, from_pairs
-from features.sample.words import Kind
-from features.sample.world import FEWEST_ROWS, Group, Judge, World
+from armorm.features.conversation import Message
+from armorm.features.sample.defects import DUPLICATE, Defect, Line, Row, altered, dropped, holding, rejected
+from armorm.features.sample.files import write_parquet
+from armorm.features.sample.native.base import Dataset, Files, as_messages, as_turns
+from armorm.features.sample.text import pick
+from armorm.features.sample.truth import Pair, Rated, from_pairs
+from armorm.features.sample.words import Kind
+from armorm.features.sample.world import FEWEST_ROWS, Group, Judge, World
 
 QUALITY: Final = Judge(1, 5, {"helpfulness": 0.4, "correctness": 0.3, "style": 0.3}, halo=0.8, length=0.35)
 

@@ -5,14 +5,14 @@ from typing import Final
 
 from numpy.random import Generator
 
-from features.conversation import Conversation
-from features.sample.defects import DUPLICATE, Defect, Line, Row, dropped, holding, in_part, rejected
-from features.sample.files import write_parquet
-from features.sample.native.base import Dataset, Files, as_messages
-from features.sample.text import pick
-from features.sample.truth import Rated, from_ratings
-from features.sample.words import Kind
-from features.sample.world import FEWEST_ROWS, Group, Judge, World
+from armorm.features.conversation import Conversation
+from armorm.features.sample.defects import DUPLICATE, Defect, Line, Row, dropped, holding, in_part, rejected
+from armorm.features.sample.files import write_parquet
+from armorm.features.sample.native.base import Dataset, Files, as_messages
+from armorm.features.sample.text import pick
+from armorm.features.sample.truth import Rated, from_ratings
+from armorm.features.sample.words import Kind
+from armorm.features.sample.world import FEWEST_ROWS, Group, Judge, World
 
 JUDGE: Final = Judge(1, 10, {"helpfulness": 0.4, "correctness": 0.5}, halo=0.7, length=0.4)
 

@@ -1,13 +1,13 @@
-"""What a dataset of the sample is made of. Leaf of `features.sample.native`."""
+"""What a dataset of the sample is made of. Leaf of `armorm.features.sample.native`."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from features.conversation import Message
-from features.sample.defects import KEPT, Defect, Outcome, Row
-from features.sample.files import Writer
-from features.sample.truth import Rule
-from features.sample.world import World
+from armorm.features.conversation import Message
+from armorm.features.sample.defects import KEPT, Defect, Outcome, Row
+from armorm.features.sample.files import Writer
+from armorm.features.sample.truth import Rule
+from armorm.features.sample.world import World
 
 Files = Mapping[str, Sequence[Row]]
 """Path of a native file, below the sample's folder, to its rows."""

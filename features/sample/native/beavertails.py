@@ -4,14 +4,14 @@ from typing import Final
 
 from numpy.random import Generator
 
-from features.conversation import single_turn
-from features.sample.defects import DUPLICATE, MALFORMED, Defect, Line, Row, altered, holding, rejected, without
-from features.sample.files import write_json_lines
-from features.sample.native.base import Dataset, Files
-from features.sample.native.pku_saferlhf import groups, is_safe
-from features.sample.text import Answer, pick
-from features.sample.truth import Rated, from_ratings
-from features.sample.world import Group, World
+from armorm.features.conversation import single_turn
+from armorm.features.sample.defects import DUPLICATE, MALFORMED, Defect, Line, Row, altered, holding, rejected, without
+from armorm.features.sample.files import write_json_lines
+from armorm.features.sample.native.base import Dataset, Files
+from armorm.features.sample.native.pku_saferlhf import groups, is_safe
+from armorm.features.sample.text import Answer, pick
+from armorm.features.sample.truth import Rated, from_ratings
+from armorm.features.sample.world import Group, World
 
 CATEGORIES: Final = (
     "animal_abuse",

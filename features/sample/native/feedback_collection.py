@@ -5,14 +5,14 @@ from typing import Final
 
 from numpy.random import Generator
 
-from features.conversation import single_turn
-from features.sample.defects import DUPLICATE, Defect, Line, Row, altered, holding, rejected, without
-from features.sample.files import write_json_array
-from features.sample.native.base import Dataset, Files
-from features.sample.text import Answer
-from features.sample.truth import Rated, from_ratings
-from features.sample.words import Kind
-from features.sample.world import DOUBT, Group, World, extra_length
+from armorm.features.conversation import single_turn
+from armorm.features.sample.defects import DUPLICATE, Defect, Line, Row, altered, holding, rejected, without
+from armorm.features.sample.files import write_json_array
+from armorm.features.sample.native.base import Dataset, Files
+from armorm.features.sample.text import Answer
+from armorm.features.sample.truth import Rated, from_ratings
+from armorm.features.sample.words import Kind
+from armorm.features.sample.world import DOUBT, Group, World, extra_length
 
 RUBRICS: Final[Mapping[Kind, str]] = {
     "chat": "Is the answer of use to the asker, and pleasant to read?",

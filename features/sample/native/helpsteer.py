@@ -2,12 +2,12 @@
 
 from typing import Final
 
-from features.conversation import single_turn
-from features.sample.defects import DUPLICATE, MALFORMED, Defect, Line, Row, holding, in_part, rejected, without
-from features.sample.files import write_json_lines
-from features.sample.native.base import Dataset, Files
-from features.sample.truth import Rated, from_ratings, is_whole
-from features.sample.world import Judge, World
+from armorm.features.conversation import single_turn
+from armorm.features.sample.defects import DUPLICATE, MALFORMED, Defect, Line, Row, holding, in_part, rejected, without
+from armorm.features.sample.files import write_json_lines
+from armorm.features.sample.native.base import Dataset, Files
+from armorm.features.sample.truth import Rated, from_ratings, is_whole
+from armorm.features.sample.world import Judge, World
 
 JUDGES: Final = {
     "helpfulness": Judge(0, 4, {"helpfulness": 0.8}, halo=0.9, length=0.35),

@@ -4,13 +4,13 @@ import re
 from collections.abc import Mapping
 from typing import Final
 
-from features.conversation import Conversation, Message
-from features.sample.defects import DUPLICATE, MALFORMED, Defect, Row, altered, dropped, rejected, without
-from features.sample.files import write_json_lines
-from features.sample.native.base import Dataset, Files
-from features.sample.truth import Pair, from_pairs
-from features.sample.words import Kind
-from features.sample.world import Group, World
+from armorm.features.conversation import Conversation, Message
+from armorm.features.sample.defects import DUPLICATE, MALFORMED, Defect, Row, altered, dropped, rejected, without
+from armorm.features.sample.files import write_json_lines
+from armorm.features.sample.native.base import Dataset, Files
+from armorm.features.sample.truth import Pair, from_pairs
+from armorm.features.sample.words import Kind
+from armorm.features.sample.world import Group, World
 
 SPEAKERS: Final = {"user": "Human", "assistant": "Assistant"}
 HUMAN, ASSISTANT = "\n\nHuman: ", "\n\nAssistant: "

@@ -5,10 +5,10 @@ import zlib
 from collections.abc import Callable
 from typing import Final
 
-from features.sample.defects import Defect, Line, Row
-from features.sample.native import rewardbench
-from features.sample.words import KINDS, Kind
-from features.sample.world import World
+from armorm.features.sample.defects import Defect, Line, Row
+from armorm.features.sample.native import rewardbench
+from armorm.features.sample.words import KINDS, Kind
+from armorm.features.sample.world import World
 
 RATE: Final = 0.02
 

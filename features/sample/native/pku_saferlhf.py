@@ -4,8 +4,8 @@ from typing import Final
 
 from numpy.random import Generator
 
-from features.conversation import single_turn
-from features.sample.defects import (
+from armorm.features.conversation import single_turn
+from armorm.features.sample.defects import (
     DUPLICATE,
     MALFORMED,
     Defect,
@@ -17,11 +17,11 @@ from features.sample.defects import (
     rejected,
     without,
 )
-from features.sample.files import write_json_lines
-from features.sample.native.base import Dataset, Files
-from features.sample.text import Answer
-from features.sample.truth import Pair, from_pairs
-from features.sample.world import DOUBT, Group, World
+from armorm.features.sample.files import write_json_lines
+from armorm.features.sample.native.base import Dataset, Files
+from armorm.features.sample.text import Answer
+from armorm.features.sample.truth import Pair, from_pairs
+from armorm.features.sample.world import DOUBT, Group, World
 
 SIDES: Final = (("response_", ""), ("is_response_", "_safe"))
 """What stands before and after a side's number, in the columns of a side."""

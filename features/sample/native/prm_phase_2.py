@@ -5,8 +5,8 @@ from typing import Final
 
 from numpy.random import Generator
 
-from features.conversation import single_turn
-from features.sample.defects import (
+from armorm.features.conversation import single_turn
+from armorm.features.sample.defects import (
     DUPLICATE,
     KEPT,
     MALFORMED,
@@ -20,12 +20,12 @@ from features.sample.defects import (
     rejected,
     without,
 )
-from features.sample.files import write_json_lines
-from features.sample.native.base import Dataset, Files
-from features.sample.native.leaks import leaks
-from features.sample.text import pick
-from features.sample.truth import Pair, from_pairs
-from features.sample.world import FEWEST_ROWS, Group, World
+from armorm.features.sample.files import write_json_lines
+from armorm.features.sample.native.base import Dataset, Files
+from armorm.features.sample.native.leaks import leaks
+from armorm.features.sample.text import pick
+from armorm.features.sample.truth import Pair, from_pairs
+from armorm.features.sample.world import FEWEST_ROWS, Group, World
 
 SOLVED: Final = 0.2
 """Share of solutions without an error."""
