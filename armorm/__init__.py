@@ -1,7 +1,7 @@
 """The mathematics of ArmoRM reward models: regression, decorrelation, gate, scoring. And `connect`, into a store.
 
-Names are resolved at first use, so that `import armorm` loads neither torch nor transformers. A function that
-shares its name with its module (`armorm.score.score`, `armorm.decorrelate.decorrelate`) is imported from there.
+Names are resolved at first use, so that `import armorm` loads neither torch nor transformers. The rest
+is imported from its room: `armorm.maths`, `armorm.model`, `armorm.features`.
 """
 
 import importlib
@@ -9,18 +9,18 @@ from typing import Any
 
 _HOMES = {
     "ArmormError": "armorm.errors",
-    "Decorrelation": "armorm.decorrelate",
-    "Gate": "armorm.gate",
+    "Decorrelation": "armorm.maths.decorrelate",
+    "Gate": "armorm.maths.gate",
     "GateConfig": "armorm.config",
-    "GateFit": "armorm.gate",
-    "Pairs": "armorm.gate",
-    "RewardModel": "armorm.scoring.model",
-    "RidgeFit": "armorm.ridge",
-    "Scores": "armorm.model",
-    "Steering": "armorm.steering",
-    "connect": "armorm.features.notebook",
-    "fit_ridge": "armorm.ridge",
-    "train_gate": "armorm.gate",
+    "GateFit": "armorm.maths.gate",
+    "Pairs": "armorm.maths.gate",
+    "RewardModel": "armorm.scoring.reward_model",
+    "RidgeFit": "armorm.maths.ridge",
+    "Scores": "armorm.model.head",
+    "Steering": "armorm.maths.steering",
+    "connect": "armorm.features.catalog.notebook",
+    "fit_ridge": "armorm.maths.ridge",
+    "train_gate": "armorm.maths.gate",
 }
 """Where each public name lives."""
 

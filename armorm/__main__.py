@@ -1,6 +1,6 @@
 """`python -m armorm` is `armorm`."""
 
-from armorm.flows.program import main
+from armorm.flows.cli.program import main
 
 if __name__ == "__main__":
     main()

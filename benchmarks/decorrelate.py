@@ -20,7 +20,7 @@ from importlib.metadata import version
 import numpy as np
 from scipy.stats import spearmanr
 
-from armorm.decorrelate import Decorrelation, decorrelate
+from armorm.maths.decorrelate import Decorrelation, decorrelate
 
 GRID = np.linspace(0, 0.95, 24)
 

@@ -41,11 +41,11 @@ import numpy as np
 import torch
 from transformers import AutoModel, AutoTokenizer, LlamaConfig, LlamaModel
 
-from armorm.features.embedding.backbone import FOLDER_ALONE, Backbone, load
 from armorm.features.embedding.fingerprint import BackboneSettings, fingerprint
 from armorm.features.embedding.flops import cost_of, least_flops, peak_flops
 from armorm.features.embedding.memory import keep_freed_memory
-from armorm.features.embedding.plan import TokenSequence, Wanted, plan_packs
+from armorm.features.embedding.packs import TokenSequence, Wanted, plan_packs
+from armorm.features.embedding.remote_code import FOLDER_ALONE, Backbone, load
 
 VOCABULARY = 4096
 

@@ -32,11 +32,11 @@ import numpy as np
 import torch
 
 from armorm.config import GateConfig
-from armorm.features.shards import Feature, FeatureReader, slot_of, write_shard
 from armorm.features.store import Made, Recipe, Store
-from armorm.gate import Gate, Pairs, bradley_terry, gate_weights, train_gate
-from armorm.metrics import pair_accuracy
-from armorm.score import score
+from armorm.features.vectors.shards import Feature, FeatureReader, slot_of, write_shard
+from armorm.maths.gate import Gate, Pairs, bradley_terry, gate_weights, train_gate
+from armorm.maths.metrics import pair_accuracy
+from armorm.maths.score import score
 
 K = 19
 

@@ -28,8 +28,8 @@ from safetensors.numpy import load_file, save_file
 from scipy.linalg import LinAlgWarning
 from sklearn.linear_model import Ridge
 
-from armorm.ridge import ALPHAS, Part, fit_parts, parts_of, solve_path
-from armorm.statistics import RidgeStatistics
+from armorm.maths.ridge import ALPHAS, Part, fit_parts, parts_of, solve_path
+from armorm.maths.statistics import RidgeStatistics
 
 Array = np.ndarray[Any, Any]
 
@@ -215,8 +215,8 @@ def _peak_bytes() -> int:
 
 def parts(n: int, d: int, rounds: int) -> Iterator[str]:
     """A fit at the paper's size from what its parts take, over a shard of a real store; added up, never run."""
-    from armorm.features.shards import Feature, FeatureReader, slot_of, write_shard
     from armorm.features.store import Made, Recipe, Store
+    from armorm.features.vectors.shards import Feature, FeatureReader, slot_of, write_shard
     from armorm.stages.common import put_tensors, read_arrays
 
     rng = np.random.default_rng(0)

@@ -26,12 +26,12 @@ import numpy as np
 import pyarrow as pa
 
 from armorm.config import RegressionConfig
-from armorm.features import shards
-from armorm.features.contamination import ContaminationSettings, find_contamination
+from armorm.features.checks.contamination import ContaminationSettings, find_contamination
 from armorm.features.objectives import OBJECTIVES, Scale
-from armorm.features.shards import Feature, write_shard
 from armorm.features.store import Made, Recipe, Store, Writer
 from armorm.features.tables import SCHEMAS, make_table, write_parquet
+from armorm.features.vectors import shards
+from armorm.features.vectors.shards import Feature, write_shard
 from armorm.stages.regress import regress
 from armorm.stages.statistics import update_statistics
 

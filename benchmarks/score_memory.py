@@ -21,7 +21,7 @@ from pathlib import Path
 from tests.armorm.published import write_published
 
 EVERY_S = 0.02
-COMMAND = "import sys; sys.argv[0] = 'armorm'; from armorm.flows.program import main; main()"
+COMMAND = "import sys; sys.argv[0] = 'armorm'; from armorm.flows.cli.program import main; main()"
 
 
 def rss_mb(pid: int) -> float:

@@ -23,9 +23,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from armorm.features.shards import index_of
 from armorm.features.store import Done, Made, Pointer, Recipe, Store, Writer
 from armorm.features.tables import SCHEMAS, write_parquet
+from armorm.features.vectors.shards import index_of
 
 DATASETS = 13
 """That give rows, of those that the demo's configuration names."""
@@ -119,15 +119,15 @@ def put(store: Store, table: pa.Table) -> Any:
 
 def generate(folder: Path, n_conversations: int, n_shards: int) -> None:
     """Writes configuration, native files and store."""
-    from armorm.features.contamination import find_contamination
+    from armorm.features.checks.contamination import find_contamination
+    from armorm.features.checks.quality import check_quality
     from armorm.features.embedding import embed
     from armorm.features.embedding.fingerprint import fingerprint
     from armorm.features.ingest.dataset import ingest_dataset
-    from armorm.features.quality import check_quality
     from armorm.features.sample import write_sample
     from armorm.features.sample.backbone import sample_texts, write_backbone
-    from armorm.flows.profiles import Profile, configuration
-    from armorm.flows.settings import load_settings
+    from armorm.flows.configuration.profiles import Profile, configuration
+    from armorm.flows.configuration.settings import load_settings
     from armorm.stages import evaluate, model
     from armorm.stages.decorrelate import decorrelate
     from armorm.stages.gate import train_gate
@@ -210,7 +210,7 @@ def shard(
     inputs: dict[str, str],
 ) -> tuple[Recipe, Made]:
     """One shard, as `write_shard` makes them, without a Python object a vector."""
-    from armorm.features import shards
+    from armorm.features.vectors import shards
 
     n = len(part)
     kinds = np.where(part < n_conversations, "conversation", "prompt")
@@ -238,7 +238,7 @@ def shard(
 
 def evaluated(rng: np.random.Generator, store: Store) -> dict[str, Any]:
     """A prediction a rating, and scores for every pair."""
-    from armorm.features.catalog import connect
+    from armorm.features.catalog.views import connect
 
     with connect(store) as catalog:
         rated = catalog.execute("SELECT DISTINCT conversation_id, objective FROM ratings").fetchnumpy()
@@ -262,22 +262,25 @@ IMPORT = "import sys, time; from pathlib import Path; config = Path(sys.argv[1])
 
 TIMED = {
     "plan: nothing to do": (
-        "from armorm.flows.plan import plan_run; from armorm.flows.settings import load_settings; "
+        "from armorm.flows.plan import plan_run; from armorm.flows.configuration.settings import load_settings; "
         "settings = load_settings(config)",
         "steps = plan_run(settings).steps; assert not any(step.reason for step in steps), steps",
     ),
     "open a connection": (
-        "import duckdb; from armorm.flows.settings import load_settings; from armorm.features.notebook import connect; "
+        "import duckdb; from armorm.flows.configuration.settings import load_settings; "
+        "from armorm.features.catalog.notebook import connect; "
         "place = load_settings(config).open_store().place",
         "connect(place)",
     ),
     "count all vectors' rows": (
-        "import duckdb; from armorm.features.catalog import query; from armorm.flows.settings import load_settings; "
+        "import duckdb; from armorm.features.catalog.query import query; "
+        "from armorm.flows.configuration.settings import load_settings; "
         "store = load_settings(config).open_store()",
         "query(store, 'SELECT backbone, kind, count(*), sum(n_tokens) FROM features GROUP BY ALL')",
     ),
     "one vector by its id": (
-        "import duckdb; from armorm.features.catalog import query; from armorm.flows.settings import load_settings; "
+        "import duckdb; from armorm.features.catalog.query import query; "
+        "from armorm.flows.configuration.settings import load_settings; "
         "store = load_settings(config).open_store(); "
         "id = query(store, 'SELECT id FROM features LIMIT 1').rows[0][0]; store = load_settings(config).open_store()",
         "query(store, 'SELECT vector FROM features WHERE id = ?', [id])",
@@ -298,11 +301,12 @@ def timed(config: Path, prepare: str, call: str) -> tuple[float, float]:
 
 def questions() -> dict[str, tuple[str, str]]:
     """A timed call for every question of `sql/questions/`."""
-    from armorm.features.questions import list_questions
+    from armorm.features.catalog.questions import list_questions
 
     prepare = (
-        "import duckdb; from armorm.features.catalog import query; from armorm.features.questions import ask; "
-        "from armorm.flows.settings import load_settings; store = load_settings(config).open_store(); "
+        "import duckdb; from armorm.features.catalog.query import query; "
+        "from armorm.features.catalog.questions import ask; "
+        "from armorm.flows.configuration.settings import load_settings; store = load_settings(config).open_store(); "
         "one = query(store, 'SELECT conversation_id FROM conversations LIMIT 1').rows[0][0]; "
         "store = load_settings(config).open_store()"
     )

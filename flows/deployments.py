@@ -24,9 +24,9 @@ from prefect.types.entrypoint import EntrypointType
 
 from armorm.features.durations import parse_duration
 from armorm.flows import stopping
-from armorm.flows.events import CHANGED, COMMITTED, resource_id
-from armorm.flows.schedule import interval_s
-from armorm.flows.settings import Settings
+from armorm.flows.configuration.schedule import interval_s
+from armorm.flows.configuration.settings import Settings
+from armorm.flows.runlog.events import CHANGED, COMMITTED, resource_id
 
 TAG: Final = "armorm"
 

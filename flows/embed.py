@@ -5,21 +5,21 @@ from pathlib import Path
 from prefect import flow, get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 
-from armorm.features.change import MODEL, change_since_training, due
+from armorm.features.checks.change import MODEL, change_since_training, due
 from armorm.features.embedding.embed import EmbedResult, EmbedSettings, Progress, embed_missing
 from armorm.features.embedding.fingerprint import BackboneSettings
-from armorm.features.freshness import record_success
 from armorm.features.store import Store, Writer
-from armorm.flows.console import of_tokens
-from armorm.flows.events import CHANGED, emit
-from armorm.flows.observers import writing
+from armorm.features.store.freshness import record_success
+from armorm.flows.configuration.scheduled import BY_HAND, Limits, run_name
+from armorm.flows.configuration.settings import Settings, load_settings
 from armorm.flows.plan import plan_stages
-from armorm.flows.progress import progress
 from armorm.flows.quality import quality
-from armorm.flows.scheduled import BY_HAND, Limits, run_name
-from armorm.flows.seen import show_done, show_plan
-from armorm.flows.settings import Settings, load_settings
-from armorm.flows.steps import Step
+from armorm.flows.runlog.console import of_tokens
+from armorm.flows.runlog.events import CHANGED, emit
+from armorm.flows.runlog.observers import writing
+from armorm.flows.runlog.outcomes import Step
+from armorm.flows.runlog.prefect_artifacts import show_done, show_plan
+from armorm.flows.runlog.progress import progress
 
 
 def forwarded_line(result: EmbedResult) -> str:

@@ -7,15 +7,15 @@ from prefect.cache_policies import NO_CACHE
 
 from armorm.config import EvaluationConfig
 from armorm.features.embedding.fingerprint import fingerprint
-from armorm.features.freshness import record_success
 from armorm.features.store import Writer
-from armorm.flows.observers import writing
+from armorm.features.store.freshness import record_success
+from armorm.flows.configuration.scheduled import BY_HAND, Limits, run_name
+from armorm.flows.configuration.settings import Settings, load_settings
 from armorm.flows.plan import plan_stages
 from armorm.flows.promote import run_promote
-from armorm.flows.scheduled import BY_HAND, Limits, run_name
-from armorm.flows.seen import show_done, show_plan, show_report, show_results
-from armorm.flows.settings import Settings, load_settings
-from armorm.flows.steps import Step
+from armorm.flows.runlog.observers import writing
+from armorm.flows.runlog.outcomes import Step
+from armorm.flows.runlog.prefect_artifacts import show_done, show_plan, show_report, show_results
 from armorm.stages import evaluate as stage
 from armorm.stages.report import load_report, report_path, write_report
 

@@ -11,11 +11,11 @@ from armorm.features.errors import InputError
 from armorm.features.lineage.forget import Forgetting, LeftVector, left_vectors, replace_shards
 from armorm.features.lineage.forget import forget as put_on_list
 from armorm.features.store import Writer
+from armorm.flows.configuration.settings import Settings, load_settings
 from armorm.flows.ingest import fetch_dataset, ingest_one
-from armorm.flows.observers import writing
-from armorm.flows.settings import Settings, load_settings
-from armorm.flows.steps import Step
-from armorm.flows.tracing import to_retrain
+from armorm.flows.runlog.lineage_text import to_retrain
+from armorm.flows.runlog.observers import writing
+from armorm.flows.runlog.outcomes import Step
 
 
 @dataclass(frozen=True, slots=True)

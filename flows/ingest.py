@@ -7,26 +7,26 @@ from typing import Any
 from prefect import flow, get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 
+from armorm.features.catalog.diff import count_changes
 from armorm.features.conversation import SplitFractions
-from armorm.features.diff import count_changes
 from armorm.features.embedding.embed import why_incomplete
 from armorm.features.embedding.fingerprint import fingerprint
 from armorm.features.errors import HubUnreachable
-from armorm.features.freshness import record_success
 from armorm.features.hub import HubFiles
 from armorm.features.ingest.dataset import DatasetFiles, forget_unconfigured, ingest_dataset
 from armorm.features.ingest.hub import download_dataset
 from armorm.features.store import Done, Snapshot, Writer
-from armorm.flows import events
-from armorm.flows.console import size
-from armorm.flows.observers import writing
+from armorm.features.store.freshness import record_success
+from armorm.flows.configuration.scheduled import BY_HAND, Limits, run_name
+from armorm.flows.configuration.settings import Settings, load_settings
 from armorm.flows.plan import plan_ingest
-from armorm.flows.progress import progress
 from armorm.flows.quality import run_quality
-from armorm.flows.scheduled import BY_HAND, Limits, run_name
-from armorm.flows.seen import show_done, show_plan
-from armorm.flows.settings import Settings, load_settings
-from armorm.flows.steps import Step
+from armorm.flows.runlog import events
+from armorm.flows.runlog.console import size
+from armorm.flows.runlog.observers import writing
+from armorm.flows.runlog.outcomes import Step
+from armorm.flows.runlog.prefect_artifacts import show_done, show_plan
+from armorm.flows.runlog.progress import progress
 
 
 def _may_pass(task: Any, run: Any, state: Any) -> bool:

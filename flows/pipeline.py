@@ -4,19 +4,19 @@ from pathlib import Path
 
 from prefect import flow, get_run_logger
 
-from armorm.features.freshness import RUN, record_success
-from armorm.features.plan import require_planned
+from armorm.features.embedding.forecast import require_planned
+from armorm.features.store.freshness import RUN, record_success
+from armorm.flows.configuration.scheduled import BY_HAND, Limits, run_name
+from armorm.flows.configuration.settings import check_trainable, load_settings, require_devices
 from armorm.flows.embed import run_embed
 from armorm.flows.evaluate import run_evaluate
 from armorm.flows.ingest import run_ingest
-from armorm.flows.observers import writing
 from armorm.flows.plan import TRAIN, plan_run, plan_stages
 from armorm.flows.promote import run_promote
 from armorm.flows.quality import run_quality
-from armorm.flows.scheduled import BY_HAND, Limits, run_name
-from armorm.flows.seen import show_done, show_plan
-from armorm.flows.settings import check_trainable, load_settings, require_devices
-from armorm.flows.steps import Step
+from armorm.flows.runlog.observers import writing
+from armorm.flows.runlog.outcomes import Step
+from armorm.flows.runlog.prefect_artifacts import show_done, show_plan
 from armorm.flows.train import run_train
 from armorm.stages.preconditions import require_data
 

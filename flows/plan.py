@@ -7,15 +7,11 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
 
-from armorm.features import contamination, quality
+from armorm.features.checks import contamination, quality
 from armorm.features.documents import parse_object
 from armorm.features.durations import in_words
 from armorm.features.embedding.fingerprint import Fingerprint, fingerprint
-from armorm.features.errors import InputError, OverLimit, PlanOutdated
-from armorm.features.estimate import Planned, estimate, total, unknown
-from armorm.features.ingest.dataset import data_files, ingest_dataset
-from armorm.features.ingest.hub import download_dataset, parse_uri
-from armorm.features.plan import (
+from armorm.features.embedding.forecast import (
     Files,
     ask,
     backbone_files,
@@ -24,10 +20,14 @@ from armorm.features.plan import (
     plan_embedding,
     plan_embedding_at_most,
 )
+from armorm.features.errors import InputError, OverLimit, PlanOutdated
+from armorm.features.ingest.dataset import data_files, ingest_dataset
+from armorm.features.ingest.hub import download_dataset, parse_uri
 from armorm.features.store import Done, Store, Writer, content_id
+from armorm.features.store.estimate import Planned, estimate, total, unknown
 from armorm.features.store.storage import replace_file
-from armorm.flows.console import size
-from armorm.flows.settings import Settings, check_trainable
+from armorm.flows.configuration.settings import Settings, check_trainable
+from armorm.flows.runlog.console import size
 from armorm.stages import decorrelate, evaluate, gate, model, regress, statistics
 from armorm.stages.preconditions import require_data
 
@@ -125,22 +125,6 @@ def plan_stages(settings: Settings, *only: str) -> list[Planned]:
     """Some stages after ingest, on the data that the store holds; no native file is looked at."""
     _, marks = _backbone(settings)
     return _later(settings.open_store(), settings, marks, {}, ingesting=False, only=only)
-
-
-COLUMNS: Final = ("stage", "why it would run", "rows", "tokens", "bytes", "time", "rests on")
-
-
-def shown_amounts(step: Planned) -> tuple[str, ...]:
-    """A row of the plan under `COLUMNS`: nothing where there is nothing, `?` where it is not known."""
-    counts = (step.rows, step.tokens)
-    return (
-        step.name,
-        step.reason or "up to date",
-        *("?" if count is None else f"{count:,}" if count else "" for count in counts),
-        "?" if step.bytes is None else size(step.bytes) if step.bytes else "",
-        "?" if step.seconds is None else in_words(step.seconds) if step.runs else "",
-        step.basis,
-    )
 
 
 def write_plan(plan: Plan, path: Path) -> None:

@@ -6,11 +6,11 @@ from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 
 from armorm.config import PromotionConfig
-from armorm.features.quality import Severity
+from armorm.features.checks.quality import Severity
 from armorm.features.store import Writer
-from armorm.flows.seen import show_promotion
-from armorm.flows.settings import Settings
-from armorm.flows.steps import Step
+from armorm.flows.configuration.settings import Settings
+from armorm.flows.runlog.outcomes import Step
+from armorm.flows.runlog.prefect_artifacts import show_promotion
 from armorm.stages.promote import promote
 
 

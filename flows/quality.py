@@ -6,14 +6,14 @@ from prefect import get_run_logger, task
 from prefect.artifacts import create_table_artifact
 from prefect.cache_policies import NO_CACHE
 
-from armorm.features.contamination import ContaminationSettings, find_contamination
-from armorm.features.quality import Severity, check_quality, read_results, require_passed
-from armorm.features.sharing import sharing
+from armorm.features.catalog.savings import sharing
+from armorm.features.checks.contamination import ContaminationSettings, find_contamination
+from armorm.features.checks.quality import Severity, check_quality, read_results, require_passed
 from armorm.features.store import Store, Writer
-from armorm.flows.progress import progress
-from armorm.flows.seen import show_quality
-from armorm.flows.settings import Settings
-from armorm.flows.steps import Step
+from armorm.flows.configuration.settings import Settings
+from armorm.flows.runlog.outcomes import Step
+from armorm.flows.runlog.prefect_artifacts import show_quality
+from armorm.flows.runlog.progress import progress
 
 
 @task(task_run_name="quality", cache_policy=NO_CACHE)

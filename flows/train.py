@@ -7,17 +7,17 @@ from prefect import flow, get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 
 from armorm.features.embedding.fingerprint import fingerprint
-from armorm.features.freshness import record_success
 from armorm.features.store import Done, Writer
-from armorm.flows.console import OnProgress
-from armorm.flows.observers import writing
+from armorm.features.store.freshness import record_success
+from armorm.flows.configuration.scheduled import BY_HAND, Limits, run_name
+from armorm.flows.configuration.settings import Settings, check_trainable, load_settings, require_devices
 from armorm.flows.plan import TRAIN, plan_stages
-from armorm.flows.progress import progress
 from armorm.flows.quality import run_quality
-from armorm.flows.scheduled import BY_HAND, Limits, run_name
-from armorm.flows.seen import show_done, show_plan
-from armorm.flows.settings import Settings, check_trainable, load_settings, require_devices
-from armorm.flows.steps import Step
+from armorm.flows.runlog.console import OnProgress
+from armorm.flows.runlog.observers import writing
+from armorm.flows.runlog.outcomes import Step
+from armorm.flows.runlog.prefect_artifacts import show_done, show_plan
+from armorm.flows.runlog.progress import progress
 from armorm.stages.decorrelate import decorrelate
 from armorm.stages.gate import train_gate
 from armorm.stages.model import assemble, write_model_folder

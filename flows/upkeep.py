@@ -7,12 +7,12 @@ from prefect import flow, get_run_logger
 
 from armorm.features.durations import parse_duration
 from armorm.features.errors import CorruptObject
-from armorm.features.freshness import last_runs, require_fresh, told
-from armorm.features.store.gc import collect, plan_collection
-from armorm.features.store.verify import verify as compare
-from armorm.flows.observers import writing
-from armorm.flows.scheduled import BY_HAND, Limits, run_name
-from armorm.flows.settings import load_settings
+from armorm.features.store.freshness import last_runs, require_fresh, told
+from armorm.features.upkeep.gc import collect, plan_collection
+from armorm.features.upkeep.verify import verify as compare
+from armorm.flows.configuration.scheduled import BY_HAND, Limits, run_name
+from armorm.flows.configuration.settings import load_settings
+from armorm.flows.runlog.observers import writing
 from armorm.stages.model import check_model_folders
 
 

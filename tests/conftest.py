@@ -9,7 +9,7 @@ from uuid import uuid4
 import pytest
 from hypothesis import settings
 
-from armorm.features import bounded
+from armorm.features.catalog import bounded
 from armorm.features.store import Store, Writer
 from tests import s3_server as s3_server_module
 

@@ -3,7 +3,7 @@
 from hypothesis import strategies as st
 
 from armorm.features.conversation import Conversation
-from armorm.features.embedding.plan import Rendered
+from armorm.features.embedding.packs import Rendered
 
 texts = st.text(st.characters(exclude_categories=("Cs",)), min_size=1, max_size=30).filter(str.strip)
 

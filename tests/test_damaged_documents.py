@@ -19,11 +19,11 @@ from armorm import RewardModel
 from armorm.errors import ArmormError, ModelError, ModelFolderError
 from armorm.features.documents import MAX_DEPTH, parse_json, parse_object
 from armorm.features.errors import CorruptObject, FeatureStoreError, StoreError
-from armorm.features.freshness import last_runs
 from armorm.features.store import Made, Pointer, Recipe, Store, manifests
-from armorm.features.store.verify import quarantine, verify
-from armorm.inspection import inspect
-from armorm.model import DESCRIPTION_FILE, TENSORS_FILE
+from armorm.features.store.freshness import last_runs
+from armorm.features.upkeep.verify import quarantine, verify
+from armorm.model.head import DESCRIPTION_FILE, TENSORS_FILE
+from armorm.model.inspection import inspect
 from armorm.stages.model import check_model_folders, rewrite_model_folders
 from tests.armorm.exported import export, random_heads
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from armorm.report import Cell, Report, Section, to_markdown
+from armorm.report.sections import Cell, Report, Section, to_markdown
 
 Json = Mapping[str, Any]
 

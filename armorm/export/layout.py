@@ -27,7 +27,8 @@ from armorm.errors import ExportError, ModelError, ModelFolderError
 from armorm.export.modeling_armorm import RewardModelWithGating
 from armorm.export.pattern import PromptEnd
 from armorm.features.documents import parse_object, require_regular
-from armorm.model import DESCRIPTION_FILE, RewardModel, check_description
+from armorm.features.embedding.remote_code import RUN_NOTHING
+from armorm.model.head import DESCRIPTION_FILE, RewardModel, check_description
 
 Json = dict[str, Any]
 Floats = NDArray[np.floating]
@@ -222,8 +223,15 @@ def require_stock_head(config: PreTrainedConfig, n_features: int) -> None:
     config.num_labels = 1
     config._attn_implementation = config._experts_implementation = None
     stock: Any = MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING[type(config)]
-    with torch.device("meta"):
-        classifier, backbone = stock(config), AutoModel.from_config(config, trust_remote_code=False)  # type: ignore[no-untyped-call]
+    try:
+        with torch.device("meta"):
+            classifier, backbone = stock(config), AutoModel.from_config(config, **RUN_NOTHING)  # type: ignore[no-untyped-call]
+    except Exception as error:  # whatever a model of any kind raises for settings that do not fit it
+        said = str(error).strip().partition("\n")[0]
+        raise ExportError(
+            f"got a backbone of type {config.model_type}, of which transformers makes no sequence classifier ({said}); "
+            "expected one that it does; `armorm score` takes this one too"
+        ) from error
     parts = backbone.named_parameters(prefix=stock.base_model_prefix, remove_duplicate=False)
     of_backbone = {name for name, _ in parts}
     head = {

@@ -7,7 +7,7 @@ from typing import Any
 
 from armorm.features.embedding.fingerprint import BackboneSettings, Dtype, Fingerprint, SystemTurns, fingerprint
 from armorm.features.errors import BackboneError
-from armorm.model import RewardModel
+from armorm.model.head import RewardModel
 
 DTYPES: Mapping[str, Dtype] = {"float32": "float32", "bfloat16": "bfloat16", "float16": "float16"}
 

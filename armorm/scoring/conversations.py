@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from armorm.features.conversation import Conversation, MalformedConversation, check_conversation, single_turn
-from armorm.features.reading import is_absent, read_conversation, read_turns
+from armorm.features.sources.reading import is_absent, read_conversation, read_turns
 
 Given = Mapping[str, Any] | Sequence[Any]
 """Messages (`{role, content}` or `(role, content)`), `(prompt, response)`, or a mapping as in a line of a file."""

@@ -8,14 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from armorm import model as heads
 from armorm.features.conversation import Conversation, MalformedConversation
 from armorm.features.errors import MalformedRows, NativeFileError
 from armorm.features.ingest.native import NativeRow, find_files, read_rows, table_columns
 from armorm.features.objectives import in_order
+from armorm.maths.steering import Steering
+from armorm.model import head as heads
 from armorm.scoring.conversations import RowRead, read_row
-from armorm.scoring.model import ConversationScores, Unscored, score_conversations
-from armorm.steering import Steering
+from armorm.scoring.reward_model import ConversationScores, Unscored, score_conversations
 
 if TYPE_CHECKING:
     from armorm.features.embedding.backbone import Backbone

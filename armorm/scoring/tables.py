@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Final
 
-from armorm.report import Cell, Section
+from armorm.report.sections import Cell, Section
 from armorm.scoring.files import Scored
 
 SHOWN_OBJECTIVES: Final = 3

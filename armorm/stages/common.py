@@ -7,15 +7,16 @@ import numpy as np
 from safetensors import safe_open
 from safetensors.numpy import save
 
-from armorm.features import records, rejected
+from armorm.features.embedding import rejected
 from armorm.features.errors import NotInStore
-from armorm.features.records import encode_record
-from armorm.features.shards import SLOT as FEATURES
-from armorm.features.shards import shards_of
 from armorm.features.store import Artifact, Done, Made, ObjectRef, Recipe, Snapshot, Store, Writer
+from armorm.features.store import json_records as records
+from armorm.features.store.json_records import encode_record
 from armorm.features.tables import check_format
-from armorm.report import jsonable
-from armorm.threads import blas_threads
+from armorm.features.vectors.shards import SLOT as FEATURES
+from armorm.features.vectors.shards import shards_of
+from armorm.maths.threads import blas_threads
+from armorm.report.sections import jsonable
 
 Json = dict[str, Any]
 

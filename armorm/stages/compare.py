@@ -7,20 +7,20 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 
-from armorm.bridge import HELD_OUT, load_pairs
-from armorm.compare import ModelDiff, compare_objectives, compare_pairs, figures_of, model_sections, side_by_side
-from armorm.features.diff import CHANGES, Diff, diff
-from armorm.features.drift import SAMPLE, Drift, drift, shared_ids
+from armorm.features.catalog.diff import CHANGES, Diff, diff
 from armorm.features.errors import InputError
-from armorm.features.named import find_named
-from armorm.features.shards import FeatureReader
 from armorm.features.store import Artifact, Pointer, Snapshot, Store
+from armorm.features.store.names import find_named
 from armorm.features.tables import check_parquet
-from armorm.model import RewardModel
-from armorm.paired import PairedTest
-from armorm.report import Cell, Section
+from armorm.features.vectors.drift import SAMPLE, Drift, drift, shared_ids
+from armorm.features.vectors.shards import FeatureReader
+from armorm.maths.paired import PairedTest
+from armorm.model.compare import ModelDiff, compare_objectives, compare_pairs, figures_of, model_sections, side_by_side
+from armorm.model.head import RewardModel
+from armorm.report.sections import Cell, Section
 from armorm.stages import evaluate
 from armorm.stages.common import read_record
+from armorm.stages.data import HELD_OUT, load_pairs
 from armorm.stages.model import STAGE, load_model
 
 

@@ -7,19 +7,19 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from armorm.bridge import load_held_out, load_lengths, load_responses, predict_rewards
 from armorm.config import TOKEN_LENGTH, DecorrelationConfig, check_nuisance
-from armorm.correlations import correlation_rows, penalty_rows, summarise
-from armorm.decorrelate import decorrelate as find_penalties
 from armorm.errors import DecorrelationError
-from armorm.features import contamination
-from armorm.features.shards import FeatureReader
+from armorm.features.checks import contamination
+from armorm.features.lineage.training_rows import row_set
 from armorm.features.store import Done, Made, Snapshot, Store, Writer
 from armorm.features.tables import make_table, write_parquet
-from armorm.features.training_rows import row_set
-from armorm.report import taken_out
+from armorm.features.vectors.shards import FeatureReader
+from armorm.maths.correlations import correlation_rows, penalty_rows, summarise
+from armorm.maths.decorrelate import decorrelate as find_penalties
+from armorm.report.sections import taken_out
 from armorm.stages import regress
 from armorm.stages.common import ensure, put_record, put_tensors, read_tensors, stage_artifact, stage_recipe
+from armorm.stages.data import load_held_out, load_lengths, load_responses, predict_rewards
 
 STAGE = "decorrelate"
 STAGE_VERSION = 5

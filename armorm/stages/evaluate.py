@@ -12,8 +12,20 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from armorm import evaluation
-from armorm.bridge import (
+from armorm.config import EvaluationConfig
+from armorm.features.catalog.inventory import ingested
+from armorm.features.checks import contamination
+from armorm.features.store import Done, Made, Snapshot, Writer
+from armorm.features.tables import SCHEMAS, write_parquet
+from armorm.features.vectors.shards import FeatureReader
+from armorm.maths import evaluation
+from armorm.maths.metrics import wins
+from armorm.maths.probe import ProbeFit, fit_probe
+from armorm.maths.score import coefficients
+from armorm.model.head import RewardModel
+from armorm.stages import model as model_stage
+from armorm.stages.common import ensure, put_record, stage_artifact, stage_recipe
+from armorm.stages.data import (
     HELD_OUT,
     RatedRows,
     StoredPairs,
@@ -23,18 +35,6 @@ from armorm.bridge import (
     load_ratings,
     reward_differences,
 )
-from armorm.config import EvaluationConfig
-from armorm.features import contamination
-from armorm.features.inventory import ingested
-from armorm.features.shards import FeatureReader
-from armorm.features.store import Done, Made, Snapshot, Writer
-from armorm.features.tables import SCHEMAS, write_parquet
-from armorm.metrics import wins
-from armorm.model import RewardModel
-from armorm.probe import ProbeFit, fit_probe
-from armorm.score import coefficients
-from armorm.stages import model as model_stage
-from armorm.stages.common import ensure, put_record, stage_artifact, stage_recipe
 from armorm.stages.pair_figures import Baselines, PredictedPairs, held_out_record, predict_pairs
 
 STAGE = "evaluate"

@@ -13,17 +13,17 @@ from armorm.errors import ExportError
 from armorm.export.card import Card, write_card
 from armorm.export.layout import check_target, is_layout, require_stock_head, write_layout
 from armorm.export.pattern import Sample, find_pattern
-from armorm.features.catalog import connect
+from armorm.features.catalog.views import connect
 from armorm.features.conversation import Conversation, single_turn
 from armorm.features.embedding.backbone import Backbone, load, read_architecture
 from armorm.features.embedding.fingerprint import BackboneSettings, local_folder
 from armorm.features.embedding.render import render
 from armorm.features.lineage.graph import Graph, Node, read_graph
 from armorm.features.lineage.trace import trace
-from armorm.features.shards import FeatureReader
 from armorm.features.store import Artifact, Store
-from armorm.model import DESCRIPTION_FILE, RewardModel
-from armorm.report import (
+from armorm.features.vectors.shards import FeatureReader
+from armorm.model.head import DESCRIPTION_FILE, RewardModel
+from armorm.report.sections import (
     Section,
     decorrelation_section,
     missing_section,
@@ -33,7 +33,7 @@ from armorm.report import (
     taken_out,
     untrained_section,
 )
-from armorm.scoring import model as scoring
+from armorm.scoring import reward_model as scoring
 from armorm.scoring.backbones import require_backbone
 from armorm.stages import evaluate
 from armorm.stages.common import read_record

@@ -15,21 +15,21 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 from safetensors.numpy import load, save
 
-from armorm.bridge import load_pairs, reward_differences
 from armorm.config import GateConfig
 from armorm.errors import GateError
-from armorm.features import contamination
+from armorm.features.catalog.inventory import ingested
+from armorm.features.checks import contamination
 from armorm.features.documents import parse_object
 from armorm.features.errors import NotInStore
-from armorm.features.inventory import ingested
-from armorm.features.shards import FeatureReader
+from armorm.features.lineage.training_rows import row_set
 from armorm.features.store import Done, Made, Recipe, Snapshot, Store, Writer
-from armorm.features.training_rows import row_set
+from armorm.features.vectors.shards import FeatureReader
 from armorm.stages import decorrelate, regress
 from armorm.stages.common import ensure, put_record, put_tensors, stage_recipe
+from armorm.stages.data import load_pairs, reward_differences
 
 if TYPE_CHECKING:
-    from armorm.gate import Checkpoint
+    from armorm.maths.gate import Checkpoint
 
 STAGE = "gate"
 STAGE_VERSION = 5
@@ -57,8 +57,8 @@ def train_gate(
     )
 
     def make() -> Made:
-        from armorm.gate import Pairs  # torch, seconds to import
-        from armorm.gate import train_gate as train
+        from armorm.maths.gate import Pairs  # torch, seconds to import
+        from armorm.maths.gate import train_gate as train
 
         stored = load_pairs(store, backbone_id=backbone_id)
         reader = FeatureReader(store, backbone_id)
@@ -144,7 +144,7 @@ class _Aside:
 
     def read(self) -> "Checkpoint | None":
         """What a killed run of the same training has left; nothing where it is another's, or damaged."""
-        from armorm.gate import Checkpoint, CurvePoint
+        from armorm.maths.gate import Checkpoint, CurvePoint
 
         try:
             sha256, _, content = self._store.storage.read(UNFINISHED).partition(b"\n")

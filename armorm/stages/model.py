@@ -12,7 +12,7 @@ from armorm.errors import ModelError, ModelFolderError
 from armorm.features.errors import StoreError
 from armorm.features.store import Artifact, Done, Made, Recipe, Snapshot, Store, Writer
 from armorm.features.store.storage import file_sha256, replace_file
-from armorm.model import DESCRIPTION_FILE, TENSORS_FILE, RewardModel
+from armorm.model.head import DESCRIPTION_FILE, TENSORS_FILE, RewardModel
 from armorm.stages import decorrelate, gate, regress
 from armorm.stages.common import Json, read_record, read_tensors, stage_artifact
 

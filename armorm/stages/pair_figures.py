@@ -10,14 +10,14 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
-from armorm import evaluation
-from armorm.bridge import HELD_OUT, Names, StoredPairs, predict_rewards
 from armorm.config import Correlation, EvaluationConfig
-from armorm.features.shards import FeatureReader
 from armorm.features.sources import preference_test_sets, rewardbench
-from armorm.findings import correlation_matrices, explain_pair, mean_by_kind, worst_pairs
-from armorm.model import RewardModel
-from armorm.score import coefficients, score
+from armorm.features.vectors.shards import FeatureReader
+from armorm.maths import evaluation
+from armorm.maths.diagnostics import correlation_matrices, explain_pair, mean_by_kind, worst_pairs
+from armorm.maths.score import coefficients, score
+from armorm.model.head import RewardModel
+from armorm.stages.data import HELD_OUT, Names, StoredPairs, predict_rewards
 
 MISTAKES = 10
 """How many of the worst are explained."""

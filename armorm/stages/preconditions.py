@@ -2,7 +2,7 @@
 
 from armorm.config import DecorrelationConfig, GateConfig, check_nuisance
 from armorm.errors import DecorrelationError, GateError, RegressionError
-from armorm.features.catalog import connect
+from armorm.features.catalog.views import connect
 from armorm.features.store import Snapshot, Store
 
 LEAST_RATINGS = 2

@@ -7,21 +7,21 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from armorm.bridge import StoredPairs, load_pairs, load_trained_prompts
 from armorm.config import PromotionConfig
-from armorm.features.change import trained_in
+from armorm.features.checks.change import trained_in
+from armorm.features.checks.quality import Severity, check_quality, read_results
 from armorm.features.errors import NotInStore
-from armorm.features.pointers import promoted
-from armorm.features.quality import Severity, check_quality, read_results
-from armorm.features.shards import FeatureReader
 from armorm.features.store import Artifact, Made, Pointer, Recipe, Snapshot, Store, Writer
+from armorm.features.store.pointers import promoted
 from armorm.features.store.store import utc_now
-from armorm.metrics import wins
-from armorm.paired import PairedTest, paired_test
-from armorm.promotion import NoTest, decide
+from armorm.features.vectors.shards import FeatureReader
+from armorm.maths.metrics import wins
+from armorm.maths.paired import PairedTest, paired_test
+from armorm.maths.promotion import NoTest, decide
 from armorm.stages import evaluate
 from armorm.stages import model as model_stage
 from armorm.stages.common import Json, put_record, read_record, stage_artifact
+from armorm.stages.data import StoredPairs, load_pairs, load_trained_prompts
 from armorm.stages.pair_figures import predict_pairs
 
 STAGE: Final = "promote"

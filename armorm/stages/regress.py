@@ -7,15 +7,14 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from armorm.bridge import RatedRows, load_ratings, predict_rewards
 from armorm.config import RegressionConfig
-from armorm.features import contamination
-from armorm.features.inventory import ingested, stored_objectives, stored_scales
-from armorm.features.shards import FeatureReader
+from armorm.features.catalog.inventory import ingested, stored_objectives, stored_scales
+from armorm.features.checks import contamination
+from armorm.features.lineage.training_rows import row_set
 from armorm.features.store import Done, Made, Snapshot, Store, Writer
-from armorm.features.training_rows import row_set
-from armorm.report import alpha_ends
-from armorm.ridge import HeldOut, fit_parts, report_fits, trainable
+from armorm.features.vectors.shards import FeatureReader
+from armorm.maths.ridge import HeldOut, fit_parts, report_fits, trainable
+from armorm.report.sections import alpha_ends
 from armorm.stages import statistics
 from armorm.stages.common import (
     ensure,
@@ -26,6 +25,7 @@ from armorm.stages.common import (
     stage_artifact,
     stage_recipe,
 )
+from armorm.stages.data import RatedRows, load_ratings, predict_rewards
 
 STAGE = "regress"
 STAGE_VERSION = 5

@@ -4,14 +4,14 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from armorm.features.catalog import connect
+from armorm.features.catalog.views import connect
 from armorm.features.lineage.graph import Node, read_graph
-from armorm.features.shards import SLOT as FEATURES
 from armorm.features.store import Snapshot, Store, canonical_json
 from armorm.features.store.storage import replace_file
-from armorm.model import RewardModel
-from armorm.page import Texts, build_chapters, to_html
-from armorm.report import (
+from armorm.features.vectors.shards import SLOT as FEATURES
+from armorm.model.head import RewardModel
+from armorm.report.page import Texts, build_chapters, to_html
+from armorm.report.sections import (
     Json,
     Report,
     Section,

@@ -15,17 +15,17 @@ import numpy.typing as npt
 import polars as pl
 import pyarrow.parquet as pq
 
-from armorm.bridge import RatedRows, load_ratings
-from armorm.features import contamination
+from armorm.features.catalog.inventory import ingested, stored_objectives
+from armorm.features.checks import contamination
 from armorm.features.errors import NotInStore
-from armorm.features.inventory import ingested, stored_objectives
-from armorm.features.shards import FeatureReader
 from armorm.features.store import Artifact, Done, Made, ObjectRef, Recipe, Snapshot, Store, Writer, content_id
 from armorm.features.store.artifacts import why_stale
 from armorm.features.tables import check_parquet, write_parquet
-from armorm.ridge import BLOCK_ROWS, Part, label_masks
+from armorm.features.vectors.shards import FeatureReader
+from armorm.maths.ridge import BLOCK_ROWS, Part, label_masks
+from armorm.maths.statistics import RidgeStatistics
 from armorm.stages.common import ensure, put_tensors, read_arrays, stage_artifact, stage_recipe
-from armorm.statistics import RidgeStatistics
+from armorm.stages.data import RatedRows, load_ratings
 
 STAGE = "statistics"
 STAGE_VERSION = 1

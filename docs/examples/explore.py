@@ -20,7 +20,7 @@ with app.setup:
     import numpy as np
 
     import armorm
-    from armorm.figures import DIVERGING, SERIES
+    from armorm.report.plots import DIVERGING, SERIES
 
     BLUE, RED, *_ = (colour for colour, _ in SERIES)
     GREY = SERIES[-1][0]

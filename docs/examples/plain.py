@@ -10,16 +10,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from armorm.errors import ArmormError
-from armorm.features.contamination import find_contamination
+from armorm.features.checks.contamination import find_contamination
+from armorm.features.checks.quality import check_quality, read_results, require_passed
 from armorm.features.embedding.embed import embed_missing
 from armorm.features.embedding.fingerprint import fingerprint
 from armorm.features.errors import FeatureStoreError, HubUnreachable, StoreBusy
-from armorm.features.freshness import RUN, record_success
 from armorm.features.ingest.dataset import forget_unconfigured, ingest_dataset
 from armorm.features.ingest.hub import download_dataset
-from armorm.features.quality import check_quality, read_results, require_passed
 from armorm.features.store import Done, Writer
-from armorm.flows.settings import Settings, check_trainable, load_settings
+from armorm.features.store.freshness import RUN, record_success
+from armorm.flows.configuration.settings import Settings, check_trainable, load_settings
 from armorm.stages.decorrelate import decorrelate
 from armorm.stages.evaluate import evaluate
 from armorm.stages.gate import train_gate

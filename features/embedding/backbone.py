@@ -28,9 +28,10 @@ from armorm.features.embedding.folder import weight_files
 from armorm.features.embedding.linear import use_onednn
 from armorm.features.embedding.memory import keep_freed_memory
 from armorm.features.embedding.packed import LastLayer, forward
-from armorm.features.embedding.plan import Batch, Pack, TokenIds, TokenSequence, Wanted, plan_batches, plan_packs
+from armorm.features.embedding.packs import Batch, Pack, TokenIds, TokenSequence, Wanted, plan_batches, plan_packs
+from armorm.features.embedding.remote_code import FOLDER_ALONE
 from armorm.features.errors import BackboneError
-from armorm.features.shards import Vector
+from armorm.features.vectors.shards import Vector
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,9 +110,6 @@ class Backbone:
 
 Vectors = npt.NDArray[np.float32]
 """`[N, D]`."""
-
-FOLDER_ALONE: Final[Mapping[str, Any]] = {"trust_remote_code": False, "local_files_only": True}
-"""For every loader. Where nothing is said, transformers asks whether to run a folder's code, and a pipe may answer."""
 
 
 def load(settings: BackboneSettings, fingerprint: Fingerprint) -> Backbone:

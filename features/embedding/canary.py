@@ -15,12 +15,12 @@ import numpy.typing as npt
 
 from armorm.features.conversation import Conversation
 from armorm.features.embedding.fingerprint import Fingerprint
-from armorm.features.embedding.plan import Rendered, TokenSequence, Wanted
+from armorm.features.embedding.packs import Rendered, TokenSequence, Wanted
 from armorm.features.embedding.vectors import run_passes, within_vocabulary
 from armorm.features.errors import BackboneError, CanaryError
-from armorm.features.records import encode_record, read_record
-from armorm.features.shards import Name, Vector, put_vectors, read_vectors, unusable
 from armorm.features.store import Artifact, Made, Recipe, Store, Writer
+from armorm.features.store.json_records import encode_record, read_record
+from armorm.features.vectors.shards import Name, Vector, put_vectors, read_vectors, unusable
 
 if TYPE_CHECKING:
     from armorm.features.embedding.backbone import Backbone

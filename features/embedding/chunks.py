@@ -9,14 +9,14 @@ from collections.abc import Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
-from armorm.features import rejected
-from armorm.features.catalog import Catalog
+from armorm.features.catalog.views import Catalog
 from armorm.features.conversation import Conversation
+from armorm.features.embedding import rejected
 from armorm.features.embedding.unfinished import Unfinished
 from armorm.features.embedding.vectors import Embedded, Pass, Texts, plan_texts, run_passes
-from armorm.features.shards import Feature, Name, Vector, VectorType, slot_of, write_shard
 from armorm.features.store import Made, Recipe, Store, Writer, content_id
 from armorm.features.store.store import with_measured
+from armorm.features.vectors.shards import Feature, Name, Vector, VectorType, slot_of, write_shard
 
 if TYPE_CHECKING:
     from armorm.features.embedding.backbone import Backbone

@@ -16,8 +16,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass, field, replace
 from typing import Final, Literal
 
-from armorm.features import rejected
-from armorm.features.catalog import Catalog, connect, mount, parquet_paths
+from armorm.features.catalog.views import Catalog, connect, mount, parquet_paths
+from armorm.features.embedding import rejected
 from armorm.features.embedding.canary import SLOT as CANARY
 from armorm.features.embedding.canary import Canaries, check_canaries, take_canaries
 from armorm.features.embedding.chunks import TO_EMBED, Chunk, Forwarded, Forwarder, Recipes, commit, cut
@@ -26,10 +26,10 @@ from armorm.features.embedding.predict import Prediction, missing_tokens, predic
 from armorm.features.embedding.unfinished import SLOT as UNFINISHED
 from armorm.features.embedding.unfinished import Unfinished
 from armorm.features.embedding.vectors import Embedded, Pass, Texts, judge
-from armorm.features.records import encode_record
-from armorm.features.shards import SLOT, Name, VectorType
 from armorm.features.store import Made, Recipe, Snapshot, Store, Writer
 from armorm.features.store.artifacts import why_stale
+from armorm.features.store.json_records import encode_record
+from armorm.features.vectors.shards import SLOT, Name, VectorType
 
 STAGE = "embed"
 STAGE_VERSION = 1

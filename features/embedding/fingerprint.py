@@ -22,9 +22,9 @@ from armorm.features.embedding.folder import (
 )
 from armorm.features.embedding.template import DATE, dated
 from armorm.features.errors import BackboneError, HubError
-from armorm.features.hashes import file_sha256
 from armorm.features.hub import HubRepo
 from armorm.features.store import content_id
+from armorm.features.store.hashes import file_sha256
 
 Dtype = Literal["float32", "bfloat16", "float16"]
 

@@ -12,7 +12,7 @@ import torch
 from transformers import PreTrainedModel
 
 from armorm.features.embedding.linear import multiply
-from armorm.features.embedding.plan import Batch, Pack
+from armorm.features.embedding.packs import Batch, Pack
 
 WORTH_A_WORD: Final = 1.5
 """From this ratio to float32 on, a slower type is reported."""

@@ -26,7 +26,7 @@ from armorm.features.embedding.fingerprint import BackboneSettings, Fingerprint,
 from armorm.features.embedding.unfinished import Unfinished
 from armorm.features.embedding.vectors import Pass, Texts
 from armorm.features.errors import BackboneError, FeatureStoreError, InputError, WorkerError
-from armorm.features.shards import Name, Vector
+from armorm.features.vectors.shards import Name, Vector
 
 ADDRESS: Final = "RAY_ADDRESS"
 """Of the environment: a running cluster. Without it Ray is started on this machine, and stopped in the end."""

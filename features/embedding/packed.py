@@ -14,7 +14,7 @@ import torch
 from transformers import PreTrainedModel
 
 from armorm.features.embedding.attention import Layout, Span
-from armorm.features.embedding.plan import Pack
+from armorm.features.embedding.packs import Pack
 
 TRIMMED: Final = ("self_attn.q_proj", "self_attn.o_proj", "self_attn.dense", "mlp")
 """Parts of a last layer that work token by token, where a model has them under these names."""

@@ -6,10 +6,10 @@ The plan says it before a run, and the run keeps it beside what it took.
 from dataclasses import dataclass
 from typing import Final
 
-from armorm.features.catalog import Catalog
-from armorm.features.estimate import UNKNOWN, speed_of
-from armorm.features.shards import SLOT
+from armorm.features.catalog.views import Catalog
 from armorm.features.store import Snapshot
+from armorm.features.store.estimate import UNKNOWN, speed_of
+from armorm.features.vectors.shards import SLOT
 
 CHARS_A_TOKEN: Final = 4
 """Where a store has measured nothing."""

@@ -8,7 +8,7 @@ from transformers import PreTrainedTokenizerBase
 
 from armorm.features.conversation import SYSTEM_ROLES, Conversation, conversation_id, prompt_id
 from armorm.features.embedding.fingerprint import SystemTurns
-from armorm.features.embedding.plan import Rendered, TokenIds
+from armorm.features.embedding.packs import Rendered, TokenIds
 
 STAND_INS: Final = ("Yes", "No")
 """Two answers that begin differently: what a template writes before both belongs to no answer."""

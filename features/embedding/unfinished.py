@@ -9,9 +9,9 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from armorm.features.embedding.plan import Wanted
-from armorm.features.shards import Name, Vector, put_vectors, read_vectors
+from armorm.features.embedding.packs import Wanted
 from armorm.features.store import Artifact, Made, Recipe, Writer
+from armorm.features.vectors.shards import Name, Vector, put_vectors, read_vectors
 
 SLOT: Final = "unfinished"
 STAGE_VERSION: Final = 1

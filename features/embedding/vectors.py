@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Final
 
 from armorm.features.conversation import Conversation, conversation_id, prompt_id
 from armorm.features.embedding.fingerprint import OverLong
-from armorm.features.embedding.plan import TokenSequence, Wanted, plan_sequences
+from armorm.features.embedding.packs import TokenSequence, Wanted, plan_sequences
 from armorm.features.errors import OutOfMemory
-from armorm.features.shards import Feature, Kind, Name, Vector, VectorType, unusable
+from armorm.features.vectors.shards import Feature, Kind, Name, Vector, VectorType, unusable
 
 if TYPE_CHECKING:
     from armorm.features.embedding.backbone import Backbone
-    from armorm.features.embedding.plan import Batch, Pack
+    from armorm.features.embedding.packs import Batch, Pack
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 
 from armorm.features.conversation import SplitFractions
 from armorm.features.errors import DatasetError, NativeFileError
-from armorm.features.forgotten import Forgotten, read_forgotten
+from armorm.features.ingest.forgotten import Forgotten, read_forgotten
 from armorm.features.ingest.merge import merge, merge_rejects, native_rows
 from armorm.features.ingest.native import Chunk, decode, file_sha256, find_files, read_chunks, relative_name
 from armorm.features.ingest.normalise import CANDIDATES, OUTCOMES, Rules, normalise, rated_schema

@@ -29,8 +29,8 @@ import pyarrow.compute as pc
 import pyarrow.csv as csv
 import pyarrow.parquet as pq
 
-from armorm.features import hashes
 from armorm.features.errors import NativeFileError
+from armorm.features.store import hashes
 
 SEPARATORS: Final = {".csv": ",", ".tsv": "\t"}
 ROW_SUFFIXES: Final = (

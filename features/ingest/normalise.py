@@ -24,7 +24,7 @@ from armorm.features.conversation import (
     conversation_ids,
     position,
 )
-from armorm.features.forgotten import REASON, Forgotten
+from armorm.features.ingest.forgotten import REASON, Forgotten
 from armorm.features.ingest.native import NativeRow, source_row_id
 from armorm.features.objectives import Scale
 from armorm.features.sources.base import Fault, Numbers, Options, Pairs, Rated, Record, Refused, Rows, Source

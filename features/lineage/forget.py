@@ -8,18 +8,18 @@ from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import Final
 
-from armorm.features import rejected
-from armorm.features.catalog import empty_connection, mount, parquet_paths
+from armorm.features.catalog.views import empty_connection, mount, parquet_paths
+from armorm.features.embedding import rejected
 from armorm.features.errors import InputError
-from armorm.features.forgotten import REASON, Entry, Forgotten, Kind, forgotten_of, make_list, read_entries
+from armorm.features.ingest.forgotten import REASON, Entry, Forgotten, Kind, forgotten_of, make_list, read_entries
 from armorm.features.ingest.native import Chunk, decode
 from armorm.features.ingest.normalise import Rules, normalise
 from armorm.features.lineage.graph import read_graph
 from armorm.features.lineage.impact import KINDS, Impact, Key, impact
 from armorm.features.lineage.relations import relations
-from armorm.features.shards import SLOT, shard_without, slot_of
 from armorm.features.store import Artifact, Made, Recipe, Store, Writer
 from armorm.features.store.store import utc_now
+from armorm.features.vectors.shards import SLOT, shard_without, slot_of
 
 FETCH_ROWS: Final = 1024
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from armorm.features.catalog import QueryResult
+from armorm.features.catalog.query import QueryResult
 from armorm.features.errors import InputError, NotInStore
 from armorm.features.lineage.graph import Graph, Node, read_graph
 from armorm.features.lineage.relations import ITEM, relations

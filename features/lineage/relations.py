@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Final
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from armorm.features.catalog import empty_connection, parquet_paths
+from armorm.features.catalog.views import empty_connection, parquet_paths
 from armorm.features.lineage.graph import Node
-from armorm.features.records import read_record
-from armorm.features.shards import open_shard
 from armorm.features.store import Artifact, Store
+from armorm.features.store.json_records import read_record
 from armorm.features.tables import SCHEMAS, SQL
+from armorm.features.vectors.shards import open_shard
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING, Any, Final
 
 import polars as pl
 
-from armorm.features.catalog import QueryResult
+from armorm.features.catalog.query import QueryResult
 from armorm.features.documents import parse_object
 from armorm.features.errors import NotInStore
 from armorm.features.lineage.graph import Graph, Node, read_graph
 from armorm.features.lineage.relations import EMBED, ITEM, OF_TEXTS, relations
-from armorm.features.records import read_record
+from armorm.features.lineage.training_rows import KEYS, RowSet, row_set
 from armorm.features.store import Store
-from armorm.features.training_rows import KEYS, RowSet, row_set
+from armorm.features.store.json_records import read_record
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection

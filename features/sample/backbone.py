@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from armorm.features.sample.native.argilla_openorca import SYSTEMS
-from armorm.features.sample.words import KINDS
-from armorm.features.sample.world import World
+from armorm.features.sample.world.words import KINDS
+from armorm.features.sample.world.world import World
 
 if TYPE_CHECKING:
     import torch

@@ -8,7 +8,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from armorm.features.sample.defects import NativeLine, Planted, plant
 from armorm.features.sample.native import (
     argilla_capybara,
     argilla_math,
@@ -27,8 +26,9 @@ from armorm.features.sample.native import (
     ultrafeedback,
 )
 from armorm.features.sample.native.base import Dataset
-from armorm.features.sample.truth import PairIds
-from armorm.features.sample.world import World
+from armorm.features.sample.world.defects import NativeLine, Planted, plant
+from armorm.features.sample.world.truth import PairIds
+from armorm.features.sample.world.world import World
 
 DATASETS: Final[Mapping[str, Dataset]] = {
     module.DATASET.name: module.DATASET

@@ -13,7 +13,7 @@ from typing import Any, Literal, TypeVar
 
 from armorm.features.conversation import Conversation, MalformedConversation
 from armorm.features.objectives import Scale
-from armorm.features.reading import read_turns
+from armorm.features.sources.reading import read_turns
 
 Options = Mapping[str, str]
 """A dataset's own settings, complete with defaults."""

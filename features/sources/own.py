@@ -13,9 +13,9 @@ from typing import Any, Final, Literal, get_args
 
 from armorm.features.conversation import Conversation
 from armorm.features.objectives import OBJECTIVES, Scale
-from armorm.features.reading import read_conversation
 from armorm.features.sources.base import MISSING, Options, PairRule, Pairs, Rated, Rows, Source, shown
 from armorm.features.sources.forms import Ties, margins, transcripts
+from armorm.features.sources.reading import read_conversation
 
 Style = Literal["text", "messages", "transcript"]
 """How conversations are written: a prompt and a response as text, a list of `{role, content}`, or one string with

@@ -14,8 +14,8 @@ from armorm.features.conversation import Conversation
 from armorm.features.embedding.backbone import Backbone, load
 from armorm.features.embedding.fingerprint import BackboneSettings, Dtype, fingerprint
 from armorm.features.objectives import OBJECTIVES
-from armorm.gate import Gate
-from armorm.model import RewardModel
+from armorm.maths.gate import Gate
+from armorm.model.head import RewardModel
 from armorm.stages.export import probe_conversations, rendered
 from tests.features.tiny import write_backbone
 

@@ -2,12 +2,12 @@
 
 import numpy as np
 
-from armorm.bridge import load_lengths, load_pairs, load_ratings, load_responses
-from armorm.features.contamination import ContaminationSettings, find_contamination
+from armorm.features.checks.contamination import ContaminationSettings, find_contamination
 from armorm.features.conversation import conversation_id, prompt_id, single_turn
-from armorm.features.shards import Feature, slot_of, write_shard
 from armorm.features.store import Recipe, Store, Writer
 from armorm.features.store.store import Made
+from armorm.features.vectors.shards import Feature, slot_of, write_shard
+from armorm.stages.data import load_lengths, load_pairs, load_ratings, load_responses
 from tests.features.canonical import OBJECTIVE, Dataset
 
 QUESTION = "Which river runs past more capital cities than any other one of this continent"

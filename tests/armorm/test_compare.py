@@ -6,11 +6,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from armorm.compare import ModelDiff, compare_objectives, compare_pairs, figures_of, model_sections, side_by_side
 from armorm.config import GateConfig
-from armorm.gate import Gate
-from armorm.model import RewardModel
-from armorm.report import taken_out
+from armorm.maths.gate import Gate
+from armorm.model.compare import ModelDiff, compare_objectives, compare_pairs, figures_of, model_sections, side_by_side
+from armorm.model.head import RewardModel
+from armorm.report.sections import taken_out
 
 OBJECTIVES = ("verbosity", "truth", "safety")
 

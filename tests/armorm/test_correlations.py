@@ -6,9 +6,9 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from armorm.correlations import correlation_rows, penalty_rows, summarise
-from armorm.decorrelate import decorrelate
-from armorm.metrics import spearman
+from armorm.maths.correlations import correlation_rows, penalty_rows, summarise
+from armorm.maths.decorrelate import decorrelate
+from armorm.maths.metrics import spearman
 
 Array = npt.NDArray[np.float64]
 NAMES = ("helpful", "verbose", "honest")

@@ -11,9 +11,9 @@ from hypothesis.extra.numpy import arrays
 from scipy.stats import spearmanr
 
 from armorm.config import check_nuisance
-from armorm.decorrelate import Correlation, Decorrelation, decorrelate
 from armorm.errors import DecorrelationError
-from armorm.metrics import average_ranks, pearson, spearman
+from armorm.maths.decorrelate import Correlation, Decorrelation, decorrelate
+from armorm.maths.metrics import average_ranks, pearson, spearman
 
 Array = npt.NDArray[np.float64]
 N = 800

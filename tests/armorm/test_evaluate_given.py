@@ -10,7 +10,7 @@ import pytest
 
 from armorm import RewardModel
 from armorm.config import EvaluationConfig
-from armorm.features.contamination import ContaminationSettings, find_contamination
+from armorm.features.checks.contamination import ContaminationSettings, find_contamination
 from armorm.features.conversation import Conversation, single_turn
 from armorm.features.embedding.backbone import Backbone
 from armorm.features.embedding.embed import EmbedSettings, embed_missing
@@ -18,10 +18,10 @@ from armorm.features.errors import NotInStore
 from armorm.features.objectives import OBJECTIVES
 from armorm.features.store import Artifact, Made, Recipe, Store, Writer
 from armorm.features.tables import make_table, write_parquet
-from armorm.inspection import describe, inspect, taken_off
-from armorm.report import benchmark_name
-from armorm.scoring import evaluate as scoring
-from armorm.scoring.evaluate import Evaluated, evaluate_model
+from armorm.judges import held_out as scoring
+from armorm.judges.held_out import Evaluated, evaluate_model
+from armorm.maths.metrics import benchmark_name
+from armorm.model.inspection import describe, inspect, taken_off
 from tests.armorm.published import write_published
 from tests.features.canonical import Dataset
 

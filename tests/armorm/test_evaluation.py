@@ -6,10 +6,10 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from armorm import evaluation
 from armorm.config import EvaluationConfig
-from armorm.evaluation import Ranked, benchmark_scores, held_out_accuracy, length_accuracy, length_bins, rank
-from armorm.metrics import bootstrap_accuracy
+from armorm.maths import evaluation
+from armorm.maths.evaluation import Ranked, benchmark_scores, held_out_accuracy, length_accuracy, length_bins, rank
+from armorm.maths.metrics import bootstrap_accuracy
 
 Array = npt.NDArray[np.float64]
 CONFIG = EvaluationConfig(n_resamples=400)

@@ -20,7 +20,7 @@ from armorm.export.card import USAGE
 from armorm.export.layout import write_layout
 from armorm.export.pattern import PromptEnd, Sample, find_pattern
 from armorm.features.conversation import single_turn
-from armorm.scoring.model import score_conversations
+from armorm.scoring.reward_model import score_conversations
 from armorm.stages.export import probe_conversations, rendered
 from tests.armorm.exported import D, Exported, as_messages, export, fixed_mixture, scores
 

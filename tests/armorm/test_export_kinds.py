@@ -17,10 +17,10 @@ from armorm.export.pattern import find_pattern
 from armorm.features.embedding.backbone import load
 from armorm.features.embedding.fingerprint import fingerprint
 from armorm.features.store import Artifact, Recipe, Store
-from armorm.scoring.model import score_conversations
+from armorm.maths.steering import Steering
+from armorm.scoring.reward_model import score_conversations
 from armorm.stages import export as export_stage
 from armorm.stages.export import probe_conversations, rendered
-from armorm.steering import Steering
 from tests.armorm.exported import as_messages, fixed_mixture, random_heads, scores
 from tests.features.test_kinds import KINDS, write
 

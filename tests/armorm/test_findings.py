@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from armorm.findings import correlation_matrices, explain_pair, mean_by_kind, worst_pairs
-from armorm.metrics import pearson, spearman
-from armorm.score import score
+from armorm.maths.diagnostics import correlation_matrices, explain_pair, mean_by_kind, worst_pairs
+from armorm.maths.metrics import pearson, spearman
+from armorm.maths.score import score
 
 OBJECTIVES = ("a", "b", "v")
 

@@ -10,10 +10,10 @@ import pytest
 import torch
 from torch.nn.functional import logsigmoid
 
-from armorm import baselines
 from armorm.config import GateConfig
 from armorm.errors import GateError
-from armorm.gate import (
+from armorm.maths import baselines
+from armorm.maths.gate import (
     Checkpoint,
     Gate,
     GateFit,
@@ -24,8 +24,8 @@ from armorm.gate import (
     gate_weights,
     train_gate,
 )
-from armorm.metrics import pair_accuracy
-from armorm.score import score
+from armorm.maths.metrics import pair_accuracy
+from armorm.maths.score import score
 
 Floats = npt.NDArray[np.floating]
 U, D, K = 400, 16, 4

@@ -12,10 +12,10 @@ from scipy.special import logit
 from scipy.stats import rankdata, sem, spearmanr
 from sklearn.metrics import r2_score
 
-from armorm import baselines
 from armorm.config import Correlation
 from armorm.errors import MetricError
-from armorm.metrics import (
+from armorm.maths import baselines
+from armorm.maths.metrics import (
     average_ranks,
     bootstrap_accuracies,
     bootstrap_accuracy,

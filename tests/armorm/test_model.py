@@ -15,8 +15,8 @@ from armorm import RewardModel
 from armorm.config import GateConfig
 from armorm.errors import ModelError, ModelFolderError
 from armorm.features.store import Store
-from armorm.gate import Gate
-from armorm.model import DESCRIPTION_FILE, FORMAT_VERSION, TENSORS_FILE
+from armorm.maths.gate import Gate
+from armorm.model.head import DESCRIPTION_FILE, FORMAT_VERSION, TENSORS_FILE
 from armorm.stages.model import load_model
 
 GOLDEN = Path(__file__).parent.parent / "golden" / "store-1.tar.xz"
@@ -208,7 +208,7 @@ def test_parts_that_do_not_fit_are_refused(model: RewardModel) -> None:
 
 
 def test_no_public_name_is_hidden_by_a_module() -> None:
-    """`armorm.score` is a module: a function of that name could not be exported beside it."""
+    """`armorm.maths.score` is a module: a function of that name could not be exported beside it."""
     assert not {path.stem for path in Path(armorm.__file__).parent.glob("*.py")} & set(armorm.__all__)
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         _ = armorm.nothing

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from armorm.figures import heatmap, short
-from armorm.page import TEXT_CHARACTERS, Texts, build_chapters, to_html
-from armorm.report import Section, published_section, taken_out, visible
+from armorm.report.page import TEXT_CHARACTERS, Texts, build_chapters, to_html
+from armorm.report.plots import heatmap, short
+from armorm.report.sections import Section, published_section, taken_out, visible
 from tests.armorm.test_report import EVALUATION, INTERVAL, MODEL, built
 
 HOSTILE = (

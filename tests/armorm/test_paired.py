@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binomtest, kstest
 
-from armorm.paired import paired_test, sign_flip_p
+from armorm.maths.paired import paired_test, sign_flip_p
 
 
 @given(only_first=st.integers(0, 40), only_second=st.integers(0, 40), both=st.integers(0, 5))

@@ -8,10 +8,10 @@ import pytest
 from scipy.special import expit
 from sklearn.linear_model import LogisticRegression
 
-from armorm import probe
 from armorm.errors import MetricError
-from armorm.metrics import pair_accuracy
-from armorm.probe import Blocks, ProbeFit, fit_probe
+from armorm.maths import probe
+from armorm.maths.metrics import pair_accuracy
+from armorm.maths.probe import Blocks, ProbeFit, fit_probe
 
 Array = npt.NDArray[np.float64]
 

@@ -7,17 +7,16 @@ import numpy as np
 import pytest
 
 from armorm.config import GateConfig, PromotionConfig
-from armorm.features import pointers
+from armorm.features.catalog.notebook import Connection
+from armorm.features.checks.quality import check_quality
 from armorm.features.conversation import conversation_id, prompt_id, single_turn
-from armorm.features.notebook import Connection
-from armorm.features.quality import check_quality
-from armorm.features.shards import Feature, Kind, slot_of, write_shard
-from armorm.features.store import Artifact, Made, Recipe, Store, Writer
-from armorm.gate import Gate
-from armorm.metrics import Interval
-from armorm.model import RewardModel
-from armorm.paired import PairedTest
-from armorm.promotion import NoTest, decide
+from armorm.features.store import Artifact, Made, Recipe, Store, Writer, pointers
+from armorm.features.vectors.shards import Feature, Kind, slot_of, write_shard
+from armorm.maths.gate import Gate
+from armorm.maths.metrics import Interval
+from armorm.maths.paired import PairedTest
+from armorm.maths.promotion import NoTest, decide
+from armorm.model.head import RewardModel
 from armorm.stages import promote as stage
 from armorm.stages.promote import Promotion
 from tests.features.canonical import Dataset

@@ -15,9 +15,9 @@ from armorm.errors import ModelFolderError
 from armorm.features.embedding.fingerprint import BackboneSettings, fingerprint
 from armorm.features.errors import BackboneError
 from armorm.features.objectives import OBJECTIVES
-from armorm.inspection import inspect
-from armorm.report import taken_out
-from armorm.scoring.model import nuisance_of
+from armorm.model.inspection import inspect
+from armorm.report.sections import taken_out
+from armorm.scoring.reward_model import nuisance_of
 from armorm.stages.export import probe_conversations
 from tests.armorm.exported import as_messages
 from tests.armorm.published import write_published

@@ -10,22 +10,22 @@ import numpy.typing as npt
 import pytest
 from threadpoolctl import threadpool_info, threadpool_limits
 
-from armorm.bridge import load_ratings
 from armorm.config import RegressionConfig
-from armorm.features import shards
-from armorm.features.contamination import ContaminationSettings, find_contamination
+from armorm.features.catalog.inventory import stored_objectives
+from armorm.features.checks.contamination import ContaminationSettings, find_contamination
 from armorm.features.conversation import Conversation, conversation_id, single_turn
 from armorm.features.errors import NotInStore
-from armorm.features.inventory import stored_objectives
-from armorm.features.shards import SLOT, Feature, FeatureReader, write_shard
 from armorm.features.store import Artifact, Done, ObjectRef, Recipe, Store, Writer
 from armorm.features.store.store import Made
-from armorm.ridge import count_rows, fit_ridge
+from armorm.features.vectors import shards
+from armorm.features.vectors.shards import SLOT, Feature, FeatureReader, write_shard
+from armorm.maths.ridge import count_rows, fit_ridge
+from armorm.maths.statistics import RidgeStatistics
 from armorm.stages import statistics as stage
 from armorm.stages.common import read_record, stage_artifact
+from armorm.stages.data import load_ratings
 from armorm.stages.regress import read_regression, regress
 from armorm.stages.statistics import read_parts, update_statistics
-from armorm.statistics import RidgeStatistics
 from tests.features.canonical import SCALE, Dataset
 
 BACKBONE, D, SHARD = "b" * 32, 8, 50

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from armorm.report import (
+from armorm.report.sections import (
     Report,
     Section,
     benchmark_name,

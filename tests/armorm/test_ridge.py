@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.linear_model import Ridge
 
-from armorm import ridge
 from armorm.errors import RegressionError
-from armorm.ridge import (
+from armorm.maths import ridge
+from armorm.maths.ridge import (
     ALPHAS,
     HeldOut,
     ObjectiveFit,
@@ -28,7 +28,7 @@ from armorm.ridge import (
     solve_by_scikit_learn,
     solve_path,
 )
-from armorm.statistics import RidgeStatistics
+from armorm.maths.statistics import RidgeStatistics
 
 Array = npt.NDArray[np.float64]
 N, D = 240, 12

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from armorm.score import coefficients, contributions, score
+from armorm.maths.score import coefficients, contributions, score
 
 Array = npt.NDArray[np.float64]
 K = 4

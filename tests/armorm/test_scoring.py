@@ -11,7 +11,7 @@ from armorm.errors import ModelError
 from armorm.features.errors import BackboneError, InputError, NativeFileError
 from armorm.scoring import files
 from armorm.scoring.files import count_requests, score_file
-from armorm.scoring.model import native_units
+from armorm.scoring.reward_model import native_units
 from tests.armorm.exported import Exported, export
 
 MESSAGES = [{"role": "user", "content": "Name a river."}, {"role": "assistant", "content": "The Danube."}]

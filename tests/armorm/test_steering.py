@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from armorm.errors import SteeringError
-from armorm.score import coefficients, contributions, reweighted, score
-from armorm.steering import Steering
+from armorm.maths.score import coefficients, contributions, reweighted, score
+from armorm.maths.steering import Steering
 
 NAMES = ("a", "b", "c")
 GATING_NK = np.array([[0.5, 0.3, 0.2], [0.1, 0.1, 0.8]])

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 from threadpoolctl import threadpool_info, threadpool_limits
 
-from armorm.threads import WIDE, blas_threads
+from armorm.maths.threads import WIDE, blas_threads
 
 
 def used() -> set[int]:

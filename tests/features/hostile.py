@@ -76,6 +76,33 @@ def _tokenizer(folder: Path, marker: Path) -> None:
     )
 
 
+def _tokenizer_within(folder: Path, marker: Path) -> None:
+    """RAG's tokenizer is made of two others, and does not pass on what its loader was told."""
+    _code(folder, marker)
+    usual = json.loads((folder / "tokenizer_config.json").read_text())
+    for name in ("question_encoder_tokenizer", "generator_tokenizer"):
+        (folder / name).mkdir()
+        _code(folder / name, marker)
+        (folder / name / "tokenizer_config.json").write_text(
+            json.dumps(usual | {"tokenizer_class": "Hostile", "auto_map": {"AutoTokenizer": [None, "evil.Tokenizer"]}})
+        )
+    change(folder / "tokenizer_config.json", tokenizer_class="RagTokenizer")
+    change(folder / "config.json", question_encoder={"model_type": "llama"}, generator={"model_type": "llama"})
+
+
+def _model_within(model_type: str, part: str) -> Callable[[Path, Path], None]:
+    """A model that is made of others, of which one wants code: loaders within do not hear what the outer one did."""
+
+    def write(folder: Path, marker: Path) -> None:
+        _code(folder, marker)
+        text = json.loads((folder / "config.json").read_text())
+        within = text | {"model_type": "rag", "question_encoder": {"model_type": "llama"}}
+        within |= {"generator": {"model_type": "llama"}, "auto_map": {"AutoModel": f"{folder}--evil.Model"}}
+        change(folder / "config.json", **{"model_type": model_type, "text_config": text, part: within})
+
+    return write
+
+
 def _processor(folder: Path, marker: Path) -> None:
     _code(folder, marker)
     for name in ("preprocessor_config.json", "processor_config.json"):
@@ -140,6 +167,10 @@ KINDS: Final[Mapping[str, Callable[[Path, Path], None]]] = {
     "model": _model,
     "code elsewhere": _elsewhere,
     "tokenizer": _tokenizer,
+    "tokenizer within": _tokenizer_within,
+    "vision within": _model_within("llava", "vision_config"),
+    "text within": _model_within("llava", "text_config"),
+    "vision within gemma": _model_within("gemma3", "vision_config"),
     "pickle": _pickle("pytorch_model.bin"),
     "pickle of torch": _pickle("consolidated.00.pth"),
     "pickle by index": _pickle_by_index,

@@ -12,19 +12,19 @@ from pathlib import Path
 from typing import Any, Final
 
 from armorm.config import DecorrelationConfig, EvaluationConfig, GateConfig, RegressionConfig
-from armorm.features import notebook, pointers
-from armorm.features.contamination import ContaminationSettings, find_contamination
+from armorm.features.catalog import notebook
+from armorm.features.checks.contamination import ContaminationSettings, find_contamination
 from armorm.features.conversation import SplitFractions
 from armorm.features.embedding import backbone  # what is imported here is not imported by every process
 from armorm.features.embedding.embed import EmbedSettings, embed_missing
 from armorm.features.embedding.fingerprint import BackboneSettings, fingerprint
-from armorm.features.embedding.plan import Pack
+from armorm.features.embedding.packs import Pack
 from armorm.features.errors import NotInStore, StoreBusy
 from armorm.features.ingest.dataset import DatasetFiles, ingest_dataset
 from armorm.features.sources import complete_options, find_source
-from armorm.features.store import Artifact, Recipe, Run, Store, Writer
-from armorm.features.store.gc import RetentionSettings, collect
-from armorm.features.store.verify import verify
+from armorm.features.store import Artifact, Recipe, Run, Store, Writer, pointers
+from armorm.features.upkeep.gc import RetentionSettings, collect
+from armorm.features.upkeep.verify import verify
 from armorm.stages.decorrelate import decorrelate
 from armorm.stages.evaluate import evaluate
 from armorm.stages.gate import train_gate

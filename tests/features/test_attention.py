@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from armorm.features.embedding.attention import Scoring, by_blocks, by_flex
 from armorm.features.embedding.packed import lay_out
-from armorm.features.embedding.plan import Pack, TokenSequence, Wanted, plan_packs
+from armorm.features.embedding.packs import Pack, TokenSequence, Wanted, plan_packs
 
 SIZE = 16
 

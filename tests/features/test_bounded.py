@@ -17,11 +17,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from armorm.features import bounded
-from armorm.features.bounded import Limits, call
-from armorm.features.catalog import query
+from armorm.features.catalog import bounded
+from armorm.features.catalog.bounded import Limits, call
+from armorm.features.catalog.query import query
+from armorm.features.checks.quality import offending_rows
 from armorm.features.errors import CorruptObject, QueryError
-from armorm.features.quality import offending_rows
 from armorm.features.store import Store
 from tests.damage import overwrite
 from tests.decoys import put_decoys
@@ -148,8 +148,8 @@ def leaving(temporary: str) -> None:
 
 def test_the_next_query_sweeps_what_a_killed_one_has_left(built: Store) -> None:
     program = (
-        "import os, sys; from armorm.features.catalog import spill_path; from armorm.features.store import Store; "
-        "from tests.features.test_bounded import leaving; "
+        "import os, sys; from armorm.features.catalog.views import spill_path; "
+        "from armorm.features.store import Store; from tests.features.test_bounded import leaving; "
         "leaving(str(spill_path(Store(sys.argv[1])))); os.kill(os.getpid(), 9)"
     )
     root = Path(__file__).parent.parent.parent
@@ -185,7 +185,7 @@ def sleeping(seconds: float) -> None:
 
 def test_the_process_ends_with_the_one_that_asked(tmp_path: Path) -> None:
     program = (
-        "from armorm.features.bounded import Limits, call; from tests.features.test_bounded import sleeping; "
+        "from armorm.features.catalog.bounded import Limits, call; from tests.features.test_bounded import sleeping; "
         "call(sleeping, {'seconds': 600}, Limits())"
     )
     root = Path(__file__).parent.parent.parent

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 import torch
 
-from armorm.features.catalog import query
+from armorm.features.catalog.query import query
 from armorm.features.embedding import backbone as backbone_module
 from armorm.features.embedding.backbone import Backbone, load
 from armorm.features.embedding.canary import BANDS, CANARIES, SLOT, distances, embed_canaries
 from armorm.features.embedding.embed import EmbedSettings, embed_missing
 from armorm.features.embedding.fingerprint import BackboneSettings, fingerprint
-from armorm.features.embedding.plan import Pack
+from armorm.features.embedding.packs import Pack
 from armorm.features.errors import BackboneError, CanaryError
 from armorm.features.store import Writer, content_id
 from tests.features import tiny

@@ -10,18 +10,19 @@ import duckdb
 import pytest
 
 import armorm
-from armorm.features.catalog import VIEWS, query
+from armorm.features.catalog.notebook import Connection
+from armorm.features.catalog.query import query
+from armorm.features.catalog.questions import ask
+from armorm.features.catalog.views import VIEWS
 from armorm.features.conversation import SplitFractions, prompt_id, single_turn
 from armorm.features.embedding.embed import EmbedSettings, embed_missing
 from armorm.features.embedding.fingerprint import BackboneSettings
 from armorm.features.errors import QueryError, StoreError
 from armorm.features.ingest.dataset import DatasetFiles, ingest_dataset
-from armorm.features.notebook import Connection
-from armorm.features.pointers import tag
-from armorm.features.questions import ask
 from armorm.features.sources import complete_options, find_source
 from armorm.features.store import Made, Pointer, Store
 from armorm.features.store.artifacts import Recipe
+from armorm.features.store.pointers import tag
 from armorm.features.store.store import utc_now
 from armorm.features.tables import make_table, write_parquet
 from armorm.stages.compare import compare

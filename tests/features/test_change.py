@@ -7,8 +7,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from armorm.features.change import MODEL, Change, RetrainSettings, change_since, change_since_training, due, trained_in
-from armorm.features.contamination import ContaminationSettings, find_contamination
+from armorm.features.checks.change import (
+    MODEL,
+    Change,
+    RetrainSettings,
+    change_since,
+    change_since_training,
+    due,
+    trained_in,
+)
+from armorm.features.checks.contamination import ContaminationSettings, find_contamination
 from armorm.features.conversation import single_turn
 from armorm.features.store import Artifact, Made, Recipe, Store, Writer
 from tests.features.canonical import OBJECTIVE, Dataset
@@ -98,7 +106,7 @@ def test_where_manifests_agree_nothing_is_opened(store: Store, writer: Writer, m
     rated({0: 1.0}).commit(writer)
     before = store.head()
     model(writer)
-    monkeypatch.setattr("armorm.features.change.connect", None)
+    monkeypatch.setattr("armorm.features.checks.change.connect", None)
     found = change_since(store, before, store.head())
     assert (found.rows, found.drift, due(found, RetrainSettings(rows=0, drift=0))) == (0, 0, None)
     assert found.line == "snapshot 1 to 2: no row of training has changed"

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from armorm.features.catalog import query
-from armorm.features.contamination import ContaminationSettings, PromptIndex, find_contamination, shingles
+from armorm.features.catalog.query import query
+from armorm.features.checks.contamination import ContaminationSettings, PromptIndex, find_contamination, shingles
 from armorm.features.conversation import prompt_id, single_turn
 from armorm.features.errors import InputError
 from armorm.features.store import Store, Writer

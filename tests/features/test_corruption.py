@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from armorm.features.catalog import connect
+from armorm.features.catalog.views import connect
 from armorm.features.conversation import SplitFractions
 from armorm.features.errors import FeatureStoreError
 from armorm.features.ingest.dataset import DatasetFiles, ingest_dataset

@@ -8,16 +8,16 @@ from typing import Any
 import numpy as np
 import pytest
 
+from armorm.features.catalog.diff import count_changes, diff
 from armorm.features.conversation import SplitFractions
-from armorm.features.diff import count_changes, diff
-from armorm.features.drift import Drift, cosines, drift, linear_cka
 from armorm.features.errors import NotInStore
 from armorm.features.ingest.dataset import DatasetFiles, ingest_dataset
-from armorm.features.named import find_named
-from armorm.features.shards import Feature, write_shard
 from armorm.features.sources import complete_options, find_source
 from armorm.features.store import Made, Recipe, Store, Writer
 from armorm.features.store.manifests import EMPTY
+from armorm.features.store.names import find_named
+from armorm.features.vectors.drift import Drift, cosines, drift, linear_cka
+from armorm.features.vectors.shards import Feature, write_shard
 from tests.features.test_ingest import write
 
 Rows = list[dict[str, Any]]

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from armorm.features.doctor import examine
 from armorm.features.embedding.fingerprint import BackboneSettings
 from armorm.features.store import Store
 from armorm.features.store.storage import LocalFolder
+from armorm.features.upkeep.doctor import examine
 from tests.features import tiny
 
 

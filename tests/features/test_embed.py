@@ -10,7 +10,7 @@ import pytest
 import torch
 from transformers import AutoModel, AutoTokenizer, BertConfig, BertModel
 
-from armorm.features.catalog import query
+from armorm.features.catalog.query import query
 from armorm.features.conversation import Conversation, SplitFractions, conversation_id, prompt_id, single_turn
 from armorm.features.embedding.backbone import Backbone, load
 from armorm.features.embedding.embed import EmbedSettings, Progress, embed_missing
@@ -19,9 +19,9 @@ from armorm.features.embedding.render import common_prefix, render
 from armorm.features.embedding.vectors import embed_conversations
 from armorm.features.errors import BackboneError
 from armorm.features.ingest.dataset import DatasetFiles, ingest_dataset
-from armorm.features.shards import Feature, FeatureReader
 from armorm.features.sources import find_source
 from armorm.features.store import Store, Writer
+from armorm.features.vectors.shards import Feature, FeatureReader
 from tests.features import tiny
 from tests.features.canonical import Dataset
 

@@ -8,10 +8,10 @@ from armorm.features.conversation import single_turn
 from armorm.features.durations import in_words, parse_duration
 from armorm.features.embedding.embed import EmbedSettings, embed_missing
 from armorm.features.embedding.fingerprint import BackboneSettings, fingerprint
+from armorm.features.embedding.forecast import plan_embedding, plan_embedding_at_most
 from armorm.features.errors import InputError
-from armorm.features.estimate import Planned, estimate, last_time, measured, speed_of, total
-from armorm.features.plan import plan_embedding, plan_embedding_at_most
 from armorm.features.store import Made, Recipe, Store, Writer
+from armorm.features.store.estimate import Planned, estimate, last_time, measured, speed_of, total
 from tests.features import tiny
 from tests.features.canonical import Dataset
 
@@ -103,7 +103,7 @@ def test_what_there_is_to_embed_is_counted_and_never_made_up(
         (took,) = (m for s in store.head().within("features").values() if "predicted_seconds" in (m := measured(s)))
         assert took["predicted_tokens"] == pytest.approx(added.tokens, abs=1)
         assert took["predicted_seconds"] == pytest.approx(added.seconds, abs=1e-3)
-    monkeypatch.setattr("armorm.features.plan.connect", lambda store: pytest.fail("opened the tables"))
+    monkeypatch.setattr("armorm.features.embedding.forecast.connect", lambda store: pytest.fail("opened the tables"))
     done = plan_embedding(Store(store.place), marks, "float32")
     assert (done.reason, done.seconds) == (None, 0)
     assert done.basis == (

@@ -16,12 +16,11 @@ from typing import Any, get_args
 
 import pytest
 
-from armorm.features import pointers
 from armorm.features.errors import StoreError
-from armorm.features.store import Made, Recipe, Snapshot, Store, Writer, storage
-from armorm.features.store.gc import RetentionSettings, collect
+from armorm.features.store import Made, Recipe, Snapshot, Store, Writer, pointers, storage
 from armorm.features.store.manifests import EMPTY
-from armorm.features.store.verify import verify
+from armorm.features.upkeep.gc import RetentionSettings, collect
+from armorm.features.upkeep.verify import verify
 from tests.features.faults import Crash, Faults, Kind, LostRequests, faults, lost_requests
 from tests.features.test_verify import build
 

@@ -7,14 +7,14 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoModel, GPT2Config, GPT2Model
 
-from armorm.features.doctor import examine
+from armorm.features.catalog.questions import ask
 from armorm.features.embedding import flops
 from armorm.features.embedding.embed import EmbedSettings, Progress, embed_missing
 from armorm.features.embedding.fingerprint import BackboneSettings, Dtype
 from armorm.features.embedding.flops import Cost, cost_of, least_flops, peak_flops, slowdown
-from armorm.features.embedding.plan import Batch, TokenSequence, Wanted, plan_packs
-from armorm.features.questions import ask
+from armorm.features.embedding.packs import Batch, TokenSequence, Wanted, plan_packs
 from armorm.features.store import Made, Recipe, Store, Writer
+from armorm.features.upkeep.doctor import examine
 from tests.features import tiny
 from tests.features.test_robust import fill
 

@@ -7,19 +7,19 @@ from typing import Any
 import numpy as np
 import pytest
 
-from armorm.features.catalog import query
+from armorm.features.catalog.query import query
 from armorm.features.conversation import SplitFractions, prompt_id, single_turn
 from armorm.features.embedding.embed import EmbedSettings, embed_missing
 from armorm.features.embedding.fingerprint import BackboneSettings
 from armorm.features.errors import InputError
-from armorm.features.forgotten import Forgotten, read_entries, read_forgotten
 from armorm.features.ingest.dataset import DatasetFiles, ingest_dataset, rules_of
+from armorm.features.ingest.forgotten import Forgotten, read_entries, read_forgotten
 from armorm.features.ingest.normalise import Rules
 from armorm.features.lineage.forget import LeftVector, forget, left_vectors, replace_shards
 from armorm.features.lineage.impact import Key, impact
-from armorm.features.shards import Name, put_vectors
 from armorm.features.sources import complete_options, find_source
 from armorm.features.store import Made, Recipe, Writer
+from armorm.features.vectors.shards import Name, put_vectors
 from tests.features import tiny
 
 SECRET = "Where does Ada live?"

@@ -6,8 +6,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from armorm.features.errors import TooOld
-from armorm.features.freshness import RUN, STAGES, last_runs, record_success, require_fresh
 from armorm.features.store import Store, Writer
+from armorm.features.store.freshness import RUN, STAGES, last_runs, record_success, require_fresh
 
 
 def age(store: Store, name: str, days: int) -> None:

@@ -7,9 +7,9 @@ import pytest
 
 from armorm.features.errors import NotInStore, StoreBusy
 from armorm.features.store import Made, Pointer, Recipe, Store, leases
-from armorm.features.store.gc import RetentionSettings, collect, plan_collection
 from armorm.features.store.store import utc_now
-from armorm.features.store.verify import verify
+from armorm.features.upkeep.gc import RetentionSettings, collect, plan_collection
+from armorm.features.upkeep.verify import verify
 
 LATER = datetime.now(UTC) + timedelta(days=100)
 

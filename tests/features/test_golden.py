@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from armorm.features.catalog import query
-from armorm.features.shards import FeatureReader
+from armorm.features.catalog.query import query
 from armorm.features.store import Made, Recipe, Store
-from armorm.features.store.verify import verify
+from armorm.features.upkeep.verify import verify
+from armorm.features.vectors.shards import FeatureReader
 from armorm.stages.model import load_model
 
 GOLDEN = Path(__file__).parent.parent / "golden"

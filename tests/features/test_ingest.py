@@ -9,14 +9,14 @@ from typing import Any
 import polars as pl
 import pytest
 
-from armorm.features.catalog import connect
+from armorm.features.catalog.dataset_table import list_datasets
+from armorm.features.catalog.diff import diff
+from armorm.features.catalog.views import connect
 from armorm.features.conversation import SplitFractions
-from armorm.features.diff import diff
 from armorm.features.errors import DatasetError, NativeFileError, NotInStore
 from armorm.features.ingest import dataset, native, parallel, spill
 from armorm.features.ingest.dataset import DatasetFiles, data_files, forget_unconfigured, ingest_dataset
 from armorm.features.ingest.preview import preview
-from armorm.features.listing import list_datasets
 from armorm.features.sources import SOURCES, find_source
 from armorm.features.store import Done, Store, Writer
 

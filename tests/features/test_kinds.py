@@ -10,7 +10,7 @@ import torch
 from transformers import AutoModel, PreTrainedConfig
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
-from armorm.features.catalog import query
+from armorm.features.catalog.query import query
 from armorm.features.conversation import conversation_id, prompt_id, single_turn
 from armorm.features.embedding import packed
 from armorm.features.embedding.backbone import Backbone, load
@@ -18,7 +18,7 @@ from armorm.features.embedding.embed import EmbedSettings, embed_missing
 from armorm.features.embedding.fingerprint import BackboneSettings, Dtype, fingerprint
 from armorm.features.embedding.flops import cost_of, least_flops
 from armorm.features.embedding.folder import LENGTHS, WIDTHS, most_tokens
-from armorm.features.embedding.plan import TokenSequence, Wanted, plan_packs
+from armorm.features.embedding.packs import TokenSequence, Wanted, plan_packs
 from armorm.features.embedding.vectors import embed_conversations, run_passes
 from armorm.features.errors import BackboneError
 from armorm.features.store import Writer

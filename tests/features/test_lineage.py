@@ -12,9 +12,10 @@ from typing import Any
 import pytest
 
 from armorm.config import DecorrelationConfig, EvaluationConfig, GateConfig, RegressionConfig
-from armorm.features import rejected
-from armorm.features.contamination import ContaminationSettings, find_contamination
+from armorm.features.checks.contamination import ContaminationSettings, find_contamination
+from armorm.features.checks.quality import check_quality
 from armorm.features.conversation import SplitFractions, conversation_id, single_turn
+from armorm.features.embedding import rejected
 from armorm.features.embedding.embed import EmbedSettings, embed_missing
 from armorm.features.embedding.fingerprint import BackboneSettings
 from armorm.features.embedding.vectors import Reject
@@ -25,11 +26,10 @@ from armorm.features.lineage.graph import read_graph
 from armorm.features.lineage.impact import Key, impact, impact_of
 from armorm.features.lineage.relations import relations
 from armorm.features.lineage.trace import needed, trace
-from armorm.features.quality import check_quality
 from armorm.features.sample import write_sample
-from armorm.features.shards import Name
 from armorm.features.sources import complete_options, find_source
 from armorm.features.store import Made, Store, Writer
+from armorm.features.vectors.shards import Name
 from armorm.stages import model as model_stage
 from armorm.stages.decorrelate import decorrelate
 from armorm.stages.evaluate import evaluate

@@ -25,19 +25,18 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
-from armorm.features import pointers
-from armorm.features.catalog import connect
+from armorm.features.catalog.views import connect
 from armorm.features.conversation import SplitFractions, conversation_id, prompt_id
 from armorm.features.embedding import backbone, chunks, embed
 from armorm.features.embedding.fingerprint import BackboneSettings
-from armorm.features.embedding.plan import TokenSequence, Wanted
+from armorm.features.embedding.packs import TokenSequence, Wanted
 from armorm.features.embedding.vectors import Pass, Texts
 from armorm.features.ingest.dataset import DatasetFiles, forget_unconfigured, ingest_dataset
-from armorm.features.shards import FeatureReader, shards_of
 from armorm.features.sources import complete_options, find_source
-from armorm.features.store import Snapshot, Store, Writer
-from armorm.features.store.gc import RetentionSettings, collect
-from armorm.features.store.verify import verify
+from armorm.features.store import Snapshot, Store, Writer, pointers
+from armorm.features.upkeep.gc import RetentionSettings, collect
+from armorm.features.upkeep.verify import verify
+from armorm.features.vectors.shards import FeatureReader, shards_of
 from tests.features import tiny
 from tests.features.faults import Crash, Kind, faults
 from tests.features.test_faults import pass_on_to_another_process

@@ -7,9 +7,8 @@ import numpy as np
 import pytest
 
 import armorm
-from armorm.features import pointers
 from armorm.features.errors import CorruptObject, NotInStore
-from armorm.features.store import Store, leases
+from armorm.features.store import Store, leases, pointers
 from tests.damage import overwrite
 from tests.features.test_verify import build
 

@@ -13,7 +13,8 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from armorm.features.catalog import connect, query
+from armorm.features.catalog.query import query
+from armorm.features.catalog.views import connect
 from armorm.features.embedding import on_ray
 from armorm.features.embedding.backbone import load
 from armorm.features.embedding.canary import Canaries

@@ -20,7 +20,7 @@ from openlineage.client.serde import Serde
 from armorm.features.conversation import SplitFractions
 from armorm.features.errors import DatasetError, InputError, NativeFileError
 from armorm.features.ingest.dataset import DatasetFiles, ingest_dataset
-from armorm.features.openlineage import (
+from armorm.features.lineage.openlineage import (
     LineageObserver,
     OpenLineageSettings,
     StageCode,
@@ -28,11 +28,11 @@ from armorm.features.openlineage import (
     observer,
     store_namespace,
 )
-from armorm.features.openlineage.events import SHARD_COLUMNS, kind_of
-from armorm.features.shards import Feature, open_shard, write_shard
+from armorm.features.lineage.openlineage.events import SHARD_COLUMNS, kind_of
 from armorm.features.sources import find_source
 from armorm.features.store import Artifact, ObjectRef, Recipe, Run, Store, Writer
 from armorm.features.tables import SCHEMAS
+from armorm.features.vectors.shards import Feature, open_shard, write_shard
 from tests.features.lineage_server import serving
 from tests.features.openlineage_spec import facets_of, official_spec
 

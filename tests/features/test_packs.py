@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import AutoModel, GPT2Config, GPT2Model
 
-from armorm.features.embedding import plan
+from armorm.features.embedding import packs as plan
 from armorm.features.embedding.backbone import Backbone, load
 from armorm.features.embedding.fingerprint import BackboneSettings, fingerprint
-from armorm.features.embedding.plan import Pack, TokenIds, TokenSequence, Wanted, plan_packs
+from armorm.features.embedding.packs import Pack, TokenIds, TokenSequence, Wanted, plan_packs
 from tests.features import tiny
 
 

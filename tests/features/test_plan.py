@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from armorm.features.embedding.plan import Rendered, plan_batches, plan_sequences
+from armorm.features.embedding.packs import Rendered, plan_batches, plan_sequences
 from tests.strategies import rendered_lists
 
 WIDE = 1_000

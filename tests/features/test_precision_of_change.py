@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from armorm.features.catalog import query
+from armorm.features.catalog.diff import diff
+from armorm.features.catalog.query import query
 from armorm.features.conversation import SplitFractions, conversation_id, prompt_id, single_turn
-from armorm.features.diff import diff
 from armorm.features.embedding.embed import EmbedSettings, embed_missing
 from armorm.features.embedding.fingerprint import BackboneSettings
 from armorm.features.ingest.dataset import DatasetFiles, ingest_dataset

@@ -6,9 +6,7 @@ from typing import Any
 
 import pytest
 
-from armorm.features.conversation import conversation_id, single_turn
-from armorm.features.errors import InputError, QualityError
-from armorm.features.quality import (
+from armorm.features.checks.quality import (
     CHECKS,
     check_quality,
     offending_rows,
@@ -17,6 +15,8 @@ from armorm.features.quality import (
     require_passed,
     run_checks,
 )
+from armorm.features.conversation import conversation_id, single_turn
+from armorm.features.errors import InputError, QualityError
 from armorm.features.store import Store, Writer
 from tests.features.canonical import Dataset
 

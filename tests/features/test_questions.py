@@ -12,16 +12,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from armorm.evaluation import length_bins
-from armorm.features import pointers
-from armorm.features.catalog import query
+from armorm.features.catalog.query import query
+from armorm.features.catalog.questions import QUESTIONS, ask, list_questions
 from armorm.features.conversation import Conversation, single_turn
 from armorm.features.embedding.embed import EmbedSettings, embed_missing
 from armorm.features.embedding.fingerprint import BackboneSettings
 from armorm.features.errors import InputError
-from armorm.features.questions import QUESTIONS, ask, list_questions
-from armorm.features.store import Made, Recipe, Store, Writer, content_id
+from armorm.features.store import Made, Recipe, Store, Writer, content_id, pointers
 from armorm.features.tables import make_table, write_parquet
+from armorm.maths.evaluation import length_bins
 from tests.features import tiny
 from tests.features.canonical import OBJECTIVE, Dataset
 

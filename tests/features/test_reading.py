@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from armorm.features.conversation import MalformedConversation, check_conversation
-from armorm.features.reading import is_absent, read_conversation, read_turns
+from armorm.features.sources.reading import is_absent, read_conversation, read_turns
 
 ASKED = [{"role": "user", "content": "Where do swifts sleep?"}]
 SAID = [{"role": "assistant", "content": "In the air."}]

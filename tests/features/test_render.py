@@ -16,7 +16,7 @@ from armorm.features.embedding.render import render, shortened
 from armorm.features.embedding.vectors import Embedded, embed_conversations, plan_texts
 from armorm.features.errors import BackboneError
 from armorm.features.store import Writer, content_id
-from armorm.flows.settings import load_settings
+from armorm.flows.configuration.settings import load_settings
 from tests.features import tiny
 from tests.features.canonical import Dataset
 from tests.features.test_robust import NO_SYSTEM

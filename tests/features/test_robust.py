@@ -9,17 +9,17 @@ import numpy as np
 import pytest
 import torch
 
-from armorm.features.catalog import query
+from armorm.features.catalog.query import query
 from armorm.features.conversation import conversation_id, prompt_id, single_turn
 from armorm.features.embedding import backbone as backbone_module
 from armorm.features.embedding.embed import EmbedSettings, Progress, embed_missing, why_incomplete
 from armorm.features.embedding.fingerprint import BackboneSettings, fingerprint
-from armorm.features.embedding.plan import Pack
+from armorm.features.embedding.forecast import plan_embedding
+from armorm.features.embedding.packs import Pack
 from armorm.features.embedding.vectors import WHY
 from armorm.features.errors import NotInStore, OutOfMemory
-from armorm.features.plan import plan_embedding
-from armorm.features.shards import FeatureReader, VectorType, open_shard, shards_of, unusable
 from armorm.features.store import Store, Writer
+from armorm.features.vectors.shards import FeatureReader, VectorType, open_shard, shards_of, unusable
 from tests.features import tiny
 from tests.features.canonical import Dataset
 

@@ -28,8 +28,8 @@ from armorm.features.sample.native import (
 )
 from armorm.features.sample.native.beavertails import CATEGORIES
 from armorm.features.sample.native.rewardbench import SUBSETS
-from armorm.features.sample.words import BAD_CLAUSES, GOOD_CLAUSES, KINDS
-from armorm.features.sample.world import Group, World, extra_length
+from armorm.features.sample.world.words import BAD_CLAUSES, GOOD_CLAUSES, KINDS
+from armorm.features.sample.world.world import Group, World, extra_length
 
 SCALE = 0.02
 Row = dict[str, Any]

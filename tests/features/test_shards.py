@@ -11,11 +11,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pyarrow import ipc
 
-from armorm.features import shards
-from armorm.features.catalog import query
+from armorm.features.catalog.query import query
 from armorm.features.errors import CorruptObject, NotInStore, StoreError
-from armorm.features.shards import BATCH_ROWS, SLOT, Feature, FeatureReader, open_shard, write_shard
 from armorm.features.store import Made, ObjectRef, Recipe, Store, Writer
+from armorm.features.vectors import shards
+from armorm.features.vectors.shards import BATCH_ROWS, SLOT, Feature, FeatureReader, open_shard, write_shard
 from tests.damage import overwrite
 
 BACKBONE = "b" * 32

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
+from armorm.features.catalog.savings import sharing
 from armorm.features.conversation import single_turn
 from armorm.features.embedding.embed import EmbedSettings, embed_missing
 from armorm.features.embedding.fingerprint import BackboneSettings
-from armorm.features.sharing import sharing
 from armorm.features.store import Store, Writer
 from tests.features import tiny
 from tests.features.canonical import Dataset

@@ -15,10 +15,10 @@ from typing import Any
 
 import pytest
 
-from armorm.features.catalog import query
+from armorm.features.catalog.query import query
 from armorm.features.sample import write_sample
 from armorm.features.store import Store
-from armorm.features.store.verify import verify
+from armorm.features.upkeep.verify import verify
 from tests.features import soak, tiny
 
 pytestmark = pytest.mark.slow

@@ -16,7 +16,7 @@ from armorm.features.errors import CorruptObject, NotInStore, StoreBusy, StoreEr
 from armorm.features.store import Made, Pointer, Recipe, Store, Writer, leases
 from armorm.features.store.storage import ObjectStorage, open_storage, scratch_path, sweep, without_credentials
 from armorm.features.store.store import utc_now
-from armorm.features.store.verify import verify
+from armorm.features.upkeep.verify import verify
 from tests.damage import overwrite
 
 SPAWN = multiprocessing.get_context("spawn")

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from armorm.features.training_rows import KEYS, row_set
+from armorm.features.lineage.training_rows import KEYS, row_set
 
 PAIRS = KEYS["gate"]
 

@@ -6,16 +6,17 @@ from pathlib import Path
 
 import pytest
 
-from armorm.features.catalog import connect, query
+from armorm.features.catalog.query import query
+from armorm.features.catalog.views import connect
 from armorm.features.conversation import SplitFractions
 from armorm.features.embedding.embed import EmbedSettings, embed_missing
 from armorm.features.embedding.fingerprint import BackboneSettings
 from armorm.features.errors import FeatureStoreError, QueryError, StoreError
 from armorm.features.ingest.dataset import DatasetFiles, ingest_dataset
-from armorm.features.shards import FeatureReader, read_vectors, shards_of
 from armorm.features.sources import complete_options, find_source
 from armorm.features.store import Store, manifests
-from armorm.features.store.verify import quarantine, verify
+from armorm.features.upkeep.verify import quarantine, verify
+from armorm.features.vectors.shards import FeatureReader, read_vectors, shards_of
 from tests.damage import overwrite
 from tests.features import tiny
 

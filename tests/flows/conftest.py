@@ -13,7 +13,7 @@ import pytest
 from armorm.features.sample import write_sample
 from armorm.features.sample.backbone import sample_texts, write_backbone
 from armorm.features.store import Store
-from armorm.flows.profiles import template
+from armorm.flows.configuration.profiles import template
 
 
 @pytest.fixture(scope="session")

@@ -11,7 +11,7 @@ from pathlib import Path
 
 BLOCK = re.compile(r"^```console\n(.*?)^```", re.DOTALL | re.MULTILINE)
 EXIT_CODE = re.compile(r"# exit code (\d+)")
-ARMORM = "import sys; sys.argv[0] = 'armorm'; from armorm.flows.program import main; main()"
+ARMORM = "import sys; sys.argv[0] = 'armorm'; from armorm.flows.cli.program import main; main()"
 
 
 @dataclass(frozen=True, slots=True)

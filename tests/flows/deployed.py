@@ -20,7 +20,7 @@ from tests.prefect_server import Server
 
 ROOT = Path(__file__).parent.parent.parent
 
-CODE = "import sys; sys.argv[0] = 'armorm'; from armorm.flows.program import main; main()"
+CODE = "import sys; sys.argv[0] = 'armorm'; from armorm.flows.cli.program import main; main()"
 
 NEVER = {f"ARMORM_SCHEDULE__{name}": "" for name in ("INGEST", "TRAIN", "VERIFY", "GC", "RUN", "FRESHNESS", "MAX_AGE")}
 

@@ -14,7 +14,7 @@ import pytest
 
 from armorm.features.sources import SOURCES
 from armorm.features.store import Made, Store
-from armorm.flows.cli import MOST_IN_A_TABLE, main
+from armorm.flows.cli.app import MOST_IN_A_TABLE, main
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -42,7 +42,7 @@ def armorm(home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFi
     def run(*words: str | Path, cwd: Path = home, **env: str) -> subprocess.CompletedProcess[str]:
         given = list(map(str, words))
         if given[0] in FLOWS and "--help" not in given:
-            code = "import sys; sys.argv[0] = 'armorm'; from armorm.flows.program import main; main()"
+            code = "import sys; sys.argv[0] = 'armorm'; from armorm.flows.cli.program import main; main()"
             program = [sys.executable, "-c", code, *given]
             return subprocess.run(program, capture_output=True, text=True, cwd=cwd, env=os.environ | env)
         capsys.readouterr()

@@ -15,14 +15,14 @@ import pytest
 
 from armorm.features.embedding.embed import EmbedResult, Progress
 from armorm.features.store import Made, Recipe, Store
-from armorm.flows.console import of_tokens, print_csv, print_json
 from armorm.flows.embed import forwarded_line
+from armorm.flows.runlog.console import of_tokens, print_csv, print_json
 from tests.flows.test_settings import MINIMAL
 
 
 def test_an_embedding_is_told_by_tokens_with_texts_speed_and_share_of_peak(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = iter([100.0, 100.0, 102.0])
-    monkeypatch.setattr("armorm.flows.console.time.monotonic", lambda: next(clock))
+    monkeypatch.setattr("armorm.flows.runlog.console.time.monotonic", lambda: next(clock))
     shown: list[tuple[Any, ...]] = []
     show = of_tokens(lambda *given: shown.append(given))
     show(Progress(10, 2000, 500, 90_000))  # an earlier run has done so much
@@ -73,7 +73,7 @@ def test_an_output_that_is_closed_or_knows_few_characters_is_no_error(format: st
     (tmp_path / "armorm.toml").write_text(MINIMAL)
     with Store(tmp_path / "store").writing("test") as writer:
         writer.commit(Recipe("note", "note", 1, {}, {}), Made({}))
-    program = f"{sys.executable} -m armorm.flows.program sql \"SELECT 'é→' AS x\" --format {format}"
+    program = f"{sys.executable} -m armorm.flows.cli.program sql \"SELECT 'é→' AS x\" --format {format}"
     environment = {**os.environ, "PYTHONPATH": os.getcwd(), "PYTHONIOENCODING": "ascii"}
     for command in (program, f"{program} >&-"):
         done = subprocess.run(command, shell=True, cwd=tmp_path, capture_output=True, env=environment)

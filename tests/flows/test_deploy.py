@@ -16,9 +16,9 @@ from typing import Any
 import httpx
 import pytest
 
-from armorm.features.catalog import query
+from armorm.features.catalog.query import query
 from armorm.features.store import Store
-from armorm.features.store.verify import verify
+from armorm.features.upkeep.verify import verify
 from tests import postgres, prefect_server, s3_server
 from tests.flows.conftest import write_config
 from tests.prefect_server import Server
@@ -26,7 +26,7 @@ from tests.prefect_server import Server
 pytestmark = pytest.mark.slow
 
 PATH = os.pathsep.join([str(Path(__file__).parent.parent.parent), os.environ.get("PYTHONPATH", "")])
-ARMORM = "import sys; sys.argv[0] = 'armorm'; from armorm.flows.program import main; main()"
+ARMORM = "import sys; sys.argv[0] = 'armorm'; from armorm.flows.cli.program import main; main()"
 SECRET = "planted-secret-4711"
 WAITS_S = 900
 ENDED = ("COMPLETED", "FAILED", "CRASHED")

@@ -11,11 +11,11 @@ from prefect.client.schemas.schedules import CronSchedule
 from prefect.deployments.runner import RunnerDeployment
 from prefect.events.schemas.deployment_triggers import DeploymentEventTrigger
 
+from armorm.flows.configuration.profiles import template
+from armorm.flows.configuration.schedule import SCHEDULES, ScheduleSettings, interval_s
+from armorm.flows.configuration.settings import CONFIG_NAME, ConfigError, Settings, load_settings
 from armorm.flows.deployments import scheduled, to_runner, to_yaml
-from armorm.flows.events import CHANGED, COMMITTED, resource_id
-from armorm.flows.profiles import template
-from armorm.flows.schedule import SCHEDULES, ScheduleSettings, interval_s
-from armorm.flows.settings import CONFIG_NAME, ConfigError, Settings, load_settings
+from armorm.flows.runlog.events import CHANGED, COMMITTED, resource_id
 
 ROOT = Path(__file__).parent.parent.parent
 

@@ -6,14 +6,15 @@ from pathlib import Path
 import pytest
 import typer
 
-from armorm.features.catalog import VIEWS, query
-from armorm.features.questions import ask, list_questions
+from armorm.features.catalog.query import query
+from armorm.features.catalog.questions import ask, list_questions
+from armorm.features.catalog.views import VIEWS
 from armorm.features.sources import SOURCES
 from armorm.features.sources.base import Source
 from armorm.features.store import Store
-from armorm.flows.cli import app
-from armorm.flows.profiles import template
-from armorm.flows.settings import load_settings
+from armorm.flows.cli.app import app
+from armorm.flows.configuration.profiles import template
+from armorm.flows.configuration.settings import load_settings
 
 ROOT = Path(__file__).parent.parent.parent
 README = (ROOT / "README.md").read_text()

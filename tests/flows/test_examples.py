@@ -17,10 +17,10 @@ from typing import Any
 import pytest
 import typer
 
-from armorm.features.catalog import query
-from armorm.features.freshness import last_runs
+from armorm.features.catalog.query import query
 from armorm.features.store import Store
-from armorm.flows.cli import app
+from armorm.features.store.freshness import last_runs
+from armorm.flows.cli.app import app
 from armorm.flows.pipeline import pipeline
 from tests import prefect_server
 from tests.armorm.test_page import HOSTILE

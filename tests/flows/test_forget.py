@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 import typer
 
-from armorm.features.catalog import query
+from armorm.features.catalog.query import query
 from armorm.features.store import Store
-from armorm.flows.commands import lineage
+from armorm.flows.cli import lineage_commands as lineage
 from armorm.flows.forget import forget
 from armorm.flows.ingest import ingest
 

@@ -9,10 +9,16 @@ from pathlib import Path
 
 import pytest
 
+from armorm.export.layout import CHECKSUMS_FILE
+from armorm.model.head import DESCRIPTION_FILE
 from tests.armorm.exported import export
 from tests.features import hostile
 
-PROGRAM = [sys.executable, "-c", "import sys; sys.argv[0] = 'armorm'; from armorm.flows.program import main; main()"]
+PROGRAM = [
+    sys.executable,
+    "-c",
+    "import sys; sys.argv[0] = 'armorm'; from armorm.flows.cli.program import main; main()",
+]
 
 
 def with_yes(words: list[str], *, on_a_terminal: bool, cwd: Path) -> tuple[int, str]:
@@ -41,10 +47,14 @@ def _read(terminal: int) -> bytes:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("on_a_terminal", [False, True])
-@pytest.mark.parametrize("kind", ["configuration", "model", "tokenizer", "adapter", "pickle by configuration"])
+@pytest.mark.parametrize(
+    "kind", ["configuration", "model", "tokenizer within", "vision within", "adapter", "pickle by configuration"]
+)
 def test_no_answer_makes_armorm_run_what_a_folder_holds(kind: str, on_a_terminal: bool, tmp_path: Path) -> None:
     folder, marker = export(tmp_path).folder, tmp_path / "marker"
     hostile.KINDS[kind](folder, marker)
+    for name in (CHECKSUMS_FILE, DESCRIPTION_FILE):  # whoever changes a folder may leave them out
+        (folder / name).unlink()
     line = {"prompt": "Name a river.", "response": "The Rhône."}
     (tmp_path / "in.jsonl").write_text(json.dumps(line))
     words = ["score", "in.jsonl", "--model", str(folder)]

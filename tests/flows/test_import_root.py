@@ -15,9 +15,9 @@ SCRIPT = """
 from pathlib import Path
 
 import armorm
-from armorm.features.catalog import query
+from armorm.features.catalog.query import query
 from armorm.features.store import Store
-from armorm.flows.settings import load_settings
+from armorm.flows.configuration.settings import load_settings
 
 with armorm.connect("store") as store:
     print(store.sql("SELECT count(*) > 0 FROM ratings").fetchall())

@@ -15,7 +15,7 @@ from tests.flows.conftest import write_config
 
 pytestmark = pytest.mark.slow
 
-CODE = "import sys; sys.argv[0] = 'armorm'; from armorm.flows.program import main; main()"
+CODE = "import sys; sys.argv[0] = 'armorm'; from armorm.flows.cli.program import main; main()"
 
 
 def start(config: Path) -> subprocess.Popen[bytes]:

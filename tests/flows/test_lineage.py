@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from armorm.features.catalog import query
+from armorm.features.catalog.query import query
 from armorm.features.errors import InputError
-from armorm.features.openlineage import OpenLineageSettings
+from armorm.features.lineage.openlineage import OpenLineageSettings
 from armorm.features.store import Store
-from armorm.flows.observers import observers, stages
+from armorm.flows.configuration.profiles import template
+from armorm.flows.configuration.settings import ConfigError, Settings, load_settings
 from armorm.flows.pipeline import pipeline
-from armorm.flows.profiles import template
-from armorm.flows.settings import ConfigError, Settings, load_settings
+from armorm.flows.runlog.observers import observers, stages
 from tests.features.openlineage_spec import official_spec
 from tests.features.test_openlineage import Json, replay
 from tests.flows.conftest import write_config

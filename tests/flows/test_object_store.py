@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from armorm.features.catalog import query
+from armorm.features.catalog.query import query
 from armorm.features.store import Store
-from armorm.features.store.verify import verify
+from armorm.features.upkeep.verify import verify
+from armorm.flows.configuration.settings import load_settings
 from armorm.flows.pipeline import pipeline
-from armorm.flows.settings import load_settings
 
 pytestmark = pytest.mark.slow
 

@@ -12,17 +12,16 @@ import pytest
 import torch
 
 from armorm import RewardModel
-from armorm.bridge import load_pairs, reward_differences
-from armorm.features.catalog import query
-from armorm.features.shards import FeatureReader
+from armorm.features.catalog.query import query
 from armorm.features.store import Store
-from armorm.score import score
+from armorm.features.vectors.shards import FeatureReader
+from armorm.maths.score import score
+from armorm.stages.data import load_pairs, reward_differences
 from armorm.stages.model import load_model
 
 ELSEWHERE = """
 import json, sys
-for name in ("armorm", "features", "flows"):
-    sys.modules[name] = None  # importing it is an error
+sys.modules["armorm"] = None  # importing it is an error
 import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
@@ -54,7 +53,7 @@ def home(finished: Path) -> Path:
 
 
 def run(home: Path, *words: str | Path) -> str:
-    code = "import sys; sys.argv[0] = 'armorm'; from armorm.flows.program import main; main()"
+    code = "import sys; sys.argv[0] = 'armorm'; from armorm.flows.cli.program import main; main()"
     program = [sys.executable, "-c", code, *map(str, words)]
     return subprocess.run(program, capture_output=True, text=True, cwd=home, check=True).stdout
 

@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from armorm.features.catalog import query
+from armorm.features.catalog.query import query
 from armorm.features.sample.backbone import sample_texts, write_backbone
 from armorm.features.store import Store
-from armorm.flows.profiles import template
+from armorm.flows.configuration.profiles import template
 from tests import prefect_server, s3_server
 from tests.damage import overwrite
 from tests.features.test_verify import flip
@@ -228,8 +228,8 @@ def test_an_upgrade(home: Home) -> None:
     before = store_of(terminal).head()
     armorm = terminal.folder / "bin" / "armorm"
     newer = armorm.read_text().replace(
-        "from armorm.flows.program",
-        "from armorm.stages import evaluate; evaluate.STAGE_VERSION += 1; from armorm.flows.program",
+        "from armorm.flows.cli.program",
+        "from armorm.stages import evaluate; evaluate.STAGE_VERSION += 1; from armorm.flows.cli.program",
     )
     (terminal.folder / "newer").write_text(newer)
     program(terminal.folder / "bin" / "pip", f"cat {terminal.folder}/newer > {armorm}")

@@ -12,10 +12,10 @@ import pytest
 from armorm.errors import ArmormError
 from armorm.features.sample.backbone import sample_texts, write_backbone
 from armorm.features.store import Store
+from armorm.flows.configuration.settings import ConfigError, load_settings
 from armorm.flows.plan import plan_run
-from armorm.flows.settings import ConfigError, load_settings
-from armorm.model import RewardModel
-from armorm.report import taken_out
+from armorm.model.head import RewardModel
+from armorm.report.sections import taken_out
 from armorm.stages.export import export_model
 from armorm.stages.report import load_report
 from docs.examples import plain

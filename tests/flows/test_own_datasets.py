@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from armorm.features.catalog import query
-from armorm.features.diff import diff
+from armorm.features.catalog.diff import diff
+from armorm.features.catalog.query import query
 from armorm.features.objectives import OBJECTIVES
 from armorm.features.store import Store
 from armorm.flows.pipeline import pipeline
-from armorm.model import RewardModel
+from armorm.model.head import RewardModel
 from armorm.stages.report import load_report
 from tests.flows.conftest import write_config
 

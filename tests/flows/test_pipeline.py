@@ -9,20 +9,20 @@ from typing import Any
 import numpy as np
 import pytest
 
-from armorm import bridge
 from armorm.config import GateConfig
-from armorm.features.catalog import query
-from armorm.features.embedding.plan import Pack
+from armorm.features.catalog.notebook import connect
+from armorm.features.catalog.query import query
+from armorm.features.embedding.packs import Pack
 from armorm.features.errors import InputError, NotInStore
-from armorm.features.notebook import connect
 from armorm.features.objectives import OBJECTIVES
-from armorm.features.pointers import promoted
-from armorm.features.shards import FeatureReader
 from armorm.features.sources import SOURCES
 from armorm.features.store import Store
+from armorm.features.store.pointers import promoted
+from armorm.features.vectors.shards import FeatureReader
 from armorm.flows.pipeline import pipeline
-from armorm.model import RewardModel
-from armorm.probe import GRADIENT
+from armorm.maths.probe import GRADIENT
+from armorm.model.head import RewardModel
+from armorm.stages import data as bridge
 from armorm.stages import gate
 from armorm.stages.common import read_record
 from armorm.stages.compare import compare
@@ -144,7 +144,7 @@ def test_the_probe_is_fitted_to_the_pairs_of_the_gate_and_can_be_left_out(
     assert probe["n_train"] == read_record(store, store.find("gate"))["gate"]["n_pairs"]
     assert "Accuracy by length difference" in sections
     assert set(record["rewardbench"]["baselines"]) == {"mean", "single", "probe", "longer"}
-    monkeypatch.setattr("armorm.probe.MAX_PASSES", 1)
+    monkeypatch.setattr("armorm.maths.probe.MAX_PASSES", 1)
     for limit, names in ((40, {"mean", "single", "probe", "longer"}), (0, {"mean", "single", "longer"})):
         monkeypatch.setenv("ARMORM_EVALUATION__PROBE_PAIRS", str(limit))
         assert [step.name for step in pipeline(finished) if step.reason] == ["evaluate"]

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from armorm.features.errors import InputError, OverLimit, PlanOutdated
-from armorm.features.estimate import Planned, unknown
+from armorm.features.store.estimate import Planned, unknown
 from armorm.flows.plan import Plan, Premises, require_unmoved, require_within, write_plan
 
 PREMISES = Premises(3, "3" * 32, "0.1.0", {"gate": "a", "embed": "b"}, {"helpsteer": "f", "backbone": "e"})

@@ -14,8 +14,8 @@ import pytest
 from armorm.features.ingest.hub import parse_uri
 from armorm.features.sources import SOURCES
 from armorm.features.store import Store
-from armorm.flows.profiles import HUB, Profile, changes_of, configuration, template, with_changes
-from armorm.flows.settings import Settings, check_trainable, load_settings
+from armorm.flows.configuration.profiles import HUB, Profile, changes_of, configuration, template, with_changes
+from armorm.flows.configuration.settings import Settings, check_trainable, load_settings
 from tests.features import tiny
 from tests.features.hub_server import Hub, Published, serving
 
@@ -97,7 +97,7 @@ def hub(sample: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hub]
 def armorm(home: Path, hub: Hub, *words: str) -> Any:
     variables = {"HF_HOME": str(home / "hf"), "HF_ENDPOINT": hub.endpoint, "HF_HUB_DISABLE_XET": "1"}
     env = os.environ | variables | {"HF_HUB_OFFLINE": "0"}
-    code = "import sys; sys.argv[0] = 'armorm'; from armorm.flows.program import main; main()"
+    code = "import sys; sys.argv[0] = 'armorm'; from armorm.flows.cli.program import main; main()"
     program = [sys.executable, "-c", code, *words, "--format", "json"]
     result = subprocess.run(program, capture_output=True, text=True, cwd=home, env=env)
     assert result.returncode == 0, result.stderr

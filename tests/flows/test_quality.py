@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from armorm.features.catalog import query
+from armorm.features.catalog.query import query
 from armorm.features.errors import QualityError
 from armorm.features.store import Store
 from armorm.flows.ingest import ingest

@@ -9,8 +9,8 @@ import pytest
 from prefect import flow
 from prefect.client.orchestration import get_client
 
-from armorm.flows.observers import writing
-from armorm.flows.settings import load_settings
+from armorm.flows.configuration.settings import load_settings
+from armorm.flows.runlog.observers import writing
 from tests.flows.console import ARMORM
 
 PASSWORD = "s3cr3t-9c2e"
@@ -71,7 +71,7 @@ def command():
     thread.join()
     fail()
 
-sys.modules["armorm.flows.cli"] = cli = types.ModuleType("armorm.flows.cli")
+sys.modules["armorm.flows.cli.app"] = cli = types.ModuleType("armorm.flows.cli.app")
 cli.main = command
 program.main()
 """

@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 
 from armorm.features.errors import StoreBusy, TooOld
-from armorm.features.freshness import last_runs
 from armorm.features.store import Store
-from armorm.features.store.verify import verify
-from armorm.flows import events
+from armorm.features.store.freshness import last_runs
+from armorm.features.upkeep.verify import verify
+from armorm.flows.configuration.scheduled import Limits
 from armorm.flows.embed import embed
 from armorm.flows.ingest import ingest
-from armorm.flows.scheduled import Limits
+from armorm.flows.runlog import events
 from armorm.flows.upkeep import freshness, gc
 from armorm.flows.upkeep import verify as verify_flow
 from tests.damage import overwrite

@@ -13,13 +13,14 @@ from uuid import UUID, uuid4
 import httpx
 import pytest
 
-from armorm.features.estimate import Planned
-from armorm.features.quality import CheckResult
+from armorm.features.checks.quality import CheckResult
 from armorm.features.store import Store, Writer
-from armorm.flows import embed, seen
-from armorm.flows.events import CHANGED
-from armorm.flows.progress import progress
-from armorm.flows.settings import load_settings
+from armorm.features.store.estimate import Planned
+from armorm.flows import embed
+from armorm.flows.configuration.settings import load_settings
+from armorm.flows.runlog import prefect_artifacts as seen
+from armorm.flows.runlog.events import CHANGED
+from armorm.flows.runlog.progress import progress
 from tests import prefect_server
 from tests.features.canonical import Dataset
 from tests.features.test_change import model, rated
@@ -39,10 +40,10 @@ class Told:
         self.created: list[dict[str, Any]] = []
         self.updates: list[tuple[float, str]] = []
         self.reachable = True
-        monkeypatch.setattr("armorm.flows.progress.time.monotonic", lambda: self.now)
-        monkeypatch.setattr("armorm.flows.progress.create_progress_artifact", self.create)
-        monkeypatch.setattr("armorm.flows.progress.update_progress_artifact", self.update)
-        monkeypatch.setattr("armorm.flows.progress.get_run_logger", lambda: logging.getLogger("test"))
+        monkeypatch.setattr("armorm.flows.runlog.progress.time.monotonic", lambda: self.now)
+        monkeypatch.setattr("armorm.flows.runlog.progress.create_progress_artifact", self.create)
+        monkeypatch.setattr("armorm.flows.runlog.progress.update_progress_artifact", self.update)
+        monkeypatch.setattr("armorm.flows.runlog.progress.get_run_logger", lambda: logging.getLogger("test"))
 
     def create(self, percent: float, *, key: str, description: str) -> UUID:
         if not self.reachable:

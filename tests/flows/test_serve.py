@@ -14,11 +14,11 @@ from typing import Any
 
 import pytest
 
-from armorm.features.catalog import query
+from armorm.features.catalog.query import query
 from armorm.features.errors import StoreBusy
 from armorm.features.store import Store
-from armorm.features.store.verify import verify
-from armorm.flows.settings import load_settings
+from armorm.features.upkeep.verify import verify
+from armorm.flows.configuration.settings import load_settings
 from tests import prefect_server, s3_server
 from tests.flows.deployed import CODE, Deployed, project, seconds, wait_until
 

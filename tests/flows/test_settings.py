@@ -10,9 +10,9 @@ from armorm.errors import GateError
 from armorm.features.errors import BackboneError, DatasetError, InputError
 from armorm.features.hub import HubFiles
 from armorm.features.sources import SOURCES
+from armorm.flows.configuration.profiles import template
+from armorm.flows.configuration.settings import ConfigError, Settings, check_trainable, load_settings, require_devices
 from armorm.flows.pipeline import pipeline
-from armorm.flows.profiles import template
-from armorm.flows.settings import ConfigError, Settings, check_trainable, load_settings, require_devices
 
 MINIMAL = """
 [backbone]

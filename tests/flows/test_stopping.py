@@ -23,7 +23,7 @@ def ready():
 def command():
 {body}
 
-sys.modules["armorm.flows.cli"] = cli = types.ModuleType("armorm.flows.cli")
+sys.modules["armorm.flows.cli.app"] = cli = types.ModuleType("armorm.flows.cli.app")
 cli.main = command
 stopping._stop.grace_s = {grace_s}
 {before}
@@ -134,11 +134,11 @@ def test_it_listens_before_it_imports() -> None:
 import sys
 class Slow:
     def find_spec(self, name, path=None, target=None):
-        if name == "armorm.flows.cli":
+        if name == "armorm.flows.cli.app":
             print("ready", flush=True)
             import time; time.sleep(600)
 sys.meta_path.insert(0, Slow())
-from armorm.flows.program import main
+from armorm.flows.cli.program import main
 main()
 """
     process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
@@ -193,7 +193,7 @@ def test_the_temporary_server_ends_with_the_run(
     home = tmp_path / "prefect"
     monkeypatch.setenv("PREFECT_HOME", str(home))
     monkeypatch.delenv("PREFECT_API_URL", raising=False)
-    code = "import sys; sys.argv[0] = 'armorm'; from armorm.flows.program import main; main()"
+    code = "import sys; sys.argv[0] = 'armorm'; from armorm.flows.cli.program import main; main()"
     run = subprocess.Popen(
         [sys.executable, "-c", code, "run", "--config", str(config)], stderr=subprocess.PIPE, text=True
     )
@@ -219,7 +219,7 @@ def test_the_temporary_server_ends_with_the_run(
 
 def test_a_demo_that_was_stopped_can_be_started_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from armorm.features.sample import backbone
-    from armorm.flows import cli
+    from armorm.flows.cli import app as cli
 
     ran: list[Path] = []
     monkeypatch.setattr(cli, "run", lambda config, format: ran.append(config))

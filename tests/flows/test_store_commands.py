@@ -7,7 +7,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from armorm.features.store import Store
-from armorm.flows.cli import app
+from armorm.flows.cli.app import app
 from tests.damage import overwrite
 from tests.features.test_verify import build
 from tests.flows.test_settings import MINIMAL

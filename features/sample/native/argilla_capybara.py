@@ -6,13 +6,13 @@ from typing import Final
 from numpy.random import Generator
 
 from armorm.features.conversation import Message
-from armorm.features.sample.defects import DUPLICATE, Defect, Line, Row, altered, dropped, holding, rejected
-from armorm.features.sample.files import write_parquet
 from armorm.features.sample.native.base import Dataset, Files, as_messages, as_turns
-from armorm.features.sample.text import pick
-from armorm.features.sample.truth import Pair, Rated, from_pairs
-from armorm.features.sample.words import Kind
-from armorm.features.sample.world import FEWEST_ROWS, Group, Judge, World
+from armorm.features.sample.world.defects import DUPLICATE, Defect, Line, Row, altered, dropped, holding, rejected
+from armorm.features.sample.world.files import write_parquet
+from armorm.features.sample.world.text import pick
+from armorm.features.sample.world.truth import Pair, Rated, from_pairs
+from armorm.features.sample.world.words import Kind
+from armorm.features.sample.world.world import FEWEST_ROWS, Group, Judge, World
 
 QUALITY: Final = Judge(1, 5, {"helpfulness": 0.4, "correctness": 0.3, "style": 0.3}, halo=0.8, length=0.35)
 

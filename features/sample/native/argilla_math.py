@@ -6,11 +6,11 @@ from typing import Final
 from numpy.random import Generator
 
 from armorm.features.conversation import single_turn
-from armorm.features.sample.defects import DUPLICATE, Defect, Line, Row, altered, dropped, holding, rejected
-from armorm.features.sample.files import write_parquet
 from armorm.features.sample.native.base import Dataset, Files
-from armorm.features.sample.truth import Pair, Rated, from_pairs
-from armorm.features.sample.world import FEWEST_ROWS, Group, Judge, World
+from armorm.features.sample.world.defects import DUPLICATE, Defect, Line, Row, altered, dropped, holding, rejected
+from armorm.features.sample.world.files import write_parquet
+from armorm.features.sample.world.truth import Pair, Rated, from_pairs
+from armorm.features.sample.world.world import FEWEST_ROWS, Group, Judge, World
 
 FOLLOWS: Final = Judge(1, 10, {"helpfulness": 0.5, "correctness": 0.3}, halo=0.9, length=0.35)
 """UltraFeedback's judge of the same objective, on another scale."""

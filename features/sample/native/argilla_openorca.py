@@ -6,13 +6,13 @@ from typing import Final
 from numpy.random import Generator
 
 from armorm.features.conversation import Conversation
-from armorm.features.sample.defects import DUPLICATE, Defect, Line, Row, dropped, holding, in_part, rejected
-from armorm.features.sample.files import write_parquet
 from armorm.features.sample.native.base import Dataset, Files, as_messages
-from armorm.features.sample.text import pick
-from armorm.features.sample.truth import Rated, from_ratings
-from armorm.features.sample.words import Kind
-from armorm.features.sample.world import FEWEST_ROWS, Group, Judge, World
+from armorm.features.sample.world.defects import DUPLICATE, Defect, Line, Row, dropped, holding, in_part, rejected
+from armorm.features.sample.world.files import write_parquet
+from armorm.features.sample.world.text import pick
+from armorm.features.sample.world.truth import Rated, from_ratings
+from armorm.features.sample.world.words import Kind
+from armorm.features.sample.world.world import FEWEST_ROWS, Group, Judge, World
 
 JUDGE: Final = Judge(1, 10, {"helpfulness": 0.4, "correctness": 0.5}, halo=0.7, length=0.4)
 

@@ -4,10 +4,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from armorm.features.conversation import Message
-from armorm.features.sample.defects import KEPT, Defect, Outcome, Row
-from armorm.features.sample.files import Writer
-from armorm.features.sample.truth import Rule
-from armorm.features.sample.world import World
+from armorm.features.sample.world.defects import KEPT, Defect, Outcome, Row
+from armorm.features.sample.world.files import Writer
+from armorm.features.sample.world.truth import Rule
+from armorm.features.sample.world.world import World
 
 Files = Mapping[str, Sequence[Row]]
 """Path of a native file, below the sample's folder, to its rows."""

@@ -5,13 +5,23 @@ from typing import Final
 from numpy.random import Generator
 
 from armorm.features.conversation import single_turn
-from armorm.features.sample.defects import DUPLICATE, MALFORMED, Defect, Line, Row, altered, holding, rejected, without
-from armorm.features.sample.files import write_json_lines
 from armorm.features.sample.native.base import Dataset, Files
 from armorm.features.sample.native.pku_saferlhf import groups, is_safe
-from armorm.features.sample.text import Answer, pick
-from armorm.features.sample.truth import Rated, from_ratings
-from armorm.features.sample.world import Group, World
+from armorm.features.sample.world.defects import (
+    DUPLICATE,
+    MALFORMED,
+    Defect,
+    Line,
+    Row,
+    altered,
+    holding,
+    rejected,
+    without,
+)
+from armorm.features.sample.world.files import write_json_lines
+from armorm.features.sample.world.text import Answer, pick
+from armorm.features.sample.world.truth import Rated, from_ratings
+from armorm.features.sample.world.world import Group, World
 
 CATEGORIES: Final = (
     "animal_abuse",

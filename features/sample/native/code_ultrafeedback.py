@@ -6,11 +6,21 @@ from typing import Any, Final
 from numpy.random import Generator
 
 from armorm.features.conversation import single_turn
-from armorm.features.sample.defects import DUPLICATE, Defect, Line, Row, altered, dropped, holding, in_part, rejected
-from armorm.features.sample.files import write_parquet
 from armorm.features.sample.native.base import Dataset, Files
-from armorm.features.sample.truth import Rated, from_ratings, is_whole
-from armorm.features.sample.world import FEWEST_ROWS, Group, Judge, World
+from armorm.features.sample.world.defects import (
+    DUPLICATE,
+    Defect,
+    Line,
+    Row,
+    altered,
+    dropped,
+    holding,
+    in_part,
+    rejected,
+)
+from armorm.features.sample.world.files import write_parquet
+from armorm.features.sample.world.truth import Rated, from_ratings, is_whole
+from armorm.features.sample.world.world import FEWEST_ROWS, Group, Judge, World
 
 JUDGES: Final[Mapping[str, Judge]] = {
     "instruction-following": Judge(1, 5, {"helpfulness": 0.6}, halo=0.9, length=0.3),

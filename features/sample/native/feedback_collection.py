@@ -6,13 +6,13 @@ from typing import Final
 from numpy.random import Generator
 
 from armorm.features.conversation import single_turn
-from armorm.features.sample.defects import DUPLICATE, Defect, Line, Row, altered, holding, rejected, without
-from armorm.features.sample.files import write_json_array
 from armorm.features.sample.native.base import Dataset, Files
-from armorm.features.sample.text import Answer
-from armorm.features.sample.truth import Rated, from_ratings
-from armorm.features.sample.words import Kind
-from armorm.features.sample.world import DOUBT, Group, World, extra_length
+from armorm.features.sample.world.defects import DUPLICATE, Defect, Line, Row, altered, holding, rejected, without
+from armorm.features.sample.world.files import write_json_array
+from armorm.features.sample.world.text import Answer
+from armorm.features.sample.world.truth import Rated, from_ratings
+from armorm.features.sample.world.words import Kind
+from armorm.features.sample.world.world import DOUBT, Group, World, extra_length
 
 RUBRICS: Final[Mapping[Kind, str]] = {
     "chat": "Is the answer of use to the asker, and pleasant to read?",

@@ -3,11 +3,21 @@
 from typing import Final
 
 from armorm.features.conversation import single_turn
-from armorm.features.sample.defects import DUPLICATE, MALFORMED, Defect, Line, Row, holding, in_part, rejected, without
-from armorm.features.sample.files import write_json_lines
 from armorm.features.sample.native.base import Dataset, Files
-from armorm.features.sample.truth import Rated, from_ratings, is_whole
-from armorm.features.sample.world import Judge, World
+from armorm.features.sample.world.defects import (
+    DUPLICATE,
+    MALFORMED,
+    Defect,
+    Line,
+    Row,
+    holding,
+    in_part,
+    rejected,
+    without,
+)
+from armorm.features.sample.world.files import write_json_lines
+from armorm.features.sample.world.truth import Rated, from_ratings, is_whole
+from armorm.features.sample.world.world import Judge, World
 
 JUDGES: Final = {
     "helpfulness": Judge(0, 4, {"helpfulness": 0.8}, halo=0.9, length=0.35),

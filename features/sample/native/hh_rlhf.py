@@ -5,12 +5,12 @@ from collections.abc import Mapping
 from typing import Final
 
 from armorm.features.conversation import Conversation, Message
-from armorm.features.sample.defects import DUPLICATE, MALFORMED, Defect, Row, altered, dropped, rejected, without
-from armorm.features.sample.files import write_json_lines
 from armorm.features.sample.native.base import Dataset, Files
-from armorm.features.sample.truth import Pair, from_pairs
-from armorm.features.sample.words import Kind
-from armorm.features.sample.world import Group, World
+from armorm.features.sample.world.defects import DUPLICATE, MALFORMED, Defect, Row, altered, dropped, rejected, without
+from armorm.features.sample.world.files import write_json_lines
+from armorm.features.sample.world.truth import Pair, from_pairs
+from armorm.features.sample.world.words import Kind
+from armorm.features.sample.world.world import Group, World
 
 SPEAKERS: Final = {"user": "Human", "assistant": "Assistant"}
 HUMAN, ASSISTANT = "\n\nHuman: ", "\n\nAssistant: "

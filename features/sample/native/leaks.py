@@ -5,10 +5,10 @@ import zlib
 from collections.abc import Callable
 from typing import Final
 
-from armorm.features.sample.defects import Defect, Line, Row
 from armorm.features.sample.native import rewardbench
-from armorm.features.sample.words import KINDS, Kind
-from armorm.features.sample.world import World
+from armorm.features.sample.world.defects import Defect, Line, Row
+from armorm.features.sample.world.words import KINDS, Kind
+from armorm.features.sample.world.world import World
 
 RATE: Final = 0.02
 

@@ -5,7 +5,8 @@ from typing import Final
 from numpy.random import Generator
 
 from armorm.features.conversation import single_turn
-from armorm.features.sample.defects import (
+from armorm.features.sample.native.base import Dataset, Files
+from armorm.features.sample.world.defects import (
     DUPLICATE,
     MALFORMED,
     Defect,
@@ -17,11 +18,10 @@ from armorm.features.sample.defects import (
     rejected,
     without,
 )
-from armorm.features.sample.files import write_json_lines
-from armorm.features.sample.native.base import Dataset, Files
-from armorm.features.sample.text import Answer
-from armorm.features.sample.truth import Pair, from_pairs
-from armorm.features.sample.world import DOUBT, Group, World
+from armorm.features.sample.world.files import write_json_lines
+from armorm.features.sample.world.text import Answer
+from armorm.features.sample.world.truth import Pair, from_pairs
+from armorm.features.sample.world.world import DOUBT, Group, World
 
 SIDES: Final = (("response_", ""), ("is_response_", "_safe"))
 """What stands before and after a side's number, in the columns of a side."""

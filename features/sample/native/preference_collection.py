@@ -4,13 +4,13 @@ import itertools
 from typing import Final
 
 from armorm.features.conversation import single_turn
-from armorm.features.sample.defects import DUPLICATE, Defect, Row, altered, dropped, holding, rejected
-from armorm.features.sample.files import write_parquet
 from armorm.features.sample.native.base import Dataset, Files
 from armorm.features.sample.native.feedback_collection import RUBRICS, feedback, judge_prompt, scored_groups
-from armorm.features.sample.text import Answer
-from armorm.features.sample.truth import Pair, from_pairs
-from armorm.features.sample.world import Group, World
+from armorm.features.sample.world.defects import DUPLICATE, Defect, Row, altered, dropped, holding, rejected
+from armorm.features.sample.world.files import write_parquet
+from armorm.features.sample.world.text import Answer
+from armorm.features.sample.world.truth import Pair, from_pairs
+from armorm.features.sample.world.world import Group, World
 
 Scored = tuple[Answer, int]
 

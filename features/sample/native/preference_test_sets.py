@@ -5,13 +5,23 @@ from typing import Final
 
 from numpy.random import Generator
 
-from armorm.features.sample.defects import DUPLICATE, KEPT, Defect, Outcome, Row, altered, dropped, holding, rejected
-from armorm.features.sample.files import write_parquet
 from armorm.features.sample.native.base import Dataset, Files, as_messages, as_turns
 from armorm.features.sample.native.hh_rlhf import HELPFUL, TURNS
-from armorm.features.sample.truth import Pair, from_pairs
-from armorm.features.sample.words import Kind
-from armorm.features.sample.world import Group, World
+from armorm.features.sample.world.defects import (
+    DUPLICATE,
+    KEPT,
+    Defect,
+    Outcome,
+    Row,
+    altered,
+    dropped,
+    holding,
+    rejected,
+)
+from armorm.features.sample.world.files import write_parquet
+from armorm.features.sample.world.truth import Pair, from_pairs
+from armorm.features.sample.world.words import Kind
+from armorm.features.sample.world.world import Group, World
 
 SCORED: Final[Mapping[str, Mapping[Kind, float]]] = {
     "anthropic_helpful": HELPFUL,

@@ -6,7 +6,9 @@ from typing import Final
 from numpy.random import Generator
 
 from armorm.features.conversation import single_turn
-from armorm.features.sample.defects import (
+from armorm.features.sample.native.base import Dataset, Files
+from armorm.features.sample.native.leaks import leaks
+from armorm.features.sample.world.defects import (
     DUPLICATE,
     KEPT,
     MALFORMED,
@@ -20,12 +22,10 @@ from armorm.features.sample.defects import (
     rejected,
     without,
 )
-from armorm.features.sample.files import write_json_lines
-from armorm.features.sample.native.base import Dataset, Files
-from armorm.features.sample.native.leaks import leaks
-from armorm.features.sample.text import pick
-from armorm.features.sample.truth import Pair, from_pairs
-from armorm.features.sample.world import FEWEST_ROWS, Group, World
+from armorm.features.sample.world.files import write_json_lines
+from armorm.features.sample.world.text import pick
+from armorm.features.sample.world.truth import Pair, from_pairs
+from armorm.features.sample.world.world import FEWEST_ROWS, Group, World
 
 SOLVED: Final = 0.2
 """Share of solutions without an error."""

@@ -8,7 +8,9 @@ from typing import Final
 from numpy.random import Generator
 
 from armorm.features.conversation import single_turn
-from armorm.features.sample.defects import (
+from armorm.features.sample.native.base import Dataset, Files
+from armorm.features.sample.native.leaks import leaks
+from armorm.features.sample.world.defects import (
     DUPLICATE,
     KEPT,
     MALFORMED,
@@ -22,13 +24,11 @@ from armorm.features.sample.defects import (
     rejected,
     without,
 )
-from armorm.features.sample.files import write_json_lines
-from armorm.features.sample.native.base import Dataset, Files
-from armorm.features.sample.native.leaks import leaks
-from armorm.features.sample.text import Answer
-from armorm.features.sample.truth import Pair, PairIds, Truth, pair_ids
-from armorm.features.sample.words import Kind
-from armorm.features.sample.world import DOUBT, Group, World
+from armorm.features.sample.world.files import write_json_lines
+from armorm.features.sample.world.text import Answer
+from armorm.features.sample.world.truth import Pair, PairIds, Truth, pair_ids
+from armorm.features.sample.world.words import Kind
+from armorm.features.sample.world.world import DOUBT, Group, World
 
 SUBREDDITS: Final[Mapping[str, Kind]] = {"askculinary": "chat", "askengineers": "code", "askscience": "maths"}
 

@@ -6,7 +6,8 @@ from typing import Any, Final
 from numpy.random import Generator
 
 from armorm.features.conversation import single_turn
-from armorm.features.sample.defects import (
+from armorm.features.sample.native.base import Dataset, Files
+from armorm.features.sample.world.defects import (
     DUPLICATE,
     MALFORMED,
     Defect,
@@ -19,12 +20,11 @@ from armorm.features.sample.defects import (
     rejected,
     without,
 )
-from armorm.features.sample.files import write_json_lines
-from armorm.features.sample.native.base import Dataset, Files
-from armorm.features.sample.text import Answer, pick
-from armorm.features.sample.truth import Rated, from_ratings, is_whole
-from armorm.features.sample.words import Kind
-from armorm.features.sample.world import Group, Judge, World
+from armorm.features.sample.world.files import write_json_lines
+from armorm.features.sample.world.text import Answer, pick
+from armorm.features.sample.world.truth import Rated, from_ratings, is_whole
+from armorm.features.sample.world.words import Kind
+from armorm.features.sample.world.world import Group, Judge, World
 
 ASPECTS: Final = {
     "instruction_following": Judge(1, 5, {"helpfulness": 0.5, "correctness": 0.3}, halo=0.9, length=0.35),

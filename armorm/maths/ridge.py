@@ -1,0 +1,433 @@
+"""Stage 1: ridge regression of the ratings on the features, with one alpha per objective and no intercept.
+
+Suffixes: N rows, D feature size, K objectives, G objectives that are labelled on the same rows, A alphas.
+All that ridge needs to know of its rows is additive (see `statistics`). So rows are counted once, in parts within which
+the same objectives are labelled, and an objective's own statistics are the sum over the parts that label it.
+Objectives of the same parts share their factorisations, and their alphas are chosen without a second look at any row.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Final, Literal, TypedDict, TypeVar
+
+import numpy as np
+import scipy.linalg
+from numpy.typing import NDArray
+
+from armorm.errors import RegressionError
+from armorm.maths.metrics import clustered_error, mse, r2, spearman
+from armorm.maths.statistics import RidgeStatistics, refuse_not_finite
+
+if TYPE_CHECKING:
+    from armorm.maths.gate import Vectors
+
+Floats = NDArray[np.floating]
+Rows = NDArray[np.intp]
+Mask = NDArray[np.bool_]
+Scalar = TypeVar("Scalar", bound=np.floating)
+Solver = Literal["statistics", "scikit-learn"]
+End = Literal["smallest", "largest"]
+
+ALPHAS: Final = tuple(10.0**exponent for exponent in range(-4, 5))
+"""1e-4 .. 1e4 by decades."""
+
+BLOCK_ROWS: Final = 4096
+
+CHOLESKYS_OF_AN_EIGH: Final = 20
+"""One eigendecomposition takes as long as so many Cholesky factorisations, 15 to 25 by the size."""
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Rows on which the same objectives are labelled, by split (`train` or `validation`), read when asked for."""
+
+    objectives: tuple[str, ...]
+    statistics: Callable[[str], RidgeStatistics]
+    rows: Callable[[str], tuple[Floats, Floats]]
+    """Features `[N, D]` and labels `[N, G]`, all in memory: for scikit-learn."""
+
+
+@dataclass(frozen=True, slots=True)
+class Weights:
+    """What was fitted, before it is tested."""
+
+    W_KD: NDArray[np.float64]
+    alphas: tuple[float, ...]
+    """That were chosen from."""
+    alpha_K: NDArray[np.float64]
+    train_mse_K: NDArray[np.float64]
+    validation_mse_K: NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class HeldOut:
+    """The rows that figures come from. Ratings that are not there are NaN."""
+
+    truth_NK: Floats
+    prediction_NK: Floats
+    prompts_N: NDArray[np.generic]
+    """`[N]` which prompt each row is of: rows of one prompt are not independent."""
+    widths_NK: Floats
+    """`[N, K]` native units that the values 0..1 of that row's dataset span."""
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectiveFit:
+    """How one objective was fitted; figures of rows that do not exist are NaN."""
+
+    objective: str
+    alpha: float
+    alpha_end: End | None
+    """Whether that is the smallest or the largest of several: a better one may lie beyond."""
+    n_train: int
+    n_validation: int
+    n_test: int
+    train_mse: float
+    """Of the weights that are fitted to `train` alone, as is `validation_mse`, which alpha is chosen by."""
+    validation_mse: float
+    test_mse: float
+    """Of the final weights, as all that follows."""
+    test_mse_error: float
+    """Its standard error, over prompts."""
+    test_mse_native: float
+    """In squares of the units that the datasets rate in, each row in those of its own."""
+    test_r2: float
+    test_r2_error: float
+    """Its standard error, over prompts."""
+    test_spearman: float
+
+
+@dataclass(frozen=True, slots=True)
+class RidgeFit:
+    """The regression layer: trained objectives only, by name."""
+
+    objectives: tuple[str, ...]
+    W_KD: NDArray[np.float64]
+    """`[K, D]` weights, one row per trained objective."""
+    reports: tuple[ObjectiveFit, ...]
+    untrained: dict[str, str]
+    """Objective -> why it was not trained."""
+
+
+def solve_path(statistics: RidgeStatistics, alphas: Sequence[float]) -> NDArray[np.float64]:
+    """`[A, G, D]` ridge weights `(X'X + alpha I)^-1 X'Y` for every alpha.
+
+    By a Cholesky factorisation for each, or by one eigendecomposition for all where that is cheaper, or where X'X is
+    singular: with fewer rows than features no more eigenvalues than rows are above zero, and the eigenvectors of the
+    others, to which X'Y is orthogonal but for rounding, are left out. Where rounding makes X'X + alpha I indefinite,
+    eigenvalues below zero count as zero.
+
+    Raises:
+        RegressionError: an alpha is not positive.
+    """
+    if min(alphas) <= 0:
+        raise RegressionError(f"got alphas {list(alphas)}; expected positive numbers; a tiny one is as good as none")
+    n_features = len(statistics.gram_DD)
+    if statistics.n_rows >= n_features and len(alphas) <= CHOLESKYS_OF_AN_EIGH:
+        try:
+            return np.stack([_by_cholesky(statistics, alpha) for alpha in alphas])
+        except np.linalg.LinAlgError:
+            pass
+    return _by_eigenvectors(statistics, alphas, rank=min(statistics.n_rows, n_features))
+
+
+def _by_cholesky(statistics: RidgeStatistics, alpha: float) -> NDArray[np.float64]:
+    penalised_DD = statistics.gram_DD.copy(order="F")
+    np.einsum("dd->d", penalised_DD)[:] += alpha
+    factor = scipy.linalg.cho_factor(penalised_DD, lower=True, overwrite_a=True, check_finite=False)
+    return np.asarray(scipy.linalg.cho_solve(factor, statistics.moment_DG, check_finite=False).T)
+
+
+def _by_eigenvectors(statistics: RidgeStatistics, alphas: Sequence[float], *, rank: int) -> NDArray[np.float64]:
+    n_features = len(statistics.gram_DD)
+    largest = None if rank == n_features else (n_features - rank, n_features - 1)
+    values_R, vectors_DR = scipy.linalg.eigh(statistics.gram_DD, subset_by_index=largest, check_finite=False)
+    penalised_AR = np.maximum(values_R, 0) + np.reshape(alphas, (-1, 1))
+    shrunk_ARG = (vectors_DR.T @ statistics.moment_DG) / penalised_AR[:, :, None]
+    return np.asarray((vectors_DR @ shrunk_ARG).transpose(0, 2, 1))
+
+
+def solve_by_scikit_learn(X_ND: Floats, Y_NG: Floats, alphas: Sequence[float]) -> NDArray[np.float64]:
+    """`[A, G, D]` the same by scikit-learn, one fit an alpha, in the precision of the features.
+
+    Raises:
+        RegressionError: it is not installed.
+    """
+    try:
+        from sklearn.linear_model import Ridge
+    except ImportError as error:
+        raise RegressionError(
+            'got solver "scikit-learn", which is not installed; expected it, or "statistics"; '
+            "run `pip install 'armorm[scikit-learn]'`"
+        ) from error
+    fits = (Ridge(alpha=alpha, fit_intercept=False).fit(X_ND, Y_NG) for alpha in alphas)
+    return np.stack([fit.coef_.reshape(Y_NG.shape[1], -1) for fit in fits]).astype(np.float64)
+
+
+def fit_parts(
+    parts: Sequence[Part],
+    objectives: Sequence[str],
+    *,
+    alphas: Sequence[float] = ALPHAS,
+    refit: bool = True,
+    solver: Solver = "statistics",
+) -> Weights:
+    """Fits objectives, each with the alpha of the lowest error on `validation`.
+
+    Args:
+        parts: all rows; statistics of no more than two of them are in memory at once.
+        objectives: those to fit; each is labelled in both splits of some part.
+        alphas: penalties to choose from.
+        refit: whether the final weights come from `train` and `validation` together, or from `train` alone.
+        solver: how weights are solved for; errors and so the choice of alpha come from statistics in any case.
+    """
+    fitted: dict[str, tuple[NDArray[np.float64], float, float, float]] = {}
+    for members, names in _sets(parts, objectives):
+        total = _total(members, names, "train")
+        path_AGD = _solve(solver, members, names, ("train",), total, alphas)
+        train_AG = total.mse(path_AGD)
+        validation = _total(members, names, "validation")
+        validation_AG = validation.mse(path_AGD)
+        best_G = validation_AG.argmin(axis=0)
+        W_GD = path_AGD[best_G, range(len(names))]
+        if refit:
+            total.merge(validation)
+            for a in np.unique(best_G):
+                columns = np.flatnonzero(best_G == a)
+                (W_GD[columns],) = _solve(
+                    solver,
+                    members,
+                    [names[g] for g in columns],
+                    ("train", "validation"),
+                    total.select(columns),
+                    [alphas[a]],
+                )
+        for g, (name, a) in enumerate(zip(names, best_G, strict=True)):
+            fitted[name] = (W_GD[g], alphas[a], train_AG[a, g], validation_AG[a, g])
+    W_K, *figures = zip(*(fitted[name] for name in objectives), strict=True)
+    return Weights(np.stack(W_K), tuple(alphas), *map(np.array, figures))
+
+
+def _sets(parts: Sequence[Part], objectives: Sequence[str]) -> Iterator[tuple[list[Part], list[str]]]:
+    """The objectives that the same parts label, with these parts."""
+    holders: dict[tuple[int, ...], list[str]] = {}
+    for name in objectives:
+        held = tuple(number for number, part in enumerate(parts) if name in part.objectives)
+        holders.setdefault(held, []).append(name)
+    for held, names in holders.items():
+        yield [parts[number] for number in held], names
+
+
+def _total(members: Sequence[Part], names: Sequence[str], split: str) -> RidgeStatistics:
+    """The sum over parts, of the named objectives."""
+    total: RidgeStatistics | None = None
+    for part in members:
+        statistics = part.statistics(split).select(_columns(part, names))
+        if total is None:
+            total = statistics
+        else:
+            total.merge(statistics)
+    assert total, f"{names} are labelled in no part"
+    return total
+
+
+def _solve(
+    solver: Solver,
+    members: Sequence[Part],
+    names: Sequence[str],
+    splits: Sequence[str],
+    statistics: RidgeStatistics,
+    alphas: Sequence[float],
+) -> NDArray[np.float64]:
+    if solver == "statistics":
+        return solve_path(statistics, alphas)
+    rows = [(part.rows(split), _columns(part, names)) for part in members for split in splits]
+    X_ND, Y_NG = (np.concatenate(blocks) for blocks in zip(*((X, Y[:, c]) for (X, Y), c in rows), strict=True))
+    return solve_by_scikit_learn(X_ND, Y_NG, alphas)
+
+
+def _columns(part: Part, names: Sequence[str]) -> Rows:
+    return np.array([part.objectives.index(name) for name in names], np.intp)
+
+
+def predict(X_ND: "Vectors", W_KD: NDArray[Scalar], *, rows: Rows | None = None) -> NDArray[Scalar]:
+    """`[N, K]` predicted rewards `X W'` of all or some rows, in blocks and in the precision of the weights.
+
+    Raises:
+        RegressionError: if a prediction is not finite, as with features that overflowed.
+    """
+    rows = np.arange(len(X_ND)) if rows is None else rows
+    rewards_NK = np.empty((len(rows), len(W_KD)), W_KD.dtype)
+    for start in range(0, len(rows), BLOCK_ROWS):
+        block = slice(start, start + BLOCK_ROWS)
+        rewards_NK[block] = X_ND[rows[block]].astype(W_KD.dtype) @ W_KD.T
+    refuse_not_finite("prediction", rewards_NK)
+    return rewards_NK
+
+
+def count_rows(X_ND: Floats, Y_NG: Floats, rows: Rows) -> RidgeStatistics:
+    """The statistics of some rows, in blocks; the features may be a memory map."""
+    statistics = RidgeStatistics.zeros(X_ND.shape[1], Y_NG.shape[1])
+    for start in range(0, len(rows), BLOCK_ROWS):
+        block = rows[start : start + BLOCK_ROWS]
+        statistics.add(X_ND[block], Y_NG[block])
+    return statistics
+
+
+def label_masks(Y_NK: Floats) -> Iterator[tuple[Rows, Rows]]:
+    """Rows and columns of each mask: which objectives are labelled, and on which rows just these are."""
+    masks_MK, mask_of_row = np.unique(~np.isnan(Y_NK), axis=0, return_inverse=True)
+    for number, mask_K in enumerate(masks_MK):
+        if mask_K.any():
+            yield np.flatnonzero(mask_of_row == number), np.flatnonzero(mask_K)
+
+
+def parts_of(X_ND: Floats, Y_NK: Floats, objectives: Sequence[str], splits: Mapping[str, Mask]) -> list[Part]:
+    """Rows in memory as parts, one for each mask; a split is counted when it is asked for."""
+
+    def of_split(rows: Rows, columns: Rows, split: str) -> tuple[Floats, Rows]:
+        return Y_NK[:, columns], rows[splits[split][rows]]
+
+    def statistics(rows: Rows, columns: Rows, split: str) -> RidgeStatistics:
+        return count_rows(X_ND, *of_split(rows, columns, split))
+
+    def read(rows: Rows, columns: Rows, split: str) -> tuple[Floats, Floats]:
+        Y_NG, chosen = of_split(rows, columns, split)
+        return X_ND[chosen], Y_NG[chosen]
+
+    return [
+        Part(tuple(objectives[k] for k in columns), partial(statistics, rows, columns), partial(read, rows, columns))
+        for rows, columns in label_masks(Y_NK)
+    ]
+
+
+def fit_ridge(
+    X_ND: Floats,
+    Y_NK: Floats,
+    *,
+    objectives: Sequence[str],
+    train_N: Mask,
+    validation_N: Mask,
+    test_N: Mask,
+    alphas: Sequence[float] = ALPHAS,
+    refit: bool = True,
+) -> RidgeFit:
+    """Fits every objective that can be fitted, each with the alpha of the lowest validation error.
+
+    Minimises `||X w - y||^2 + alpha ||w||^2` over the present labels of the training rows, without an intercept.
+
+    Args:
+        X_ND: `[N, D]` features f(x+y), of any float type.
+        Y_NK: `[N, K]` ratings in 0..1, NaN where there is none.
+        objectives: Names of the columns of `Y_NK`.
+        train_N: `[N]` rows that weights come from.
+        validation_N: `[N]` rows that alphas are chosen on.
+        test_N: `[N]` rows that the reported figures come from; there may be none. Each counts as a prompt of its own.
+        alphas: Penalties to choose from.
+        refit: Whether the final weights, alphas once chosen, come from the validation rows too.
+
+    Raises:
+        RegressionError: if shapes disagree, splits overlap, numbers are not finite, or nothing can be trained.
+    """
+    _check(X_ND, Y_NK, objectives, (train_N, validation_N, test_N))
+    trained, untrained = trainable(Y_NK, objectives, train_N, validation_N)
+    Y_NK = Y_NK[:, [name in trained for name in objectives]]
+    parts = parts_of(X_ND, Y_NK, trained, {"train": train_N, "validation": validation_N})
+    weights = fit_parts(parts, trained, alphas=alphas, refit=refit)
+    labelled_NK = ~np.isnan(Y_NK)
+    rows = np.flatnonzero(test_N & labelled_NK.any(axis=1))
+    predicted_NK = predict(X_ND, weights.W_KD, rows=rows)
+    held_out = HeldOut(Y_NK[rows], predicted_NK, np.arange(len(rows)), np.ones(predicted_NK.shape))
+    counts = (labelled_NK[train_N].sum(axis=0), labelled_NK[validation_N].sum(axis=0))
+    return RidgeFit(trained, weights.W_KD, report_fits(trained, weights, counts, held_out), untrained)
+
+
+def _check(X_ND: Floats, Y_NK: Floats, objectives: Sequence[str], splits: Sequence[Mask]) -> None:
+    n_rows = len(X_ND)
+    if X_ND.ndim != 2 or Y_NK.shape != (n_rows, len(objectives)) or any(len(split_N) != n_rows for split_N in splits):
+        raise RegressionError(
+            f"got features {X_ND.shape}, ratings {Y_NK.shape} and splits of {[len(s) for s in splits]} rows; expected "
+            f"[N, D], [N, {len(objectives)}] and N each"
+        )
+    refuse_not_finite("label", np.nan_to_num(Y_NK, nan=0.0, posinf=np.inf, neginf=-np.inf))
+    if shared := int((np.sum(splits, axis=0) > 1).sum()):
+        raise RegressionError(f"got {shared} rows in more than one split; expected none; split by prompt")
+
+
+def trainable(
+    Y_NK: Floats, objectives: Sequence[str], train_N: Mask, validation_N: Mask
+) -> tuple[tuple[str, ...], dict[str, str]]:
+    """The objectives that can be trained, and of the others why not.
+
+    Raises:
+        RegressionError: none can.
+    """
+    reasons = {}
+    for name, y_N in zip(objectives, Y_NK.T, strict=True):
+        train, validation = (y_N[rows_N & ~np.isnan(y_N)] for rows_N in (train_N, validation_N))
+        got = f"got {len(train)} training and {len(validation)} validation ratings"
+        if min(len(train), len(validation)) < 2:
+            reasons[name] = f"{got}; expected at least 2 of each"
+        elif np.ptp(train) == 0:
+            reasons[name] = f"{got}, those of training all {train[0]:g}; expected ratings that differ"
+    trained = tuple(name for name in objectives if name not in reasons)
+    if not trained:
+        listed = "; ".join(f"{name}: {reason}" for name, reason in reasons.items())
+        raise RegressionError(f"got no objective that can be trained ({listed}); add ratings", untrained=reasons)
+    return trained, reasons
+
+
+def report_fits(
+    objectives: Sequence[str], weights: Weights, counts: tuple[Rows, Rows], held_out: HeldOut
+) -> tuple[ObjectiveFit, ...]:
+    """Counts (`[K]` training and validation ratings), errors and held-out figures of every objective."""
+    return tuple(
+        ObjectiveFit(
+            objective=name,
+            alpha=float(weights.alpha_K[k]),
+            alpha_end=_end(float(weights.alpha_K[k]), weights.alphas),
+            n_train=int(counts[0][k]),
+            n_validation=int(counts[1][k]),
+            train_mse=float(weights.train_mse_K[k]),
+            validation_mse=float(weights.validation_mse_K[k]),
+            **_figures(held_out, k),
+        )
+        for k, name in enumerate(objectives)
+    )
+
+
+def _end(alpha: float, alphas: Sequence[float]) -> End | None:
+    """At which end of the grid an alpha is; of one alone nothing was chosen."""
+    ends: dict[float, End] = {min(alphas): "smallest", max(alphas): "largest"}
+    return ends.get(alpha) if len(ends) > 1 else None
+
+
+class _Figures(TypedDict):
+    n_test: int
+    test_mse: float
+    test_mse_error: float
+    test_mse_native: float
+    test_r2: float
+    test_r2_error: float
+    test_spearman: float
+
+
+def _figures(held_out: HeldOut, k: int) -> _Figures:
+    """What the held-out rows say of one objective. R2 is `1 - sum(e^2) / sum((y - mean)^2)`, a ratio of two means: its
+    error is that of the mean of `e^2 - (1 - R2) (y - mean)^2` over the variance, to first order."""
+    present = np.flatnonzero(~np.isnan(held_out.truth_NK[:, k]))
+    truth_N, prediction_N = held_out.truth_NK[present, k], held_out.prediction_NK[present, k]
+    prompts_N, widths_N = held_out.prompts_N[present], held_out.widths_NK[present, k]
+    squares_N, explained = (truth_N - prediction_N) ** 2, r2(truth_N, prediction_N)
+    spread_N = (truth_N - truth_N.mean()) ** 2 if len(present) else squares_N
+    of_ratio = clustered_error(squares_N - (1 - explained) * spread_N, prompts_N)
+    return {
+        "n_test": len(present),
+        "test_mse": mse(truth_N, prediction_N),
+        "test_mse_error": clustered_error(squares_N, prompts_N),
+        "test_mse_native": mse(truth_N * widths_N, prediction_N * widths_N),
+        "test_r2": explained,
+        "test_r2_error": of_ratio / float(spread_N.mean()) if explained == explained else float("nan"),
+        "test_spearman": spearman(truth_N, prediction_N),
+    }

@@ -1,0 +1,1 @@
+"""The reward model as one value: loaded, saved, compared, described."""

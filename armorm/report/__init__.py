@@ -1,0 +1,1 @@
+"""Records become tables, and tables become terminal output, Markdown, pages and plots."""

@@ -1,0 +1,291 @@
+"""A model's report as one HTML file that needs nothing else: no script, no font, no address.
+
+Built from the JSON records that the stages have stored; no figure is computed here. Text is escaped by the template,
+and what would turn or hide it is taken out; a policy in the file's head forbids the browser to fetch anything.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any, Final
+
+from jinja2 import Environment, StrictUndefined, Template
+from markupsafe import Markup
+
+from armorm.config import nuisances_of
+from armorm.maths.metrics import benchmark_name
+from armorm.report.plots import curves, diagonal, dots, heatmap
+from armorm.report.sections import Cell, Json, Report, Section, interval, shown, taken_out, visible
+
+TEMPLATE: Final = Path(__file__).parent / "report.html.j2"
+
+TEXT_CHARACTERS: Final = 1200
+"""Of a prompt or an answer; what comes after is left out, and the report says so."""
+
+CELL_CHARACTERS: Final = 480
+
+NAME_CHARACTERS: Final = 40
+"""Of a name in a plot."""
+
+LONG_TABLE: Final = 30
+"""Rows; a longer one is folded."""
+
+SHOWN_OBJECTIVES: Final = 6
+"""Of a mistake's explanation."""
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """A plot and what it shows."""
+
+    svg: str
+    caption: str
+    wide: bool = False
+    """Whether it keeps its size and scrolls where a screen is small."""
+
+
+@dataclass(frozen=True, slots=True)
+class Texts:
+    """Of a pair that the model gets wrong."""
+
+    prompt: str
+    chosen: str
+    rejected: str
+    n_turns: int
+    """Of the prompt, of which the last one is given."""
+
+
+@dataclass(frozen=True, slots=True)
+class Mistake:
+    """A pair that the model gets wrong, and why."""
+
+    record: Json
+    texts: Texts | None
+    """None where the snapshot has them no more."""
+    table: Section
+
+
+@dataclass(frozen=True, slots=True)
+class Chapter:
+    """What belongs together: plots, then tables."""
+
+    title: str
+    figures: Sequence[Figure] = ()
+    sections: Sequence[Section] = ()
+    mistakes: Sequence[Mistake] = ()
+
+    @property
+    def anchor(self) -> str:
+        """For links."""
+        return anchor(self.title)
+
+
+CHAPTERS: Final[Mapping[str, tuple[str, ...]]] = {
+    "Data": ("Data", "Left out"),
+    "Objectives": ("Objectives",),
+    "Decorrelation and verbosity": ("Decorrelation", "Correlation", "Accuracy by length"),
+    "Gate": ("Training of the gate",),
+    "Accuracy": ("Held-out pairs", "RewardBench", "Not measured"),
+    "Calibration": ("Calibration", "Reliability"),
+    "More figures": ("",),
+}
+"""Chapter to how the titles of its sections begin; a section stands in the first that it fits."""
+
+
+def build_chapters(report: Report, *, model: Json, evaluation: Json, texts: Mapping[str, Texts]) -> list[Chapter]:
+    """The report's sections in chapters, with plots of the same records; what has no record is left out.
+
+    Args:
+        report: its sections, and others (`Data used`, `Lineage`).
+        model: the model's metrics.
+        evaluation: the evaluation's metrics.
+        texts: of the worst mistakes, by pair id.
+    """
+    figures = {
+        "Objectives": objective_figures(model["regression"]),
+        "Decorrelation and verbosity": decorrelation_figures(
+            evaluation, nuisances=nuisances_of(model["decorrelation"]["nuisance"])
+        ),
+        "Gate": gate_figures(model.get("gate", {}), evaluation),
+        "Accuracy": accuracy_figures(evaluation["pairs"]),
+        "Calibration": calibration_figures(evaluation.get("calibration", {})),
+    }
+    chapters = [Chapter("Summary", sections=[summary_section(report, model, evaluation)])]
+    left = list(report.sections)
+    lineage = [section for section in left if section.title.startswith("Lineage")]
+    for title, beginnings in CHAPTERS.items():
+        here = [section for section in left if section.title.startswith(beginnings) and section not in lineage]
+        left = [section for section in left if section not in here]
+        chapters.append(Chapter(title, figures.get(title, ()), here))
+    mistakes = [
+        Mistake(of, texts.get(of["pair_id"]), mistake_section(of["objectives"]))
+        for of in evaluation.get("mistakes", ())
+    ]
+    chapters += [Chapter("Worst mistakes", mistakes=mistakes), Chapter("Lineage", sections=lineage)]
+    return [chapter for chapter in chapters if chapter.figures or chapter.sections or chapter.mistakes]
+
+
+def summary_section(report: Report, model: Json, evaluation: Json) -> Section:
+    """The few figures that are asked for first."""
+    rows: list[tuple[Cell, ...]] = [
+        ("objectives", len(model["regression"])),
+        ("taken out of the objectives", taken_out(nuisances_of(model["decorrelation"]["nuisance"]))),
+    ]
+    for row in evaluation["pairs"]["rows"][:1]:
+        rows += [
+            (f"accuracy on {row['n']} held-out pairs: {title}", interval(row["accuracy"][name]))
+            for name, title in evaluation["pairs"]["scorers"]
+        ]
+    for row in evaluation.get("calibration", {}).get("rows", ())[:1]:
+        rows.append(("expected calibration error", row["error"]))
+    if (overall := evaluation["rewardbench"]["overall"]) is not None:
+        rows.append((f"{benchmark_name(evaluation['rewardbench'])}, overall", overall))
+    return Section("In short", ["what", "figure"], rows)
+
+
+def objective_figures(regression: Sequence[Json]) -> list[Figure]:
+    """How well each objective is predicted."""
+    r2 = [of.get("test_r2") for of in regression]
+    errors = [of.get("test_r2_error") for of in regression]
+    bounds = [(v - e, v + e) if v is not None and e is not None else None for v, e in zip(r2, errors, strict=True)]
+    series = {"R2": r2, "Spearman": [of.get("test_spearman") for of in regression]}
+    svg = dots("Quality of the objectives", _names(regression, "objective"), series, bounds={"R2": bounds}, reference=0)
+    return [Figure(svg, "Predicted against given ratings of held-out prompts; bars: a standard error over prompts.")]
+
+
+def decorrelation_figures(evaluation: Json, *, nuisances: Sequence[str]) -> list[Figure]:
+    """Correlations among the rewards before and after; once where nothing was taken out."""
+    matrices = evaluation.get("reward_correlations")
+    if not matrices or not matrices["before"]:
+        return []
+    names = [_short(name) for name in matrices["names"]]
+    about = (
+        f"{matrices['correlation'].capitalize()} correlations of the predicted rewards, and of n_tokens, the answer's "
+        f"length, over {matrices['n_responses']} answers of held-out pairs and benchmarks"
+    )
+    if not nuisances:
+        svg = heatmap("Reward correlations without decorrelation", matrices["before"], names, names, limit=1)
+        return [Figure(svg, f"Without decorrelation: {taken_out(nuisances)}. {about}.", wide=True)]
+    return [
+        Figure(
+            heatmap(f"Reward correlations {when} decorrelation", matrices[when], names, names, limit=1),
+            caption,
+            wide=True,
+        )
+        for when, caption in (
+            ("before", f"Before decorrelation. {about}."),
+            ("after", "After decorrelation, on the same answers. Blank: what is taken off itself is constant."),
+        )
+    ]
+
+
+def gate_figures(gate: Json, evaluation: Json) -> list[Figure]:
+    """How its training went, and what it turns to."""
+    figures = []
+    if curve := gate.get("curve"):
+        steps = [point["step"] for point in curve]
+        for what in ("loss", "accuracy"):
+            series = {
+                "training": [point.get(what) for point in curve],
+                "validation": [point.get(f"validation_{what}") for point in curve],
+            }
+            svg = curves(f"{what.capitalize()} of the gate", steps, series, x_label="step")
+            figures.append(Figure(svg, f"{what.capitalize()} of the gate while it was trained."))
+    by_kind = evaluation.get("gate_by_kind", {"objectives": [], "rows": []})
+    objectives = [_short(name) for name in by_kind["objectives"]]
+    for kinds, what in (
+        (("dataset", "section"), "dataset and section of RewardBench"),
+        (("subset",), "subset of RewardBench"),
+    ):
+        rows = [row for row in by_kind["rows"] if row["kind"] in kinds]
+        if rows:
+            names = [f"{_short(row['name'])} ({row['n_prompts']})" for row in rows]
+            svg = heatmap(f"Gate coefficients by {what}", [row["coefficients"] for row in rows], names, objectives)
+            caption = (
+                f"Mean coefficient of each raw reward in the score, by {what}; in brackets: held-out prompts. They are "
+                "the gate's weights, but for an objective that the others are decorrelated from: there, the penalties."
+            )
+            figures.append(Figure(svg, caption, wide=True))
+    return figures
+
+
+def accuracy_figures(pairs: Json) -> list[Figure]:
+    """The gate beside its baselines."""
+    if not pairs["rows"]:
+        return []
+    titles = {title: [row["accuracy"][name] for row in pairs["rows"]] for name, title in pairs["scorers"]}
+    svg = dots(
+        "Accuracy on held-out pairs",
+        [f"{_short(row['dataset'])} ({row['n']})" for row in pairs["rows"]],
+        {title: [of["estimate"] for of in found] for title, found in titles.items()},
+        bounds={title: [(of["low"], of["high"]) for of in found] for title, found in titles.items()},
+        reference=0.5,
+    )
+    return [Figure(svg, "Share of held-out pairs in which the chosen answer scores higher; bars: 95 % intervals.")]
+
+
+def calibration_figures(calibration: Json) -> list[Figure]:
+    """The reliability curve."""
+    if not (bins := calibration.get("bins")):
+        return []
+    svg = diagonal(
+        "Reliability",
+        [one["confidence"] for one in bins],
+        [one["accuracy"] for one in bins],
+        x_label="confidence",
+        y_label="accuracy",
+    )
+    return [
+        Figure(
+            svg, "Held-out pairs in ten bins of equal numbers. On the dotted line the gate is as sure as it is right."
+        )
+    ]
+
+
+def mistake_section(objectives: Sequence[Json]) -> Section:
+    """What sets the two scores apart most."""
+    keys = ["objective", "weight", "chosen", "rejected", "difference"]
+    rows = [tuple(of[key] for key in keys) for of in objectives[:SHOWN_OBJECTIVES]]
+    columns = ["objective", "gate's weight", "adds to chosen", "adds to rejected", "difference"]
+    note = f"the {len(rows)} of {len(objectives)} objectives that set the scores apart most; all add up to the scores"
+    return Section("Why", columns, rows, note)
+
+
+def to_html(report: Report, chapters: Sequence[Chapter]) -> str:
+    """The page; the same records give the same bytes."""
+    return _template().render(report=report, chapters=chapters, text_characters=TEXT_CHARACTERS, long=LONG_TABLE)
+
+
+def anchor(title: str) -> str:
+    """A title as a link's end: letters, digits and hyphens."""
+    return re.sub(r"[^a-z0-9]+", "-", title.lower()).strip("-")
+
+
+@cache
+def _template() -> Template:
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    filters: dict[str, Any] = {
+        "anchor": anchor,
+        "shown": lambda cell: cut(shown(cell), CELL_CHARACTERS),
+        "text": lambda text: cut(visible(text, keep="\n\t"), TEXT_CHARACTERS),
+        "prose": lambda cell: len(shown(cell)) > 24 and " " in shown(cell),
+        "number": lambda cell: isinstance(cell, int | float),
+        "svg": Markup,  # from `armorm.report.plots`, which escapes names
+    }
+    environment.filters.update(filters)
+    return environment.from_string(TEMPLATE.read_text(encoding="utf-8"))
+
+
+def cut(text: str, n_characters: int) -> str:
+    """The beginning of a text, with a sign where it goes on."""
+    return text if len(text) <= n_characters else f"{text[:n_characters]} …"
+
+
+def _short(name: str) -> str:
+    return cut(visible(name), NAME_CHARACTERS)
+
+
+def _names(rows: Sequence[Json], key: str) -> list[str]:
+    return [_short(row[key]) for row in rows]

@@ -1,0 +1,397 @@
+"""Results as plain tables: one structure for the terminal, Markdown and JSON. Imports nothing of the project.
+
+Built from the JSON records that the stages have stored; no figure is computed here.
+"""
+
+import math
+import unicodedata
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from numbers import Integral, Real
+from typing import Any
+
+from armorm.config import nuisances_of
+from armorm.maths.metrics import benchmark_figures, benchmark_name
+from armorm.report.published import REWARDBENCH
+
+ALPHA_ENDS = ("smallest", "largest")
+
+Cell = str | int | float | bool | None
+Json = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """One table."""
+
+    title: str
+    columns: list[str]
+    rows: Sequence[tuple[Cell, ...]]
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """The results of one model."""
+
+    title: str
+    facts: list[str] = field(default_factory=list)
+    sections: list[Section] = field(default_factory=list)
+
+
+def build_report(*, title: str, facts: list[str], datasets: Sequence[Json], model: Json, evaluation: Json) -> Report:
+    """The result tables of a run.
+
+    Args:
+        title: names the model.
+        facts: lines above the tables.
+        datasets: the ingest's summary of each dataset.
+        model: the model's metrics: `regression`, `untrained`, `decorrelation`, `correlations`, `gate`.
+        evaluation: the evaluation's metrics: `pairs`, `length`, `calibration`, `rewardbench`.
+    """
+    sections = [
+        dataset_section(datasets),
+        left_out_section(datasets),
+        objective_section(model["regression"]),
+        untrained_section(model["untrained"]),
+        decorrelation_section(model["decorrelation"]),
+        correlation_section(model.get("correlations", ())),
+        curve_section(model.get("gate", {}).get("curve", ())),
+        *evaluation_sections(evaluation),
+    ]
+    return Report(title, facts, [section for section in sections if section.rows])
+
+
+def evaluation_sections(evaluation: Json) -> list[Section]:
+    """What a model makes of held-out pairs and the benchmark; older evaluations lack some of it."""
+    return [
+        pair_section(evaluation["pairs"]),
+        length_section(evaluation.get("length", {"scorers": [], "rows": [], "bias": {}})),
+        *calibration_sections(evaluation.get("calibration", {"rows": [], "bins": [], "beta": 0.0})),
+        *rewardbench_sections(evaluation["rewardbench"]),
+        missing_section(evaluation),
+    ]
+
+
+def missing_section(evaluation: Json) -> Section:
+    """The figures that there are no data for, and which data they need; without rows where nothing is missing."""
+    pairs = evaluation["pairs"]
+    rows: list[tuple[Cell, ...]] = []
+    if not pairs["rows"]:
+        rows.append(("held-out pairs", "there is no usable pair in the test split"))
+    elif not evaluation.get("length", {}).get("bias", True):
+        rows.append(
+            ("bias towards longer answers", "chosen answers are never longer, or never shorter, than rejected ones")
+        )
+    if pairs.get("probe", pairs) is None:
+        rows.append(("Bradley-Terry probe", "it needs training and validation pairs, and probe_pairs above 0"))
+    if not evaluation["rewardbench"]["subsets"]:
+        rows.append(("RewardBench", "it is not among the ingested datasets"))
+    else:
+        for kind, names in evaluation["rewardbench"].get("missing", {}).items():
+            rows += [
+                (f"RewardBench, {kind.removesuffix('s')} {name}", "the ingested datasets have no pair of it")
+                for name in names
+            ]
+    return Section("Not measured", ["what", "why"], rows)
+
+
+def dataset_section(datasets: Sequence[Json]) -> Section:
+    """Native rows in = kept + rejected + dropped."""
+
+    def row(summary: Json) -> tuple[Cell, ...]:
+        counts = {name: sum(reasons.values()) for name, reasons in summary["outcomes"].items()}
+        outcome = [counts.get(name, 0) for name in ("kept", "rejected", "dropped")]
+        tables = [summary[name] for name in ("parts_refused", "ratings", "preferences")]
+        return (summary["dataset"], sum(outcome), *outcome, *tables)
+
+    columns = ["dataset", "rows", "kept", "rejected", "dropped", "parts refused", "ratings", "pairs"]
+    return Section("Datasets", columns, [row(summary) for summary in datasets], "rows = kept + rejected + dropped")
+
+
+def left_out_section(datasets: Sequence[Json]) -> Section:
+    """Rows that were refused or left out by a stated rule, and pairs that ratings did not make, by reason."""
+    rows: list[tuple[Cell, ...]] = []
+    for summary in datasets:
+        for outcome in ("rejected", "dropped"):
+            reasons = summary["outcomes"].get(outcome, {}).items()
+            rows += [(summary["dataset"], f"row {outcome}", reason, count) for reason, count in reasons]
+        pairs = summary["pairs_dropped"].items()
+        rows += [(summary["dataset"], "pair not made", reason, count) for reason, count in pairs if count]
+    return Section("Left out", ["dataset", "what", "reason", "count"], rows, "the rows: SELECT * FROM rejects")
+
+
+def objective_section(regression: Sequence[Json]) -> Section:
+    """What ridge regression made of each objective, on held-out prompts; older models lack some of it."""
+    columns = {
+        "objective": "objective",
+        "n_train": "train",
+        "n_validation": "validation",
+        "n_test": "test",
+        "alpha": "alpha",
+        "test_r2": "held-out R2",
+        "test_r2_error": "its error",
+        "test_spearman": "held-out Spearman",
+        "test_mse": "held-out MSE",
+        "test_mse_error": "its error",
+        "test_mse_native": "MSE, native units",
+    }
+    rows = [tuple(fit.get(key) for key in columns) for fit in regression]
+    note = "errors are standard errors over prompts; native units are those that each dataset rates in, squared"
+    if ends := alpha_ends(regression):
+        note += f"; {ends}"
+    return Section("Objectives", list(columns.values()), rows, note)
+
+
+def alpha_ends(regression: Sequence[Json]) -> str:
+    """Which objectives have an alpha at an end of those that were tried: a better one may lie beyond."""
+    ends = {end: [fit["objective"] for fit in regression if fit.get("alpha_end") == end] for end in ALPHA_ENDS}
+    return "; ".join(
+        f"alpha is the {end} that was tried for {', '.join(names)}" for end, names in ends.items() if names
+    )
+
+
+def untrained_section(untrained: Mapping[str, str]) -> Section:
+    """Objectives that the datasets do not rate."""
+    return Section("Objectives without a model", ["objective", "why"], list(untrained.items()))
+
+
+def taken_out(nuisances: Sequence[str]) -> str:
+    """Return what was taken out of the objectives, in a few words; where it is nothing, that length bias is left."""
+    return ", ".join(nuisances) or "nothing: length bias is not removed"
+
+
+def decorrelation_section(decorrelation: Json) -> Section:
+    """Correlation of each predicted reward with the nuisances, before and after; or that nothing was taken out."""
+    nuisances = nuisances_of(decorrelation["nuisance"])
+    if not nuisances:
+        return Section("Decorrelation", ["what", "was taken out"], [("all objectives", taken_out(nuisances))])
+    several = ["nuisance"] if len(nuisances) > 1 else []
+    keys = ["objective", *several, "lambda", "before", "after"]
+    note = (
+        f"{decorrelation['correlation'].capitalize()} correlation of predicted rewards over the "
+        f"{decorrelation['n_responses']} responses of {decorrelation['reference']}"
+    )
+    rows = [tuple(row[key] for key in keys) for row in decorrelation["objectives"]]
+    return Section(f"Decorrelation from {', '.join(nuisances)}", keys, rows, note)
+
+
+def correlation_section(correlations: Sequence[Json]) -> Section:
+    """What decorrelation did to the answers of each dataset's held-out prompts."""
+
+    def row(of: Json) -> tuple[Cell, ...]:
+        largest = of["largest"]
+        worst = (interval(largest), largest["objective"]) if largest else (None, None)
+        dataset = of["dataset"] if of["part"] == "held_out" else f"{of['dataset']} (reference)"
+        return (dataset, of["nuisance"], of["n_responses"], of["mean_before"], of["mean_after"], *worst)
+
+    columns = ["answers of", "with", "n", "mean before", "mean after", "largest after", "of objective"]
+    note = (
+        "means of the objectives' absolute correlations; n_tokens: an answer's length; held-out prompts, but for the "
+        "reference; 95 % bootstrap interval over prompts; each objective: SELECT * FROM correlations"
+    )
+    return Section("Correlation with nuisances and length", columns, [row(of) for of in correlations], note)
+
+
+def sources_section(datasets: Sequence[Json]) -> Section:
+    """Where the data come from, and under which licences."""
+    rows: list[tuple[Cell, ...]] = [
+        (of["dataset"], of.get("upstream"), of.get("origin", {}).get("revision", "local files"), of.get("licence"))
+        for of in datasets
+    ]
+    return Section("Data used", ["dataset", "upstream", "revision", "licence"], rows)
+
+
+def coverage_section(model: Json, evaluation: Json) -> Section:
+    """What the model was trained on, and what was left out of it after ingest."""
+    reasons = {
+        "contaminated": "prompt stands in an evaluation dataset",
+        "rejected": "the backbone gives no usable vector",
+    }
+    rows: list[tuple[Cell, ...]] = [
+        (f"{what} left out: {why}", model[f"{reason}_{what}"])
+        for reason, why in reasons.items()
+        for what in ("ratings", "pairs")
+        if f"{reason}_{what}" in model
+    ]
+    if "rejected_pairs" in evaluation:
+        rows.append((f"pairs left out of the evaluation: {reasons['rejected']}", evaluation["rejected_pairs"]))
+    return Section("Data left out of training", ["what", "count"], rows, "ratings of each objective: see Objectives")
+
+
+def published_section(rewardbench: Json) -> Section:
+    """The benchmark's scores beside those that others have published; without rows if it was not run."""
+    own = rewardbench["sections"] | {"overall": rewardbench["overall"]}
+    columns = [column for column in next(iter(REWARDBENCH.values())) if column in own]
+    part = benchmark_name(rewardbench).removeprefix("RewardBench")
+    scores = {f"this model{part}": own, **REWARDBENCH} if rewardbench["subsets"] else {}
+    rows: list[tuple[Cell, ...]] = [(name, *(of.get(column) for column in columns)) for name, of in scores.items()]
+    note = (
+        f"others: as arXiv 2406.12845 reports them, on the whole benchmark; this model: {rewardbench['note']}. "
+        "Figures of sample data or of part of the benchmark do not compare with them."
+    )
+    return Section("RewardBench beside published models", ["model", *columns], rows, note)
+
+
+def curve_section(curve: Sequence[Json]) -> Section:
+    """The gate's training, at a dozen points."""
+    keys = ["step", "loss", "accuracy", "validation_loss", "validation_accuracy"]
+    points = list(curve)[:: -max(1, len(curve) // 10)][::-1]  # the last one is always there
+    rows = [tuple(point.get(key) for key in keys) for point in points]
+    note = "loss and accuracy of the training batches since the last point; each point: model.json"
+    return Section("Training of the gate", [key.replace("_", " ") for key in keys], rows, note)
+
+
+def calibration_sections(calibration: Json) -> list[Section]:
+    """Whether pairs come out as often as the gate is sure of them."""
+    keys = ["dataset", "n", "confidence", "accuracy", "error"]
+    note = (
+        f"confidence: sigmoid(beta |R - R'|) with beta {calibration['beta']:.1f}; error: expected calibration error "
+        "over ten bins of equal numbers"
+    )
+    rows = [tuple(row[key] for key in keys) for row in calibration["rows"]]
+    bins = [tuple(one[key] for key in ("n", "confidence", "accuracy")) for one in calibration["bins"]]
+    return [
+        Section("Calibration on held-out pairs", ["pairs of", *keys[1:]], rows, note),
+        Section("Reliability on held-out pairs", ["n", "confidence", "accuracy"], bins, "all datasets, by confidence"),
+    ]
+
+
+def pair_section(pairs: Json) -> Section:
+    """Accuracy on held-out pairs, the gate beside its baselines, with 95 % intervals."""
+    names = [name for name, _ in pairs["scorers"]]
+    titles = [title for _, title in pairs["scorers"]]
+    rows: list[tuple[Cell, ...]] = [
+        (row["dataset"], row["n"], *(interval(row["accuracy"][name]) for name in names)) for row in pairs["rows"]
+    ]
+    note = f"{pairs['note']}; 95 % bootstrap intervals over prompts"
+    if pairs["best_objective"]:
+        note += f"; single objective chosen on training pairs: {pairs['best_objective']}"
+    if probe := pairs.get("probe"):
+        note += (
+            f"; probe: linear, by Bradley-Terry on the same features of {probe['n_train']} training pairs, alpha "
+            f"{probe['alpha']:.2g}"
+        )
+        if not probe.get("converged", True):  # older evaluations do not say it
+            note += (
+                f"; the search for it ended after {probe['n_passes']} passes and has not converged (gradient "
+                f"{probe['gradient']:.1e}), so a better one may exist"
+            )
+    return Section("Held-out pairs", ["pairs of", "n", *titles], rows, note)
+
+
+def length_section(length: Json) -> Section:
+    """Accuracy by how much longer the chosen answer is: verbosity bias is what rises from top to bottom."""
+    names = [name for name, _ in length["scorers"]]
+    rows: list[tuple[Cell, ...]] = [
+        (_range(row["shortest"], row["longest"]), row["n"], *(interval(row["accuracy"][n]) for n in names))
+        for row in length["rows"]
+    ]
+    if bias := length["bias"]:
+        numbers = f"{length['n_longer']}, {length['n_shorter']}"
+        rows.append(("chosen longer less chosen shorter", numbers, *(interval(bias[name]) for name in names)))
+    note = "characters of the chosen answer less those of the rejected one; held-out pairs of all datasets"
+    columns = ["chosen is longer by", "n", *(title for _, title in length["scorers"])]
+    return Section("Accuracy by length difference", columns, rows, note)
+
+
+def rewardbench_sections(rewardbench: Json) -> list[Section]:
+    """Per subset, then sections and overall scores beside the baselines'; nothing if the benchmark was not run.
+
+    Older evaluations have neither intervals nor baselines.
+    """
+    if not rewardbench["subsets"]:
+        return []
+    subsets = [
+        (row["section"], row["subset"], row["n"], interval(row | {"estimate": row["accuracy"]}))
+        if "low" in row
+        else (row["section"], row["subset"], row["n"], row["accuracy"])
+        for row in rewardbench["subsets"]
+    ]
+    gate, intervals = benchmark_figures(rewardbench), rewardbench.get("intervals", {})
+    baselines = [(title, rewardbench["baselines"][n]) for n, title in rewardbench.get("scorers", ())[1:]]
+    others = [benchmark_figures(of) for _, of in baselines]
+    scores = [
+        (name, interval(intervals[name]) if name in intervals else score, *(other[name] for other in others))
+        for name, score in gate.items()
+    ]
+    columns = ["section", "score", *(title for title, _ in baselines)]
+    return [
+        Section("RewardBench subsets", ["section", "subset", "n", "accuracy"], subsets),
+        Section(benchmark_name(rewardbench), columns, scores, rewardbench["note"]),
+    ]
+
+
+def to_markdown(report: Report) -> str:
+    """The report as Markdown; text is escaped."""
+    head = "\n".join([f"# {_escaped(report.title)}", *(f"- {_escaped(fact)}" for fact in report.facts)])
+    return "\n\n".join([head, *map(_section_to_markdown, report.sections)]) + "\n"
+
+
+def sections_to_markdown(sections: Sequence[Section]) -> str:
+    """Tables under their titles, as Markdown; text is escaped."""
+    return "\n\n".join(map(_section_to_markdown, sections)) + "\n"
+
+
+def _section_to_markdown(section: Section) -> str:
+    header = " | ".join(map(_escaped, section.columns))
+    lines = [" | ".join(_escaped(shown(cell)) for cell in row) for row in section.rows]
+    table = [f"| {header} |", f"|{' --- |' * len(section.columns)}", *(f"| {line} |" for line in lines)]
+    note = ["", _escaped(section.note)] if section.note else []
+    return "\n".join([f"## {_escaped(section.title)}", "", *table, *note])
+
+
+def shown(cell: Cell) -> str:
+    """A cell as text: few digits, no control characters, nothing for nothing."""
+    if cell is None or cell != cell:
+        return ""
+    if isinstance(cell, float):
+        return f"{cell:.4g}" if abs(cell) >= 0.01 or cell == 0 else f"{cell:.1e}"
+    return visible(str(cell))
+
+
+def visible(text: str, *, keep: str = "") -> str:
+    """The text with a space for each character that controls, hides or turns text, but those to keep."""
+    return "".join(c if c in keep or unicodedata.category(c) not in ("Cc", "Cf", "Cs") else " " for c in text)
+
+
+def gate_section(gate_by_kind: Json, n_shown: int = 3) -> Section:
+    """What the gate turns to for the prompts of each dataset and of each section of the benchmark."""
+
+    def largest(coefficients_K: Sequence[float]) -> str:
+        parts = sorted(zip(gate_by_kind["objectives"], coefficients_K, strict=True), key=lambda part: -abs(part[1]))
+        return ", ".join(f"{name} {part:+.3f}" for name, part in parts[:n_shown])
+
+    rows = [
+        (of["kind"], of["name"], of["n_prompts"], largest(of["coefficients"]))
+        for of in gate_by_kind["rows"]
+        if of["kind"] != "subset"
+    ]
+    note = "mean coefficients of the raw rewards over held-out prompts"
+    return Section("Gate by kind of prompt", ["kind", "name", "prompts", "largest coefficients"], rows, note)
+
+
+def jsonable(value: Any) -> Any:
+    """The value as JSON can hold it: there is no NaN and no infinity, so what is not defined is null."""
+    if isinstance(value, Mapping):
+        return {str(name): jsonable(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [jsonable(item) for item in value]
+    if isinstance(value, Real) and not isinstance(value, Integral):
+        return float(value) if math.isfinite(value) else None
+    return value
+
+
+def _range(low: int, high: int) -> str:
+    return f"{low:+,} to {high:+,}" if low < high else f"{low:+,}" if low else "0"
+
+
+def interval(value: Json) -> str:
+    """An estimate with its interval, as text."""
+    return f"{value['estimate']:.3f} [{value['low']:.3f}, {value['high']:.3f}]"
+
+
+def _escaped(text: str) -> str:
+    for character in "\\|<>*_`[]":
+        text = text.replace(character, f"\\{character}")
+    return text

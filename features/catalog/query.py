@@ -1,0 +1,155 @@
+"""Answers to queries, each by a process of its own that ends at its limits."""
+
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from armorm.features.catalog import bounded
+from armorm.features.catalog.bounded import Limits
+from armorm.features.catalog.select_only import one_line, require_query
+from armorm.features.catalog.views import connect, spill_path
+from armorm.features.errors import QueryError
+from armorm.features.store import Snapshot, Store
+
+if TYPE_CHECKING:
+    from duckdb import DuckDBPyConnection
+
+LIMITS: Final = Limits()
+"""Of a user's query, where none are given."""
+
+
+@dataclass(frozen=True, slots=True)
+class QueryResult:
+    """Rows of plain Python values under their columns' names."""
+
+    columns: list[str]
+    rows: list[tuple[Any, ...]]
+
+    @property
+    def records(self) -> list[dict[str, Any]]:
+        """The rows by name of column; of columns of one name, the last."""
+        return [dict(zip(self.columns, row, strict=True)) for row in self.rows]
+
+
+def query(
+    store: Store,
+    sql: str,
+    parameters: object = None,
+    *,
+    snapshot: Snapshot | None = None,
+    before: Snapshot | None = None,
+    limits: Limits = LIMITS,
+) -> QueryResult:
+    """Answer one SELECT over the views, in a process that ends at its limits: nothing is written, nothing else is read.
+
+    Args:
+        store: whose views are asked.
+        sql: the SELECT.
+        parameters: a list for `?`, a mapping for `$name`.
+        snapshot: the newest one by default.
+        before: an earlier one, whose views are `before.ratings` and so on.
+        limits: of time, memory, temporary space and rows.
+
+    Raises:
+        QueryError: it is no single query, DuckDB refuses it, or it takes too much; the message says why.
+    """
+    if sql != sql.encode(errors="replace").decode():
+        raise QueryError("got a query with a lone surrogate, which is no character; expected Unicode text; correct it")
+    arguments = {
+        "sql": sql,
+        "parameters": parameters,
+        "number_before": before and before.number,
+        "limits": asdict(limits),
+    }
+    return QueryResult(*call_on(store, answer, arguments, limits, snapshot=snapshot))
+
+
+def call_on(
+    store: Store,
+    function: Callable[..., Any],
+    arguments: Mapping[str, Any],
+    limits: Limits,
+    *,
+    snapshot: Snapshot | None = None,
+) -> Any:
+    """What a function makes of a store's snapshot (the newest one) in a process that ends at its limits.
+
+    Args:
+        store: whose address, cache and snapshot it is given, as `place`, `cache` and `number`, and a folder,
+            `temporary`, for what does not fit into memory.
+        function: of a module; see `bounded.call`.
+        arguments: its others.
+        limits: of its time and memory.
+        snapshot: the newest one by default.
+
+    Raises:
+        QueryError: it takes too long or too much.
+    """
+    temporary = spill_path(store)
+    of_store = {
+        "place": store.address,
+        "cache": store.cache and str(store.cache),
+        "number": (snapshot or store.head()).number,
+        "temporary": str(temporary),
+    }
+    try:
+        return bounded.call(function, {**of_store, **arguments}, limits)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def opened(place: str, cache: str | None) -> Store:
+    """The store that another process has named."""
+    return Store(place, cache=Path(cache) if cache else None)
+
+
+def answer(
+    place: str,
+    cache: str | None,
+    number: int,
+    temporary: str,
+    sql: str,
+    parameters: object,
+    number_before: int | None,
+    limits: Mapping[str, Any],
+) -> tuple[list[str], list[tuple[Any, ...]]]:
+    """Columns and rows of a query, within the process that may be ended; see `query`.
+
+    Raises:
+        QueryError: it is no single query, or DuckDB refuses it.
+    """
+    import duckdb
+
+    store, allowed = opened(place, cache), Limits(**limits)
+    before = None if number_before is None else store.manifests.read(number_before)
+    with connect(store, store.manifests.read(number), before=before, temporary=Path(temporary)) as catalog:
+        catalog.lock(allowed)
+        require_query(catalog.connection, sql)
+        catalog.mount_alone(sql)
+        try:
+            return fetched(catalog.execute(sql, parameters), allowed)
+        except (duckdb.OutOfMemoryException, MemoryError) as error:
+            raise bounded.too_much(allowed, one_line(error).partition(" Possible solutions:")[0]) from error
+        except (duckdb.Error, TypeError, ValueError, OverflowError) as error:  # the latter of what Python cannot hold
+            raise QueryError(one_line(error)) from error
+
+
+def fetched(cursor: "DuckDBPyConnection", limits: Limits) -> tuple[list[str], list[tuple[Any, ...]]]:
+    """Columns and rows of what was executed.
+
+    Raises:
+        QueryError: there are more rows, or more text, than is allowed.
+    """
+    rows: list[tuple[Any, ...]] = []
+    n_bytes = 0
+    while some := cursor.fetchmany(2048):
+        rows += some
+        n_bytes += len(str(some))
+        if len(rows) > limits.rows or n_bytes > limits.answer_bytes:
+            raise QueryError(
+                f"got an answer of more than {limits.rows:,} rows or {limits.answer_bytes / 1e6:g} MB; expected a "
+                "smaller one; ask for less, or raise --max-rows"
+            )
+    return [column[0] for column in cursor.description or []], rows

@@ -1,0 +1,237 @@
+"""Contamination: prompts of the training data that stand in an evaluation dataset, word for word or nearly so.
+
+Two prompts are compared by the Jaccard similarity of their sets of shingles: the runs of `ngram` words of the user's
+turns. The evaluation side is small, so its shingles are indexed, and the other prompts are read past it once.
+"""
+
+import math
+import re
+from bisect import bisect_left, bisect_right
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from typing import Any, Final
+
+import pyarrow as pa
+
+from armorm.features.catalog.inventory import ingested
+from armorm.features.catalog.views import Catalog, connect
+from armorm.features.errors import InputError
+from armorm.features.store import Done, Made, Recipe, Snapshot, Writer
+from armorm.features.tables import make_table, write_parquet
+
+STAGE: Final = "contamination"
+STAGE_VERSION: Final = 1
+
+FETCH_ROWS: Final = 4096
+"""Prompts that are in memory at once, beside the evaluation datasets'."""
+
+_WORD: Final = re.compile(r"[^\W_]+")
+
+
+@dataclass(frozen=True, slots=True)
+class ContaminationSettings:
+    """`[contamination]`: what counts as the same prompt as one that is evaluated on."""
+
+    ngram: int = 1
+    """Words of a shingle."""
+    threshold: float = 0.75
+    """Jaccard similarity from which on a prompt is left out of training."""
+    against: tuple[str, ...] = ()
+    """Evaluation datasets to compare with; none named means all of them."""
+
+    def __post_init__(self) -> None:
+        if self.ngram < 1:
+            raise ValueError(f"ngram: got {self.ngram}; expected 1 or more")
+        if not 0 < self.threshold <= 1:
+            raise ValueError(f"threshold: got {self.threshold}; expected a number above 0, at most 1")
+
+
+def shingles(text: str, ngram: int) -> frozenset[str]:
+    """The runs of `ngram` words (letters and digits, in lower case); a text with fewer words is one shingle."""
+    words = _WORD.findall(text.lower())
+    if len(words) <= ngram:
+        return frozenset([" ".join(words) or text])  # what has no words, such as "?!", is only like itself
+    return frozenset(" ".join(run) for run in zip(*(words[start:] for start in range(ngram)), strict=False))
+
+
+class PromptIndex:
+    """Finds, among the texts it was made of, those that are similar to another one.
+
+    No match is lost by the index. Two sets whose similarity is at least `threshold` share at least
+    `need(size) = ceil(threshold * size)` shingles of either. So their sizes are not far apart; and, whatever the order
+    of shingles, the first one that they share is among the first `size - need(size) + 1` of each. With the rarest
+    first, few sets share one of those.
+    """
+
+    def __init__(self, texts: Sequence[str], *, ngram: int, threshold: float) -> None:
+        self._ngram = ngram
+        self._threshold = threshold
+        sets = [shingles(text, ngram) for text in texts]
+        counts = Counter(shingle for set_ in sets for shingle in set_)
+        self._rank = {shingle: rank for rank, shingle in enumerate(sorted(counts, key=lambda s: (counts[s], s)))}
+        self._numbers = sorted(range(len(sets)), key=lambda number: len(sets[number]))
+        self._sets = [frozenset(self._rank[shingle] for shingle in sets[number]) for number in self._numbers]
+        self._sizes = [len(ranks) for ranks in self._sets]
+        self._holders: dict[int, list[int]] = {}
+        """Rank of a shingle to the places of the sets, by size, that it is one of the first of."""
+        for place, ranks in enumerate(self._sets):
+            for rank in sorted(ranks)[: len(ranks) - self._need(len(ranks)) + 1]:
+                self._holders.setdefault(rank, []).append(place)
+
+    def similar_to(self, text: str) -> Iterator[tuple[int, float]]:
+        """The numbers of the texts of at least the threshold, each with its similarity."""
+        own = shingles(text, self._ngram)
+        known = {self._rank[shingle] for shingle in own if shingle in self._rank}
+        need = self._need(len(own))
+        if len(known) < need:
+            return
+        smallest = bisect_left(self._sizes, need)
+        largest = bisect_right(self._sizes, len(own) / self._threshold + 1e-9)
+        candidates: set[int] = set()
+        # Shingles that no text holds come before all others: what is left of the first ones is this.
+        for rank in sorted(known)[: len(known) - need + 1]:
+            holders = self._holders.get(rank, [])
+            candidates.update(holders[bisect_left(holders, smallest) : bisect_left(holders, largest)])
+        for place in candidates:
+            shared = len(known & self._sets[place])
+            similarity = shared / (len(own) + self._sizes[place] - shared)
+            if similarity >= self._threshold:
+                yield self._numbers[place], similarity
+
+    def _need(self, size: int) -> int:
+        return math.ceil(self._threshold * size - 1e-9)  # 0.07 * 100 is a little more than 7
+
+
+def find_contamination(
+    writer: Writer,
+    settings: ContaminationSettings,
+    *,
+    on_progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Done:
+    """Compares every prompt with those of the evaluation datasets and commits what is too similar.
+
+    Args:
+        writer: the store's writer.
+        settings: the measure, its threshold, and the evaluation datasets.
+        on_progress: called with the number of prompts compared so far, and of all.
+
+    Raises:
+        InputError: the settings name a dataset that is no evaluation dataset of the store.
+    """
+    store = writer.store
+    recipe = Recipe(
+        slot=STAGE,
+        stage=STAGE,
+        version=STAGE_VERSION,
+        parameters=asdict(settings) | {"against": list(settings.against)},
+        inputs=store.head().ids_within("ingest"),
+    )
+
+    def make() -> Made:
+        with connect(store) as connection:
+            table = make_table(STAGE, _matches(connection, settings, on_progress))
+            counts = _left_out(connection, table)
+        objects = {STAGE: store.objects.put("parquet", partial(write_parquet, table=table))}
+        return Made(objects, {"line": _line(counts)} | counts)
+
+    return writer.ensure(recipe, make, work=work(store.head()))
+
+
+def work(snapshot: Snapshot) -> dict[str, int]:
+    """What there is to work through, of manifests alone."""
+    return {"rows": ingested(snapshot, "conversations")}
+
+
+def _matches(
+    connection: Catalog, settings: ContaminationSettings, on_progress: Callable[[int, int], None]
+) -> list[dict[str, Any]]:
+    """The rows of the table."""
+    held = _held(connection, settings.against)
+    benchmark = {id: text for id, text in _prompts(connection, "split = 'evaluation'") if id in held}
+    ids = list(benchmark)
+    index = PromptIndex(list(benchmark.values()), ngram=settings.ngram, threshold=settings.threshold)
+    total = _count(connection, "split <> 'evaluation'")
+    found: dict[tuple[str, str], float] = {}
+    for done, (prompt_id, text) in enumerate(_prompts(connection, "split <> 'evaluation'"), start=1):
+        found |= {(prompt_id, ids[number]): similarity for number, similarity in index.similar_to(text)}
+        if done % FETCH_ROWS == 0:
+            on_progress(done, total)
+    return [
+        {
+            "prompt_id": prompt_id,
+            "evaluation_prompt_id": evaluation_prompt_id,
+            "evaluation_dataset": dataset,
+            "similarity": similarity,
+        }
+        for (prompt_id, evaluation_prompt_id), similarity in found.items()
+        for dataset in held[evaluation_prompt_id]
+    ]
+
+
+def _held(connection: Catalog, against: Sequence[str]) -> dict[str, list[str]]:
+    """Each prompt to compare with, and the evaluation datasets that hold it."""
+    rows = connection.execute(
+        "SELECT DISTINCT prompt_id, dataset FROM occurrences WHERE split = 'evaluation' ORDER BY ALL"
+    ).fetchall()
+    known = sorted({dataset for _, dataset in rows})
+    if unknown := sorted(set(against) - set(known)):
+        raise InputError(
+            f"contamination.against: got {', '.join(unknown)}; expected evaluation datasets of the store: "
+            f"{', '.join(known) or 'there is none'}; correct the names, or leave them out"
+        )
+    held: dict[str, list[str]] = {}
+    for prompt_id, dataset in rows:
+        if dataset in (against or known):
+            held.setdefault(prompt_id, []).append(dataset)
+    return held
+
+
+_PROMPTS: Final = """
+    FROM stored_conversations SEMI JOIN (
+        SELECT min(conversation_id) AS conversation_id FROM occurrences WHERE {condition} GROUP BY prompt_id
+    ) USING (conversation_id)
+"""
+"""One conversation of each prompt. Not the view: it groups by content, and this is to stream."""
+
+
+def _prompts(connection: Catalog, condition: str) -> Iterator[tuple[str, str]]:
+    """Prompt ids with the text of the user's turns; a conversation that datasets share may come several times."""
+    text = "array_to_string([turn.content FOR turn IN messages IF turn.role = 'user'], ' ')"
+    cursor = connection.execute(f"SELECT prompt_id, {text} {_PROMPTS.format(condition=condition)}")
+    while rows := cursor.fetchmany(FETCH_ROWS):
+        yield from rows
+
+
+def _count(connection: Catalog, condition: str) -> int:
+    return int(connection.execute(f"SELECT count(*) {_PROMPTS.format(condition=condition)}").fetchall()[0][0])
+
+
+def _left_out(connection: Catalog, table: pa.Table) -> dict[str, dict[str, int]]:
+    """How many prompts, ratings and pairs, by `exact` and `near`."""
+    connection.register("found", table)
+    rows = connection.execute(
+        """
+        WITH left_out AS (
+            SELECT prompt_id, if(bool_or(prompt_id = evaluation_prompt_id), 'exact', 'near') AS how
+            FROM found GROUP BY prompt_id
+        )
+        SELECT 'prompts', how, count(*) FROM left_out GROUP BY how
+        UNION ALL
+        SELECT 'ratings', how, count(*) FROM ratings JOIN left_out USING (prompt_id)
+        WHERE split <> 'evaluation' GROUP BY how
+        UNION ALL
+        SELECT 'pairs', how, count(*) FROM preferences JOIN left_out USING (prompt_id)
+        WHERE split <> 'evaluation' GROUP BY how
+        """
+    ).fetchall()
+    counts = {what: {"exact": 0, "near": 0} for what in ("prompts", "ratings", "pairs")}
+    for what, how, n in rows:
+        counts[what][how] = n
+    return counts
+
+
+def _line(counts: Mapping[str, Mapping[str, int]]) -> str:
+    listed = ", ".join(f"{count['exact']} + {count['near']} {what}" for what, count in counts.items())
+    return f"left out as they stand in an evaluation dataset, exactly + nearly: {listed}"

@@ -1,0 +1,225 @@
+"""Quality gates: each file of `sql/checks/` is one SELECT of rows that should not be there.
+
+A check says at its head how much it matters: `stop` ends a run before anything is embedded, `warn` is said and
+counted. Both can be overridden by name.
+"""
+
+import hashlib
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Final, Literal, get_args
+
+from armorm.features.catalog.bounded import Limits
+from armorm.features.catalog.inventory import ingested
+from armorm.features.catalog.query import QueryResult, call_on, fetched, opened
+from armorm.features.catalog.views import Catalog, connect, mount, parquet_paths
+from armorm.features.errors import InputError, QualityError
+from armorm.features.store import Artifact, Done, Made, Recipe, Snapshot, Store, Writer
+from armorm.features.store.json_records import encode_record, read_record
+from armorm.features.tables import SQL
+
+STAGE: Final = "quality"
+STAGE_VERSION: Final = 1
+
+CHECKS: Final = SQL / "checks"
+
+EXAMPLES: Final = 3
+"""Offending rows that a result carries with it."""
+
+LIMITS: Final = Limits(time_s=3600)
+"""Of all checks together: they read every row."""
+
+Severity = Literal["stop", "warn", "off"]
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One file of `sql/checks/`."""
+
+    name: str
+    what: str
+    """The rows that it finds, in words."""
+    severity: Severity
+    sql: str
+
+
+@dataclass(frozen=True, slots=True)
+class CheckResult:
+    """What a check has found."""
+
+    name: str
+    severity: Severity
+    what: str
+    n_rows: int
+    examples: Sequence[Mapping[str, Any]] = ()
+    """The first rows, by column; none where only counts were kept."""
+
+    @property
+    def stops(self) -> bool:
+        """Whether nothing may go on from here."""
+        return self.severity == "stop" and self.n_rows > 0
+
+
+def read_checks(severities: Mapping[str, Severity]) -> list[Check]:
+    """Every check, with the given severities in place of its own.
+
+    Raises:
+        InputError: a severity is given for a check that does not exist.
+    """
+    checks = {path.stem: _read(path) for path in sorted(CHECKS.glob("*.sql"))}
+    if unknown := sorted(severities.keys() - checks.keys()):
+        raise _unknown(unknown, checks)
+    return [Check(name, check.what, severities.get(name, check.severity), check.sql) for name, check in checks.items()]
+
+
+def run_checks(store: Store, severities: Mapping[str, Severity], *, limits: Limits = LIMITS) -> list[CheckResult]:
+    """What every check that is not `off` finds in the newest snapshot, in a process that ends at its limits.
+
+    Raises:
+        InputError: a severity is given for a check that does not exist.
+        QueryError: the checks take too long, or too much memory.
+    """
+    read_checks(severities)
+    found = call_on(store, found_by_checks, {"severities": dict(severities), "limits": asdict(limits)}, limits)
+    return [CheckResult(**result) for result in found]
+
+
+def found_by_checks(
+    place: str, cache: str | None, number: int, temporary: str, severities: Mapping[str, Severity], limits: Any
+) -> list[dict[str, Any]]:
+    """What `run_checks` gives, within the process that may be ended."""
+    with _connected(opened(place, cache), number, Path(temporary), Limits(**limits)) as connection:
+        return [asdict(_run(connection, check)) for check in read_checks(severities) if check.severity != "off"]
+
+
+def offending_rows(store: Store, name: str, *, limits: Limits = LIMITS) -> QueryResult:
+    """All rows that one check finds in the newest snapshot, in a process that ends at its limits.
+
+    Raises:
+        InputError: there is no such check.
+        QueryError: the check takes too long or too much memory, or finds too many rows.
+    """
+    checks = {check.name: check for check in read_checks({})}
+    if name not in checks:
+        raise _unknown([name], checks)
+    return QueryResult(*call_on(store, found_by_check, {"name": name, "limits": asdict(limits)}, limits))
+
+
+def found_by_check(
+    place: str, cache: str | None, number: int, temporary: str, name: str, limits: Any
+) -> tuple[list[str], list[tuple[Any, ...]]]:
+    """What `offending_rows` gives, within the process that may be ended."""
+    allowed = Limits(**limits)
+    with _connected(opened(place, cache), number, Path(temporary), allowed) as connection:
+        return fetched(connection.execute(_read(CHECKS / f"{name}.sql").sql), allowed)
+
+
+def moved_ratings(connection: Catalog, *, by_more_than: float) -> list[tuple[str, str, int, int, float]]:
+    """How far each objective of each dataset has moved from `earlier_ratings` to `ratings`, as the check of that name.
+
+    Args:
+        connection: has both relations.
+        by_more_than: distances up to it are left out.
+
+    Returns:
+        Dataset, objective, ratings earlier, ratings now, and the distance, 0 to 1.
+    """
+    connection.execute("SET VARIABLE moved_by_more_than = ?::DOUBLE", [by_more_than])
+    return connection.execute(_read(CHECKS / "moved_ratings.sql").sql).fetchall()
+
+
+def check_quality(writer: Writer, severities: Mapping[str, Severity]) -> Done:
+    """Runs the checks and commits their counts, unless the data and the checks are those of the last time.
+
+    What moved since an earlier snapshot is no input of its own: as long as the data stand, so does what was before.
+    """
+    store = writer.store
+    checks = read_checks(severities)
+    recipe = Recipe(
+        slot=STAGE,
+        stage=STAGE,
+        version=STAGE_VERSION,
+        parameters={check.name: f"{check.severity} {_digest(check.sql)}" for check in checks},
+        inputs=store.head().ids_within("ingest"),
+    )
+
+    def make() -> Made:
+        results = run_checks(store, severities)
+        counts = [{"name": r.name, "severity": r.severity, "what": r.what, "n_rows": r.n_rows} for r in results]
+        record = store.objects.put_bytes("json", encode_record(counts))
+        return Made({"record": record}, {"line": _line(results)})
+
+    return writer.ensure(recipe, make, work=work(store.head()))
+
+
+def work(snapshot: Snapshot) -> dict[str, int]:
+    """What there is to work through, of manifests alone."""
+    return {"rows": ingested(snapshot, "conversations")}
+
+
+def read_results(store: Store, artifact: Artifact) -> list[CheckResult]:
+    """The counts that an artifact of this stage holds."""
+    return [CheckResult(**record) for record in read_record(store, artifact.objects["record"])]
+
+
+def require_passed(results: Sequence[CheckResult]) -> None:
+    """Lets nothing through that a check stops.
+
+    Raises:
+        QualityError: with the number of rows of each check that stops.
+    """
+    if found := {result.name: result.n_rows for result in results if result.stops}:
+        raise QualityError(found)
+
+
+def _read(path: Path) -> Check:
+    text = path.read_text()
+    comments = [line.removeprefix("-- ") for line in text.splitlines() if line.startswith("-- ")]
+    (severity,) = re.findall(r"^-- severity: (\w+)$", text, re.MULTILINE)
+    assert severity in get_args(Severity), path
+    return Check(path.stem, comments[0].removeprefix(f"{path.stem}: ").removesuffix("."), severity, text)
+
+
+def _run(connection: Catalog, check: Check) -> CheckResult:
+    connection.execute(f"CREATE OR REPLACE TEMP TABLE found AS {check.sql}")
+    ((n_rows,),) = connection.execute("SELECT count(*) FROM found").fetchall()
+    cursor = connection.execute("FROM found LIMIT ?", [EXAMPLES])
+    examples = QueryResult([column[0] for column in cursor.description or []], cursor.fetchall())
+    return CheckResult(check.name, check.severity, check.what, n_rows, examples.records)
+
+
+def _connected(store: Store, number: int, temporary: Path, limits: Limits) -> Catalog:
+    """The views of a snapshot, and `earlier_ratings` beside them."""
+    connection = connect(store, store.manifests.read(number), temporary=temporary)
+    connection.lock(limits)
+    mount(connection, "earlier_ratings", "ratings", parquet_paths(store, _earlier(store), "ratings"))
+    return connection
+
+
+def _earlier(store: Store) -> Iterator[Artifact]:
+    """For each dataset of the newest snapshot what it was before its content last changed, if it was anything."""
+    open_slots = store.head().ids_within("ingest")
+    for snapshot in store.history():
+        for slot in [slot for slot in open_slots if slot in snapshot.artifacts]:
+            artifact = snapshot.artifacts[slot]
+            if artifact.artifact_id != open_slots[slot]:
+                del open_slots[slot]
+                yield artifact
+        if not open_slots:
+            return
+
+
+def _line(results: Sequence[CheckResult]) -> str:
+    found = [result for result in results if result.n_rows]
+    listed = ", ".join(f"{result.name} {result.n_rows} ({result.severity})" for result in found)
+    return f"{len(results)} checks, {len(found)} of them found rows" + (f": {listed}" if listed else "")
+
+
+def _digest(sql: str) -> str:
+    return hashlib.sha256(sql.encode()).hexdigest()[:16]
+
+
+def _unknown(names: Sequence[str], checks: Mapping[str, Check]) -> InputError:
+    return InputError(f"got check {', '.join(names)}; expected one of {', '.join(checks)}; correct the name")

@@ -1,0 +1,167 @@
+"""What a run would do, as far as it can be told without running. Nothing is fetched and nothing is written."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from armorm.features import hub
+from armorm.features.catalog.views import connect
+from armorm.features.embedding.canary import SLOT as CANARY
+from armorm.features.embedding.embed import COVERAGE, find_missing, why_incomplete
+from armorm.features.embedding.fingerprint import HUB_FILES, BackboneSettings, Fingerprint, hub_repo, local_folder
+from armorm.features.embedding.predict import missing_tokens, predict
+from armorm.features.errors import FeatureStoreError, PlanOutdated
+from armorm.features.hub import HubRepo
+from armorm.features.secrets import redacted
+from armorm.features.store import Done, Made, Recipe, Snapshot, Store, Writer
+from armorm.features.store.artifacts import why_stale
+from armorm.features.store.estimate import Planned, last_time, measured, unknown
+from armorm.features.vectors.shards import SLOT, VectorType
+
+
+@dataclass(frozen=True, slots=True)
+class Files:
+    """The files of a dataset or of the backbone, before they are read."""
+
+    name: str
+    source: str
+    """A path, or the address on the Hub."""
+    revision: str | None = None
+    """The commit, on the Hub."""
+    n_files: int = 0
+    size_bytes: int = 0
+    missing_bytes: int = 0
+    """What would be downloaded."""
+    problem: str | None = None
+    """Why nothing can be told of them."""
+
+
+def local_files(name: str, path: Path, find: Callable[[], Sequence[Path]]) -> Files:
+    """Of files on this machine."""
+    try:
+        sizes = [file.stat().st_size for file in find()]
+    except (FeatureStoreError, OSError) as error:
+        return Files(name, str(path), problem=redacted(str(error)))
+    return Files(name, str(path), n_files=len(sizes), size_bytes=sum(sizes))
+
+
+def hub_files(name: str, repo: HubRepo, patterns: Sequence[str]) -> Files:
+    """Of files on the Hub, some of which may be in its cache."""
+    try:
+        planned = hub.plan_download(repo, patterns)
+    except FeatureStoreError as error:
+        return Files(name, str(repo), problem=str(error))
+    return Files(name, str(repo), planned.revision, planned.n_files, planned.size_bytes, planned.missing_bytes)
+
+
+def backbone_files(settings: BackboneSettings) -> Files:
+    """Of the backbone, wherever it lies."""
+    try:
+        folder = local_folder(settings)
+    except FeatureStoreError as error:
+        return Files("backbone", settings.path, problem=str(error))
+    if folder:
+        return local_files("backbone", folder, lambda: [file for file in folder.iterdir() if file.is_file()])
+    return hub_files("backbone", hub_repo(settings), HUB_FILES)
+
+
+def require_planned(store: Store, snapshot_id: str) -> None:
+    """Whoever holds the writer's lock makes sure that nobody has committed since the plan was looked at.
+
+    Raises:
+        PlanOutdated: the newest snapshot is another one.
+    """
+    if (now := store.head().snapshot_id) != snapshot_id:
+        raise PlanOutdated("run", "snapshot", now, snapshot_id)
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What a stage answers when it is asked what it would do."""
+
+    recipe: Recipe
+    reason: str | None
+    """Why it would make its artifact again, in words; None when it stands."""
+
+
+def ask(store: Store, stage: Callable[[Writer], Done]) -> Asked:
+    """Asks a stage itself, by a writer that makes nothing."""
+    try:
+        stage(_Asking(store, "armorm plan"))
+    except _Answer as answer:
+        return answer.asked
+    raise AssertionError("a stage that makes nothing by `ensure`")
+
+
+class _Answer(Exception):
+    def __init__(self, asked: Asked) -> None:
+        super().__init__(asked.reason)
+        self.asked = asked
+
+
+class _Asking(Writer):
+    def ensure(self, recipe: Recipe, make: Callable[[], Made], *, work: Mapping[str, int] | None = None) -> Done:
+        raise _Answer(Asked(recipe, why_stale(recipe, self.store.head().artifacts.get(recipe.slot))))
+
+
+def plan_embedding(store: Store, marks: Fingerprint, vector_type: VectorType) -> Planned:
+    """What of the newest snapshot has no vector of this backbone. A text that was rejected is not missing.
+
+    Tables and indexes are opened only when the manifests do not tell that nothing is missing.
+    """
+    if not why_incomplete(store, marks.backbone_id, vector_type):
+        return Planned("embed", None, basis=_last_time(store.head(), marks))
+    with connect(store) as catalog:
+        missing = find_missing(catalog, marks.backbone_id, vector_type)
+        tokens, notes = missing_tokens(catalog, marks.backbone_id) if missing else (0, "")
+    if not missing:
+        there = f"{CANARY}/{marks.backbone_id}" in store.head().artifacts
+        reason = None if there else "no canaries of this backbone"
+        return Planned("embed", reason, basis=_last_time(store.head(), marks))
+    reason = f"{missing.conversations} conversations and {missing.prompts} prompts without a vector of this backbone"
+    return _timed(store.head(), marks, vector_type, reason, missing.conversations + missing.prompts, tokens, notes)
+
+
+def plan_embedding_at_most(
+    store: Store, marks: Fingerprint, vector_type: VectorType, reason: str, n_bytes: Mapping[str, int]
+) -> Planned:
+    """The most that there can be to embed once some datasets were ingested again: as if nothing in them were known.
+
+    Args:
+        store: what it holds tells how many conversations and tokens there are in a byte.
+        marks: the backbone.
+        vector_type: how vectors are kept.
+        reason: why more cannot be told.
+        n_bytes: bytes of the native files of each dataset that is to be ingested.
+    """
+    snapshot = store.head()
+    ingested = {name: snapshot.artifacts.get(f"ingest/{name}") for name in n_bytes}
+    covered = snapshot.artifacts.get(f"{COVERAGE}/{marks.backbone_id}")
+    shards = [shard.summary for shard in snapshot.within(f"{SLOT}/{marks.backbone_id}").values()]
+    known = all(measured(artifact).get("bytes") for artifact in ingested.values())
+    if not (known and covered and covered.summary["conversations"]):
+        return unknown("embed", reason, "not known before ingest", n_bytes=None)
+    conversations = sum(
+        artifact.summary["conversations"] * n_bytes[name] / measured(artifact)["bytes"]
+        for name, artifact in ingested.items()
+        if artifact
+    )
+    there = plan_embedding(store, marks, vector_type)
+    rows = round(conversations * (1 + covered.summary["prompts"] / covered.summary["conversations"]))
+    tokens = round(rows * sum(shard["tokens"] for shard in shards) / sum(shard["rows"] for shard in shards))
+    rows, tokens = rows + (there.rows or 0), tokens + (there.tokens or 0)
+    notes = f"at most, as if nothing in {', '.join(n_bytes)} had a vector; tokens by those of stored vectors"
+    return _timed(snapshot, marks, vector_type, reason, rows, tokens, notes)
+
+
+def _timed(
+    snapshot: Snapshot, marks: Fingerprint, vector_type: VectorType, reason: str, rows: int, tokens: int, notes: str
+) -> Planned:
+    predicted = predict(snapshot, marks.backbone_id, tokens)
+    width = int(marks.record["hidden_size"]) * (2 if vector_type == "float16" else 4)
+    basis = "; ".join(filter(None, [predicted.basis, notes, _last_time(snapshot, marks)]))
+    return Planned("embed", reason, "", rows, tokens, rows * width, predicted.seconds, basis)
+
+
+def _last_time(snapshot: Snapshot, marks: Fingerprint) -> str:
+    return last_time(snapshot.within(f"{SLOT}/{marks.backbone_id}").values())

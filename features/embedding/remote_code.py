@@ -1,0 +1,19 @@
+"""What every loader of transformers is told, so that nothing of a folder is run.
+
+Some of transformers' models and tokenizers load parts of themselves, and do not pass on what they were told: LLaVA's
+vision tower, RAG's two tokenizers. Such a loader asks on standard input whether to run the folder's code, unless its
+patience is 0: then it refuses.
+"""
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from transformers import dynamic_module_utils
+
+dynamic_module_utils.TIME_OUT_REMOTE_CODE = 0
+
+RUN_NOTHING: Final[Mapping[str, Any]] = {"trust_remote_code": False}
+"""Where nothing is said, transformers asks whether to run a folder's code, and a pipe may answer."""
+
+FOLDER_ALONE: Final[Mapping[str, Any]] = {**RUN_NOTHING, "local_files_only": True}
+"""And no file is fetched."""

@@ -1,0 +1,1 @@
+"""The made-up world that the sample's native files are written from."""

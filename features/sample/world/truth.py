@@ -1,0 +1,95 @@
+"""What a dataset's usable rows give, by the rule of its card: worked out here, apart from whatever reads the files."""
+
+import itertools
+from collections import Counter, defaultdict
+from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from statistics import fmean
+from typing import Any
+
+from armorm.features.conversation import Conversation, conversation_id
+from armorm.features.sample.world.defects import Row
+
+Rated = tuple[Conversation, Mapping[str, float]]
+"""A conversation with its raw ratings by objective."""
+
+Pair = tuple[Conversation, Conversation]
+"""The preferred conversation, and the other."""
+
+PairIds = tuple[str, str]
+"""The same two, by id."""
+
+
+@dataclass(frozen=True, slots=True)
+class Truth:
+    """What rows give that are usable one by one."""
+
+    ratings: Counter[str] = field(default_factory=Counter)
+    """Objective to number of ratings."""
+    pairs: Sequence[PairIds] = ()
+    """Every preference."""
+    dropped: Counter[str] = field(default_factory=Counter)
+    """Rows that a rule over all rows leaves out, by reason."""
+
+
+Rule = Callable[[Sequence[Row]], Truth]
+
+
+def from_ratings(
+    rated: Callable[[Row], Iterable[Rated]],
+    *,
+    ranked_by: Collection[str] = (),
+    together: Callable[[Row], Hashable] = id,
+) -> Rule:
+    """The rule of rated rows.
+
+    Args:
+        rated: what one row rates.
+        ranked_by: objectives whose mean ranks conversations into pairs; without any there are no pairs.
+        together: rows of the same key are ranked together; by default each one is by itself.
+    """
+
+    def truth(rows: Sequence[Row]) -> Truth:
+        counts = Counter[str]()
+        scores: defaultdict[Hashable, defaultdict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
+        for row in rows:
+            for conversation, ratings in rated(row):
+                counts.update(ratings.keys())
+                of_rank = [rating for objective, rating in ratings.items() if objective in ranked_by]
+                scores[together(row)][conversation_id(conversation)] += of_rank
+        pairs = {pair for group in scores.values() for pair in _ranked(group)}
+        return Truth(counts, sorted(pairs))
+
+    return truth
+
+
+def from_pairs(
+    pair: Callable[[Row], Pair], *, rated: Callable[[Row], Iterable[Rated]] = lambda row: (), benchmark: bool = False
+) -> Rule:
+    """The rule of rows that are a pair each, and may rate its sides; only a benchmark has the same pair twice."""
+
+    def truth(rows: Sequence[Row]) -> Truth:
+        pairs = [pair_ids(pair(row)) for row in rows]
+        if not benchmark:
+            pairs = list(dict.fromkeys(pairs))
+        ratings = Counter(objective for row in rows for _, of in rated(row) for objective in of)
+        return Truth(ratings, sorted(pairs), Counter(duplicate_pair=len(rows) - len(pairs)))
+
+    return truth
+
+
+def pair_ids(pair: Pair) -> PairIds:
+    """The ids of both conversations."""
+    chosen, rejected = pair
+    return conversation_id(chosen), conversation_id(rejected)
+
+
+def is_whole(rating: Any, lo: int, hi: int) -> bool:
+    """Whether a rating is a whole number of the scale, or its digits."""
+    return str(rating) in map(str, range(lo, hi + 1))
+
+
+def _ranked(scores: Mapping[str, Sequence[float]]) -> list[PairIds]:
+    """All pairs whose mean scores differ, the better first."""
+    means = {id: fmean(of) for id, of in scores.items() if of}
+    return [(a, b) for a, b in itertools.permutations(means, 2) if means[a] > means[b]]

@@ -1,0 +1,197 @@
+"""What a person sees in the terminal: progress bars on standard error, results on standard output."""
+
+import csv
+import json
+import logging
+import re
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from errno import ENOSPC
+from typing import Any, Protocol
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+
+from armorm.errors import ArmormError
+from armorm.features.embedding.embed import Progress as Embedding
+from armorm.features.errors import FeatureStoreError, HubUnreachable, MalformedRows, StoreBusy
+from armorm.features.secrets import redacted
+from armorm.flows.configuration.settings import ConfigError
+from armorm.flows.runlog.outcomes import Step
+from armorm.report.sections import Cell, Report, Section, jsonable, shown, visible
+
+EXPECTED_ERRORS = (ArmormError, FeatureStoreError, OSError)
+"""What the user can do something about, a full disk for one: one line, no traceback."""
+
+TRY_LATER = (StoreBusy, HubUnreachable)
+"""What mends itself: another writer at work, a network that is down."""
+
+WIDTH_OF_A_PIPE = 160
+MAX_LINE = 2000
+
+out = Console(width=None if sys.stdout.isatty() else WIDTH_OF_A_PIPE)
+err = Console(stderr=True)
+
+
+class OnProgress(Protocol):
+    """Takes what is done and, where it is known, the total; and what else there is to say."""
+
+    def __call__(self, done: int, total: int | None = None, note: str = "") -> None: ...
+
+
+@contextmanager
+def progress(label: str, *, of_bytes: bool = False) -> Iterator[OnProgress]:
+    """A bar while the block runs, counting pieces or bytes."""
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        DownloadColumn() if of_bytes else MofNCompleteColumn(),
+        TextColumn("{task.fields[note]}"),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=err, transient=True, disable=not err.is_terminal) as bar:
+        task = bar.add_task(escape(label), total=None, note="")
+
+        def on_progress(done: int, total: int | None = None, note: str = "") -> None:
+            bar.update(task, completed=done, total=total, note=note)
+
+        yield on_progress
+
+
+def of_tokens(on_progress: OnProgress) -> Callable[[Embedding], None]:
+    """An embedding on a bar of tokens, which tell the time that is left; beside it texts, speed and share of peak."""
+    began: list[tuple[float, int]] = []
+
+    def show(done: Embedding) -> None:
+        now = time.monotonic()
+        if not began:  # what an earlier run has done is no speed
+            began.append((now, done.tokens))
+        elapsed_s, n_tokens = now - began[0][0], done.tokens - began[0][1]
+        speed = f", {n_tokens / elapsed_s:,.0f} tokens/s" if n_tokens and elapsed_s else ""
+        share = "" if done.peak_share is None else f", {done.peak_share:.0%} of peak"
+        texts = f"tokens, {done.texts:,} of {done.total_texts:,} texts"
+        on_progress(done.tokens, done.total_tokens, f"{texts}{speed}{share}")
+
+    return show
+
+
+def print_report(report: Report) -> None:
+    """A report as tables."""
+    out.print(f"\n[bold]{escape(report.title)}[/bold]")
+    for fact in report.facts:
+        out.print(escape(fact))
+    print_sections(report.sections)
+
+
+def print_sections(sections: Sequence[Section]) -> None:
+    """Tables with their notes."""
+    for section in sections:
+        print_table(section.columns, section.rows, title=section.title)
+        if section.note:
+            out.print(f"[dim]{escape(section.note)}[/dim]")
+
+
+def print_table(columns: list[str], rows: Sequence[tuple[Cell, ...]], *, title: str | None = None) -> None:
+    """Rows under their columns; numbers to the right, text from datasets without its control characters."""
+    table = Table(title=title and escape(title), title_justify="left", title_style="bold", box=SIMPLE_HEAD)
+    for index, column in enumerate(columns):
+        numeric = any(isinstance(row[index], int | float) for row in rows)
+        table.add_column(escape(shown(column)), justify="right" if numeric else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*(escape(shown(cell)) for cell in row))
+    out.print(table)
+
+
+def print_steps(steps: Sequence[Step], why: str) -> None:
+    """What stages did or would do, and why."""
+    print_table(["stage", why, "what"], [(s.name, s.reason or "up to date", s.what) for s in steps])
+
+
+def size(n_bytes: int) -> str:
+    """Bytes in decimal units, to three digits."""
+    for unit, factor in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if n_bytes >= factor:
+            return f"{n_bytes / factor:.3g} {unit}"
+    return f"{n_bytes} B"
+
+
+def print_json(value: Any) -> None:
+    """Print one JSON document on standard output; what would steer a terminal is written as JSON's escapes."""
+    in_ascii = sys.stdout.encoding.lower() != "utf-8"
+    text = json.dumps(jsonable(value), ensure_ascii=in_ascii, default=str, allow_nan=False)
+    print(
+        re.sub("[^ -~]", lambda found: found[0] if visible(found[0]) == found[0] else json.dumps(found[0])[1:-1], text)
+    )
+
+
+def print_error(error: Exception) -> None:
+    """One line on standard error for each thing that is wrong; what was given is shown without control characters."""
+    if isinstance(error, OSError) and error.errno == ENOSPC:
+        where = f"{error.filename}: " if error.filename else ""
+        said = f"{where}got a disk that is full; expected room; make some, see `armorm gc`; what was committed is kept"
+    else:
+        said = str(error)
+    lines = said.splitlines() if isinstance(error, ConfigError | MalformedRows) else [said]
+    for line in lines:
+        print_note(line)
+
+
+def print_note(note: str) -> None:
+    """One line on standard error, without control characters and secrets."""
+    print(f"armorm: {shown(redacted(note))[:MAX_LINE]}", file=sys.stderr)
+
+
+FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
+"""What a cell that spreadsheets take for a formula begins with."""
+
+
+def print_csv(columns: list[str], rows: Sequence[tuple[Any, ...]]) -> None:
+    """Print rows as CSV on standard output; no text of them runs as a formula in a spreadsheet or steers a terminal."""
+    writer = csv.writer(sys.stdout)
+    writer.writerow([_csv_cell(column) for column in columns])
+    writer.writerows([_csv_cell(cell) for cell in row] for row in rows)
+
+
+def _csv_cell(cell: Any) -> Any:
+    """A text that begins like a formula after an apostrophe, which spreadsheets do not show; all else as it is."""
+    if cell is None or isinstance(cell, int | float):
+        return cell
+    text = f"'{cell}" if isinstance(cell, str) and cell.startswith(FORMULA) else str(cell)
+    return visible(text, keep="\n") if sys.stdout.isatty() else text
+
+
+def quieten_prefect() -> None:
+    """Leaves what flows and tasks say, without tracebacks of errors that are one line for the user."""
+    prefect = logging.getLogger("prefect")
+    for name in ("flow_runs", "task_runs"):
+        runs = prefect.getChild(name)
+        runs.setLevel(prefect.getEffectiveLevel())
+        runs.addFilter(OneLineErrors())
+    prefect.setLevel(logging.WARNING)  # its own lines tell of the temporary server, which is no news
+    logging.getLogger("EventsWorker").setLevel(logging.ERROR)  # counts what it still has to send when a flow fails
+
+
+class OneLineErrors(logging.Filter):
+    """Takes the traceback off log records of errors that the user can do something about."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Always lets the record pass."""
+        if record.exc_info and isinstance(record.exc_info[1], EXPECTED_ERRORS):
+            record.exc_info = record.exc_text = None
+        return True

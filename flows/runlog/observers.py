@@ -1,0 +1,111 @@
+"""The store's writer: who is told of what it does (OpenLineage, where it is configured), and how long it waits."""
+
+import os
+import random
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Literal
+
+from prefect import get_run_logger
+from prefect.utilities.timeout import timeout
+
+from armorm.features.durations import in_words, parse_duration
+from armorm.features.errors import StoreBusy
+from armorm.features.lineage.openlineage import LineageObserver, StageCode, observe
+from armorm.features.secrets import redact_error
+from armorm.features.store import Writer
+from armorm.features.store.hashes import hashed_once
+from armorm.flows.configuration.scheduled import BY_HAND, Limits
+from armorm.flows.configuration.settings import Settings
+
+API_KEY = "OPENLINEAGE_API_KEY"
+"""Of the environment, as for all of OpenLineage: a key is in no file."""
+
+
+TRIED_EVERY_S = (1, 3)
+"""A busy store; at times that differ, so that two that make way for each other do not meet for ever."""
+
+
+@contextmanager
+def writing(
+    settings: Settings, command: str, limits: Limits = BY_HAND, *, kind: Literal["write", "gc"] = "write"
+) -> Iterator[Writer]:
+    """The writer of the configured store, observed as configured; files are hashed once, for its plan and its work.
+
+    Raises:
+        StoreBusy: another process is writing, for longer than is to be waited.
+        TimeoutError: the block took longer than it may. What it has committed is kept.
+    """
+    store, observing = settings.open_store(), observers(settings)
+    work_s = parse_duration(limits.work) if limits.work else None
+    try:
+        with ExitStack() as stack:
+            writer = _wait_for(
+                lambda alone: stack.enter_context(store.writing(command, alone=alone, observers=observing, kind=kind)),
+                limits,
+            )
+            with timeout(work_s), hashed_once():
+                yield writer
+    except Exception as error:
+        redact_error(error)  # Prefect keeps its text with the run
+        raise
+    finally:
+        for observer in observing:
+            observer.close()
+
+
+def _wait_for(begin: Callable[[bool], Writer], limits: Limits) -> Writer:
+    """Whoever waits is alone on all machines then: of two that are to do the same, the second finds it done."""
+    wait_s = parse_duration(limits.wait) if limits.wait else 0
+    deadline, told = time.monotonic() + wait_s, False
+    while True:
+        try:
+            return begin(wait_s > 0)
+        except StoreBusy as error:
+            if time.monotonic() >= deadline:
+                raise
+            if not told:
+                get_run_logger().info(f"{error}; this run waits, {in_words(wait_s)} at most")
+                told = True
+            time.sleep(random.uniform(*TRIED_EVERY_S))
+
+
+def observers(settings: Settings) -> list[LineageObserver]:
+    """For `Store.writing(.., observers=)`; none by default.
+
+    Raises:
+        InputError: OpenLineage is configured and its client is not installed.
+    """
+    if not settings.openlineage:
+        return []
+    return [
+        observe(
+            settings.openlineage,
+            root=settings.root,
+            store=settings.open_store().place,
+            stages=stages(),
+            api_key=os.environ.get(API_KEY),
+        )
+    ]
+
+
+def stages() -> dict[str, StageCode]:
+    """The code of every stage, and the splits that enter its result where it is not all of them."""
+    from armorm.features.checks import contamination, quality
+    from armorm.features.embedding import canary, embed, rejected, unfinished
+    from armorm.features.ingest import dataset
+    from armorm.stages import decorrelate, evaluate, gate, model, promote, regress, statistics
+
+    splits = {
+        statistics.STAGE: statistics.SPLITS,
+        regress.STAGE: ("train", "validation", "test"),
+        gate.STAGE: ("train", "validation"),
+    }
+    modules = (
+        *(dataset, quality, contamination, embed, statistics),
+        *(regress, decorrelate, gate, model, evaluate, promote),
+    )
+    code = {module.STAGE: StageCode(module.__name__, splits.get(module.STAGE, ())) for module in modules}
+    code |= {module.SLOT: StageCode(module.__name__) for module in (canary, rejected, unfinished)}
+    return code | {stage: StageCode(embed.__name__) for stage in (embed.BACKBONE_STAGE, embed.COVERAGE)}
