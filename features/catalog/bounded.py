@@ -7,6 +7,7 @@ memory that its own limit does not count. A process can be killed anywhere. Argu
 import ctypes
 import json
 import os
+import re
 import resource
 import signal
 import subprocess
@@ -24,11 +25,15 @@ from uuid import UUID
 from armorm.features import errors
 from armorm.features.errors import QueryError
 
-BEGUN: Final = b"begun\n"
+BEGUN: Final = b"\0begun\n"
 """What the process writes when everything is imported, from when on its time counts."""
 
 RUNTIME_BYTES: Final = 512 * 1024**2
 """Memory that Python and its libraries take besides what the work is allowed."""
+
+
+NO_MEMORY: Final = re.compile("MemoryError|OutOfMemory|Out of Memory|bad_alloc|[Cc]annot allocate memory")
+"""In the last line of a process that memory was refused to."""
 
 
 def half_of_memory() -> int:
@@ -73,19 +78,21 @@ def call(function: Callable[..., Any], arguments: Mapping[str, Any], limits: Lim
         "parent": os.getpid(),
         "module": function.__module__,
         "function": function.__qualname__,
-        "arguments": encode(arguments),
         "memory_bytes": limits.memory + RUNTIME_BYTES,
     }
+    try:
+        sent = json.dumps(request | {"arguments": encode(arguments)}).encode()
+    except (RecursionError, ValueError) as error:  # the latter of an integer of many thousand digits
+        raise QueryError("got a parameter that nests too deep or is too large; expected a smaller one") from error
     # -P: a folder of the user's that is called like one of ours is not to be imported
     command = [sys.executable, "-P", "-m", "armorm.features.catalog.bounded"]
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     try:
         assert process.stdin
         assert process.stdout
-        process.stdin.write(json.dumps(request).encode() + b"\n")
+        process.stdin.write(sent + b"\n")
         process.stdin.flush()
-        # not by readline, whose buffer would keep the beginning of an answer that comes at once from `communicate`
-        begun = os.read(process.stdout.fileno(), len(BEGUN)) == BEGUN
+        begun = _has_begun(process.stdout.fileno())
         answer, said = process.communicate(timeout=limits.time_s if begun else None)
     except subprocess.TimeoutExpired as expired:
         raise QueryError(
@@ -98,13 +105,29 @@ def call(function: Callable[..., Any], arguments: Mapping[str, Any], limits: Lim
         for stream in (process.stdin, process.stdout, process.stderr):
             assert stream
             stream.close()
-    if process.returncode:  # nearly always since memory was refused to it
-        last = said.decode(errors="replace").strip().splitlines()[-1:] or [f"ended with {process.returncode}"]
-        raise too_much(limits, last[0])
+    if process.returncode:
+        *_, last = ["", *said.decode(errors="replace").strip().splitlines()]
+        if process.returncode < 0 or NO_MEMORY.search(last):
+            raise too_much(limits, last or f"ended with {process.returncode}")
+        raise QueryError(f"got a process for the query that failed ({last}); expected an answer; see `armorm doctor`")
     kind, value = json.loads(answer)
     if kind == "error":
         raise _error(**value)
     return decode(value)
+
+
+def _has_begun(stdout: int) -> bool:
+    """Wait until the process says that it begins its work, whatever is printed before; False if it ends first.
+
+    Bytes are read one by one: a buffer would keep the beginning of an answer that comes at once from `communicate`.
+    """
+    seen = b""
+    while not seen.endswith(BEGUN):
+        byte = os.read(stdout, 1)
+        if not byte:
+            return False
+        seen = (seen + byte)[-len(BEGUN) :]
+    return True
 
 
 def too_much(limits: Limits, said: str) -> QueryError:
@@ -203,6 +226,8 @@ def main() -> None:
     for part in request["function"].split("."):
         function = getattr(function, part)
     limit = request["memory_bytes"]
+    _, allowed = resource.getrlimit(resource.RLIMIT_DATA)
+    limit = limit if allowed == resource.RLIM_INFINITY else min(limit, allowed)
     resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))  # not the files that are mapped, such as shards
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     answers = os.dup(1)

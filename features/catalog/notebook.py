@@ -4,11 +4,12 @@ store = armorm.connect("store", at="prod")
 store.sql("SELECT dataset, avg(value) FROM ratings GROUP BY ALL")
 """
 
+import re
 import threading
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Self
+from typing import TYPE_CHECKING, Final, Literal, Self
 from uuid import uuid4
 
 import numpy as np
@@ -17,13 +18,17 @@ import polars as pl
 
 from armorm.features.catalog.select_only import require_query
 from armorm.features.catalog.views import Catalog
-from armorm.features.errors import StoreError
+from armorm.features.errors import QueryError, StoreError
 from armorm.features.store import Snapshot, Store, leases
 from armorm.features.store.pointers import backbone_of
 from armorm.features.vectors.shards import FeatureReader, Kind
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection, DuckDBPyRelation
+
+
+NOT_OF_POLARS: Final = re.compile(r"\b(UHUGEINT|BIGNUM|BIT|VARIANT|TIME WITH TIME ZONE|INTERVAL|UNION)\b")
+"""Types that would come out as something else without a word, or fail."""
 
 
 class Connection:
@@ -80,7 +85,14 @@ class Connection:
             require_query(catalog.connection, query)
             catalog.mount_alone(query)
             with catalog.own_errors():
-                frame: pl.DataFrame = catalog.sql(query, parameters).pl()
+                relation = catalog.sql(query, parameters)
+                for name, kind in zip(relation.columns, map(str, relation.types), strict=True):
+                    if found := NOT_OF_POLARS.search(kind):
+                        raise QueryError(
+                            f"got column {name} of type {found[0]}, which polars lacks; expected others; cast it with "
+                            "::VARCHAR, or use `sql`"
+                        )
+                frame: pl.DataFrame = relation.pl()
                 return frame
 
     def _opened(self) -> Catalog:

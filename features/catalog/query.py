@@ -126,9 +126,9 @@ def answer(
     before = None if number_before is None else store.manifests.read(number_before)
     with connect(store, store.manifests.read(number), before=before, temporary=Path(temporary)) as catalog:
         catalog.lock(allowed)
-        require_query(catalog.connection, sql)
-        catalog.mount_alone(sql)
         try:
+            require_query(catalog.connection, sql)
+            catalog.mount_alone(sql)
             return fetched(catalog.execute(sql, parameters), allowed)
         except (duckdb.OutOfMemoryException, MemoryError) as error:
             raise bounded.too_much(allowed, one_line(error).partition(" Possible solutions:")[0]) from error

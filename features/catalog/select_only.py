@@ -39,6 +39,8 @@ def require_query(connection: "DuckDBPyConnection", sql: str) -> None:
         raise QueryError(f"got {listed}; expected one SELECT: the store is read-only")
     # Texts of the query's own stand there with their quotes escaped.
     ((tree,),) = connection.execute("SELECT json_serialize_sql(?)", [sql]).fetchall()
+    if not tree.startswith('{"error":false'):
+        raise QueryError("got a query that DuckDB cannot take apart; expected one SELECT; simplify it")
     if others := set(re.findall(r'"type":\s*"(\w+_NODE)"', tree)) - READ_ONLY:
         listed = ", ".join(sorted(name.removesuffix("_NODE").removesuffix("_QUERY") for name in others))
         raise QueryError(f"got {listed} within a SELECT; expected queries alone: the store is read-only")

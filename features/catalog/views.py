@@ -231,8 +231,16 @@ class Catalog:
                 self._keep(f"{function}_{place}", index)
                 sources.append(f"FROM main.{function}_{place}")
             columns = f"{', '.join(FEATURE_COLUMNS)}, {function}(shard, row){cast} AS vector"
-            selects += [f"SELECT '{shards.backbone_id}' AS backbone, {columns} {source}" for source in sources]
+            rows = self._each_once(" UNION ALL BY NAME ".join(f"SELECT * {source}" for source in sources))
+            selects.append(f"SELECT '{shards.backbone_id}' AS backbone, {columns} FROM ({rows})")
         return " UNION ALL ".join(selects) or None
+
+    def _each_once(self, rows: str) -> str:
+        """Rows of indexes, those of a text that two machines have embedded at the same time once, as readers do."""
+        counted = self.connection.execute(f"SELECT count(*) = count(DISTINCT hash(kind, id)) FROM ({rows})")
+        if counted.fetchall() == [(True,)]:
+            return rows
+        return f"FROM ({rows}) QUALIFY row_number() OVER (PARTITION BY kind, id ORDER BY shard) = 1"
 
     def _gather(self, vectors: Vectors, shard: Any, row: Any) -> pa.Array:
         """Called by DuckDB, some thousand rows at a time."""

@@ -324,7 +324,12 @@ def open_storage(place: Path | str, cache: Path | None = None) -> Storage:
     Args:
         place: a path, or an address.
         cache: of an address: where fetched files are kept; by default below the user's own cache folder.
+
+    Raises:
+        StoreError: its name is no text.
     """
+    if str(place) != str(place).encode(errors="replace").decode():
+        raise StoreError(f"got a store at {str(place)!a}, which is not UTF-8; expected Unicode; rename it")
     if isinstance(place, str) and "://" in place:
         return ObjectStorage(place, cache or default_cache())
     return LocalFolder(Path(place))

@@ -20,7 +20,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pyarrow import ipc
 
-from armorm.features.errors import NotInStore, StoreError
+from armorm.features.errors import NotInStore, QueryError, StoreError
 from armorm.features.store import Artifact, Made, ObjectRef, Snapshot, Store, canonical_json
 from armorm.features.tables import check_format, check_parquet, write_parquet
 
@@ -249,14 +249,23 @@ class Vectors:
         self._mapped_bytes: dict[mmap.mmap, int] = {}
 
     def gather(self, shards_N: pa.Array, rows_N: npt.NDArray[np.integer]) -> npt.NDArray[np.float32]:
-        """`[N, D]` in float32, whatever type they are kept in, by their shards' SHA-256 and their rows there."""
+        """`[N, D]` in float32, whatever type they are kept in, by their shards' SHA-256 and their rows there.
+
+        Raises:
+            QueryError: there is no such shard, or no such row in it; a query may call this with whatever it likes.
+        """
         encoded = shards_N if pa.types.is_dictionary(shards_N.type) else shards_N.dictionary_encode()
         codes_N = encoded.indices.to_numpy(zero_copy_only=False)
         result_ND = np.empty((len(rows_N), self.width), np.float32)
         for code, sha256 in enumerate(encoded.dictionary.to_pylist()):
             here_N = np.flatnonzero(codes_N == code)
             if len(here_N):
+                if sha256 not in self._refs:
+                    raise QueryError(f"got shard {sha256}; expected one of the backbone's; ask the view `features`")
                 file, batches = self._map(sha256)
+                n_rows, rows = sum(map(len, batches)), rows_N[here_N]
+                if outside := rows[(rows < 0) | (rows >= n_rows)].tolist():
+                    raise QueryError(f"got row {outside[0]} of shard {sha256}; expected 0 to {n_rows - 1}; correct it")
                 self._fill(result_ND, here_N, batches, rows_N[here_N])
                 self._count(file, len(here_N))
         return result_ND

@@ -140,6 +140,45 @@ def test_values_that_nest_too_deep_are_refused(built: Store) -> None:
         query(built, f"SELECT {deep}")
 
 
+@pytest.mark.parametrize("value", [10**5000, [[]]], ids=["digits", "itself"])
+def test_a_parameter_that_cannot_be_sent_is_refused(built: Store, value: Any) -> None:
+    if isinstance(value, list):
+        value[0].append(value)
+    with pytest.raises(QueryError):
+        query(built, "SELECT ?", [value])
+
+
+def test_what_is_printed_before_it_begins_changes_nothing(
+    built: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "sitecustomize.py").write_text("print('hello')")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    assert query(built, "SELECT 1").rows == [(1,)]
+    with pytest.raises(QueryError, match="time-limit"):
+        query(built, "SELECT sleep_ms(60000)", limits=Limits(time_s=0.5))
+
+
+def test_a_limit_that_the_system_sets_already_stays(built: Store, tmp_path: Path) -> None:
+    program = (
+        "import resource, sys; resource.setrlimit(resource.RLIMIT_DATA, (3 * 10**9, 3 * 10**9)); "
+        "from armorm.features.catalog.query import query; from armorm.features.store import Store; "
+        "from armorm.features.catalog.bounded import Limits; "
+        "print(query(Store(sys.argv[1]), 'SELECT 1', limits=Limits(memory_bytes=10**10)).rows)"
+    )
+    place = str(Path(built.place).resolve())
+    ended = subprocess.run([sys.executable, "-c", program, place], capture_output=True, text=True, cwd=tmp_path)
+    assert ended.stdout == "[(1,)]\n", ended.stderr
+
+
+def test_a_failure_that_is_not_of_memory_does_not_say_so() -> None:
+    with pytest.raises(QueryError, match="ZeroDivisionError"):
+        call(failing, {}, Limits())
+
+
+def failing() -> float:
+    return 1 / 0
+
+
 def leaving(temporary: str) -> None:
     """Stand for a query that spills and is killed with the one that asked."""
     Path(temporary).mkdir()

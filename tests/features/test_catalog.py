@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -25,6 +26,7 @@ from armorm.features.store.artifacts import Recipe
 from armorm.features.store.pointers import tag
 from armorm.features.store.store import utc_now
 from armorm.features.tables import make_table, write_parquet
+from armorm.features.vectors.shards import Feature, FeatureReader, shards_of, slot_of, write_shard
 from armorm.stages.compare import compare
 from tests.features import tiny
 
@@ -393,3 +395,29 @@ def test_before_the_first_run_there_was_nothing(full: Store) -> None:
     assert {row.change for row in found.rows.rows} == {"added"}
     with full.writing("test") as writer, pytest.raises(StoreError):
         tag(writer, "nothing", full.snapshot("previous"))
+
+
+@pytest.mark.parametrize(("shard", "row"), [("shard", -1), ("shard", 10**6), ("'none'", 0)])
+def test_a_place_that_no_vector_has_is_refused(full: Store, shard: str, row: int) -> None:
+    shards = shards_of(full.head())[0]
+    named = shard if shard != "shard" else f"'{next(iter(shards.refs))}'"
+    with pytest.raises(QueryError, match="got"):
+        query(full, f"SELECT vectors_main_0({named}, {row}) FROM features LIMIT 1")
+
+
+def test_a_text_that_two_machines_have_embedded_counts_once(full: Store) -> None:
+    counted = query(full, "SELECT count(*), count(DISTINCT (kind, id)), sum(vector[1]) FROM features").rows
+    shards = shards_of(full.head())[0]
+    reader = FeatureReader(full, shards.backbone_id)
+    ids = reader.ids("conversation")[:5].to_list()
+    features = [
+        Feature("conversation", id, 7, False, vector)
+        for id, vector in zip(ids, reader.gather("conversation", ids), strict=True)
+    ]
+    with full.writing("another machine") as writer:
+        objects = write_shard(full, shards.backbone_id, {}, features, vector_type="float32")
+        slot = slot_of(shards.backbone_id, objects["shard"])
+        first = shards.artifacts[0]
+        made = Made(objects, first.summary | {"rows": len(features)})
+        writer.commit_all([(replace(first.recipe, slot=slot), made)])
+    assert query(full, "SELECT count(*), count(DISTINCT (kind, id)), sum(vector[1]) FROM features").rows == counted

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import armorm
-from armorm.features.errors import CorruptObject, NotInStore
+from armorm.features.errors import CorruptObject, NotInStore, QueryError
 from armorm.features.store import Store, leases, pointers
 from tests.damage import overwrite
 from tests.features.test_verify import build
@@ -43,6 +43,24 @@ def test_another_cursor_finds_every_view(built: Store) -> None:
         for name in names:
             count = f'SELECT count(*) FROM "{name}"'
             assert connection.cursor().execute(count).fetchall() == connection.execute(count).fetchall()
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "340282366920938463463374607431768211455::UHUGEINT",
+        "'123'::BIGNUM",
+        "'101'::BIT",
+        "'12:00:00+01'::TIMETZ",
+        "[1]::VARIANT",
+        "INTERVAL 1 DAY",
+        "['1'::BIT]",
+        "{'a': '1'::BIGNUM}",
+    ],
+)
+def test_what_polars_has_no_type_for_is_refused(built: Store, value: str) -> None:
+    with armorm.connect(built.place) as store, pytest.raises(QueryError):
+        store.polars(f"SELECT {value} AS x")
 
 
 def test_damage_is_named(built: Store) -> None:

@@ -303,7 +303,7 @@ def test_a_dead_server_is_said_once(tmp_path: Path, caplog: pytest.LogCaptureFix
     for _ in range(20):
         observer.started(RUN, INGEST)
     observer.close()
-    (record,) = [record for record in caplog.records if record.name.startswith("features")]
+    (record,) = [record for record in caplog.records if record.name.startswith("armorm")]
     assert record.levelno == logging.WARNING
     assert f"from {server.url}; expected it to take events" in record.getMessage()
     assert KEY not in caplog.text
@@ -316,7 +316,7 @@ def test_a_server_that_refuses_is_said_once(status: int, tmp_path: Path, caplog:
         for _ in range(3):
             observer.started(RUN, INGEST)
         observer.close()
-    (record,) = [record for record in caplog.records if record.name.startswith("features")]
+    (record,) = [record for record in caplog.records if record.name.startswith("armorm")]
     assert ("status 401" if status == 401 else "RetryError") in record.getMessage()
 
 
@@ -331,7 +331,7 @@ def test_nobody_waits_for_a_slow_server(
             slow.started(RUN, INGEST)
         slow.close()
         assert server.bodies == [], "all that was before its first answer"
-        (record,) = [record for record in caplog.records if record.name.startswith("features")]
+        (record,) = [record for record in caplog.records if record.name.startswith("armorm")]
         assert "TimeoutError" in record.getMessage()
         slow._outbox._waiting.clear()  # type: ignore[union-attr]
         server.released.set()
@@ -360,7 +360,7 @@ def test_a_file_that_cannot_be_written_is_said_once(tmp_path: Path, caplog: pyte
     observer = observing(tmp_path, file="no such folder/lineage.jsonl")
     observer.started(RUN, INGEST)
     observer.started(RUN, INGEST)
-    (record,) = [record for record in caplog.records if record.name.startswith("features")]
+    (record,) = [record for record in caplog.records if record.name.startswith("armorm")]
     assert "from no such folder/lineage.jsonl" in record.getMessage()
 
 

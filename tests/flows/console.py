@@ -3,15 +3,24 @@
 import os
 import re
 import shlex
+import signal
 import subprocess
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from armorm.flows.stopping import SIGNALS
+
 BLOCK = re.compile(r"^```console\n(.*?)^```", re.DOTALL | re.MULTILINE)
 EXIT_CODE = re.compile(r"# exit code (\d+)")
 ARMORM = "import sys; sys.argv[0] = 'armorm'; from armorm.flows.cli.program import main; main()"
+
+
+def usual_signals() -> None:
+    """For a child of the tests, which may themselves run under `nohup` and ignore some."""
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_DFL)
 
 
 @dataclass(frozen=True, slots=True)

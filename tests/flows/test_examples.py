@@ -26,7 +26,7 @@ from tests import prefect_server
 from tests.armorm.test_page import HOSTILE
 from tests.browser import look
 from tests.decoys import put_decoys
-from tests.flows.console import terminal
+from tests.flows.console import terminal, usual_signals
 
 EXAMPLES = Path(__file__).parent.parent.parent / "docs" / "examples"
 
@@ -141,6 +141,7 @@ def test_a_run_that_is_stopped_says_so_by_its_exit_code(config: Path, tmp_path: 
             env=terminal(config.parent, **server.environment).environment,
             stderr=subprocess.PIPE,
             text=True,
+            preexec_fn=usual_signals,
         )
         store = Store(config.parent / "store")
         while "decorrelate" not in store.head().artifacts:

@@ -57,7 +57,7 @@ def test_no_command_shows_the_password_of_what_does_not_answer(
 def test_neither_does_a_traceback() -> None:
     code = f"""
 import sys, threading, types
-from armorm.flows import program
+from armorm.flows.cli import program
 
 def fail():
     try:

@@ -10,12 +10,14 @@ from pathlib import Path
 import pytest
 
 from armorm.features.store import Store
+from tests.flows.console import usual_signals
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 COMMAND = """
 import hashlib, os, signal, subprocess, sys, time, types
-from armorm.flows import program, stopping
+from armorm.flows import stopping
+from armorm.flows.cli import program
 
 def ready():
     print("ready", flush=True)
@@ -26,12 +28,14 @@ def command():
 sys.modules["armorm.flows.cli.app"] = cli = types.ModuleType("armorm.flows.cli.app")
 cli.main = command
 stopping._stop.grace_s = {grace_s}
+for number in stopping.SIGNALS:  # whoever runs the tests under `nohup` ignores some
+    signal.signal(number, signal.SIG_DFL)
 {before}
 program.main()
 """
 
 WAITS = "ready(); time.sleep(600)"
-WAITS_FOR_A_CHILD = "ready(); subprocess.run(['sleep', '600'])"
+WAITS_FOR_A_CHILD = "subprocess.run(['sh', '-c', 'echo ready; exec sleep 600'])"
 IN_C = "ready(); hashlib.pbkdf2_hmac('sha256', b'', b'', 2**31 - 1)"
 SWALLOWS = """
     ready()
@@ -195,7 +199,10 @@ def test_the_temporary_server_ends_with_the_run(
     monkeypatch.delenv("PREFECT_API_URL", raising=False)
     code = "import sys; sys.argv[0] = 'armorm'; from armorm.flows.cli.program import main; main()"
     run = subprocess.Popen(
-        [sys.executable, "-c", code, "run", "--config", str(config)], stderr=subprocess.PIPE, text=True
+        [sys.executable, "-c", code, "run", "--config", str(config)],
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=usual_signals,
     )
     store = Store(config.parent / "store")
     while "decorrelate" not in store.head().artifacts:
