@@ -26,14 +26,14 @@ import numpy as np
 import pyarrow as pa
 
 from armorm.config import RegressionConfig
-from armorm.features.checks.contamination import ContaminationSettings, find_contamination
+from armorm.features.checks.contamination import CONTAMINATION, ContaminationSettings
 from armorm.features.objectives import OBJECTIVES, Scale
 from armorm.features.store import Made, Recipe, Store, Writer
 from armorm.features.tables import SCHEMAS, make_table, write_parquet
 from armorm.features.vectors import shards
 from armorm.features.vectors.shards import Feature, write_shard
-from armorm.stages.regress import regress
-from armorm.stages.statistics import update_statistics
+from armorm.stages.regress import REGRESS
+from armorm.stages.statistics import STATISTICS
 
 BACKBONE = "b" * 32
 SCALE = Scale(0, 4)
@@ -106,7 +106,7 @@ def prepare(folder: Path, n_rows: int, n_features: int, even: bool) -> None:
         writer.commit(Recipe(f"backbone/{BACKBONE}", "backbone", 1, {}, {}), Made({}, {"hidden_size": n_features}))
         for name, (rows, objectives) in DATASETS.items():
             fill(writer, name, n_rows // len(DATASETS) if even else n_rows * rows // total, objectives, n_features)
-        find_contamination(writer, ContaminationSettings())
+        CONTAMINATION.ensure(writer, ContaminationSettings())
 
 
 def status_gb(field: str) -> float:
@@ -127,9 +127,9 @@ def fit(folder: Path, results: "Queue[tuple[float, ...]]") -> None:
     sampler.start()
     with Store(folder).writing("benchmark") as writer:
         began = time.process_time()
-        update_statistics(writer, BACKBONE)
+        STATISTICS.ensure(writer, None, BACKBONE)
         counted = time.process_time()
-        regress(writer, BACKBONE, RegressionConfig())
+        REGRESS.ensure(writer, RegressionConfig(), BACKBONE)
     fitted = time.process_time()
     has_ended.set()
     sampler.join()

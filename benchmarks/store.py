@@ -119,8 +119,8 @@ def put(store: Store, table: pa.Table) -> Any:
 
 def generate(folder: Path, n_conversations: int, n_shards: int) -> None:
     """Writes configuration, native files and store."""
-    from armorm.features.checks.contamination import find_contamination
-    from armorm.features.checks.quality import check_quality
+    from armorm.features.checks.contamination import CONTAMINATION
+    from armorm.features.checks.quality import QUALITY
     from armorm.features.embedding import embed
     from armorm.features.embedding.fingerprint import fingerprint
     from armorm.features.ingest.dataset import ingest_dataset
@@ -129,10 +129,10 @@ def generate(folder: Path, n_conversations: int, n_shards: int) -> None:
     from armorm.flows.configuration.profiles import Profile, configuration
     from armorm.flows.configuration.settings import load_settings
     from armorm.stages import evaluate, model
-    from armorm.stages.decorrelate import decorrelate
-    from armorm.stages.gate import train_gate
-    from armorm.stages.regress import regress
-    from armorm.stages.statistics import update_statistics
+    from armorm.stages.decorrelate import DECORRELATE
+    from armorm.stages.gate import GATE
+    from armorm.stages.regress import REGRESS
+    from armorm.stages.statistics import STATISTICS
 
     write_sample(folder / "data", scale=0.01)
     write_backbone(folder / "backbone", sample_texts())
@@ -180,22 +180,22 @@ def generate(folder: Path, n_conversations: int, n_shards: int) -> None:
     writer.made = lambda: Made(stand_in, {"line": "stand-in"} | covered)
     id = marks.backbone_id
     writer.ensure(embed._coverage(store.head(), id), lambda: Made({}))
-    check_quality(writer, settings.checks)
+    QUALITY.ensure(writer, settings.checks)
     empty = put(store, SCHEMAS["contamination"].empty_table())
     writer.made = lambda: Made({"contamination": empty}, {"line": "stand-in"})
-    find_contamination(writer, settings.contamination)
+    CONTAMINATION.ensure(writer, settings.contamination)
     writer.made = lambda: Made(stand_in, {"line": "stand-in"})
     for stage in (
-        lambda: update_statistics(writer, id),
-        lambda: regress(writer, id, settings.regression),
-        lambda: decorrelate(writer, id, settings.decorrelation),
-        lambda: train_gate(writer, id, settings.gate),
-        lambda: model.assemble(writer, id),
+        lambda: STATISTICS.ensure(writer, None, id),
+        lambda: REGRESS.ensure(writer, settings.regression, id),
+        lambda: DECORRELATE.ensure(writer, settings.decorrelation, id),
+        lambda: GATE.ensure(writer, settings.gate, id),
+        lambda: model.MODEL.ensure(writer, None, id),
     ):
         stage()
     scored = evaluated(rng, store)
     writer.made = lambda: Made(stand_in | scored, {"line": "stand-in"})
-    evaluate.evaluate(writer, id, settings.evaluation)
+    evaluate.EVALUATE.ensure(writer, settings.evaluation, id)
     head = store.head()
     writer.point("start", Pointer("snapshot", head.snapshot_id, head.number, head.created_at))
 

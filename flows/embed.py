@@ -13,13 +13,13 @@ from armorm.features.store.freshness import record_success
 from armorm.flows.configuration.scheduled import BY_HAND, Limits, run_name
 from armorm.flows.configuration.settings import Settings, load_settings
 from armorm.flows.plan import plan_stages
-from armorm.flows.quality import quality
 from armorm.flows.runlog.console import of_tokens
 from armorm.flows.runlog.events import CHANGED, emit
 from armorm.flows.runlog.observers import writing
 from armorm.flows.runlog.outcomes import Step
 from armorm.flows.runlog.prefect_artifacts import show_done, show_plan
 from armorm.flows.runlog.progress import progress
+from armorm.flows.stages import run_quality
 
 
 def forwarded_line(result: EmbedResult) -> str:
@@ -88,7 +88,7 @@ def embed(config: Path, limits: Limits = BY_HAND) -> Step:
     settings = load_settings(config)
     with writing(settings, "armorm embed", limits) as writer:
         before = show_plan(writer.store, plan_stages(settings, "quality", "embed"))
-        checked = quality(writer, settings.checks)
+        checked = run_quality(writer, settings)
         step = run_embed(writer, settings)
         show_done(writer.store, before, [checked, step])
         record_success(writer, "embed")

@@ -2,10 +2,8 @@
 
 from pathlib import Path
 
-from prefect import flow, get_run_logger, task
-from prefect.cache_policies import NO_CACHE
+from prefect import flow
 
-from armorm.config import EvaluationConfig
 from armorm.features.embedding.fingerprint import fingerprint
 from armorm.features.store import Writer
 from armorm.features.store.freshness import record_success
@@ -16,22 +14,14 @@ from armorm.flows.promote import run_promote
 from armorm.flows.runlog.observers import writing
 from armorm.flows.runlog.outcomes import Step
 from armorm.flows.runlog.prefect_artifacts import show_done, show_plan, show_report, show_results
-from armorm.stages import evaluate as stage
+from armorm.flows.stages import run_stage
+from armorm.stages.evaluate import EVALUATE
 from armorm.stages.report import load_report, report_path, write_report
-
-
-@task(task_run_name="evaluate", cache_policy=NO_CACHE)
-def evaluate_model(writer: Writer, backbone_id: str, config: EvaluationConfig) -> Step:
-    """The newest model, if it or the data have changed."""
-    done = stage.evaluate(writer, backbone_id, config)
-    step = Step("evaluate", done.reason, str(done.artifact.summary["line"]))
-    get_run_logger().info(step.line)
-    return step
 
 
 def run_evaluate(writer: Writer, settings: Settings) -> Step:
     """Evaluates, writes the report beside the model where it is not there, and shows it in Prefect."""
-    step = evaluate_model(writer, fingerprint(settings.local_backbone()).backbone_id, settings.evaluation)
+    step = run_stage(writer, EVALUATE, settings, fingerprint(settings.local_backbone()).backbone_id)
     path = report_path(writer.store, settings.models_path)
     if step.reason or not path.exists():
         write_report(writer.store, settings.models_path)
@@ -45,7 +35,7 @@ def evaluate(config: Path, promote: bool = False, limits: Limits = BY_HAND) -> l
     """Evaluates the newest model; with `promote` it becomes the promoted one if it beats that."""
     settings = load_settings(config)
     with writing(settings, "armorm evaluate", limits) as writer:
-        before = show_plan(writer.store, plan_stages(settings, "evaluate"))
+        before = show_plan(writer.store, plan_stages(settings, EVALUATE.name))
         steps = [run_evaluate(writer, settings), *([run_promote(writer, settings)] if promote else [])]
         show_done(writer.store, before, steps)
         record_success(writer, "evaluate")

@@ -20,13 +20,13 @@ from armorm.features.store.freshness import record_success
 from armorm.flows.configuration.scheduled import BY_HAND, Limits, run_name
 from armorm.flows.configuration.settings import Settings, load_settings
 from armorm.flows.plan import plan_ingest
-from armorm.flows.quality import run_quality
 from armorm.flows.runlog import events
 from armorm.flows.runlog.console import size
 from armorm.flows.runlog.observers import writing
 from armorm.flows.runlog.outcomes import Step
 from armorm.flows.runlog.prefect_artifacts import show_done, show_plan
 from armorm.flows.runlog.progress import progress
+from armorm.flows.stages import run_checks
 
 
 def _may_pass(task: Any, run: Any, state: Any) -> bool:
@@ -75,7 +75,7 @@ def run_ingest(writer: Writer, settings: Settings) -> list[Step]:
         get_run_logger().info(f"ingest {name}: no longer in the configuration, taken out of the snapshot")
     datasets = [settings.dataset(name, fetched.get(name)) for name in settings.datasets]
     ingested = [ingest_one(writer, dataset, settings.split) for dataset in datasets]
-    return [*ingested, *run_quality(writer, settings)]
+    return [*ingested, *run_checks(writer, settings)]
 
 
 @flow(flow_run_name=run_name, persist_result=False)

@@ -11,12 +11,12 @@ from armorm.flows.configuration.settings import check_trainable, load_settings, 
 from armorm.flows.embed import run_embed
 from armorm.flows.evaluate import run_evaluate
 from armorm.flows.ingest import run_ingest
-from armorm.flows.plan import TRAIN, plan_run, plan_stages
+from armorm.flows.plan import names, plan_run, plan_stages
 from armorm.flows.promote import run_promote
-from armorm.flows.quality import run_quality
 from armorm.flows.runlog.observers import writing
 from armorm.flows.runlog.outcomes import Step
 from armorm.flows.runlog.prefect_artifacts import show_done, show_plan
+from armorm.flows.stages import run_checks
 from armorm.flows.train import run_train
 from armorm.stages.preconditions import require_data
 
@@ -63,9 +63,9 @@ def retrain(config: Path, promote: bool = True, limits: Limits = BY_HAND) -> lis
     check_trainable(settings)
     require_devices(settings)
     with writing(settings, "armorm train", limits) as writer:
-        before = show_plan(writer.store, plan_stages(settings, *TRAIN, "evaluate"))
+        before = show_plan(writer.store, plan_stages(settings, *names("check", "train", "evaluate")))
         require_data(writer.store, writer.store.head(), settings.decorrelation, settings.gate)
-        steps = [*run_quality(writer, settings), *run_train(writer, settings)]
+        steps = [*run_checks(writer, settings), *run_train(writer, settings)]
         record_success(writer, "train")
         steps.append(run_evaluate(writer, settings))
         record_success(writer, "evaluate")

@@ -1,19 +1,17 @@
 """What `armorm run` would do: the files that it reads or fetches, the stages that it runs, and what they would cost."""
 
 import json
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
-from armorm.features.checks import contamination, quality
 from armorm.features.documents import parse_object
 from armorm.features.durations import in_words
 from armorm.features.embedding.fingerprint import Fingerprint, fingerprint
 from armorm.features.embedding.forecast import (
     Files,
-    ask,
     backbone_files,
     hub_files,
     local_files,
@@ -21,14 +19,16 @@ from armorm.features.embedding.forecast import (
     plan_embedding_at_most,
 )
 from armorm.features.errors import InputError, OverLimit, PlanOutdated
-from armorm.features.ingest.dataset import data_files, ingest_dataset
+from armorm.features.ingest.dataset import INGEST, data_files, ingest_recipe
 from armorm.features.ingest.hub import download_dataset, parse_uri
-from armorm.features.store import Done, Store, Writer, content_id
+from armorm.features.store import Store, content_id
+from armorm.features.store.artifacts import why_stale
 from armorm.features.store.estimate import Planned, estimate, total, unknown
+from armorm.features.store.stage import Computed, Part
 from armorm.features.store.storage import replace_file
 from armorm.flows.configuration.settings import Settings, check_trainable
 from armorm.flows.runlog.console import size
-from armorm.stages import decorrelate, evaluate, gate, model, regress, statistics
+from armorm.stages.pipeline import PIPELINE
 from armorm.stages.preconditions import require_data
 
 
@@ -106,25 +106,24 @@ def plan_run(settings: Settings) -> Plan:
     return Plan(premises, [*files.values(), backbone], steps + later)
 
 
-INGEST: Final = ("quality", "contamination")
-"""Stages that follow an ingest at once."""
-
-TRAIN: Final = (*INGEST, "statistics", "regress", "decorrelate", "gate", "model")
-
-
 def plan_ingest(settings: Settings) -> list[Planned]:
     """The stages of `armorm ingest`; no backbone is looked at."""
     store = settings.open_store()
     _, ingests = _ingests(store, settings)
     steps = [*(step for step, _ in ingests.values()), *_removals(store, settings)]
     ingesting = any(step.runs for step in steps)
-    return steps + _later(store, settings, None, {}, ingesting=ingesting, only=INGEST)
+    return steps + _later(store, settings, None, {}, ingesting=ingesting, only=names("check"))
 
 
 def plan_stages(settings: Settings, *only: str) -> list[Planned]:
     """Some stages after ingest, on the data that the store holds; no native file is looked at."""
     _, marks = _backbone(settings)
     return _later(settings.open_store(), settings, marks, {}, ingesting=False, only=only)
+
+
+def names(*parts: Part) -> tuple[str, ...]:
+    """The stages of some parts of the pipeline."""
+    return tuple(stage.name for stage in PIPELINE if stage.part in parts)
 
 
 def write_plan(plan: Plan, path: Path) -> None:
@@ -221,67 +220,10 @@ def _ingest(store: Store, settings: Settings, files: Files) -> tuple[Planned, st
         return replace(unknown(name, "not fetched yet", basis, n_bytes=files.size_bytes), what=what), ""
     uri = settings.datasets[files.name].uri
     dataset = settings.dataset(files.name, download_dataset(uri, settings.hub_patterns(files.name)) if uri else None)
-    asked = ask(store, lambda writer: ingest_dataset(writer, dataset, splits=settings.split))
-    step = estimate(
-        store.head(), name, asked.reason, {"bytes": files.size_bytes}, slot=f"ingest/{files.name}", what=what
-    )
-    return step, content_id(dict(asked.recipe.inputs))
-
-
-@dataclass(frozen=True, slots=True)
-class _Stage:
-    """A stage after ingest."""
-
-    name: str
-    after: tuple[str, ...]
-    """What has to be done before it can be told whether it runs."""
-    run: Callable[[Writer, str], Done]
-    work: Mapping[str, int]
-
-
-def _stages(store: Store, settings: Settings) -> list[_Stage]:
-    """Those around the embedding, in order. Their second argument is the backbone."""
-    head, of = store.head(), settings
-    return [
-        _Stage("quality", ("ingest",), lambda w, _: quality.check_quality(w, of.checks), quality.work(head)),
-        _Stage(
-            "contamination",
-            ("ingest",),
-            lambda w, _: contamination.find_contamination(w, of.contamination),
-            contamination.work(head),
-        ),
-        _Stage(
-            "statistics",
-            ("embed", "contamination"),
-            lambda w, backbone: statistics.update_statistics(w, backbone),
-            statistics.work(head),
-        ),
-        _Stage(
-            "regress",
-            ("embed", "contamination", "statistics"),
-            lambda w, backbone: regress.regress(w, backbone, of.regression),
-            regress.work(head),
-        ),
-        _Stage(
-            "decorrelate",
-            ("regress",),
-            lambda w, backbone: decorrelate.decorrelate(w, backbone, of.decorrelation),
-            decorrelate.work(head, of.decorrelation),
-        ),
-        _Stage(
-            "gate",
-            ("decorrelate",),
-            lambda w, backbone: gate.train_gate(w, backbone, of.gate),
-            gate.work(head, of.gate),
-        ),
-        _Stage("model", ("gate",), lambda w, backbone: model.assemble(w, backbone), {}),
-        _Stage(
-            "evaluate",
-            ("model",),
-            lambda w, backbone: evaluate.evaluate(w, backbone, of.evaluation),
-            evaluate.work(head),
-        ),
-    ]
+    recipe, head = ingest_recipe(store, dataset, settings.split), store.head()
+    reason = why_stale(recipe, head.artifacts.get(recipe.slot))
+    step = estimate(head, name, reason, {"bytes": files.size_bytes}, slot=recipe.slot, what=what)
+    return step, content_id(dict(recipe.inputs))
 
 
 def _later(
@@ -299,29 +241,26 @@ def _later(
     blind = ingesting and not settings.datasets.keys() <= snapshot.within("ingest").keys()
     """Whether a dataset comes that the store knows nothing of."""
     steps = []
-    for stage in _stages(store, settings):
-        if stage.name == "statistics" and (only is None or "embed" in only):
-            steps.append(_embed(store, settings, marks, waiting, to_ingest))
-            waiting |= {"embed"} if steps[-1].runs else set()
-        if only is not None and stage.name not in only:
+    for stage in PIPELINE:
+        if stage is INGEST or (only is not None and stage.name not in only):
             continue
-        if waits_for := next((one for one in stage.after if one in waiting), None):
-            reason: str | None = f"after {waits_for}"
+        waits_for = next((one for one in stage.after if one in waiting), None)
+        if isinstance(stage, Computed):
+            of = stage.settings_in(settings)
+            work = stage.work(snapshot, of)
+            backbone_id = marks.backbone_id if marks else ""
+            reason = f"after {waits_for}" if waits_for else stage.reason(snapshot, of, backbone_id)
+            if reason and blind and work:
+                step = unknown(stage.name, reason, "not known before ingest")
+            else:
+                step = estimate(snapshot, stage.name, reason, work)
+                if step.runs and ingesting and work:
+                    step = replace(step, basis=f"{step.basis}; rows as before ingest")
         else:
-            reason = _reason(store, stage, marks)
-        if reason and blind and stage.work:
-            step = unknown(stage.name, reason, "not known before ingest")
-        else:
-            step = estimate(snapshot, stage.name, reason, stage.work)
-            if step.runs and ingesting and stage.work:
-                step = replace(step, basis=f"{step.basis}; rows as before ingest")
+            step = _embed(store, settings, marks, waiting, to_ingest)
         steps.append(step)
         waiting |= {stage.name} if step.runs else set()
     return steps
-
-
-def _reason(store: Store, stage: _Stage, marks: Fingerprint | None) -> str | None:
-    return ask(store, lambda writer: stage.run(writer, marks.backbone_id if marks else "")).reason
 
 
 def _embed(

@@ -1,6 +1,8 @@
 """What the stages share: their recipes, and how arrays and records become objects of the store."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from functools import wraps
 from typing import Any
 
 import numpy as np
@@ -8,10 +10,12 @@ from safetensors import safe_open
 from safetensors.numpy import save
 
 from armorm.features.embedding import rejected
+from armorm.features.embedding.embed import STAGE as EMBED
 from armorm.features.errors import NotInStore
-from armorm.features.store import Artifact, Done, Made, ObjectRef, Recipe, Snapshot, Store, Writer
+from armorm.features.store import Artifact, Made, ObjectRef, Recipe, Snapshot, Store
 from armorm.features.store import json_records as records
 from armorm.features.store.json_records import encode_record
+from armorm.features.store.stage import Computed, OnProgress, S
 from armorm.features.tables import check_format
 from armorm.features.vectors.shards import SLOT as FEATURES
 from armorm.features.vectors.shards import shards_of
@@ -25,9 +29,16 @@ TENSORS_FORMAT = 2
 
 
 def stage_recipe(
-    snapshot: Snapshot, stage: str, version: int, *, settings: Json, backbone_id: str, after: Sequence[str] = ()
+    stage: Computed[Any], snapshot: Snapshot, backbone_id: str, settings: Any, *, record: Callable[[Any], Json] = asdict
 ) -> Recipe:
-    """What a stage depends on: the tables, this backbone's vectors, and the stages that it reads the results of.
+    """What a stage after the embedding depends on: the tables, this backbone's vectors, and the results that it reads.
+
+    Args:
+        stage: whose `after` says which results.
+        snapshot: where these are.
+        backbone_id: whose vectors.
+        settings: of the stage; None for one without.
+        record: what of the settings decides the result.
 
     Raises:
         NotInStore: the store lacks the backbone's vectors, or an earlier stage.
@@ -39,12 +50,12 @@ def stage_recipe(
             f"got backbone {backbone_id}, of which the store has no vectors; expected one of: {others}; "
             "run `armorm embed`, or configure that backbone"
         )
-    earlier = {name: stage_artifact(snapshot, name).artifact_id for name in after}
+    earlier = {name: stage_artifact(snapshot, name).artifact_id for name in stage.after if name != EMBED}
     return Recipe(
-        slot=stage,
-        stage=stage,
-        version=version,
-        parameters={"settings": jsonable(settings), "backbone": backbone_id},
+        slot=stage.name,
+        stage=stage.name,
+        version=stage.version,
+        parameters={"settings": jsonable(record(settings) if settings is not None else {}), "backbone": backbone_id},
         inputs=snapshot.ids_within("ingest") | shards | snapshot.ids_within(f"{rejected.SLOT}/{backbone_id}") | earlier,
     )
 
@@ -60,15 +71,19 @@ def stage_artifact(snapshot: Snapshot, stage: str) -> Artifact:
     return snapshot.artifacts[stage]
 
 
-def ensure(writer: Writer, recipe: Recipe, make: Callable[[], Made], *, work: Mapping[str, int]) -> Done:
-    """Make what the store lacks, in as many threads as the backbone's vectors are worth."""
-    (width,) = (of.width for of in shards_of(writer.store.head()) if of.backbone_id == recipe.parameters["backbone"])
+Make = Callable[[Store, str, S, OnProgress], Made]
 
-    def in_threads() -> Made:
+
+def in_blas_threads(make: Make[S]) -> Make[S]:
+    """Have a stage made in as many threads as products of the backbone's vectors are worth."""
+
+    @wraps(make)
+    def in_threads(store: Store, backbone_id: str, settings: S, on_progress: OnProgress) -> Made:
+        (width,) = (of.width for of in shards_of(store.head()) if of.backbone_id == backbone_id)
         with blas_threads(width):
-            return make()
+            return make(store, backbone_id, settings, on_progress)
 
-    return writer.ensure(recipe, in_threads, work=work)
+    return in_threads
 
 
 def put_tensors(store: Store, tensors: Mapping[str, Any]) -> ObjectRef:

@@ -2,7 +2,7 @@
 
 from dataclasses import asdict
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -11,93 +11,100 @@ from armorm.config import TOKEN_LENGTH, DecorrelationConfig, check_nuisance
 from armorm.errors import DecorrelationError
 from armorm.features.checks import contamination
 from armorm.features.lineage.training_rows import row_set
-from armorm.features.store import Done, Made, Snapshot, Store, Writer
+from armorm.features.store import Made, Snapshot, Store
+from armorm.features.store.stage import Computed, OnProgress
 from armorm.features.tables import make_table, write_parquet
 from armorm.features.vectors.shards import FeatureReader
 from armorm.maths.correlations import correlation_rows, penalty_rows, summarise
 from armorm.maths.decorrelate import decorrelate as find_penalties
 from armorm.report.sections import taken_out
 from armorm.stages import regress
-from armorm.stages.common import ensure, put_record, put_tensors, read_tensors, stage_artifact, stage_recipe
+from armorm.stages.common import (
+    in_blas_threads,
+    put_record,
+    put_tensors,
+    read_tensors,
+    stage_artifact,
+    stage_recipe,
+)
 from armorm.stages.data import load_held_out, load_lengths, load_responses, predict_rewards
 
 STAGE = "decorrelate"
 STAGE_VERSION = 5
 
 
-def decorrelate(writer: Writer, backbone_id: str, config: DecorrelationConfig) -> Done:
+@in_blas_threads
+def _make(store: Store, backbone_id: str, config: DecorrelationConfig, on_progress: OnProgress) -> Made:
     """Finds the penalties over the reference dataset's rated responses, and measures what they do elsewhere."""
-    store = writer.store
-    recipe = stage_recipe(
-        store.head(),
-        STAGE,
-        STAGE_VERSION,
-        settings=asdict(config),
-        backbone_id=backbone_id,
-        after=(contamination.STAGE, regress.STAGE),
+    objectives, W_KD = regress.read_regression(store)
+    check_nuisance(config.nuisances, objectives)
+    responses = load_responses(store, config.reference, backbone_id=backbone_id)
+    if config.nuisances and not len(responses.conversation_ids):
+        raise DecorrelationError(
+            f"got reference {config.reference}, of which the store has no rated responses; "
+            "expected a rated dataset; configure it, or set [decorrelation] reference"
+        )
+    reader = FeatureReader(store, backbone_id)
+    rewards_NK = predict_rewards(reader, W_KD, responses.conversation_ids)
+    prompts_N, n_tokens_N = load_lengths(store, responses.conversation_ids, backbone_id=backbone_id)
+    if TOKEN_LENGTH in config.nuisances and not np.isfinite(n_tokens_N).all():
+        n_without = int(np.isnan(n_tokens_N).sum())
+        raise DecorrelationError(
+            f"got {n_without} reference responses without a count of tokens, since their prompts have no vector; "
+            f"expected none; take {TOKEN_LENGTH} out of [decorrelation] nuisance, or name another reference"
+        )
+    found = find_penalties(
+        rewards_NK, objectives, nuisances=config.nuisances, n_tokens_N=n_tokens_N, correlation=config.correlation
     )
-
-    def make() -> Made:
-        objectives, W_KD = regress.read_regression(store)
-        check_nuisance(config.nuisances, objectives)
-        responses = load_responses(store, config.reference, backbone_id=backbone_id)
-        if config.nuisances and not len(responses.conversation_ids):
-            raise DecorrelationError(
-                f"got reference {config.reference}, of which the store has no rated responses; "
-                "expected a rated dataset; configure it, or set [decorrelation] reference"
-            )
-        reader = FeatureReader(store, backbone_id)
-        rewards_NK = predict_rewards(reader, W_KD, responses.conversation_ids)
-        prompts_N, n_tokens_N = load_lengths(store, responses.conversation_ids, backbone_id=backbone_id)
-        if TOKEN_LENGTH in config.nuisances and not np.isfinite(n_tokens_N).all():
-            n_without = int(np.isnan(n_tokens_N).sum())
-            raise DecorrelationError(
-                f"got {n_without} reference responses without a count of tokens, since their prompts have no vector; "
-                f"expected none; take {TOKEN_LENGTH} out of [decorrelation] nuisance, or name another reference"
-            )
-        found = find_penalties(
-            rewards_NK, objectives, nuisances=config.nuisances, n_tokens_N=n_tokens_N, correlation=config.correlation
-        )
-        measure = partial(
-            correlation_rows,
-            transform_KK=found.transform_KK,
-            objectives=objectives,
-            nuisances=config.nuisances,
-            correlation=config.correlation,
-        )
-        rows = _of(measure(rewards_NK, n_tokens_N=n_tokens_N, prompts_N=prompts_N), "reference", config.reference)
-        for (dataset,), answers in load_held_out(store, backbone_id=backbone_id).group_by("dataset"):
-            ids = answers["conversation_id"].to_numpy()
-            prompts_N, n_tokens_N = load_lengths(store, ids, backbone_id=backbone_id)
-            held_out_NK = predict_rewards(reader, W_KD, ids)
-            rows += _of(measure(held_out_NK, n_tokens_N=n_tokens_N, prompts_N=prompts_N), "held_out", str(dataset))
-        penalties = penalty_rows(found)
-        record = {
-            "decorrelation": asdict(config) | {"n_responses": len(rewards_NK), "objectives": penalties},
-            "correlations": summarise(rows),
-            "training_rows": asdict(row_set("decorrelation", responses.keys)),
-        }
-        objects = {
-            "tensors": put_tensors(store, {"transform_KK": found.transform_KK}),
-            "record": put_record(store, record),
-            "correlations": store.objects.put(
-                "parquet", partial(write_parquet, table=make_table("correlations", rows))
-            ),
-        }
-        left = max((abs(row["after"]) for row in penalties if row["after"] == row["after"]), default=0.0)
-        names = ", ".join(config.nuisances)
-        line = f"{len(objectives)} objectives decorrelated from {names}, at most {left:.1e} is left"
-        if not names:
-            line = f"{len(objectives)} objectives as they are; taken out of them: {taken_out(config.nuisances)}"
-        return Made(objects, {"line": line})
-
-    return ensure(writer, recipe, make, work=work(store.head(), config))
+    measure = partial(
+        correlation_rows,
+        transform_KK=found.transform_KK,
+        objectives=objectives,
+        nuisances=config.nuisances,
+        correlation=config.correlation,
+    )
+    rows = _of(measure(rewards_NK, n_tokens_N=n_tokens_N, prompts_N=prompts_N), "reference", config.reference)
+    for (dataset,), answers in load_held_out(store, backbone_id=backbone_id).group_by("dataset"):
+        ids = answers["conversation_id"].to_numpy()
+        prompts_N, n_tokens_N = load_lengths(store, ids, backbone_id=backbone_id)
+        held_out_NK = predict_rewards(reader, W_KD, ids)
+        rows += _of(measure(held_out_NK, n_tokens_N=n_tokens_N, prompts_N=prompts_N), "held_out", str(dataset))
+    penalties = penalty_rows(found)
+    record = {
+        "decorrelation": asdict(config) | {"n_responses": len(rewards_NK), "objectives": penalties},
+        "correlations": summarise(rows),
+        "training_rows": asdict(row_set("decorrelation", responses.keys)),
+    }
+    objects = {
+        "tensors": put_tensors(store, {"transform_KK": found.transform_KK}),
+        "record": put_record(store, record),
+        "correlations": store.objects.put("parquet", partial(write_parquet, table=make_table("correlations", rows))),
+    }
+    left = max((abs(row["after"]) for row in penalties if row["after"] == row["after"]), default=0.0)
+    names = ", ".join(config.nuisances)
+    line = f"{len(objectives)} objectives decorrelated from {names}, at most {left:.1e} is left"
+    if not names:
+        line = f"{len(objectives)} objectives as they are; taken out of them: {taken_out(config.nuisances)}"
+    return Made(objects, {"line": line})
 
 
-def work(snapshot: Snapshot, config: DecorrelationConfig) -> dict[str, int]:
-    """What there is to work through, of manifests alone."""
+def _work(snapshot: Snapshot, config: DecorrelationConfig) -> dict[str, int]:
     reference = snapshot.artifacts.get(f"ingest/{config.reference}")
     return {"rows": reference.summary["ratings"] if reference else 0}
+
+
+DECORRELATE: Final[Computed[DecorrelationConfig]] = Computed(
+    name=STAGE,
+    version=STAGE_VERSION,
+    part="train",
+    code=__name__,
+    after=(regress.STAGE, contamination.STAGE),
+    table="decorrelation",
+    recipe_of=stage_recipe,
+    work_of=_work,
+    make=_make,
+)
+"""The matrix that takes the nuisances out of the objectives."""
 
 
 def read_transform(store: Store) -> npt.NDArray[np.floating]:

@@ -6,7 +6,7 @@ prompt of the training data and objective would outnumber all other tables.
 
 from dataclasses import asdict
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -15,7 +15,8 @@ import pyarrow as pa
 from armorm.config import EvaluationConfig
 from armorm.features.catalog.inventory import ingested
 from armorm.features.checks import contamination
-from armorm.features.store import Done, Made, Snapshot, Writer
+from armorm.features.store import Made, Snapshot, Store
+from armorm.features.store.stage import Computed, OnProgress
 from armorm.features.tables import SCHEMAS, write_parquet
 from armorm.features.vectors.shards import FeatureReader
 from armorm.maths import evaluation
@@ -24,7 +25,7 @@ from armorm.maths.probe import ProbeFit, fit_probe
 from armorm.maths.score import coefficients
 from armorm.model.head import RewardModel
 from armorm.stages import model as model_stage
-from armorm.stages.common import ensure, put_record, stage_artifact, stage_recipe
+from armorm.stages.common import in_blas_threads, put_record, stage_artifact, stage_recipe
 from armorm.stages.data import (
     HELD_OUT,
     RatedRows,
@@ -41,52 +42,53 @@ STAGE = "evaluate"
 STAGE_VERSION = 8
 
 
-def evaluate(writer: Writer, backbone_id: str, config: EvaluationConfig) -> Done:
+@in_blas_threads
+def _make(store: Store, backbone_id: str, config: EvaluationConfig, on_progress: OnProgress) -> Made:
     """Compares the gate with its baselines on held-out pairs, runs the benchmark, and keeps every score."""
-    store = writer.store
-    recipe = stage_recipe(
-        store.head(),
-        STAGE,
-        STAGE_VERSION,
-        settings=asdict(config),
-        backbone_id=backbone_id,
-        after=(contamination.STAGE, model_stage.STAGE),
+    artifact = stage_artifact(store.head(), model_stage.STAGE)
+    model = model_stage.load_model(store, artifact)
+    reader = FeatureReader(store, backbone_id)
+    stored = load_pairs(store, backbone_id=backbone_id)
+    rated = load_ratings(store, model.objectives, backbone_id=backbone_id)
+    predicted = predict_pairs(model, reader, stored, also=rated.conversation_ids)
+    record = held_out_record(
+        model,
+        predicted,
+        _baselines(model, reader, predicted, config),
+        config,
+        lengths_of=lambda ids: load_lengths(store, ids, backbone_id=backbone_id)[1],
     )
-
-    def make() -> Made:
-        artifact = stage_artifact(store.head(), model_stage.STAGE)
-        model = model_stage.load_model(store, artifact)
-        reader = FeatureReader(store, backbone_id)
-        stored = load_pairs(store, backbone_id=backbone_id)
-        rated = load_ratings(store, model.objectives, backbone_id=backbone_id)
-        predicted = predict_pairs(model, reader, stored, also=rated.conversation_ids)
-        record = held_out_record(
-            model,
-            predicted,
-            _baselines(model, reader, predicted, config),
-            config,
-            lengths_of=lambda ids: load_lengths(store, ids, backbone_id=backbone_id)[1],
-        )
-        tables = {
-            "predictions": _predictions(model, rated, predicted, artifact.artifact_id),
-            "pair_scores": _scored_pairs(predicted, artifact.artifact_id),
-            "gate_coefficients": _coefficients(model, predicted, artifact.artifact_id),
-        }
-        objects = {n: store.objects.put("parquet", partial(write_parquet, table=t)) for n, t in tables.items()}
-        objects["record"] = put_record(store, record)
-        line = evaluation.summary_line(record["pairs"], record["rewardbench"])
-        if (probe := record["pairs"]["probe"]) and not probe["converged"]:
-            line += f"; the Bradley-Terry probe has not converged after {probe['n_passes']} passes"
-        if stored.n_rejected:
-            line += f"; {stored.n_rejected} pairs left out, which the backbone gives no usable vectors"
-        return Made(objects, {"line": line})
-
-    return ensure(writer, recipe, make, work=work(store.head()))
+    tables = {
+        "predictions": _predictions(model, rated, predicted, artifact.artifact_id),
+        "pair_scores": _scored_pairs(predicted, artifact.artifact_id),
+        "gate_coefficients": _coefficients(model, predicted, artifact.artifact_id),
+    }
+    objects = {n: store.objects.put("parquet", partial(write_parquet, table=t)) for n, t in tables.items()}
+    objects["record"] = put_record(store, record)
+    line = evaluation.summary_line(record["pairs"], record["rewardbench"])
+    if (probe := record["pairs"]["probe"]) and not probe["converged"]:
+        line += f"; the Bradley-Terry probe has not converged after {probe['n_passes']} passes"
+    if stored.n_rejected:
+        line += f"; {stored.n_rejected} pairs left out, which the backbone gives no usable vectors"
+    return Made(objects, {"line": line})
 
 
-def work(snapshot: Snapshot) -> dict[str, int]:
-    """What there is to work through, of manifests alone."""
+def _work(snapshot: Snapshot, config: EvaluationConfig) -> dict[str, int]:
     return {"rows": ingested(snapshot, "preferences")}
+
+
+EVALUATE: Final[Computed[EvaluationConfig]] = Computed(
+    name=STAGE,
+    version=STAGE_VERSION,
+    part="evaluate",
+    code=__name__,
+    after=(model_stage.STAGE, contamination.STAGE),
+    table="evaluation",
+    recipe_of=stage_recipe,
+    work_of=_work,
+    make=_make,
+)
+"""Scores of every pair, predictions of every rating, and the figures of both."""
 
 
 def _baselines(

@@ -10,6 +10,7 @@ import json
 import time
 from collections.abc import Callable
 from dataclasses import asdict
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -22,10 +23,11 @@ from armorm.features.checks import contamination
 from armorm.features.documents import parse_object
 from armorm.features.errors import NotInStore
 from armorm.features.lineage.training_rows import row_set
-from armorm.features.store import Done, Made, Recipe, Snapshot, Store, Writer
+from armorm.features.store import Made, Recipe, Snapshot, Store
+from armorm.features.store.stage import Computed, OnProgress
 from armorm.features.vectors.shards import FeatureReader
 from armorm.stages import decorrelate, regress
-from armorm.stages.common import ensure, put_record, put_tensors, stage_recipe
+from armorm.stages.common import in_blas_threads, put_record, put_tensors, stage_recipe
 from armorm.stages.data import load_pairs, reward_differences
 
 if TYPE_CHECKING:
@@ -38,88 +40,83 @@ UNFINISHED: Final = "unfinished/gate"
 """The file of the training at work."""
 
 
-def train_gate(
-    writer: Writer,
-    backbone_id: str,
-    config: GateConfig,
-    *,
-    on_progress: Callable[[int, int], None] = lambda done, total: None,
-) -> Done:
+@in_blas_threads
+def _make(store: Store, backbone_id: str, config: GateConfig, on_progress: OnProgress) -> Made:
     """Trains on the pairs of training prompts; those of validation prompts give a curve, and may end it early."""
-    store = writer.store
-    recipe = stage_recipe(
-        store.head(),
-        STAGE,
-        STAGE_VERSION,
-        settings=config.record(),
-        backbone_id=backbone_id,
-        after=(contamination.STAGE, regress.STAGE, decorrelate.STAGE),
+    from armorm.maths.gate import Pairs  # torch, seconds to import
+    from armorm.maths.gate import train_gate as train
+
+    stored = load_pairs(store, backbone_id=backbone_id)
+    reader = FeatureReader(store, backbone_id)
+    differences_PK = reward_differences(reader, regress.read_regression(store)[1], stored)
+
+    def pairs_of(split: str) -> Pairs | None:
+        chosen_P = stored.usable(split)
+        if not chosen_P.any():
+            return None
+        prompts, index_P = np.unique(stored.prompt_ids[chosen_P], return_inverse=True)
+        prompts_UD = reader.rows("prompt", prompts.tolist())
+        return Pairs(prompts_UD, differences_PK[chosen_P], index_P, stored.datasets[chosen_P])
+
+    training = pairs_of("train")
+    if training is None:
+        raise GateError("got no training pairs; expected some; configure a preference dataset and ingest it")
+    aside = _Aside(store, GATE.recipe(store.head(), config, backbone_id), config.save_every_s)
+    fit = train(
+        training,
+        decorrelate.read_transform(store),
+        config=config,
+        validation=pairs_of("validation"),
+        on_progress=on_progress,
+        resume=aside.read(),
+        put_aside=aside.put,
     )
+    n_contaminated = int(stored.contaminated_P.sum())
+    record = {
+        "gate": {
+            "n_pairs": len(training),
+            "beta": fit.beta,
+            "step": fit.step,
+            "device": config.device,
+            "curve": [asdict(point) for point in fit.curve],
+        },
+        "contaminated_pairs": n_contaminated,
+        "training_rows": asdict(row_set("gate", stored.keys(stored.usable(*seen_splits(config))))),
+        "rejected_pairs": stored.n_rejected,
+    }
+    line = f"{fit.curve[-1].step} steps on {len(training)} pairs, beta {fit.beta:.1f}"
+    if fit.step < fit.curve[-1].step:
+        line += f", taken after {fit.step} by validation loss"
+    if n_contaminated:
+        line += f", {n_contaminated} pairs left out, whose prompts stand in an evaluation dataset"
+    if stored.n_rejected:
+        line += f", {stored.n_rejected} pairs left out, which the backbone gives no usable vectors"
+    return Made({"tensors": put_tensors(store, fit.state), "record": put_record(store, record)}, {"line": line})
 
-    def make() -> Made:
-        from armorm.maths.gate import Pairs  # torch, seconds to import
-        from armorm.maths.gate import train_gate as train
 
-        stored = load_pairs(store, backbone_id=backbone_id)
-        reader = FeatureReader(store, backbone_id)
-        differences_PK = reward_differences(reader, regress.read_regression(store)[1], stored)
+def _work(snapshot: Snapshot, config: GateConfig) -> dict[str, int]:
+    return {"rows": ingested(snapshot, "preferences"), "steps": config.steps}
 
-        def pairs_of(split: str) -> Pairs | None:
-            chosen_P = stored.usable(split)
-            if not chosen_P.any():
-                return None
-            prompts, index_P = np.unique(stored.prompt_ids[chosen_P], return_inverse=True)
-            prompts_UD = reader.rows("prompt", prompts.tolist())
-            return Pairs(prompts_UD, differences_PK[chosen_P], index_P, stored.datasets[chosen_P])
 
-        training = pairs_of("train")
-        if training is None:
-            raise GateError("got no training pairs; expected some; configure a preference dataset and ingest it")
-        aside = _Aside(store, recipe, config.save_every_s)
-        fit = train(
-            training,
-            decorrelate.read_transform(store),
-            config=config,
-            validation=pairs_of("validation"),
-            on_progress=on_progress,
-            resume=aside.read(),
-            put_aside=aside.put,
-        )
-        n_contaminated = int(stored.contaminated_P.sum())
-        record = {
-            "gate": {
-                "n_pairs": len(training),
-                "beta": fit.beta,
-                "step": fit.step,
-                "device": config.device,
-                "curve": [asdict(point) for point in fit.curve],
-            },
-            "contaminated_pairs": n_contaminated,
-            "training_rows": asdict(row_set("gate", stored.keys(stored.usable(*seen_splits(config))))),
-            "rejected_pairs": stored.n_rejected,
-        }
-        line = f"{fit.curve[-1].step} steps on {len(training)} pairs, beta {fit.beta:.1f}"
-        if fit.step < fit.curve[-1].step:
-            line += f", taken after {fit.step} by validation loss"
-        if n_contaminated:
-            line += f", {n_contaminated} pairs left out, whose prompts stand in an evaluation dataset"
-        if stored.n_rejected:
-            line += f", {stored.n_rejected} pairs left out, which the backbone gives no usable vectors"
-        return Made({"tensors": put_tensors(store, fit.state), "record": put_record(store, record)}, {"line": line})
-
-    done = ensure(writer, recipe, make, work=work(store.head(), config))
-    store.storage.remove(UNFINISHED)
-    return done
+GATE: Final[Computed[GateConfig]] = Computed(
+    name=STAGE,
+    version=STAGE_VERSION,
+    part="train",
+    code=__name__,
+    after=(decorrelate.STAGE, regress.STAGE, contamination.STAGE),
+    splits=("train", "validation"),
+    table="gate",
+    recipe_of=partial(stage_recipe, record=GateConfig.record),
+    work_of=_work,
+    make=_make,
+    settle=lambda store: store.storage.remove(UNFINISHED),
+)
+"""The gate; progress counts steps."""
 
 
 def seen_splits(config: GateConfig) -> tuple[str, ...]:
     """Whose pairs the gate depends on: where validation may end the training, on its pairs, too."""
     return ("train", "validation") if config.early_stopping else ("train",)
-
-
-def work(snapshot: Snapshot, config: GateConfig) -> dict[str, int]:
-    """What there is to work through, of manifests alone."""
-    return {"rows": ingested(snapshot, "preferences"), "steps": config.steps}
 
 
 class _Aside:

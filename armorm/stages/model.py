@@ -10,7 +10,9 @@ from typing import Final
 from armorm.config import GateConfig
 from armorm.errors import ModelError, ModelFolderError
 from armorm.features.errors import StoreError
-from armorm.features.store import Artifact, Done, Made, Recipe, Snapshot, Store, Writer
+from armorm.features.lineage.training_rows import SEEN_BY
+from armorm.features.store import Artifact, Made, Recipe, Snapshot, Store
+from armorm.features.store.stage import Computed, OnProgress, Stage
 from armorm.features.store.storage import file_sha256, replace_file
 from armorm.model.head import DESCRIPTION_FILE, TENSORS_FILE, RewardModel
 from armorm.stages import decorrelate, gate, regress
@@ -25,46 +27,62 @@ FILES: Final = {TENSORS_FILE: "tensors", DESCRIPTION_FILE: "description"}
 IS_MODEL: Final = re.compile("[0-9a-f]{32}")
 """The name of a model's folder, not of one that was left unfinished."""
 
-ROW_SETS = {"regression": regress.STAGE, "decorrelation": decorrelate.STAGE, "gate": gate.STAGE}
-"""Each set of rows that a model was trained on, and the stage that saw it."""
+PARTS: Final = (regress.STAGE, decorrelate.STAGE, gate.STAGE)
+"""The stages that a model is put together from."""
 
 
-def assemble(writer: Writer, backbone_id: str) -> Done:
-    """One model of the newest regression, decorrelation and gate."""
-    store = writer.store
+def _inputs(snapshot: Snapshot, backbone_id: str) -> dict[str, str]:
+    """The parts of a model, and its backbone, to the ids of their artifacts."""
+    parts = {stage: stage_artifact(snapshot, stage).artifact_id for stage in PARTS}
+    return parts | {"backbone": snapshot.artifacts[f"backbone/{backbone_id}"].artifact_id}
+
+
+def _recipe(stage: Stage, snapshot: Snapshot, backbone_id: str, settings: None) -> Recipe:
+    inputs = _inputs(snapshot, backbone_id)
+    return Recipe(stage.name, stage.name, stage.version, parameters={}, inputs=inputs)
+
+
+def _make(store: Store, backbone_id: str, settings: None, on_progress: OnProgress) -> Made:
     snapshot = store.head()
-    parts = {stage: stage_artifact(snapshot, stage) for stage in (regress.STAGE, decorrelate.STAGE, gate.STAGE)}
-    backbone = snapshot.artifacts[f"backbone/{backbone_id}"]
-    inputs = {stage: part.artifact_id for stage, part in parts.items()} | {"backbone": backbone.artifact_id}
+    parts = {stage: stage_artifact(snapshot, stage) for stage in PARTS}
+    records = {stage: read_record(store, part) for stage, part in parts.items()}
+    training_rows = {name: records[stage].pop("training_rows") for name, stage in SEEN_BY.items()}
+    objectives, W_KD = regress.read_regression(store)
+    inputs = {name: id for part in parts.values() for name, id in part.recipe.inputs.items()}
+    model = RewardModel(
+        objectives=objectives,
+        untrained=records[regress.STAGE]["untrained"],
+        W_KD=W_KD,
+        transform_KK=decorrelate.read_transform(store),
+        gate_state=read_tensors(store, parts[gate.STAGE]),
+        gate_config=GateConfig(**parts[gate.STAGE].recipe.parameters["settings"]),
+        beta=records[gate.STAGE]["gate"]["beta"],
+        nuisance=records[decorrelate.STAGE]["decorrelation"]["nuisance"],
+        backbone_id=backbone_id,
+        backbone=dict(snapshot.artifacts[f"backbone/{backbone_id}"].recipe.parameters),
+        scales=_scales(snapshot, objectives),
+        metrics={name: value for record in records.values() for name, value in record.items()},
+        training_rows=training_rows,
+        inputs=inputs | _inputs(snapshot, backbone_id),
+    )
+    tensors, description = model.to_bytes()
+    objects = {
+        "tensors": store.objects.put_bytes("safetensors", tensors),
+        "description": store.objects.put_bytes("json", description),
+    }
+    return Made(objects, {"line": f"{len(objectives)} objectives over {W_KD.shape[1]} features"})
 
-    def make() -> Made:
-        records = {stage: read_record(store, part) for stage, part in parts.items()}
-        training_rows = {name: records[stage].pop("training_rows") for name, stage in ROW_SETS.items()}
-        objectives, W_KD = regress.read_regression(store)
-        model = RewardModel(
-            objectives=objectives,
-            untrained=records[regress.STAGE]["untrained"],
-            W_KD=W_KD,
-            transform_KK=decorrelate.read_transform(store),
-            gate_state=read_tensors(store, parts[gate.STAGE]),
-            gate_config=GateConfig(**parts[gate.STAGE].recipe.parameters["settings"]),
-            beta=records[gate.STAGE]["gate"]["beta"],
-            nuisance=records[decorrelate.STAGE]["decorrelation"]["nuisance"],
-            backbone_id=backbone_id,
-            backbone=dict(backbone.recipe.parameters),
-            scales=_scales(snapshot, objectives),
-            metrics={name: value for record in records.values() for name, value in record.items()},
-            training_rows=training_rows,
-            inputs={name: id for part in parts.values() for name, id in part.recipe.inputs.items()} | inputs,
-        )
-        tensors, description = model.to_bytes()
-        objects = {
-            "tensors": store.objects.put_bytes("safetensors", tensors),
-            "description": store.objects.put_bytes("json", description),
-        }
-        return Made(objects, {"line": f"{len(objectives)} objectives over {W_KD.shape[1]} features"})
 
-    return writer.ensure(Recipe(STAGE, STAGE, STAGE_VERSION, parameters={}, inputs=inputs), make)
+MODEL: Final[Computed[None]] = Computed(
+    name=STAGE,
+    version=STAGE_VERSION,
+    part="train",
+    code=__name__,
+    after=(gate.STAGE, decorrelate.STAGE, regress.STAGE),
+    recipe_of=_recipe,
+    make=_make,
+)
+"""One model of the newest regression, decorrelation and gate."""
 
 
 def load_model(store: Store, artifact: Artifact) -> RewardModel:

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from armorm.config import PromotionConfig
 from armorm.features.checks.change import trained_in
-from armorm.features.checks.quality import Severity, check_quality, read_results
+from armorm.features.checks.quality import QUALITY, Severity, read_results
 from armorm.features.errors import NotInStore
 from armorm.features.store import Artifact, Made, Pointer, Recipe, Snapshot, Store, Writer
 from armorm.features.store.pointers import promoted
@@ -57,7 +57,7 @@ def promote(writer: Writer, config: PromotionConfig, severities: Mapping[str, Se
         NotInStore: there is no model yet, or it was not evaluated.
     """
     store = writer.store
-    checked = check_quality(writer, severities).artifact
+    checked = QUALITY.ensure(writer, severities).artifact
     head, present_id = store.head(), promoted(store, "model")
     model = stage_artifact(head, model_stage.STAGE)
     name = f"model {model.artifact_id[:12]}"

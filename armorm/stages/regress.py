@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -10,14 +11,16 @@ import polars as pl
 from armorm.config import RegressionConfig
 from armorm.features.catalog.inventory import ingested, stored_objectives, stored_scales
 from armorm.features.checks import contamination
+from armorm.features.embedding import embed
 from armorm.features.lineage.training_rows import row_set
-from armorm.features.store import Done, Made, Snapshot, Store, Writer
+from armorm.features.store import Made, Snapshot, Store
+from armorm.features.store.stage import Computed, OnProgress
 from armorm.features.vectors.shards import FeatureReader
 from armorm.maths.ridge import HeldOut, fit_parts, report_fits, trainable
 from armorm.report.sections import alpha_ends
 from armorm.stages import statistics
 from armorm.stages.common import (
-    ensure,
+    in_blas_threads,
     put_record,
     put_tensors,
     read_record,
@@ -34,55 +37,57 @@ SEEN_SPLITS = ("train", "validation")
 """Whose ratings the weights depend on: alphas are chosen on the second, and in the end weights are fitted to both."""
 
 
-def regress(writer: Writer, backbone_id: str, config: RegressionConfig) -> Done:
+@in_blas_threads
+def _make(store: Store, backbone_id: str, config: RegressionConfig, on_progress: OnProgress) -> Made:
     """Fits the objectives that have ratings; the others are recorded with the reason why not."""
-    store = writer.store
-    recipe = stage_recipe(
-        store.head(),
-        STAGE,
-        STAGE_VERSION,
-        settings=asdict(config),
-        backbone_id=backbone_id,
-        after=(contamination.STAGE, statistics.STAGE),
-    )
-
-    def make() -> Made:
-        objectives = stored_objectives(store.head())
-        rated = load_ratings(store, objectives, backbone_id=backbone_id)
-        of_splits = [rated.split_N == split for split in SEEN_SPLITS]
-        trained, untrained = trainable(rated.Y_NK, objectives, *of_splits)
-        parts = statistics.read_parts(store, backbone_id)
-        weights = fit_parts(parts, trained, alphas=config.alphas, refit=config.refit, solver=config.solver)
-        labelled_NK = ~np.isnan(rated.Y_NK[:, [name in trained for name in objectives]])
-        counts = (labelled_NK[of_splits[0]].sum(axis=0), labelled_NK[of_splits[1]].sum(axis=0))
-        held_out = _held_out(store, backbone_id, rated, trained, weights.W_KD)
-        seen = rated.keys.filter(pl.col("objective").is_in(trained), pl.col("split").is_in(SEEN_SPLITS))
-        reports = [asdict(report) for report in report_fits(trained, weights, counts, held_out)]
-        record = {
-            "objectives": trained,
-            "regression": reports,
-            "untrained": untrained,
-            "contaminated_ratings": rated.n_contaminated,
-            "training_rows": asdict(row_set("regression", seen)),
-            "rejected_ratings": rated.n_rejected,
-        }
-        line = f"{len(trained)} objectives fitted on {len(rated.Y_NK)} rated rows"
-        if rated.n_contaminated:
-            line += f", {rated.n_contaminated} more left out, whose prompts stand in an evaluation dataset"
-        if rated.n_rejected:
-            line += f", {rated.n_rejected} left out, which the backbone gives no usable vector"
-        objects = {"tensors": put_tensors(store, {"W_KD": weights.W_KD}), "record": put_record(store, record)}
-        summary = {"line": line}
-        if ends := alpha_ends(reports):
-            summary["warning"] = f"{ends}; set a wider range of alphas in [regression]"
-        return Made(objects, summary)
-
-    return ensure(writer, recipe, make, work=work(store.head()))
+    objectives = stored_objectives(store.head())
+    rated = load_ratings(store, objectives, backbone_id=backbone_id)
+    of_splits = [rated.split_N == split for split in SEEN_SPLITS]
+    trained, untrained = trainable(rated.Y_NK, objectives, *of_splits)
+    parts = statistics.read_parts(store, backbone_id)
+    weights = fit_parts(parts, trained, alphas=config.alphas, refit=config.refit, solver=config.solver)
+    labelled_NK = ~np.isnan(rated.Y_NK[:, [name in trained for name in objectives]])
+    counts = (labelled_NK[of_splits[0]].sum(axis=0), labelled_NK[of_splits[1]].sum(axis=0))
+    held_out = _held_out(store, backbone_id, rated, trained, weights.W_KD)
+    seen = rated.keys.filter(pl.col("objective").is_in(trained), pl.col("split").is_in(SEEN_SPLITS))
+    reports = [asdict(report) for report in report_fits(trained, weights, counts, held_out)]
+    record = {
+        "objectives": trained,
+        "regression": reports,
+        "untrained": untrained,
+        "contaminated_ratings": rated.n_contaminated,
+        "training_rows": asdict(row_set("regression", seen)),
+        "rejected_ratings": rated.n_rejected,
+    }
+    line = f"{len(trained)} objectives fitted on {len(rated.Y_NK)} rated rows"
+    if rated.n_contaminated:
+        line += f", {rated.n_contaminated} more left out, whose prompts stand in an evaluation dataset"
+    if rated.n_rejected:
+        line += f", {rated.n_rejected} left out, which the backbone gives no usable vector"
+    objects = {"tensors": put_tensors(store, {"W_KD": weights.W_KD}), "record": put_record(store, record)}
+    summary = {"line": line}
+    if ends := alpha_ends(reports):
+        summary["warning"] = f"{ends}; set a wider range of alphas in [regression]"
+    return Made(objects, summary)
 
 
-def work(snapshot: Snapshot) -> dict[str, int]:
-    """What there is to work through, of manifests alone."""
+def _work(snapshot: Snapshot, config: RegressionConfig) -> dict[str, int]:
     return {"rows": ingested(snapshot, "ratings")}
+
+
+REGRESS: Final[Computed[RegressionConfig]] = Computed(
+    name=STAGE,
+    version=STAGE_VERSION,
+    part="train",
+    code=__name__,
+    after=(embed.STAGE, contamination.STAGE, statistics.STAGE),
+    splits=("train", "validation", "test"),
+    table="regression",
+    recipe_of=stage_recipe,
+    work_of=_work,
+    make=_make,
+)
+"""The weights of every objective that has ratings, and why the others have none."""
 
 
 def read_regression(store: Store) -> tuple[tuple[str, ...], npt.NDArray[np.floating]]:

@@ -17,14 +17,15 @@ import pyarrow.parquet as pq
 
 from armorm.features.catalog.inventory import ingested, stored_objectives
 from armorm.features.checks import contamination
+from armorm.features.embedding import embed
 from armorm.features.errors import NotInStore
-from armorm.features.store import Artifact, Done, Made, ObjectRef, Recipe, Snapshot, Store, Writer, content_id
-from armorm.features.store.artifacts import why_stale
+from armorm.features.store import Artifact, Made, ObjectRef, Recipe, Snapshot, Store, content_id
+from armorm.features.store.stage import Computed, OnProgress
 from armorm.features.tables import check_parquet, write_parquet
 from armorm.features.vectors.shards import FeatureReader
 from armorm.maths.ridge import BLOCK_ROWS, Part, label_masks
 from armorm.maths.statistics import RidgeStatistics
-from armorm.stages.common import ensure, put_tensors, read_arrays, stage_artifact, stage_recipe
+from armorm.stages.common import in_blas_threads, put_tensors, read_arrays, stage_artifact, stage_recipe
 from armorm.stages.data import RatedRows, load_ratings
 
 STAGE = "statistics"
@@ -56,45 +57,42 @@ class Group:
         return self.rows.filter(pl.col("split") == split)
 
 
-def update_statistics(
-    writer: Writer,
-    backbone_id: str,
-    *,
-    on_progress: Callable[[int, int], None] = lambda done, total: None,
-) -> Done:
-    """Counts the rows that the kept statistics do not count as they are, and keeps what comes of it.
-
-    Args:
-        writer: the store's writer.
-        backbone_id: whose vectors.
-        on_progress: called with rows read and rows in all, of which those that are counted already are not read.
-    """
-    store = writer.store
-    recipe = recipe_of(store.head(), backbone_id)
-
-    def make() -> Made:
-        reader = FeatureReader(store, backbone_id)
-        rated = load_ratings(store, stored_objectives(store.head()), backbone_id=backbone_id)
-        groups = groups_of(rated, reader)
-        update = _Update(store, reader, _earlier(store.head(), recipe), on_progress, sum(len(g.rows) for g in groups))
-        objects = {name: ref for group in groups for name, ref in update.of(group).items()}
-        line = f"{update.total} rated rows in {len(groups)} groups, {update.n_read} of them read"
-        read = {"measured": {"rows": update.n_read}} if update.n_read else {}
-        return Made(objects, {"line": line, "rows": update.total} | read)
-
-    return ensure(writer, recipe, make, work=work(store.head()))
+@in_blas_threads
+def _make(store: Store, backbone_id: str, settings: None, on_progress: OnProgress) -> Made:
+    """Add rows that are new to the kept statistics, and take those out that are no more."""
+    reader = FeatureReader(store, backbone_id)
+    rated = load_ratings(store, stored_objectives(store.head()), backbone_id=backbone_id)
+    groups = groups_of(rated, reader)
+    update = _Update(
+        store,
+        reader,
+        _earlier(store.head(), STATISTICS.recipe(store.head(), None, backbone_id)),
+        on_progress,
+        sum(len(g.rows) for g in groups),
+    )
+    objects = {name: ref for group in groups for name, ref in update.of(group).items()}
+    line = f"{update.total} rated rows in {len(groups)} groups, {update.n_read} of them read"
+    read = {"measured": {"rows": update.n_read}} if update.n_read else {}
+    return Made(objects, {"line": line, "rows": update.total} | read)
 
 
-def work(snapshot: Snapshot) -> dict[str, int]:
+def _work(snapshot: Snapshot, settings: None) -> dict[str, int]:
     """What there is to work through at most, of manifests alone: what has changed is not known before."""
     return {"rows": ingested(snapshot, "ratings")}
 
 
-def recipe_of(snapshot: Snapshot, backbone_id: str) -> Recipe:
-    """What the statistics depend on."""
-    return stage_recipe(
-        snapshot, STAGE, STAGE_VERSION, settings={}, backbone_id=backbone_id, after=(contamination.STAGE,)
-    )
+STATISTICS: Final[Computed[None]] = Computed(
+    name=STAGE,
+    version=STAGE_VERSION,
+    part="train",
+    code=__name__,
+    after=(embed.STAGE, contamination.STAGE),
+    splits=SPLITS,
+    recipe_of=stage_recipe,
+    work_of=_work,
+    make=_make,
+)
+"""The sums that the regression is solved from; progress counts rows, of which those counted already are not read."""
 
 
 def groups_of(rated: RatedRows, reader: FeatureReader) -> list[Group]:
@@ -122,7 +120,7 @@ def read_parts(store: Store, backbone_id: str) -> list[Part]:
     """
     head = store.head()
     artifact = stage_artifact(head, STAGE)
-    if reason := why_stale(recipe_of(head, backbone_id), artifact):
+    if reason := STATISTICS.reason(head, None, backbone_id):
         raise NotInStore(f"got statistics that are out of date ({reason}); expected new ones; run `armorm train`")
     reader = FeatureReader(store, backbone_id)
     # in order: an artifact that was just made has its objects in another one, and sums would end in other bits

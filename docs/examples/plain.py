@@ -1,4 +1,4 @@
-"""The whole line as plain function calls, for a scheduler that is not Prefect: python plain.py armorm.toml
+"""The pipeline as plain function calls, for a scheduler that is not Prefect: python plain.py armorm.toml
 
 Each function is what the flow of that name calls; it does nothing where nothing has changed, and commits what it
 makes. So a scheduler may run this as one job, or its parts as jobs one after the other, and repeat any of them.
@@ -10,8 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from armorm.errors import ArmormError
-from armorm.features.checks.contamination import find_contamination
-from armorm.features.checks.quality import check_quality, read_results, require_passed
+from armorm.features.checks.quality import QUALITY, read_results, require_passed
 from armorm.features.embedding.embed import embed_missing
 from armorm.features.embedding.fingerprint import fingerprint
 from armorm.features.errors import FeatureStoreError, HubUnreachable, StoreBusy
@@ -20,14 +19,10 @@ from armorm.features.ingest.hub import download_dataset
 from armorm.features.store import Done, Writer
 from armorm.features.store.freshness import RUN, record_success
 from armorm.flows.configuration.settings import Settings, check_trainable, load_settings
-from armorm.stages.decorrelate import decorrelate
-from armorm.stages.evaluate import evaluate
-from armorm.stages.gate import train_gate
-from armorm.stages.model import assemble, write_model_folder
+from armorm.stages.model import write_model_folder
+from armorm.stages.pipeline import computed
 from armorm.stages.preconditions import require_data
-from armorm.stages.regress import regress
 from armorm.stages.report import write_report
-from armorm.stages.statistics import update_statistics
 
 
 def ingest(writer: Writer, settings: Settings) -> Iterator[Done]:
@@ -37,22 +32,20 @@ def ingest(writer: Writer, settings: Settings) -> Iterator[Done]:
     forget_unconfigured(writer, settings.datasets)
     for name in settings.datasets:
         yield ingest_dataset(writer, settings.dataset(name, fetched.get(name)), splits=settings.split)
-    checked = check_quality(writer, settings.checks)
-    require_passed(read_results(writer.store, checked.artifact))
-    yield checked
-    yield find_contamination(writer, settings.contamination)
+    for stage in computed("check"):
+        yield stage.ensure(writer, stage.settings_in(settings))
+        if stage is QUALITY:
+            require_passed(read_results(writer.store, writer.store.head().artifacts[stage.name]))
 
 
 def train(writer: Writer, settings: Settings) -> Iterator[Done]:
-    """Statistics, regression, decorrelation, gate, the model and its figures."""
+    """Every stage of the training, the model's folder, its figures and their report."""
     backbone_id = fingerprint(settings.local_backbone()).backbone_id
-    yield update_statistics(writer, backbone_id)
-    yield regress(writer, backbone_id, settings.regression)
-    yield decorrelate(writer, backbone_id, settings.decorrelation)
-    yield train_gate(writer, backbone_id, settings.gate)
-    yield assemble(writer, backbone_id)
+    for stage in computed("train"):
+        yield stage.ensure(writer, stage.settings_in(settings), backbone_id)
     write_model_folder(writer.store, settings.models_path)
-    yield evaluate(writer, backbone_id, settings.evaluation)
+    for stage in computed("evaluate"):
+        yield stage.ensure(writer, stage.settings_in(settings), backbone_id)
     write_report(writer.store, settings.models_path)
 
 

@@ -8,7 +8,7 @@ import math
 import re
 from bisect import bisect_left, bisect_right
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any, Final
@@ -18,7 +18,8 @@ import pyarrow as pa
 from armorm.features.catalog.inventory import ingested
 from armorm.features.catalog.views import Catalog, connect
 from armorm.features.errors import InputError
-from armorm.features.store import Done, Made, Recipe, Snapshot, Writer
+from armorm.features.store import Made, Recipe, Snapshot, Store
+from armorm.features.store.stage import Computed, OnProgress, Stage
 from armorm.features.tables import make_table, write_parquet
 
 STAGE: Final = "contamination"
@@ -104,49 +105,48 @@ class PromptIndex:
         return math.ceil(self._threshold * size - 1e-9)  # 0.07 * 100 is a little more than 7
 
 
-def find_contamination(
-    writer: Writer,
-    settings: ContaminationSettings,
-    *,
-    on_progress: Callable[[int, int], None] = lambda done, total: None,
-) -> Done:
-    """Compares every prompt with those of the evaluation datasets and commits what is too similar.
+def _recipe(stage: Stage, snapshot: Snapshot, backbone_id: str, settings: ContaminationSettings) -> Recipe:
+    return Recipe(
+        slot=stage.name,
+        stage=stage.name,
+        version=stage.version,
+        parameters=asdict(settings) | {"against": list(settings.against)},
+        inputs=snapshot.ids_within("ingest"),
+    )
 
-    Args:
-        writer: the store's writer.
-        settings: the measure, its threshold, and the evaluation datasets.
-        on_progress: called with the number of prompts compared so far, and of all.
+
+def _work(snapshot: Snapshot, settings: ContaminationSettings) -> dict[str, int]:
+    return {"rows": ingested(snapshot, "conversations")}
+
+
+def _make(store: Store, backbone_id: str, settings: ContaminationSettings, on_progress: OnProgress) -> Made:
+    """Compare every prompt with those of the evaluation datasets.
 
     Raises:
         InputError: the settings name a dataset that is no evaluation dataset of the store.
     """
-    store = writer.store
-    recipe = Recipe(
-        slot=STAGE,
-        stage=STAGE,
-        version=STAGE_VERSION,
-        parameters=asdict(settings) | {"against": list(settings.against)},
-        inputs=store.head().ids_within("ingest"),
-    )
-
-    def make() -> Made:
-        with connect(store) as connection:
-            table = make_table(STAGE, _matches(connection, settings, on_progress))
-            counts = _left_out(connection, table)
-        objects = {STAGE: store.objects.put("parquet", partial(write_parquet, table=table))}
-        return Made(objects, {"line": _line(counts)} | counts)
-
-    return writer.ensure(recipe, make, work=work(store.head()))
+    with connect(store) as connection:
+        table = make_table(STAGE, _matches(connection, settings, on_progress))
+        counts = _left_out(connection, table)
+    objects = {STAGE: store.objects.put("parquet", partial(write_parquet, table=table))}
+    return Made(objects, {"line": _line(counts)} | counts)
 
 
-def work(snapshot: Snapshot) -> dict[str, int]:
-    """What there is to work through, of manifests alone."""
-    return {"rows": ingested(snapshot, "conversations")}
+CONTAMINATION: Final[Computed[ContaminationSettings]] = Computed(
+    name=STAGE,
+    version=STAGE_VERSION,
+    part="check",
+    code=__name__,
+    after=("ingest",),
+    table="contamination",
+    recipe_of=_recipe,
+    work_of=_work,
+    make=_make,
+)
+"""Prompts that are left out of training; progress counts prompts."""
 
 
-def _matches(
-    connection: Catalog, settings: ContaminationSettings, on_progress: Callable[[int, int], None]
-) -> list[dict[str, Any]]:
+def _matches(connection: Catalog, settings: ContaminationSettings, on_progress: OnProgress) -> list[dict[str, Any]]:
     """The rows of the table."""
     held = _held(connection, settings.against)
     benchmark = {id: text for id, text in _prompts(connection, "split = 'evaluation'") if id in held}

@@ -16,8 +16,9 @@ from armorm.features.catalog.inventory import ingested
 from armorm.features.catalog.query import QueryResult, call_on, fetched, opened
 from armorm.features.catalog.views import Catalog, connect, mount, parquet_paths
 from armorm.features.errors import InputError, QualityError
-from armorm.features.store import Artifact, Done, Made, Recipe, Snapshot, Store, Writer
+from armorm.features.store import Artifact, Made, Recipe, Snapshot, Store
 from armorm.features.store.json_records import encode_record, read_record
+from armorm.features.store.stage import Computed, OnProgress, Stage
 from armorm.features.tables import SQL
 
 STAGE: Final = "quality"
@@ -130,33 +131,40 @@ def moved_ratings(connection: Catalog, *, by_more_than: float) -> list[tuple[str
     return connection.execute(_read(CHECKS / "moved_ratings.sql").sql).fetchall()
 
 
-def check_quality(writer: Writer, severities: Mapping[str, Severity]) -> Done:
-    """Runs the checks and commits their counts, unless the data and the checks are those of the last time.
-
-    What moved since an earlier snapshot is no input of its own: as long as the data stand, so does what was before.
-    """
-    store = writer.store
-    checks = read_checks(severities)
-    recipe = Recipe(
-        slot=STAGE,
-        stage=STAGE,
-        version=STAGE_VERSION,
-        parameters={check.name: f"{check.severity} {_digest(check.sql)}" for check in checks},
-        inputs=store.head().ids_within("ingest"),
+def _recipe(stage: Stage, snapshot: Snapshot, backbone_id: str, severities: Mapping[str, Severity]) -> Recipe:
+    """What moved since an earlier snapshot is no input: as long as the data stand, so does what was before."""
+    return Recipe(
+        slot=stage.name,
+        stage=stage.name,
+        version=stage.version,
+        parameters={check.name: f"{check.severity} {_digest(check.sql)}" for check in read_checks(severities)},
+        inputs=snapshot.ids_within("ingest"),
     )
 
-    def make() -> Made:
-        results = run_checks(store, severities)
-        counts = [{"name": r.name, "severity": r.severity, "what": r.what, "n_rows": r.n_rows} for r in results]
-        record = store.objects.put_bytes("json", encode_record(counts))
-        return Made({"record": record}, {"line": _line(results)})
 
-    return writer.ensure(recipe, make, work=work(store.head()))
-
-
-def work(snapshot: Snapshot) -> dict[str, int]:
-    """What there is to work through, of manifests alone."""
+def _work(snapshot: Snapshot, severities: Mapping[str, Severity]) -> dict[str, int]:
     return {"rows": ingested(snapshot, "conversations")}
+
+
+def _make(store: Store, backbone_id: str, severities: Mapping[str, Severity], on_progress: OnProgress) -> Made:
+    results = run_checks(store, severities)
+    counts = [{"name": r.name, "severity": r.severity, "what": r.what, "n_rows": r.n_rows} for r in results]
+    record = store.objects.put_bytes("json", encode_record(counts))
+    return Made({"record": record}, {"line": _line(results)})
+
+
+QUALITY: Final[Computed[Mapping[str, Severity]]] = Computed(
+    name=STAGE,
+    version=STAGE_VERSION,
+    part="check",
+    code=__name__,
+    after=("ingest",),
+    table="checks",
+    recipe_of=_recipe,
+    work_of=_work,
+    make=_make,
+)
+"""The counts of every check that is not `off`."""
 
 
 def read_results(store: Store, artifact: Artifact) -> list[CheckResult]:

@@ -29,10 +29,14 @@ from armorm.features.embedding.vectors import Embedded, Pass, Texts, judge
 from armorm.features.store import Made, Recipe, Snapshot, Store, Writer
 from armorm.features.store.artifacts import why_stale
 from armorm.features.store.json_records import encode_record
+from armorm.features.store.stage import Stage
 from armorm.features.vectors.shards import SLOT, Name, VectorType
 
 STAGE = "embed"
 STAGE_VERSION = 1
+
+EMBED: Final = Stage(name=STAGE, version=STAGE_VERSION, part="embed", code=__name__, after=("ingest",))
+"""An artifact a shard, and some beside them; see `embed_missing`."""
 BACKBONE_STAGE = "backbone"
 COVERAGE = "coverage"
 

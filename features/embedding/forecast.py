@@ -13,8 +13,7 @@ from armorm.features.embedding.predict import missing_tokens, predict
 from armorm.features.errors import FeatureStoreError, PlanOutdated
 from armorm.features.hub import HubRepo
 from armorm.features.secrets import redacted
-from armorm.features.store import Done, Made, Recipe, Snapshot, Store, Writer
-from armorm.features.store.artifacts import why_stale
+from armorm.features.store import Snapshot, Store
 from armorm.features.store.estimate import Planned, last_time, measured, unknown
 from armorm.features.vectors.shards import SLOT, VectorType
 
@@ -73,35 +72,6 @@ def require_planned(store: Store, snapshot_id: str) -> None:
     """
     if (now := store.head().snapshot_id) != snapshot_id:
         raise PlanOutdated("run", "snapshot", now, snapshot_id)
-
-
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """What a stage answers when it is asked what it would do."""
-
-    recipe: Recipe
-    reason: str | None
-    """Why it would make its artifact again, in words; None when it stands."""
-
-
-def ask(store: Store, stage: Callable[[Writer], Done]) -> Asked:
-    """Asks a stage itself, by a writer that makes nothing."""
-    try:
-        stage(_Asking(store, "armorm plan"))
-    except _Answer as answer:
-        return answer.asked
-    raise AssertionError("a stage that makes nothing by `ensure`")
-
-
-class _Answer(Exception):
-    def __init__(self, asked: Asked) -> None:
-        super().__init__(asked.reason)
-        self.asked = asked
-
-
-class _Asking(Writer):
-    def ensure(self, recipe: Recipe, make: Callable[[], Made], *, work: Mapping[str, int] | None = None) -> Done:
-        raise _Answer(Asked(recipe, why_stale(recipe, self.store.head().artifacts.get(recipe.slot))))
 
 
 def plan_embedding(store: Store, marks: Fingerprint, vector_type: VectorType) -> Planned:

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field
 from fnmatch import fnmatchcase
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import polars as pl
 import pyarrow as pa
@@ -26,6 +26,7 @@ from armorm.features.ingest.parallel import MapInOrder, processes
 from armorm.features.ingest.spill import Range, ranges, read_range, read_spill, write_spill
 from armorm.features.sources.base import Options, Source
 from armorm.features.store import Done, Made, ObjectRef, Recipe, Store, Writer, canonical_json
+from armorm.features.store.stage import Stage
 from armorm.features.store.storage import scratch_path
 from armorm.features.tables import SCHEMAS, write_parquet
 
@@ -33,6 +34,9 @@ STAGE = "ingest"
 STAGE_VERSION = 2
 OWN_VERSION = 3
 """The version for own data, whose reader accepts forms that it rejected before (docs/adr/0030)."""
+
+INGEST: Final = Stage(name=STAGE, version=STAGE_VERSION, part="ingest", code=__name__)
+"""An artifact a dataset; see `ingest_dataset`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +81,7 @@ def ingest_dataset(
     """
     files = data_files(dataset)
     rules = rules_of(dataset, splits, read_forgotten(writer.store))
+    recipe = _recipe(dataset, files, rules)
     stamps = [_stamp(file) for file in files]
 
     def make() -> Made:
@@ -89,7 +94,16 @@ def ingest_dataset(
             return _merge(writer.store, rules, dataset, outcomes, folder, in_order)
 
     n_bytes = sum(size for size, _ in stamps)
-    return writer.ensure(_recipe(dataset, files, rules), make, work={"bytes": n_bytes})
+    return writer.ensure(recipe, make, work={"bytes": n_bytes})
+
+
+def ingest_recipe(store: Store, dataset: DatasetFiles, splits: SplitFractions) -> Recipe:
+    """What an ingest of a dataset would depend on now; files are hashed, and nothing is read.
+
+    Raises:
+        NativeFileError: a file is missing.
+    """
+    return _recipe(dataset, data_files(dataset), rules_of(dataset, splits, read_forgotten(store)))
 
 
 def rules_of(dataset: DatasetFiles, splits: SplitFractions, forgotten: Forgotten) -> Rules:

@@ -11,15 +11,12 @@ from armorm.features.documents import parse_object
 from armorm.features.errors import NotInStore
 from armorm.features.lineage.graph import Graph, Node, read_graph
 from armorm.features.lineage.relations import EMBED, ITEM, OF_TEXTS, relations
-from armorm.features.lineage.training_rows import KEYS, RowSet, row_set
+from armorm.features.lineage.training_rows import KEYS, SEEN_BY, RowSet, row_set
 from armorm.features.store import Store
 from armorm.features.store.json_records import read_record
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
-
-SEEN_BY: Final = {"regression": "regress", "decorrelation": "decorrelate", "gate": "gate"}
-"""Set of rows to the stage that was trained on it."""
 
 IN_ORDER: Final = f"list_position({list(SEEN_BY.values())}, stage)"
 """As the stages follow each other."""

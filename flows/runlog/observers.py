@@ -92,20 +92,11 @@ def observers(settings: Settings) -> list[LineageObserver]:
 
 def stages() -> dict[str, StageCode]:
     """The code of every stage, and the splits that enter its result where it is not all of them."""
-    from armorm.features.checks import contamination, quality
     from armorm.features.embedding import canary, embed, rejected, unfinished
-    from armorm.features.ingest import dataset
-    from armorm.stages import decorrelate, evaluate, gate, model, promote, regress, statistics
+    from armorm.stages import promote
+    from armorm.stages.pipeline import PIPELINE
 
-    splits = {
-        statistics.STAGE: statistics.SPLITS,
-        regress.STAGE: ("train", "validation", "test"),
-        gate.STAGE: ("train", "validation"),
-    }
-    modules = (
-        *(dataset, quality, contamination, embed, statistics),
-        *(regress, decorrelate, gate, model, evaluate, promote),
-    )
-    code = {module.STAGE: StageCode(module.__name__, splits.get(module.STAGE, ())) for module in modules}
+    code = {stage.name: StageCode(stage.code, stage.splits) for stage in PIPELINE}
     code |= {module.SLOT: StageCode(module.__name__) for module in (canary, rejected, unfinished)}
-    return code | {stage: StageCode(embed.__name__) for stage in (embed.BACKBONE_STAGE, embed.COVERAGE)}
+    code |= {stage: StageCode(embed.__name__) for stage in (embed.BACKBONE_STAGE, embed.COVERAGE)}
+    return code | {promote.STAGE: StageCode(promote.__name__)}

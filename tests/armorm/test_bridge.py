@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from armorm.features.checks.contamination import ContaminationSettings, find_contamination
+from armorm.features.checks.contamination import CONTAMINATION, ContaminationSettings
 from armorm.features.conversation import conversation_id, prompt_id, single_turn
 from armorm.features.store import Recipe, Store, Writer
 from armorm.features.store.store import Made
@@ -29,7 +29,7 @@ def fill(writer: Writer) -> None:
 def test_pairs_of_evaluation_prompts_are_marked_exactly_and_nearly(store: Store, writer: Writer) -> None:
     fill(writer)
     for threshold, n_contaminated in ((0.75, 2), (1.0, 1)):
-        find_contamination(writer, ContaminationSettings(threshold=threshold))
+        CONTAMINATION.ensure(writer, ContaminationSettings(threshold=threshold))
         pairs = load_pairs(store, backbone_id="none")
         assert pairs.contaminated_P.sum() == n_contaminated
         assert pairs.usable("train").sum() == 3 - n_contaminated
@@ -38,7 +38,7 @@ def test_pairs_of_evaluation_prompts_are_marked_exactly_and_nearly(store: Store,
 
 def test_ratings_of_evaluation_prompts_are_left_out_and_counted(store: Store, writer: Writer) -> None:
     fill(writer)
-    find_contamination(writer, ContaminationSettings())
+    CONTAMINATION.ensure(writer, ContaminationSettings())
     rated = load_ratings(store, [OBJECTIVE], backbone_id="none")
     assert rated.n_contaminated == 2
     assert rated.conversation_ids.tolist() == [conversation_id(single_turn(OTHER, "chosen"))]

@@ -10,7 +10,7 @@ import pytest
 
 from armorm import RewardModel
 from armorm.config import EvaluationConfig
-from armorm.features.checks.contamination import ContaminationSettings, find_contamination
+from armorm.features.checks.contamination import CONTAMINATION, ContaminationSettings
 from armorm.features.conversation import Conversation, single_turn
 from armorm.features.embedding.backbone import Backbone
 from armorm.features.embedding.embed import EmbedSettings, embed_missing
@@ -53,7 +53,7 @@ def pairs(writer: Writer) -> dict[str, Pair]:
     mine.prefer("seen", "one", "two", prompt="Question 2 about 155", split="test")
     for dataset in (mine, bench):
         dataset.commit(writer)
-    find_contamination(writer, ContaminationSettings())
+    CONTAMINATION.ensure(writer, ContaminationSettings())
     return found
 
 
@@ -114,7 +114,7 @@ def test_pairs_with_a_text_that_gets_no_vector_are_left_out_and_counted(
     for row in range(6):
         mine.prefer(f"r{row}", f"yes, {row}", LONG if row == 3 else "no", prompt=f"Question {row}")
     mine.commit(writer)
-    find_contamination(writer, ContaminationSettings())
+    CONTAMINATION.ensure(writer, ContaminationSettings())
     model = RewardModel.load(folder)
     assert model.backbone_settings
     strict = replace(model.backbone_settings, over_long="refuse", max_tokens=100)

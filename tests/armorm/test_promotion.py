@@ -8,7 +8,7 @@ import pytest
 
 from armorm.config import GateConfig, PromotionConfig
 from armorm.features.catalog.notebook import Connection
-from armorm.features.checks.quality import check_quality
+from armorm.features.checks.quality import QUALITY
 from armorm.features.conversation import conversation_id, prompt_id, single_turn
 from armorm.features.store import Artifact, Made, Recipe, Store, Writer, pointers
 from armorm.features.vectors.shards import Feature, Kind, slot_of, write_shard
@@ -146,7 +146,7 @@ def present(store: Store) -> str | None:
 
 def test_the_first_model_is_promoted_and_one_commit_says_all(world: Writer, store: Store) -> None:
     model = train(world, *EVENS)
-    check_quality(world, {})
+    QUALITY.ensure(world, {})
     number = store.head().number
     found = promote(world)
     assert (found.promoted, found.reason, found.record) == (True, "first time", {"present": None, "test": None})

@@ -12,7 +12,7 @@ from threadpoolctl import threadpool_info, threadpool_limits
 
 from armorm.config import RegressionConfig
 from armorm.features.catalog.inventory import stored_objectives
-from armorm.features.checks.contamination import ContaminationSettings, find_contamination
+from armorm.features.checks.contamination import CONTAMINATION, ContaminationSettings
 from armorm.features.conversation import Conversation, conversation_id, single_turn
 from armorm.features.errors import NotInStore
 from armorm.features.store import Artifact, Done, ObjectRef, Recipe, Store, Writer
@@ -24,8 +24,8 @@ from armorm.maths.statistics import RidgeStatistics
 from armorm.stages import statistics as stage
 from armorm.stages.common import read_record, stage_artifact
 from armorm.stages.data import load_ratings
-from armorm.stages.regress import read_regression, regress
-from armorm.stages.statistics import read_parts, update_statistics
+from armorm.stages.regress import REGRESS, read_regression
+from armorm.stages.statistics import STATISTICS, read_parts
 from tests.features.canonical import SCALE, Dataset
 
 BACKBONE, D, SHARD = "b" * 32, 8, 50
@@ -68,7 +68,7 @@ class World:
         self.writer.commit(Recipe(f"backbone/{BACKBONE}", "backbone", 1, {}, {}), Made({}, {"hidden_size": D}))
         for start in range(0, len(missing), SHARD):
             self.embed(missing[start : start + SHARD])
-        find_contamination(self.writer, ContaminationSettings())
+        CONTAMINATION.ensure(self.writer, ContaminationSettings())
 
     def embed(self, of: list[int]) -> Artifact:
         """A shard of their vectors."""
@@ -77,7 +77,7 @@ class World:
         return self.writer.commit(Recipe(shards.slot_of(BACKBONE, objects["shard"]), "embed", 1, {}, {}), Made(objects))
 
     def update(self) -> Done:
-        return update_statistics(self.writer, BACKBONE)
+        return STATISTICS.ensure(self.writer, None, BACKBONE)
 
     def parts(self) -> Iterator[tuple[tuple[str, ...], str, RidgeStatistics]]:
         for part in read_parts(self.store, BACKBONE):
@@ -233,7 +233,7 @@ def test_what_stands_in_a_shard_that_is_gone_is_counted_anew(world: World) -> No
 )
 def test_the_regression_is_that_of_the_arrays(world: World, config: RegressionConfig) -> None:
     world.update()
-    regress(world.writer, BACKBONE, config)
+    REGRESS.ensure(world.writer, config, BACKBONE)
     objectives, W_KD = read_regression(world.store)
     assert objectives == (A, B, C)
     names = stored_objectives(world.store.head())
@@ -258,25 +258,25 @@ def test_the_regression_is_that_of_the_arrays(world: World, config: RegressionCo
 
 def test_statistics_of_older_tables_are_not_fitted(world: World) -> None:
     with pytest.raises(NotInStore, match="no result of stage statistics"):
-        regress(world.writer, BACKBONE, RegressionConfig())
+        REGRESS.ensure(world.writer, RegressionConfig(), BACKBONE)
     world.update()
     world.raw["first", 7, A] = 4 - world.raw["first", 7, A]
     world.commit()
     with pytest.raises(NotInStore, match=r"out of date \(input ingest/first changed\)"):
-        regress(world.writer, BACKBONE, RegressionConfig())
+        REGRESS.ensure(world.writer, RegressionConfig(), BACKBONE)
 
 
 def test_an_alpha_at_an_end_is_a_warning(world: World) -> None:
     """Features with a mean predict the mean rating: penalties that shrink it away are worse than the least of them."""
     world.update()
-    done = regress(world.writer, BACKBONE, RegressionConfig(alphas=(1e4, 1e6)))
+    done = REGRESS.ensure(world.writer, RegressionConfig(alphas=(1e4, 1e6)), BACKBONE)
     ends = {fit["objective"]: fit["alpha_end"] for fit in read_record(world.store, done.artifact)["regression"]}
     assert ends == dict.fromkeys((A, B, C), "smallest")
     listed = ", ".join(ends)
     assert done.artifact.summary["warning"] == (
         f"alpha is the smallest that was tried for {listed}; set a wider range of alphas in [regression]"
     )
-    alone = regress(world.writer, BACKBONE, RegressionConfig(alphas=(1.0,)))
+    alone = REGRESS.ensure(world.writer, RegressionConfig(alphas=(1.0,)), BACKBONE)
     assert "warning" not in alone.artifact.summary
 
 

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from armorm.config import DecorrelationConfig, EvaluationConfig, GateConfig, RegressionConfig
 from armorm.features.catalog import notebook
-from armorm.features.checks.contamination import ContaminationSettings, find_contamination
+from armorm.features.checks.contamination import CONTAMINATION, ContaminationSettings
 from armorm.features.conversation import SplitFractions
 from armorm.features.embedding import backbone  # what is imported here is not imported by every process
 from armorm.features.embedding.embed import EmbedSettings, embed_missing
@@ -25,18 +25,18 @@ from armorm.features.sources import complete_options, find_source
 from armorm.features.store import Artifact, Recipe, Run, Store, Writer, pointers
 from armorm.features.upkeep.gc import RetentionSettings, collect
 from armorm.features.upkeep.verify import verify
-from armorm.stages.decorrelate import decorrelate
-from armorm.stages.evaluate import evaluate
-from armorm.stages.gate import train_gate
-from armorm.stages.model import assemble
-from armorm.stages.regress import regress
-from armorm.stages.statistics import update_statistics
+from armorm.stages.decorrelate import DECORRELATE
+from armorm.stages.evaluate import EVALUATE
+from armorm.stages.gate import GATE
+from armorm.stages.model import MODEL
+from armorm.stages.regress import REGRESS
+from armorm.stages.statistics import STATISTICS
 
 DATASETS: Final = ("helpsteer", "ultrafeedback", "beavertails-30k", "hh-rlhf", "rewardbench")
 
 KEEP_LITTLE: Final = RetentionSettings(keep_days=0, keep_last=2, grace_hours=0, trash_days=0)
 
-GATE: Final = GateConfig(hidden_dim=8, n_hidden=1, steps=10, batch_size=32)
+GATE_CONFIG: Final = GateConfig(hidden_dim=8, n_hidden=1, steps=10, batch_size=32)
 
 TAG: Final = "done"
 
@@ -69,19 +69,19 @@ def stages(folder: Path) -> Mapping[str, Callable[[Writer], object]]:
 
     def ingest(writer: Writer) -> None:
         ingest_all(writer, folder)
-        find_contamination(writer, ContaminationSettings())
+        CONTAMINATION.ensure(writer, ContaminationSettings())
 
     def embed(writer: Writer) -> None:
         embed_missing(writer, settings, EmbedSettings(shard_conversations=64))
 
     def train(writer: Writer) -> None:
         id = fingerprint(settings).backbone_id
-        update_statistics(writer, id)
-        regress(writer, id, RegressionConfig())
-        decorrelate(writer, id, DecorrelationConfig())
-        train_gate(writer, id, GATE)
-        assemble(writer, id)
-        evaluate(writer, id, EvaluationConfig(n_resamples=20))
+        STATISTICS.ensure(writer, None, id)
+        REGRESS.ensure(writer, RegressionConfig(), id)
+        DECORRELATE.ensure(writer, DecorrelationConfig(), id)
+        GATE.ensure(writer, GATE_CONFIG, id)
+        MODEL.ensure(writer, None, id)
+        EVALUATE.ensure(writer, EvaluationConfig(n_resamples=20), id)
 
     def tag(writer: Writer) -> None:
         if TAG not in writer.store.head().pointers:

@@ -16,7 +16,7 @@ from armorm.features.checks.change import (
     due,
     trained_in,
 )
-from armorm.features.checks.contamination import ContaminationSettings, find_contamination
+from armorm.features.checks.contamination import CONTAMINATION, ContaminationSettings
 from armorm.features.conversation import single_turn
 from armorm.features.store import Artifact, Made, Recipe, Store, Writer
 from tests.features.canonical import OBJECTIVE, Dataset
@@ -83,10 +83,10 @@ def test_only_what_enters_training_counts(store: Store, writer: Writer) -> None:
 
 def test_a_new_benchmark_takes_rows_out_of_datasets_that_are_the_same(store: Store, writer: Writer) -> None:
     rated({0: 1.0, 1: 2.0}).commit(writer)
-    find_contamination(writer, ContaminationSettings())
+    CONTAMINATION.ensure(writer, ContaminationSettings())
     before = store.head()
     rated({1: 1.0}, split="evaluation", name="benchmark").commit(writer)
-    find_contamination(writer, ContaminationSettings())
+    CONTAMINATION.ensure(writer, ContaminationSettings())
     found = change_since(store, before, store.head())
     assert (found.n_before, found.added, found.removed, found.edited) == (2, 0, 1, 0)
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from armorm.features.catalog.query import query
-from armorm.features.checks.contamination import ContaminationSettings, PromptIndex, find_contamination, shingles
+from armorm.features.checks.contamination import CONTAMINATION, ContaminationSettings, PromptIndex, shingles
 from armorm.features.conversation import prompt_id, single_turn
 from armorm.features.errors import InputError
 from armorm.features.store import Store, Writer
@@ -94,7 +94,7 @@ def fill(writer: Writer) -> None:
 
 def test_each_prompt_is_listed_with_what_it_is_like(store: Store, writer: Writer) -> None:
     fill(writer)
-    done = find_contamination(writer, ContaminationSettings())
+    done = CONTAMINATION.ensure(writer, ContaminationSettings())
     rows = query(store, "SELECT dataset, prompt_id, evaluation_dataset, similarity FROM contamination").rows
     exact, near = (prompt_id(single_turn(text, "")) for text in (QUESTION, EDITED))
     shouted = prompt_id((("system", "Be brief."), *single_turn(QUESTION.upper() + "?", "")))
@@ -119,30 +119,30 @@ def test_each_prompt_is_listed_with_what_it_is_like(store: Store, writer: Writer
 
 def test_evaluation_datasets_can_be_named(store: Store, writer: Writer) -> None:
     fill(writer)
-    find_contamination(writer, ContaminationSettings(against=("second",)))
+    CONTAMINATION.ensure(writer, ContaminationSettings(against=("second",)))
     assert query(store, "SELECT DISTINCT evaluation_dataset FROM contamination").rows == [("second",)]
     with pytest.raises(InputError, match="got pairs; expected evaluation datasets of the store: benchmark, second"):
-        find_contamination(writer, ContaminationSettings(against=("second", "pairs")))
+        CONTAMINATION.ensure(writer, ContaminationSettings(against=("second", "pairs")))
 
 
 def test_without_an_evaluation_dataset_nothing_is_left_out(store: Store, writer: Writer) -> None:
     dataset = Dataset("pairs")
     dataset.prefer("p", "a", "b", prompt=QUESTION)
     dataset.commit(writer)
-    find_contamination(writer, ContaminationSettings())
+    CONTAMINATION.ensure(writer, ContaminationSettings())
     assert query(store, "FROM contamination").rows == []
 
 
 def test_it_is_found_again_only_when_something_has_changed(writer: Writer) -> None:
     fill(writer)
     settings = ContaminationSettings()
-    assert find_contamination(writer, settings).reason == "first time"
-    assert find_contamination(writer, settings).reason is None
-    stricter = find_contamination(writer, ContaminationSettings(threshold=1.0))
+    assert CONTAMINATION.ensure(writer, settings).reason == "first time"
+    assert CONTAMINATION.ensure(writer, settings).reason is None
+    stricter = CONTAMINATION.ensure(writer, ContaminationSettings(threshold=1.0))
     assert stricter.reason == "setting threshold 0.75 -> 1.0"
     assert stricter.artifact.summary["prompts"] == {"exact": 1, "near": 1}
     Dataset("more").commit(writer)
-    assert find_contamination(writer, settings).reason == "setting threshold 1.0 -> 0.75; input ingest/more is new"
+    assert CONTAMINATION.ensure(writer, settings).reason == "setting threshold 1.0 -> 0.75; input ingest/more is new"
 
 
 @pytest.mark.parametrize(

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from armorm.config import DecorrelationConfig, EvaluationConfig, GateConfig, RegressionConfig
-from armorm.features.checks.contamination import ContaminationSettings, find_contamination
-from armorm.features.checks.quality import check_quality
+from armorm.features.checks.contamination import CONTAMINATION, ContaminationSettings
+from armorm.features.checks.quality import QUALITY
 from armorm.features.conversation import SplitFractions, conversation_id, single_turn
 from armorm.features.embedding import rejected
 from armorm.features.embedding.embed import EmbedSettings, embed_missing
@@ -31,16 +31,16 @@ from armorm.features.sources import complete_options, find_source
 from armorm.features.store import Made, Store, Writer
 from armorm.features.vectors.shards import Name
 from armorm.stages import model as model_stage
-from armorm.stages.decorrelate import decorrelate
-from armorm.stages.evaluate import evaluate
-from armorm.stages.gate import train_gate
-from armorm.stages.regress import regress
-from armorm.stages.statistics import update_statistics
+from armorm.stages.decorrelate import DECORRELATE
+from armorm.stages.evaluate import EVALUATE
+from armorm.stages.gate import GATE
+from armorm.stages.regress import REGRESS
+from armorm.stages.statistics import STATISTICS
 from tests.features import tiny
 
 GOLDEN = Path(__file__).parent.parent / "golden" / "store-1.tar.xz"
 NAMES = ("helpsteer", "ultrafeedback", "beavertails-30k", "hh-rlhf", "rewardbench")
-GATE = GateConfig(hidden_dim=4, n_hidden=1, steps=3, batch_size=16)
+GATE_CONFIG = GateConfig(hidden_dim=4, n_hidden=1, steps=3, batch_size=16)
 
 Seen = set[tuple[int, str, str]]
 """Node, dataset and native row."""
@@ -55,15 +55,15 @@ def run(writer: Writer, data: Path, backbone: Path) -> str:
     """The whole line; gives the model's id."""
     for name in NAMES:
         ingest(writer, name, data / name)
-    check_quality(writer, {})
-    find_contamination(writer, ContaminationSettings())
+    QUALITY.ensure(writer, {})
+    CONTAMINATION.ensure(writer, ContaminationSettings())
     embedded = embed_missing(writer, BackboneSettings(str(backbone)), EmbedSettings(shard_conversations=256))
-    update_statistics(writer, embedded.backbone_id)
-    regress(writer, embedded.backbone_id, RegressionConfig(alphas=(1.0, 10.0)))
-    decorrelate(writer, embedded.backbone_id, DecorrelationConfig())
-    train_gate(writer, embedded.backbone_id, GATE)
-    model = model_stage.assemble(writer, embedded.backbone_id).artifact.artifact_id
-    evaluate(writer, embedded.backbone_id, EvaluationConfig(n_resamples=10))
+    STATISTICS.ensure(writer, None, embedded.backbone_id)
+    REGRESS.ensure(writer, RegressionConfig(alphas=(1.0, 10.0)), embedded.backbone_id)
+    DECORRELATE.ensure(writer, DecorrelationConfig(), embedded.backbone_id)
+    GATE.ensure(writer, GATE_CONFIG, embedded.backbone_id)
+    model = model_stage.MODEL.ensure(writer, None, embedded.backbone_id).artifact.artifact_id
+    EVALUATE.ensure(writer, EvaluationConfig(n_resamples=10), embedded.backbone_id)
     return model
 
 
@@ -236,8 +236,8 @@ def test_pairs_that_may_end_a_training_are_of_it(history: tuple[Store, str, str]
     store = Store(tmp_path / "store")
     with store.writing("test") as writer:
         (backbone_id,) = store.head().within("backbone")
-        train_gate(writer, backbone_id, replace(GATE, early_stopping=2))
-        model = model_stage.assemble(writer, backbone_id).artifact.artifact_id
+        GATE.ensure(writer, replace(GATE_CONFIG, early_stopping=2), backbone_id)
+        model = model_stage.MODEL.ensure(writer, None, backbone_id).artifact.artifact_id
     of_all_steps, stopped = ({check.name: check for check in trace(store, m).checks} for m in (history[2], model))
     assert all(check.agrees for check in (*of_all_steps.values(), *stopped.values()))
     assert stopped["gate"].found.n_rows > of_all_steps["gate"].found.n_rows
@@ -275,12 +275,12 @@ def test_what_a_backbone_rejects_was_not_trained_on(history: tuple[Store, str, s
         writer.commit_all(
             [rejected.change_of(store, recipe, rejects, dict.fromkeys(lost, ()), backbone_id=backbone_id)]
         )
-        update_statistics(writer, backbone_id)
-        regress(writer, backbone_id, RegressionConfig(alphas=(1.0, 10.0)))
-        decorrelate(writer, backbone_id, DecorrelationConfig())
-        train_gate(writer, backbone_id, GATE)
-        model = model_stage.assemble(writer, backbone_id).artifact.artifact_id
-        evaluate(writer, backbone_id, EvaluationConfig(n_resamples=10))
+        STATISTICS.ensure(writer, None, backbone_id)
+        REGRESS.ensure(writer, RegressionConfig(alphas=(1.0, 10.0)), backbone_id)
+        DECORRELATE.ensure(writer, DecorrelationConfig(), backbone_id)
+        GATE.ensure(writer, GATE_CONFIG, backbone_id)
+        model = model_stage.MODEL.ensure(writer, None, backbone_id).artifact.artifact_id
+        EVALUATE.ensure(writer, EvaluationConfig(n_resamples=10), backbone_id)
     found = trace(store, model)
     assert {check.name: check.agrees for check in found.checks} == dict.fromkeys(before, True)
     assert all(check.found.n_rows < before[check.name].n_rows for check in found.checks)

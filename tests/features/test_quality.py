@@ -8,7 +8,7 @@ import pytest
 
 from armorm.features.checks.quality import (
     CHECKS,
-    check_quality,
+    QUALITY,
     offending_rows,
     read_checks,
     read_results,
@@ -287,15 +287,15 @@ def test_checks_run_again_only_when_something_has_changed(store: Store, writer: 
     dataset = clean()
     same_pair_twice(dataset)
     dataset.commit(writer)
-    first = check_quality(writer, {})
+    first = QUALITY.ensure(writer, {})
     assert first.reason == "first time"
     counts = {result.name: result.n_rows for result in read_results(store, first.artifact)}
     assert counts == dict.fromkeys(NAMES, 0) | {"duplicate_pairs": 1}
-    assert check_quality(writer, {}).reason is None
-    assert "setting duplicate_pairs warn" in str(check_quality(writer, {"duplicate_pairs": "stop"}).reason)
+    assert QUALITY.ensure(writer, {}).reason is None
+    assert "setting duplicate_pairs warn" in str(QUALITY.ensure(writer, {"duplicate_pairs": "stop"}).reason)
     assert next(r for r in read_results(store, store.find("quality")) if r.name == "duplicate_pairs").stops
     clean().commit(writer)
-    assert check_quality(writer, {"duplicate_pairs": "stop"}).reason == "input ingest/mine changed"
+    assert QUALITY.ensure(writer, {"duplicate_pairs": "stop"}).reason == "input ingest/mine changed"
 
 
 def test_every_check_has_a_test() -> None:

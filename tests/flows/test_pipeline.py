@@ -290,7 +290,7 @@ def test_a_killed_gate_goes_on_to_the_same_bits(finished: Path, monkeypatch: pyt
 
         seen.clear()
         with store.writing("test") as writer:
-            done = gate.train_gate(writer, backbone_id, replace(config, seed=seed), on_progress=on_progress)
+            done = gate.GATE.ensure(writer, replace(config, seed=seed), backbone_id, on_progress=on_progress)
         return done.artifact.objects["tensors"].sha256
 
     before = store.head().artifacts["gate"]

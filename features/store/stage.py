@@ -1,0 +1,87 @@
+"""A stage of the pipeline as a value: what it depends on, how much work it is, and what makes it."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Generic, Literal, TypeVar, cast
+
+from armorm.features.store import Done, Made, Recipe, Snapshot, Store, Writer
+from armorm.features.store.artifacts import why_stale
+
+S = TypeVar("S")
+"""The settings of a stage."""
+
+Part = Literal["ingest", "check", "embed", "train", "evaluate"]
+"""What of the pipeline is run together."""
+
+OnProgress = Callable[[int, int], None]
+"""Takes how much is done, and of how much."""
+
+
+def unseen(done: int, total: int) -> None:
+    """Progress that nobody looks at."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stage:
+    """What all stages say of themselves."""
+
+    name: str
+    version: int
+    part: Part
+    code: str
+    """The module that it stands in."""
+    after: tuple[str, ...] = ()
+    """Stages whose results it reads, or whose work has to be done before it: the one that it waits for last, first."""
+    splits: tuple[str, ...] = ()
+    """The splits of the tables that enter its result; all of them where none is named."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Computed(Stage, Generic[S]):
+    """A stage that makes one artifact, from a recipe that is known before anything is made."""
+
+    table: str = ""
+    """Where its settings stand in the configuration; it has none where this is empty."""
+    recipe_of: Callable[["Computed[S]", Snapshot, str, S], Recipe]
+    """Takes the stage, a snapshot, the backbone's id and the settings."""
+    work_of: Callable[[Snapshot, S], Mapping[str, int]] = lambda snapshot, settings: {}
+    """What there is to work through (`rows`, `bytes`, `steps`), of manifests alone."""
+    make: Callable[[Store, str, S, OnProgress], Made]
+    settle: Callable[[Store], object] = lambda store: None
+    """Called when its artifact stands."""
+
+    def recipe(self, snapshot: Snapshot, settings: S, backbone_id: str = "") -> Recipe:
+        """Return what it would make on a snapshot, by which its result is known again."""
+        return self.recipe_of(self, snapshot, backbone_id, settings)
+
+    def reason(self, snapshot: Snapshot, settings: S, backbone_id: str = "") -> str | None:
+        """Return why it would run on a snapshot; None where its result stands."""
+        recipe = self.recipe(snapshot, settings, backbone_id)
+        return why_stale(recipe, snapshot.artifacts.get(recipe.slot))
+
+    def work(self, snapshot: Snapshot, settings: S) -> Mapping[str, int]:
+        """Return what there is to work through, of manifests alone."""
+        return self.work_of(snapshot, settings)
+
+    def ensure(self, writer: Writer, settings: S, backbone_id: str = "", *, on_progress: OnProgress = unseen) -> Done:
+        """Make what the newest snapshot lacks of it, and commit it.
+
+        Args:
+            writer: the store's writer.
+            settings: of the stage; None for one without.
+            backbone_id: whose vectors it reads; empty for a stage before the embedding.
+            on_progress: called with how much is done, and of how much.
+        """
+        store, head = writer.store, writer.store.head()
+        done = writer.ensure(
+            self.recipe(head, settings, backbone_id),
+            lambda: self.make(store, backbone_id, settings, on_progress),
+            work=self.work(head, settings),
+        )
+        self.settle(store)
+        return done
+
+    def settings_in(self, configuration: Any) -> S:
+        """Return its own settings of a whole configuration."""
+        settings: Any = getattr(configuration, self.table) if self.table else None
+        return cast(S, settings)

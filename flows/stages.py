@@ -1,0 +1,60 @@
+"""The stages of the pipeline that make one artifact each, as tasks."""
+
+from typing import Any
+
+from prefect import get_run_logger, task
+from prefect.artifacts import create_table_artifact
+from prefect.cache_policies import NO_CACHE
+
+from armorm.features.catalog.savings import sharing
+from armorm.features.checks.contamination import CONTAMINATION
+from armorm.features.checks.quality import QUALITY, read_results, require_passed
+from armorm.features.store import Store, Writer
+from armorm.features.store.stage import Computed
+from armorm.flows.configuration.settings import Settings
+from armorm.flows.runlog.outcomes import Step
+from armorm.flows.runlog.prefect_artifacts import show_quality
+from armorm.flows.runlog.progress import progress
+from armorm.stages.common import stage_artifact
+
+
+@task(task_run_name="{stage.name}", cache_policy=NO_CACHE)
+def run_stage(writer: Writer, stage: Computed[Any], settings: Settings, backbone_id: str = "") -> Step:
+    """A stage, if its inputs, settings or version have changed."""
+    with progress(stage.name) as on_progress:
+        done = stage.ensure(writer, stage.settings_in(settings), backbone_id, on_progress=on_progress)
+    step = Step(stage.name, done.reason, str(done.artifact.summary["line"]))
+    get_run_logger().info(step.line)
+    if done.reason and (warning := done.artifact.summary.get("warning")):
+        get_run_logger().warning(f"{stage.name}: {warning}")
+    return step
+
+
+@task(task_run_name="sharing", cache_policy=NO_CACHE)
+def publish_sharing(store: Store) -> None:
+    """Puts into Prefect what datasets share, and what that saves."""
+    for name, table in sharing(store).items():
+        create_table_artifact(
+            table.records, key=f"armorm-{name}", description=f"What datasets share; in the store: SELECT * FROM {name}"
+        )
+
+
+def run_quality(writer: Writer, settings: Settings) -> Step:
+    """Every check, if the data or the checks have changed.
+
+    Raises:
+        QualityError: one that stops a run finds rows, whether anything has changed or not.
+    """
+    step = run_stage(writer, QUALITY, settings)
+    results = read_results(writer.store, stage_artifact(writer.store.head(), QUALITY.name))
+    show_quality(results)
+    require_passed(results)
+    return step
+
+
+def run_checks(writer: Writer, settings: Settings) -> list[Step]:
+    """The checks, then the prompts to leave out; what datasets share is shown when the data have changed."""
+    checked = run_quality(writer, settings)
+    if checked.reason:
+        publish_sharing(writer.store)
+    return [checked, run_stage(writer, CONTAMINATION, settings)]

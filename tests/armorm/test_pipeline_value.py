@@ -1,0 +1,40 @@
+"""The pipeline as a value: each stage comes after what it reads, and says so once."""
+
+from itertools import pairwise
+
+from armorm.features.store.stage import Computed
+from armorm.flows.runlog.observers import stages
+from armorm.stages.pipeline import PIPELINE, computed
+
+PARTS = ("ingest", "check", "embed", "train", "evaluate")
+
+
+def test_a_stage_comes_after_those_that_it_waits_for() -> None:
+    names = [stage.name for stage in PIPELINE]
+    assert len({*names}) == len(names)
+    for place, stage in enumerate(PIPELINE):
+        assert {*stage.after} <= {*names[:place]}, stage.name
+
+
+def test_parts_follow_each_other() -> None:
+    places = [PARTS.index(stage.part) for stage in PIPELINE]
+    assert all(one <= other for one, other in pairwise(places))
+
+
+def test_the_stage_that_it_waits_for_last_stands_first() -> None:
+    names = [stage.name for stage in PIPELINE]
+    for stage in computed("train", "evaluate"):
+        if "embed" not in stage.after:
+            assert stage.after[0] == max(stage.after, key=names.index)
+
+
+def test_other_tools_are_told_of_every_stage() -> None:
+    assert {stage.name for stage in PIPELINE} <= stages().keys()
+    assert all(stage.code.startswith("armorm.") for stage in PIPELINE)
+
+
+def test_settings_are_those_of_a_table_of_the_configuration() -> None:
+    from armorm.flows.configuration.settings import Settings
+
+    tables = {stage.table for stage in PIPELINE if isinstance(stage, Computed) and stage.table}
+    assert tables <= Settings.model_fields.keys()
