@@ -1,6 +1,8 @@
 """The pipeline as a value: each stage comes after what it reads, and says so once."""
 
+import re
 from itertools import pairwise
+from pathlib import Path
 
 from armorm.features.store.stage import Computed
 from armorm.flows.runlog.observers import stages
@@ -38,3 +40,9 @@ def test_settings_are_those_of_a_table_of_the_configuration() -> None:
 
     tables = {stage.table for stage in PIPELINE if isinstance(stage, Computed) and stage.table}
     assert tables <= Settings.model_fields.keys()
+
+
+def test_the_documentation_lists_the_stages_as_they_are() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "plan.md").read_text()
+    listed = re.findall(r"(?m)^\| (\w+) \| (\w+) \| (.*?) ?\| (.*?) \|$", page.partition("## Stages")[2])
+    assert listed[1:] == [(s.name, s.part, ", ".join(s.after), ", ".join(s.splits) or "all") for s in PIPELINE]
