@@ -19,7 +19,7 @@ first, so that what is kept of earlier lengths is there.
 
 Peak is the best rate of a square matrix product in the same type. `floor` is the time that the fewest operations would
 take at that rate, as a share of the time taken: every token once, in the last layer the wanted ones alone (see
-`features/embedding/flops.py`).
+`benchmarks/flops.py`).
 """
 
 import argparse
@@ -42,10 +42,11 @@ import torch
 from transformers import AutoModel, AutoTokenizer, LlamaConfig, LlamaModel
 
 from armorm.features.embedding.fingerprint import BackboneSettings, fingerprint
-from armorm.features.embedding.flops import cost_of, least_flops, peak_flops
 from armorm.features.embedding.memory import keep_freed_memory
 from armorm.features.embedding.packs import TokenSequence, Wanted, plan_packs
 from armorm.features.embedding.remote_code import FOLDER_ALONE, Backbone, load
+from armorm.features.embedding.slowdown import product_flops
+from benchmarks.flops import cost_of, least_flops
 
 VOCABULARY = 4096
 
@@ -230,7 +231,7 @@ def measure(shape: str, dtype: str, answers: int, rounds: int, n_prompts: int, d
     n_tokens = sum(len(one.token_ids) for seed in seeds for one in corpus(n_prompts, answers, seed))
     with torch.device("meta"):
         cost = cost_of(LlamaModel(config(shape)))
-    floor = sum(least_flops(cost, pack) for pack in whole) / peak_flops(dtype, device)
+    floor = sum(least_flops(cost, pack) for pack in whole) / product_flops(dtype, device)
     for kind in ways:
         best = min((run for run in runs if run[0] == kind), key=lambda run: statistics.median(times[run]))
         seconds = sum(times[best])

@@ -23,10 +23,9 @@ from armorm.flows.stages import run_quality
 
 
 def forwarded_line(result: EmbedResult) -> str:
-    """Return what was forwarded, with the share of the machine's peak where it was measured, and how canaries lie."""
-    share = f", at {result.peak_share:.0%} of the machine's measured matmul peak" if result.peak_share else ""
+    """Return what was forwarded, and how canaries lie."""
     return (
-        f"embed: {result.n_forwarded:,} tokens forwarded for {result.n_tokens:,} of the texts{share}; canaries at most "
+        f"embed: {result.n_forwarded:,} tokens forwarded for {result.n_tokens:,} of the texts; canaries at most "
         f"{result.canary_distance:.1e} from the first run's"
     )
 

@@ -95,9 +95,6 @@ class EmbedResult:
     """Of a forward pass in the end: less than was set where memory did not suffice. 0 where nothing was forwarded."""
     canary_distance: float = 0.0
     """How far the furthest canary lies from its first vector, as a share of its length."""
-    peak_share: float | None = None
-    """Of the operations a second that this machine does at best, those that the vectors need; None where nothing was
-    forwarded, and where others compute, whose peak is not known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,8 +107,6 @@ class Progress:
     """Of those texts, as they are to be forwarded one by one."""
     total_tokens: int
     """As far as it can be told: what was not tokenised yet is taken to have as many tokens a character."""
-    peak_share: float | None = None
-    """As in the result, up to now."""
     slowdown: float | None = None
     """So many times longer products take in the backbone's dtype than in float32, on the processor that computes."""
 
@@ -201,7 +196,7 @@ def _embed(
         commit(writer, marks, embedded, chunk, recipes, vector_type, unfinished, meter.of_shard, started)
         result = _added(result, embedded)
         ended = time.monotonic()
-    return replace(result, canary_distance=max(moved), peak_share=meter.peak_share)
+    return replace(result, canary_distance=max(moved))
 
 
 Begun = tuple[Chunk, Unfinished]
@@ -366,24 +361,14 @@ class _Meter:
         self._predicted = predicted
         self._slowdown: float | None = None
         self._texts = self._tokens = self._planned_tokens = self._planned_chars = 0
-        self._flops = self._peak_flops = self._began = 0.0
         self.of_shard: dict[str, float] = {}
         """Of the shard at work: what was forwarded for it, and what the plan would have said of it."""
 
     def begin(self, backbone: BackboneSettings) -> None:
-        """From now on time is measured, and held against the best that the machine does."""
-        from armorm.features.embedding.flops import peak_flops, slowdown
+        """Passes are about to run on this machine."""
+        from armorm.features.embedding.slowdown import slowdown
 
-        self._peak_flops = peak_flops(backbone.dtype, backbone.device)
         self._slowdown = slowdown(backbone.dtype, backbone.device)
-        self._began = time.monotonic()
-
-    @property
-    def peak_share(self) -> float | None:
-        """None before anything was forwarded, and where others compute."""
-        if not (self._flops and self._peak_flops):
-            return None
-        return self._flops / (self._peak_flops * (time.monotonic() - self._began))
 
     def plan(self, chunk: Chunk, texts: Texts, known: Set[Name]) -> None:
         """A shard is to be made; some of its vectors may be known, and some of its texts are rejected at once."""
@@ -391,8 +376,7 @@ class _Meter:
         self._planned_tokens += sum(len(one.token_ids) for one in texts.sequences)
         self._planned_chars += n_chars
         share = n_chars / self._total_chars
-        self.of_shard = {"forwarded": 0, "flops": 0.0, "peak_flops": self._peak_flops}
-        self.of_shard["predicted_tokens"] = round(share * self._predicted.tokens, 1)
+        self.of_shard = {"forwarded": 0, "predicted_tokens": round(share * self._predicted.tokens, 1)}
         if self._predicted.seconds is not None:
             self.of_shard["predicted_seconds"] = round(share * self._predicted.seconds, 3)
         done = [one for one in texts.sequences if all((of.kind, of.id) in known for of in one.wanted)]
@@ -400,9 +384,7 @@ class _Meter:
 
     def ran(self, one: Pass) -> None:
         """A forward pass is done."""
-        self._flops += one.n_flops
         self.of_shard["forwarded"] += one.n_forwarded
-        self.of_shard["flops"] += one.n_flops
         self._add(len(one.vectors), one.n_tokens)
 
     def at_work(self, n_texts: int, n_tokens: int) -> None:
@@ -411,7 +393,7 @@ class _Meter:
         total = self._planned_tokens / share if share else self._predicted.tokens
         texts, tokens = self._texts + n_texts, self._tokens + n_tokens
         total = max(round(total), tokens)
-        self._report(Progress(texts, self._total_texts, tokens, total, self.peak_share, self._slowdown))
+        self._report(Progress(texts, self._total_texts, tokens, total, self._slowdown))
 
     def _add(self, n_texts: int, n_tokens: int) -> None:
         self._texts, self._tokens = self._texts + n_texts, self._tokens + n_tokens

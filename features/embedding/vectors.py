@@ -48,8 +48,6 @@ class Pass:
     """Of its texts, each counted whole."""
     n_forwarded: int
     """Tokens that were computed: shared beginnings once, padding included."""
-    n_flops: float
-    """Operations that its features need; see `least_flops`."""
     token_budget: int
     """That memory sufficed for."""
 
@@ -189,9 +187,6 @@ def run_passes(
     Raises:
         OutOfMemory: one sequence alone is too much.
     """
-    from armorm.features.embedding.flops import cost_of, least_flops
-
-    cost = cost_of(backbone.model)
     holder = {wanted: sequence for sequence in sequences for wanted in sequence.wanted}
     waiting = deque(backbone.plan(sequences, token_budget=token_budget))
     while waiting:
@@ -202,7 +197,7 @@ def run_passes(
         own = {holder[wanted] for wanted in planned.features}
         if vectors is not None:
             n_tokens = sum(len(one.token_ids) for one in own)
-            yield Pass(vectors, n_tokens, planned.n_tokens, least_flops(cost, planned), token_budget)
+            yield Pass(vectors, n_tokens, planned.n_tokens, token_budget)
             continue
         if len(own) == 1:
             raise OutOfMemory(planned.n_tokens)

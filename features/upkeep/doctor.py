@@ -161,7 +161,7 @@ def _memory(settings: BackboneSettings) -> tuple[Verdict, str]:
 def _dtype(settings: BackboneSettings) -> tuple[Verdict, str]:
     if settings.device != "cpu" or settings.dtype == "float32":
         return "ok", f"{settings.dtype} on {settings.device}"
-    from armorm.features.embedding.flops import slowdown  # torch, seconds to import
+    from armorm.features.embedding.slowdown import slowdown  # torch, seconds to import
 
     if times := slowdown(settings.dtype, settings.device):
         told = f"this processor is {times:.1f} times slower in {settings.dtype} than in float32"

@@ -75,7 +75,7 @@ def progress(label: str, *, of_bytes: bool = False) -> Iterator[OnProgress]:
 
 
 def of_tokens(on_progress: OnProgress) -> Callable[[Embedding], None]:
-    """An embedding on a bar of tokens, which tell the time that is left; beside it texts, speed and share of peak."""
+    """An embedding on a bar of tokens, which tell the time that is left; beside it texts and speed."""
     began: list[tuple[float, int]] = []
 
     def show(done: Embedding) -> None:
@@ -84,9 +84,8 @@ def of_tokens(on_progress: OnProgress) -> Callable[[Embedding], None]:
             began.append((now, done.tokens))
         elapsed_s, n_tokens = now - began[0][0], done.tokens - began[0][1]
         speed = f", {n_tokens / elapsed_s:,.0f} tokens/s" if n_tokens and elapsed_s else ""
-        share = "" if done.peak_share is None else f", {done.peak_share:.0%} of peak"
         texts = f"tokens, {done.texts:,} of {done.total_texts:,} texts"
-        on_progress(done.tokens, done.total_tokens, f"{texts}{speed}{share}")
+        on_progress(done.tokens, done.total_tokens, f"{texts}{speed}")
 
     return show
 

@@ -1,4 +1,4 @@
--- predicted: what each run's embedding should have taken by the plan, what it took, and at what share of the machine's peak.
+-- predicted: what each run's embedding should have taken by the plan, and what it took.
 -- grain: one backbone and run that made shards which stand
 -- key: backbone, run_id
 WITH
@@ -14,18 +14,14 @@ WITH
             (measured ->> 'seconds')::DOUBLE AS seconds,
             (measured ->> 'predicted_tokens')::DOUBLE AS predicted_tokens,
             (measured ->> 'tokens')::BIGINT AS tokens,
-            (measured ->> 'forwarded')::BIGINT AS forwarded,
-            (measured ->> 'flops')::DOUBLE AS flops,
-            (measured ->> 'peak_flops')::DOUBLE AS peak_flops
+            (measured ->> 'forwarded')::BIGINT AS forwarded
         FROM shards
     )
 SELECT
     backbone, run_id, count(*) AS shards, max(created_at) AS finished_at,
     sum(predicted_seconds) AS predicted_seconds, sum(seconds) AS seconds,
     sum(predicted_tokens)::BIGINT AS predicted_tokens, sum(tokens)::BIGINT AS tokens,
-    sum(forwarded)::BIGINT AS forwarded, sum(tokens) / nullif(sum(seconds), 0) AS tokens_per_s,
-    nullif(sum(flops) FILTER (peak_flops > 0), 0)  -- NULL where no peak is known, or nothing was forwarded
-        / nullif(sum(seconds * peak_flops), 0) AS peak_share
+    sum(forwarded)::BIGINT AS forwarded, sum(tokens) / nullif(sum(seconds), 0) AS tokens_per_s
 FROM counted
 GROUP BY backbone, run_id
 ORDER BY finished_at DESC, backbone;

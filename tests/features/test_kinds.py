@@ -16,12 +16,12 @@ from armorm.features.embedding import packed
 from armorm.features.embedding.backbone import Backbone, load
 from armorm.features.embedding.embed import EmbedSettings, embed_missing
 from armorm.features.embedding.fingerprint import BackboneSettings, Dtype, fingerprint
-from armorm.features.embedding.flops import cost_of, least_flops
 from armorm.features.embedding.folder import LENGTHS, WIDTHS, most_tokens
 from armorm.features.embedding.packs import TokenSequence, Wanted, plan_packs
 from armorm.features.embedding.vectors import embed_conversations, run_passes
 from armorm.features.errors import BackboneError
 from armorm.features.store import Writer
+from benchmarks.flops import cost_of, least_flops
 from tests.features import tiny
 from tests.features.test_packs import texts
 from tests.features.test_robust import fill
@@ -111,7 +111,6 @@ def test_every_kind_is_packed_padded_or_refused(kind: str, tmp_path: Path, seed:
     passes = list(run_passes(backbone, sequences, token_budget=512))
     got = {wanted: vector for one in passes for wanted, vector in one.vectors}
     assert apart(got, alone(tmp_path, sequences)) < 1e-4
-    assert all(one.n_flops > 0 for one in passes)
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])

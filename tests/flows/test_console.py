@@ -13,32 +13,25 @@ from typing import Any
 
 import pytest
 
-from armorm.features.embedding.embed import EmbedResult, Progress
+from armorm.features.embedding.embed import Progress
 from armorm.features.store import Made, Recipe, Store
-from armorm.flows.embed import forwarded_line
 from armorm.flows.runlog.console import of_tokens, print_csv, print_json
 from tests.flows.test_settings import MINIMAL
 
 
-def test_an_embedding_is_told_by_tokens_with_texts_speed_and_share_of_peak(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_embedding_is_told_by_tokens_with_texts_and_speed(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = iter([100.0, 100.0, 102.0])
     monkeypatch.setattr("armorm.flows.runlog.console.time.monotonic", lambda: next(clock))
     shown: list[tuple[Any, ...]] = []
     show = of_tokens(lambda *given: shown.append(given))
     show(Progress(10, 2000, 500, 90_000))  # an earlier run has done so much
     show(Progress(10, 2000, 500, 90_000))
-    show(Progress(30, 2000, 3500, 91_000, peak_share=0.618))
+    show(Progress(30, 2000, 3500, 91_000))
     assert shown == [
         (500, 90_000, "tokens, 10 of 2,000 texts"),
         (500, 90_000, "tokens, 10 of 2,000 texts"),
-        (3500, 91_000, "tokens, 30 of 2,000 texts, 1,500 tokens/s, 62% of peak"),
+        (3500, 91_000, "tokens, 30 of 2,000 texts, 1,500 tokens/s"),
     ]
-
-
-def test_a_share_of_a_peak_that_is_not_known_is_left_out() -> None:
-    known, unknown = (EmbedResult("b", n_tokens=9, n_forwarded=5, peak_share=share) for share in (0.618, None))
-    assert "62% of the machine's" in forwarded_line(known)
-    assert "peak" not in forwarded_line(unknown)
 
 
 STEERING = ["\x1b[2J", "\x9b2J", "\x7f", "\u202etxt", "\u200b", "\U000e0041", "\x00"]
