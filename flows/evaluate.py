@@ -1,21 +1,25 @@
-"""The evaluate flow: held-out pairs, baselines and RewardBench, and the report of them."""
+"""The evaluate flow: held-out pairs, baselines and RewardBench, their report, and whether the model is promoted."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
-from prefect import flow
+from prefect import flow, get_run_logger, task
+from prefect.cache_policies import NO_CACHE
 
+from armorm.config import PromotionConfig
+from armorm.features.checks.quality import Severity
 from armorm.features.embedding.fingerprint import fingerprint
 from armorm.features.store import Writer
 from armorm.features.store.freshness import record_success
 from armorm.flows.configuration.scheduled import BY_HAND, Limits, run_name
 from armorm.flows.configuration.settings import Settings, load_settings
 from armorm.flows.plan import plan_stages
-from armorm.flows.promote import run_promote
 from armorm.flows.runlog.observers import writing
 from armorm.flows.runlog.outcomes import Step
-from armorm.flows.runlog.prefect_artifacts import show_done, show_plan, show_report, show_results
+from armorm.flows.runlog.prefect_artifacts import show_done, show_plan, show_promotion, show_report, show_results
 from armorm.flows.stages import run_stage
 from armorm.stages.evaluate import EVALUATE
+from armorm.stages.promote import promote
 from armorm.stages.report import load_report, report_path, write_report
 
 
@@ -28,6 +32,22 @@ def run_evaluate(writer: Writer, settings: Settings) -> Step:
         show_results(load_report(writer.store), step.what)
     show_report(path)
     return step
+
+
+@task(task_run_name="promote", cache_policy=NO_CACHE)
+def promote_model(writer: Writer, config: PromotionConfig, severities: Mapping[str, Severity]) -> Step:
+    """The newest model, against the promoted one, if either is another than the last time."""
+    promotion = promote(writer, config, severities)
+    step = Step("promote", promotion.reason, promotion.line)
+    get_run_logger().info(step.line)
+    if promotion.reason:
+        show_promotion(promotion)
+    return step
+
+
+def run_promote(writer: Writer, settings: Settings) -> Step:
+    """Promotes the newest model, or says why not; after `run_evaluate`."""
+    return promote_model(writer, settings.promotion, settings.checks)
 
 
 @flow(flow_run_name=run_name, persist_result=False)

@@ -9,10 +9,9 @@ from armorm.features.store.freshness import RUN, record_success
 from armorm.flows.configuration.scheduled import BY_HAND, Limits, run_name
 from armorm.flows.configuration.settings import check_trainable, load_settings, require_devices
 from armorm.flows.embed import run_embed
-from armorm.flows.evaluate import run_evaluate
+from armorm.flows.evaluate import run_evaluate, run_promote
 from armorm.flows.ingest import run_ingest
 from armorm.flows.plan import names, plan_run, plan_stages
-from armorm.flows.promote import run_promote
 from armorm.flows.runlog.observers import writing
 from armorm.flows.runlog.outcomes import Step
 from armorm.flows.runlog.prefect_artifacts import show_done, show_plan

@@ -21,7 +21,7 @@ FOLDERS = {"armorm": "armorm", "features": "armorm.features", "flows": "armorm.f
 MATHEMATICS = ("armorm.maths", "armorm.errors", "armorm.config")
 """What the mathematics may know of ours."""
 
-AT_MOST_LOOSE = {"armorm": 4, "armorm.features": 9, "armorm.flows": 13}
+AT_MOST_LOOSE = {"armorm": 4, "armorm.features": 8, "armorm.flows": 10}
 """Files beside the rooms of a folder: words that all of it needs."""
 
 HEAVY = ("torch", "transformers", "duckdb", "prefect", "openlineage", "ray")
@@ -129,7 +129,7 @@ def test_there_are_no_loops_between_folders() -> None:
 
 
 def test_few_files_stand_beside_the_rooms() -> None:
-    loose = Counter(folder(name) for name in MODULES if name != "armorm.__main__")
+    loose = Counter(folder(name) for name, path in MODULES.items() if path.name not in ("__init__.py", "__main__.py"))
     assert {name: loose[name] for name, most in AT_MOST_LOOSE.items() if loose[name] > most} == {}
 
 

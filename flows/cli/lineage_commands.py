@@ -78,7 +78,7 @@ def forget_key(
 
     Example: `armorm forget 5ac72064 --reason "its author has asked for it"`
     """
-    from armorm.flows.forget import forget as flow
+    from armorm.flows.upkeep import forget as flow
 
     load_settings(config)
     console.quieten_prefect()

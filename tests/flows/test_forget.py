@@ -8,8 +8,8 @@ import typer
 from armorm.features.catalog.query import query
 from armorm.features.store import Store
 from armorm.flows.cli import lineage_commands as lineage
-from armorm.flows.forget import forget
 from armorm.flows.ingest import ingest
+from armorm.flows.upkeep import forget
 
 pytestmark = pytest.mark.usefixtures("server")
 
