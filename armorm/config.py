@@ -127,7 +127,7 @@ class GateConfig:
     device: str = "cpu"
     """That training runs on: `cpu`, `cuda`, `cuda:1`."""
     save_every_s: float = 30.0
-    """Seconds after which the training at work is put aside: what a killed run loses, at most."""
+    """Seconds between checkpoints of the training: what a killed run loses, at most."""
 
     def __post_init__(self) -> None:
         for name in ("hidden_dim", "n_hidden", "temperature", "beta", "learning_rate", "steps", "batch_size"):

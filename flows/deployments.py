@@ -116,7 +116,7 @@ def scheduled(settings: Settings, *, any_store: bool = False) -> list[Scheduled]
         Scheduled(
             "run",
             "armorm.flows.pipeline.pipeline",
-            "The whole line in one run, as `armorm run --promote`.",
+            "The pipeline in one run, as `armorm run --promote`.",
             of.run,
             {"promote": True} | limits,
         ),

@@ -1,4 +1,4 @@
-"""The whole line (ingest, embed, train, evaluate), and the end of it; only what is stale runs."""
+"""The pipeline (ingest, embed, train, evaluate), and the end of it; only what is stale runs."""
 
 from pathlib import Path
 

@@ -190,7 +190,7 @@ def train_gate(
     validation: Pairs | None = None,
     on_progress: Callable[[int, int], None] | None = None,
     resume: Checkpoint | None = None,
-    put_aside: Callable[[Callable[[], Checkpoint]], None] | None = None,
+    save_checkpoint: Callable[[Callable[[], Checkpoint]], None] | None = None,
 ) -> GateFit:
     """Trains a gate on preference pairs by AdamW with cosine decay (Eq. 5).
 
@@ -201,7 +201,7 @@ def train_gate(
         validation: Pairs for the curve; they decide nothing but the end, where `config.early_stopping` asks for it.
         on_progress: Called with (steps done, steps in all) after every step.
         resume: Goes on from there; it comes from the same pairs and settings.
-        put_aside: Called after every step with what makes a checkpoint; it decides how often one is made and kept.
+        save_checkpoint: Called after every step with what makes a checkpoint; it decides how often one is kept.
 
     Raises:
         GateError: if shapes disagree, features are not finite, the loss stops being a number, or the device or the
@@ -221,8 +221,8 @@ def train_gate(
         run.advance(batch)
         if on_progress is not None:
             on_progress(run.step, config.steps)
-        if put_aside is not None:
-            put_aside(run.checkpoint)
+        if save_checkpoint is not None:
+            save_checkpoint(run.checkpoint)
     return run.fit()
 
 

@@ -21,7 +21,7 @@ Score = TypeVar("Score", float, NDArray[np.float64])
 """A figure, or its resamples."""
 
 _ROUNDING: Final = 1e-12
-"""A variance below so much of the mean square is what rounding leaves of 0."""
+"""Relative variance treated as zero."""
 
 
 def mse(truth_N: Floats, prediction_N: Floats) -> float:

@@ -68,7 +68,7 @@ class RidgeStatistics:
         self.n_rows += other.n_rows
 
     @property
-    def is_worn(self) -> bool:
+    def is_expired(self) -> bool:
         """Whether so much was taken out that the rest is better counted anew."""
         return bool((self.peak_D > LOST * np.maximum(self.gram_DD.diagonal(), 0)).any())
 

@@ -214,7 +214,7 @@ class RewardModel:
             return model
 
     def save(self, folder: Path) -> None:
-        """Writes the model as a folder, all of it or nothing; the very same model there is left alone.
+        """Writes the model as a folder, all of it or nothing; the same model there is left alone.
 
         Raises:
             ModelFolderError: if the folder holds something else.

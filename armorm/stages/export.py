@@ -59,7 +59,7 @@ ANSWERS: Final = (
 def export_model(
     store: Store, artifact: Artifact, settings: BackboneSettings, folder: Path, *, max_shard_size: str
 ) -> bool:
-    """Writes a model with its backbone; False if the very same model is there already.
+    """Writes a model with its backbone; False if the same model is there already.
 
     Raises:
         BackboneError: the configured backbone is not the model's.

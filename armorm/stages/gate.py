@@ -1,6 +1,6 @@
 """Stage 3 over the store: the gate, from the training pairs of every preference dataset.
 
-A training at work is put aside in `unfinished/gate`, a file that is replaced in place and stands in no snapshot: it is
+A training at work keeps a checkpoint in `unfinished/gate`, a file that is replaced in place and is in no snapshot: it is
 of several times the gate's size, and as artifacts, kept for as long as `[retention]` says, hours of training would
 cost gigabytes. A killed run goes on from it and ends in the same bits; the file goes when the gate is committed.
 """
@@ -61,15 +61,15 @@ def _make(store: Store, backbone_id: str, config: GateConfig, on_progress: OnPro
     training = pairs_of("train")
     if training is None:
         raise GateError("got no training pairs; expected some; configure a preference dataset and ingest it")
-    aside = _Aside(store, GATE.recipe(store.head(), config, backbone_id), config.save_every_s)
+    checkpoints = _CheckpointFile(store, GATE.recipe(store.head(), config, backbone_id), config.save_every_s)
     fit = train(
         training,
         decorrelate.read_transform(store),
         config=config,
         validation=pairs_of("validation"),
         on_progress=on_progress,
-        resume=aside.read(),
-        put_aside=aside.put,
+        resume=checkpoints.read(),
+        save_checkpoint=checkpoints.save,
     )
     n_contaminated = int(stored.contaminated_P.sum())
     record = {
@@ -119,17 +119,17 @@ def seen_splits(config: GateConfig) -> tuple[str, ...]:
     return ("train", "validation") if config.early_stopping else ("train",)
 
 
-class _Aside:
-    """The training at work, as it is put aside: a line with the SHA-256 of what follows, then tensors.
+class _CheckpointFile:
+    """The checkpoint of a training: a line with the SHA-256 of what follows, then tensors.
 
-    Their header names the recipe, so that only the very same training takes it up.
+    Their header names the recipe, so that only the same training takes it up.
     """
 
     def __init__(self, store: Store, recipe: Recipe, every_s: float) -> None:
         self._store, self._key, self._every_s = store, recipe.key, every_s
         self._put_at = time.monotonic()
 
-    def put(self, make: Callable[[], "Checkpoint"]) -> None:
+    def save(self, make: Callable[[], "Checkpoint"]) -> None:
         """Keeps a checkpoint if the last one is long ago."""
         if time.monotonic() - self._put_at < self._every_s:
             return

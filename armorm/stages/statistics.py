@@ -182,7 +182,7 @@ class _Update:
                 statistics = RidgeStatistics.of_arrays(read_arrays(self.store, kept))
                 self._count(statistics, new, objectives, 1)
                 self._count(statistics, gone, objectives, -1)
-                if not statistics.is_worn:
+                if not statistics.is_expired:
                     return put_tensors(self.store, statistics.arrays())
         statistics = RidgeStatistics.zeros(self.reader.width, len(objectives))
         self._count(statistics, rows, objectives, 1)

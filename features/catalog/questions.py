@@ -47,7 +47,7 @@ class Parameter:
         if not re.fullmatch(r"[0-9]{1,9}", str(given)):  # every number is a count of something
             raise InputError(
                 f"got {self.name} = {given}; expected a whole number, 0 or more ({self.what}); "
-                f"say {self.name}={self.default}, for one"
+                f"say {self.name}={self.default}"
             )
         return int(str(given))
 

@@ -166,7 +166,7 @@ def _shard(
     spent: Mapping[str, float],
     started: float,
 ) -> tuple[Recipe, Made]:
-    """A shard; what an earlier run has put aside of it, `done`, counts for no time of this one's."""
+    """A shard; what an earlier run has kept of it, `done`, counts for no time of this one's."""
     objects = write_shard(store, marks.backbone_id, marks.record, features, vector_type=vector_type)
     computed = [feature for feature in features if (feature.kind, feature.id) not in done]
     work = {"rows": len(computed), "tokens": _n_tokens(computed), "bytes": objects["shard"].size_bytes}

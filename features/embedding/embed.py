@@ -3,7 +3,7 @@
 The work is cut into chunks of conversations in order of how their prompts begin, then of (prompt, conversation): those
 that go on from one another lie together, and so share a forward pass. Each chunk becomes one committed shard. What a
 stopped run has committed is a prefix of the chunks, so the next run's chunks are those that were left, and the vectors
-come out bit for bit as if nothing had happened. Of the chunk at work the vectors are put aside now and then (see
+come out bit for bit as if nothing had happened. Of the chunk at work a checkpoint is kept now and then (see
 `unfinished`).
 
 A text that gets no usable vector is recorded in `rejects`, with the reason, and not tried again by this backbone.
@@ -52,7 +52,7 @@ class EmbedSettings:
     shard_conversations: int = 4096
     """Conversations of a shard."""
     save_every_s: float = 30.0
-    """Seconds after which the vectors of an unfinished shard are put aside: what a killed run loses, at most, besides
+    """Seconds between checkpoints of an unfinished shard: what a killed run loses, at most, besides
     the forward pass at work."""
     vector_type: Literal["auto", "float32", "float16"] = "auto"
     """How vectors are kept: `auto` is float16 for a backbone of 16 bits and float32 for one of 32. `float16` halves the
@@ -298,7 +298,7 @@ def why_incomplete(store: Store, backbone_id: str, vector_type: VectorType) -> s
 
 
 def _has_canaries(snapshot: Snapshot, backbone_id: str) -> bool:
-    """They may be lost, or the store be older than they are: then they are made again, lest nothing be compared."""
+    """They may be lost, or the store be older than they are: then they are computed again."""
     return f"{CANARY}/{backbone_id}" in snapshot.artifacts
 
 

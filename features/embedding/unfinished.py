@@ -1,7 +1,7 @@
 """What is known of a shard before it is finished, so that a killed run loses seconds and not the whole shard.
 
 Where a shard ends follows from the texts alone, never from the clock: else a run that was killed would cut other
-shards than one that was not. What the clock decides is when the vectors of the shard at work are put aside, as parts in
+shards than one that was not. What the clock decides is when a checkpoint of the shard at work is kept, as parts in
 slots of their own below `unfinished/`. The commit of the shard takes its parts out again, so none is left in the end.
 """
 
@@ -18,7 +18,7 @@ STAGE_VERSION: Final = 1
 
 
 class Unfinished:
-    """The vectors of one shard so far: those that are put aside, and those that are not yet."""
+    """The vectors of one shard so far: those of a checkpoint, and those that are not yet in one."""
 
     def __init__(self, writer: Writer, slot: str, inputs: Mapping[str, str], every_s: float) -> None:
         """Takes up what an earlier run has left.
@@ -33,7 +33,7 @@ class Unfinished:
         self._new: list[tuple[Wanted, Vector]] = []
         self._saved_at = time.monotonic()
         self.done: dict[Name, Vector] = {}
-        """What earlier runs have put aside, in float32: finishing rounds it as if it had just been computed."""
+        """What checkpoints of earlier runs hold, in float32: finishing rounds it as if it had just been computed."""
         for part in self._parts().values():
             self.done |= read_vectors(writer.store, part.objects["part"])
 
@@ -43,7 +43,7 @@ class Unfinished:
         return [f"{self._slot}/{name}" for name in self._parts()]
 
     def add(self, vectors: Sequence[tuple[Wanted, Vector]]) -> None:
-        """Takes the vectors of a forward pass, and puts aside what has come since the last time if that is long ago."""
+        """Take the vectors of a forward pass; make a checkpoint where the last one is long ago."""
         self._new += vectors
         if self._new and time.monotonic() - self._saved_at >= self._every_s:
             self._save()

@@ -14,7 +14,7 @@ from armorm.features.store import Store, Writer
 from armorm.features.store.store import utc_now
 
 STAGES: Final = ("ingest", "embed", "train", "evaluate")
-"""Of the whole line, `run`, which counts for each of them."""
+"""Of the pipeline, `run`, which counts for each of them."""
 
 RUN: Final = "run"
 
@@ -40,15 +40,15 @@ class LastRun:
 
 
 def record_success(writer: Writer, stage: str) -> None:
-    """Notes that the writer's run of a stage, or of the whole line (`run`), has succeeded."""
+    """Notes that the writer's run of a stage, or of the pipeline (`run`), has succeeded."""
     run = LastRun(writer.run.command, writer.run.run_id, utc_now(), writer.store.head().number)
     writer.store.storage.replace(_FILES[stage], json.dumps(asdict(run)).encode())
 
 
 def last_runs(store: Store) -> dict[str, LastRun]:
-    """The newest success of each stage, and of the whole line, where one is known of.
+    """The newest success of each stage, and of the pipeline, where one is known of.
 
-    A stage has succeeded alone or in a run of the whole line. The whole line is as old as the oldest of its stages, so
+    A stage has succeeded alone or in a run of the pipeline. The pipeline is as old as the oldest of its stages, so
     that one which never runs by `armorm run`, but stage by stage on schedules of their own, has an age as well.
     """
     found = {name: run for name in _FILES if (run := _read(store, _FILES[name]))}
@@ -67,7 +67,7 @@ def told(runs: Mapping[str, LastRun]) -> str:
 
 
 def require_fresh(store: Store, max_age_s: float, of: str = RUN) -> None:
-    """For those who watch: whether a stage, or each of the whole line's, has succeeded lately.
+    """For those who watch: whether a stage, or each of the pipeline's, has succeeded lately.
 
     Raises:
         TooOld: it has not.

@@ -273,7 +273,7 @@ class Writer:
             names = {n: p for n, p in {**head.pointers, **(pointers or {})}.items() if p}
             changed = [*added, *removed]
             if _same(artifacts, head.artifacts, changed) and names == head.pointers:
-                return  # another machine has made the very same
+                return  # another machine has made the same
             snapshot = replace(
                 EMPTY,
                 number=head.number + 1,

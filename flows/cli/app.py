@@ -297,7 +297,9 @@ def train(config: Config = DEFAULT_CONFIG, format: As = Format.table) -> None:
 def evaluate(
     model: Annotated[
         str,
-        typer.Option("--model", "-m", help="Another model, by id or folder, a downloaded ArmoRM for one; not stored."),
+        typer.Option(
+            "--model", "-m", help="Another model, by id or folder, for example a downloaded ArmoRM; not stored."
+        ),
     ] = "",
     against: Annotated[
         str, typer.Option("--against", help="With --model: a model of the store, for a paired test.")
@@ -500,7 +502,7 @@ def _settings(given: list[str]) -> dict[str, str]:
     """`name=value` of each."""
     for text in given:
         if "=" not in text:
-            raise ConfigError(f"got --set {text}; expected name=value; say --set n=20, for one")
+            raise ConfigError(f"got --set {text}; expected name=value; say --set n=20")
     return dict(text.split("=", 1) for text in given)
 
 
@@ -525,7 +527,7 @@ def status(
         str, typer.Option("--max-age", help="Exit code 1 if the last success of `--of` is longer ago: 36h, 7d.")
     ] = "",
     of: Annotated[
-        Part, typer.Option("--of", help="Of a stage; `run`: of each of them, alone or in a run of the whole line.")
+        Part, typer.Option("--of", help="Of a stage; `run`: of each of them, alone or in a run of the pipeline.")
     ] = Part.run,
     config: Config = DEFAULT_CONFIG,
     format: As = Format.table,

@@ -31,7 +31,7 @@ def score(
         typer.Option(
             "--model",
             "-m",
-            help="A model's id or folder, a downloaded ArmoRM for one; the promoted or newest by default.",
+            help="A model's id or folder, for example a downloaded ArmoRM; the promoted or newest by default.",
         ),
     ] = "",
     explain: Annotated[bool, typer.Option("--explain", help="Show the objectives that made each score.")] = False,
@@ -82,7 +82,7 @@ def inspect(
     config: Config = DEFAULT_CONFIG,
     format: As = Format.table,
 ) -> None:
-    """Show what a model is: objectives with their scales, transform, gate; a downloaded ArmoRM's, for one.
+    """Show what a model is: objectives with their scales, transform, gate; for example of a downloaded ArmoRM.
 
     Example: `armorm inspect reward-model`
     """
@@ -190,9 +190,7 @@ def _factor(text: str) -> tuple[str, float]:
     try:
         return name.strip(), float(number)
     except ValueError as error:
-        raise ConfigError(
-            f"got --weights {text}; expected name=number; say --weights {name or 'a'}=2, for one"
-        ) from error
+        raise ConfigError(f"got --weights {text}; expected name=number; say --weights {name or 'a'}=2") from error
 
 
 def _mixture(path: Path) -> dict[str, float]:

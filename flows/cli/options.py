@@ -26,7 +26,7 @@ class QueryFormat(StrEnum):
 
 
 class Part(StrEnum):
-    """The whole line, or a stage of it."""
+    """The pipeline, or a stage of it."""
 
     run = "run"
     ingest = "ingest"

@@ -148,7 +148,7 @@ def gc(
 
 @app.command()
 def doctor(config: Config = DEFAULT_CONFIG, format: As = Format.table) -> None:
-    """Check versions, the store (is creating a name really exclusive there?), disk, memory and the backbone.
+    """Check versions, the store (does it support atomic create-if-absent?), disk, memory and the backbone.
 
     Example: `armorm doctor`
     """

@@ -30,7 +30,7 @@ class ScheduleSettings:
     gc: str = "0 3 1 * *"
     """A dry run."""
     run: str = ""
-    """The whole line in one run, in place of ingest and what follows from it."""
+    """The pipeline in one run, in place of ingest and what follows from it."""
     max_age: str = "36h"
     """The alarm is given when no ingest has succeeded for so long; `""` for none."""
     freshness: str = "0 8 * * *"

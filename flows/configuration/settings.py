@@ -280,7 +280,8 @@ def _check_names(path: Path, settings: Settings) -> None:
             raise ConfigError(f"{path}: datasets.{name}: got form, and the name of a known dataset; rename it")
         if section.form and not re.fullmatch("[a-z0-9][a-z0-9._-]*", name):
             raise ConfigError(
-                f"{path}: datasets.{name}: got other signs; expected lower-case letters, digits and -_.; rename it"
+                f"{path}: datasets.{name} contains characters that are not allowed; "
+                "expected lower-case letters, digits and -_.; rename it"
             )
         folder = (settings.root / (section.path or "")).resolve()
         if section.path is not None and (settings.root / settings.store).resolve().is_relative_to(folder):

@@ -143,7 +143,7 @@ def print_error(error: Exception) -> None:
     """One line on standard error for each thing that is wrong; what was given is shown without control characters."""
     if isinstance(error, OSError) and error.errno == ENOSPC:
         where = f"{error.filename}: " if error.filename else ""
-        said = f"{where}got a disk that is full; expected room; make some, see `armorm gc`; what was committed is kept"
+        said = f"{where}disk full; free space (see `armorm gc`); what was committed is kept"
     else:
         said = str(error)
     lines = said.splitlines() if isinstance(error, ConfigError | MalformedRows) else [said]

@@ -24,7 +24,7 @@ API_KEY = "OPENLINEAGE_API_KEY"
 
 
 TRIED_EVERY_S = (1, 3)
-"""A busy store; at times that differ, so that two that make way for each other do not meet for ever."""
+"""A busy store; at times that differ, so that waiting writers do not livelock."""
 
 
 @contextmanager

@@ -254,14 +254,14 @@ def test_a_stopped_training_goes_on_to_the_same_bits(worlds: tuple[Pairs, Pairs]
     for stop in (1, 13, 35):
         kept: list[Checkpoint] = []
 
-        def put_aside(make: Callable[[], Checkpoint], kept: list[Checkpoint] = kept, stop: int = stop) -> None:
+        def save_checkpoint(make: Callable[[], Checkpoint], kept: list[Checkpoint] = kept, stop: int = stop) -> None:
             checkpoint = make()
             if checkpoint.step == stop:
                 kept.append(checkpoint)
                 raise Stopped
 
         with pytest.raises(Stopped):
-            train_gate(training, np.eye(K), config=config, validation=held_out, put_aside=put_aside)
+            train_gate(training, np.eye(K), config=config, validation=held_out, save_checkpoint=save_checkpoint)
         seen: list[int] = []
         resumed = train_gate(
             training,

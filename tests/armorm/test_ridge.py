@@ -163,7 +163,7 @@ def test_rows_edited_added_and_removed_equal_a_count_from_scratch(
     statistics.add(X_ND[n_kept:40], after_NG[n_kept:40], sign=-1)
     rows = np.r_[:n_kept, 40:60]
     assert_same(statistics, whole(X_ND[rows], after_NG[rows]))
-    assert not statistics.is_worn
+    assert not statistics.is_expired
 
 
 def test_statistics_that_lost_their_digits_say_so(X_ND: Array, rng: np.random.Generator) -> None:
@@ -171,13 +171,13 @@ def test_statistics_that_lost_their_digits_say_so(X_ND: Array, rng: np.random.Ge
     Y_NG, outlier_ND = rng.normal(size=(N, 2)), np.full((1, D), 1e9)
     statistics = whole(X_ND, Y_NG)
     statistics.add(outlier_ND, np.ones((1, 2)))
-    assert not statistics.is_worn
+    assert not statistics.is_expired
     statistics.add(outlier_ND, np.ones((1, 2)), sign=-1)
     assert np.abs(full(statistics) - X_ND.T @ X_ND).max() > 1
-    assert statistics.is_worn
+    assert statistics.is_expired
     merged = whole(X_ND, Y_NG)
     merged.merge(statistics)
-    assert merged.is_worn
+    assert merged.is_expired
 
 
 def test_statistics_are_kept_as_arrays(X_ND: Array, rng: np.random.Generator) -> None:

@@ -1,4 +1,4 @@
-"""What is killed: the whole line from native files to an evaluated model, stage by stage, in a process of its own.
+"""What is killed: the pipeline from native files to an evaluated model, stage by stage, in a process of its own.
 
 Processes are forked off one that has imported all this and has no threads, so one costs next to nothing. What is
 committed they tell to whoever holds the other end of a pipe, before they go on.

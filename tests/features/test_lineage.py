@@ -52,7 +52,7 @@ def ingest(writer: Writer, name: str, path: Path) -> None:
 
 
 def run(writer: Writer, data: Path, backbone: Path) -> str:
-    """The whole line; gives the model's id."""
+    """The pipeline; gives the model's id."""
     for name in NAMES:
         ingest(writer, name, data / name)
     QUALITY.ensure(writer, {})

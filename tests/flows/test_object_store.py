@@ -1,4 +1,4 @@
-"""The whole line with its store in a bucket: run, nothing to do, and read from a machine that has seen none of it."""
+"""The pipeline with its store in a bucket: run, nothing to do, and read from a machine that has seen none of it."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""The whole line on a small sample: end to end, nothing the second time, only what is stale the third."""
+"""The pipeline on a small sample: end to end, nothing the second time, only what is stale the third."""
 
 import json
 import logging
