@@ -1,5 +1,5 @@
 -- forwarded: what a backbone was run on for its vectors, against one whole pass for each rated row and two for each pair,
--- as the public scripts do. Forwarded is counted by the runs that finished the shards: what is in a checkpoint of a killed one is not.
+-- as the public scripts do. Forwarded is counted by the runs that finished the shards, not what a killed one had kept.
 -- grain: one backbone
 -- key: backbone
 WITH
