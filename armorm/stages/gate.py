@@ -1,7 +1,7 @@
 """Stage 3 over the store: the gate, from the training pairs of every preference dataset.
 
 A training at work keeps a checkpoint in `unfinished/gate`, a file that is replaced in place and is in no snapshot:
-it is of several times the gate's size, and as artifacts, kept for as long as `[retention]` says, hours of training would
+several times the gate's size, and kept as artifacts for as long as `[retention]` says, hours of training would
 cost gigabytes. A killed run goes on from it and ends in the same bits; the file goes when the gate is committed.
 """
 
