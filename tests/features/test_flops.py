@@ -114,6 +114,7 @@ def test_doctor_warns_of_a_slow_type(peaks: None, store: Store, tmp_path: Path) 
     assert {dtype: of["dtype"] for dtype, of in verdicts.items()} == {"float32": "ok", "bfloat16": "warning"}
 
 
+@pytest.mark.usefixtures("in_process")
 @pytest.mark.parametrize(("known", "share"), [(False, None), (True, 0.5)])
 def test_where_the_peak_is_not_known_there_is_no_share_of_it(
     store: Store, writer: Writer, known: bool, share: float | None

@@ -118,12 +118,14 @@ def test_sql_is_read_only(armorm: Run) -> None:
     assert "read-only" in refused(armorm("sql", "DROP VIEW ratings"))
 
 
+@pytest.mark.usefixtures("in_process")
 def test_json_is_json_and_loses_no_column(armorm: Run) -> None:
     result = armorm("sql", "SELECT 1/0 AS a, 'nan'::DOUBLE AS b", "--format", "json")
     assert json.loads(result.stdout, parse_constant=pytest.fail) == [{"a": None, "b": None}]
     assert "expected different names" in refused(armorm("sql", "SELECT 1 AS a, 2 AS a", "--format", "json"))
 
 
+@pytest.mark.usefixtures("in_process")
 def test_ask_lists_the_questions_and_answers_one(armorm: Run) -> None:
     listed = {row["question"]: row for row in json.loads(armorm("ask", "--format", "json").stdout)}
     assert listed["longest"]["parameters"] == "n = 20"
@@ -139,6 +141,7 @@ def test_ask_lists_the_questions_and_answers_one(armorm: Run) -> None:
     assert "got --set n; expected name=value" in refused(armorm("ask", "longest", "--set", "n"))
 
 
+@pytest.mark.usefixtures("in_process")
 def test_a_table_has_an_end_and_says_so(armorm: Run) -> None:
     n_rows = MOST_IN_A_TABLE + 1
     many = armorm("sql", f"FROM range({n_rows})")
@@ -164,11 +167,13 @@ def test_a_plan_needs_a_place_to_be_written_to(armorm: Run, out: str) -> None:
     refused(armorm("plan", "--out", out))
 
 
+@pytest.mark.usefixtures("in_process")
 def test_an_option_is_no_parameter_of_a_question(armorm: Run) -> None:
     for name in ("at", "before", "limits"):
         assert name in refused(armorm("ask", "longest", "--set", f"{name}=head"))
 
 
+@pytest.mark.usefixtures("in_process")
 def test_control_characters_never_reach_the_terminal(armorm: Run, tmp_path: Path) -> None:
     assert "\x1b" not in armorm("sql", "SELECT '\x1b[31m[red]x' AS \"\x1b[31m\"").stdout
     hostile = [{"role": "a\x1b[31m\nb", "content": "x"}]
@@ -268,6 +273,7 @@ def test_a_run_with_nothing_to_do_is_fresh_without_a_commit(armorm: Run, home: P
     assert "got no full run that has succeeded" in refused(armorm("status", "--max-age", "36h"))
 
 
+@pytest.mark.usefixtures("in_process")
 def test_quality_lists_the_checks_and_shows_what_one_has_found(armorm: Run) -> None:
     name = "safety_contradicts_categories"
     checks = {check["name"]: check for check in json.loads(armorm("quality", "--format", "json").stdout)}

@@ -82,6 +82,7 @@ def test_what_is_read_was_written_under_that_name_and_version(told: list[Json]) 
         assert dataset["name"].startswith("native/") or {(dataset["name"], version) for version in versions} <= written
 
 
+@pytest.mark.usefixtures("in_process")
 def test_no_text_of_the_data_is_in_an_event(told: list[Json], finished: Path) -> None:
     rows = query(Store(finished.parent / "store"), "SELECT unnest(messages).content FROM conversations").rows
     texts = {str(content) for (content,) in rows if len(str(content)) > 12}

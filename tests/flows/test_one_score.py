@@ -19,6 +19,8 @@ from armorm.maths.score import score
 from armorm.stages.data import load_pairs, reward_differences
 from armorm.stages.model import load_model
 
+pytestmark = pytest.mark.usefixtures("in_process")
+
 ELSEWHERE = """
 import json, sys
 sys.modules["armorm"] = None  # importing it is an error
