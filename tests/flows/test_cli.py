@@ -384,10 +384,13 @@ def test_steering_that_makes_no_sense_is_one_line(armorm: Run, tmp_path: Path, w
     assert said in refused(armorm("score", write_lines(tmp_path / "in.jsonl", {"messages": MESSAGES}), *words))
 
 
-def test_a_model_that_is_named_is_evaluated_and_inspected(armorm: Run, home: Path) -> None:
+def test_a_model_that_is_named_is_evaluated_and_inspected(
+    armorm: Run, home: Path, beside_server: dict[str, str]
+) -> None:
     """The newest by its id has the figures that the run has stored; nothing is embedded for it, and nothing differs."""
     (folder,) = (home / "models").iterdir()
-    found = json.loads(armorm("evaluate", "--model", folder, "--against", folder.name[:8], "--format", "json").stdout)
+    words = ("--model", folder, "--against", folder.name[:8], "--format", "json")
+    found = json.loads(armorm("evaluate", *words, **beside_server).stdout)
     stored = json.loads((folder / "evaluation.json").read_text())
     assert (found["n_embedded"], found["against"]) == (0, folder.name)
     gates = [of["pairs"]["rows"][0]["accuracy"]["gate"]["estimate"] for of in (found["evaluation"], stored)]
@@ -428,11 +431,11 @@ def test_what_is_not_there_is_named(armorm: Run, tmp_path: Path) -> None:
     assert "got no conversations" in refused(armorm("score", write_lines(tmp_path / "empty.jsonl")))
 
 
-def test_another_backbone_is_refused(armorm: Run, tmp_path: Path) -> None:
+def test_another_backbone_is_refused(armorm: Run, tmp_path: Path, beside_server: dict[str, str]) -> None:
     file = write_lines(tmp_path / "in.jsonl", {"messages": MESSAGES})
     changed = {"ARMORM_BACKBONE__MAX_TOKENS": "64"}
     assert "which the model was trained on" in refused(armorm("score", file, **changed))
-    result = armorm("train", **changed)
+    result = armorm("train", **changed, **beside_server)
     assert result.returncode == 1
     assert "run `armorm embed`" in result.stderr.splitlines()[-1]
     assert "Traceback" not in result.stderr
