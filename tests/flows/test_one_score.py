@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -18,6 +19,7 @@ from armorm.features.vectors.shards import FeatureReader
 from armorm.maths.score import score
 from armorm.stages.data import load_pairs, reward_differences
 from armorm.stages.model import load_model
+from tests.flows.conftest import Pristine
 
 pytestmark = pytest.mark.usefixtures("in_process")
 
@@ -49,9 +51,18 @@ print(json.dumps({"alone": scores(1, "right"), "right": scores(16, "right"), "le
 """
 
 
+@pytest.fixture(scope="module")
+def exported(pristine: Pristine, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a whole run, with an export of its model."""
+    home = tmp_path_factory.mktemp("exported") / "home"
+    shutil.copytree(pristine.folder, home)
+    assert "written to" in run(home, "export", "export", "--max-shard-size", "1MB")
+    return home
+
+
 @pytest.fixture
-def home(finished: Path) -> Path:
-    return finished.parent
+def home(exported: Path, tmp_path: Path) -> Path:
+    return shutil.copytree(exported, tmp_path / "home")
 
 
 def run(home: Path, *words: str | Path) -> str:
@@ -63,7 +74,6 @@ def run(home: Path, *words: str | Path) -> str:
 @pytest.fixture
 def folder(home: Path) -> Path:
     """An export of the newest model."""
-    assert "written to" in run(home, "export", "export", "--max-shard-size", "1MB")
     return home / "export"
 
 
