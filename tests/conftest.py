@@ -24,6 +24,29 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
 
+FIRST = ("flows/test_pipeline.py", "features/test_lineage.py", "flows/", "features/")
+"""What takes long begins first, so that two processes end together; the first of it makes what others then share."""
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if not shuffled(config) and hasattr(config.option, "loadscopereorder"):
+        config.option.loadscopereorder = False  # of pytest-xdist, which begins with the file of most tests
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    def place(item: pytest.Item) -> int:
+        name = item.path.relative_to(Path(__file__).parent).as_posix()
+        return next((rank for rank, beginning in enumerate(FIRST) if name.startswith(beginning)), len(FIRST))
+
+    if not shuffled(config):
+        items.sort(key=place)
+
+
+def shuffled(config: pytest.Config) -> bool:
+    """Whether the tests come in an order of their own each time."""
+    return config.pluginmanager.hasplugin("randomly")
+
+
 ROUNDING = float(os.environ.get("TEST_ROUNDING", "0"))
 """Relative size of what every vector is changed by, as another processor would round it: `TEST_ROUNDING=1e-6`."""
 

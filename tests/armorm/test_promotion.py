@@ -21,6 +21,8 @@ from armorm.stages import promote as stage
 from armorm.stages.promote import Promotion
 from tests.features.canonical import Dataset
 
+pytestmark = pytest.mark.usefixtures("in_process")
+
 ONE, OTHER = "a" * 32, "b" * 32
 """Backbones."""
 

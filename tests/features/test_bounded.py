@@ -25,14 +25,15 @@ from armorm.features.errors import CorruptObject, QueryError
 from armorm.features.store import Store
 from tests.damage import overwrite
 from tests.decoys import put_decoys
-from tests.features.test_verify import build
+from tests.features.at_work import failing, printing, signalled
+from tests.features.test_verify import put_built
 
 SMALL = 400 * 10**6
 
 
 @pytest.fixture
 def built(store: Store, tmp_path: Path) -> Store:
-    build(store, tmp_path)
+    put_built(store, tmp_path)
     return store
 
 
@@ -175,20 +176,10 @@ def test_a_failure_that_is_not_of_memory_does_not_say_so() -> None:
         call(failing, {}, Limits())
 
 
-def failing() -> float:
-    return 1 / 0
-
-
-def leaving(temporary: str) -> None:
-    """Stand for a query that spills and is killed with the one that asked."""
-    Path(temporary).mkdir()
-    (Path(temporary) / "spilled").write_text("much")
-
-
 def test_the_next_query_sweeps_what_a_killed_one_has_left(built: Store) -> None:
     program = (
         "import os, sys; from armorm.features.catalog.views import spill_path; "
-        "from armorm.features.store import Store; from tests.features.test_bounded import leaving; "
+        "from armorm.features.store import Store; from tests.features.at_work import leaving; "
         "leaving(str(spill_path(Store(sys.argv[1])))); os.kill(os.getpid(), 9)"
     )
     root = Path(__file__).parent.parent.parent
@@ -217,14 +208,9 @@ def test_a_folder_called_like_ours_is_not_imported(
     assert query(Store(place), "SELECT 1").rows == [(1,)]
 
 
-def sleeping(seconds: float) -> None:
-    """Stand for a query that is at work."""
-    time.sleep(seconds)
-
-
 def test_the_process_ends_with_the_one_that_asked(tmp_path: Path) -> None:
     program = (
-        "from armorm.features.catalog.bounded import Limits, call; from tests.features.test_bounded import sleeping; "
+        "from armorm.features.catalog.bounded import Limits, call; from tests.features.at_work import sleeping; "
         "call(sleeping, {'seconds': 600}, Limits())"
     )
     root = Path(__file__).parent.parent.parent
@@ -249,18 +235,5 @@ def test_what_is_printed_is_no_answer(capfd: pytest.CaptureFixture[str]) -> None
     assert call(printing, {}, Limits()) == [1]
 
 
-def printing() -> list[int]:
-    """Print before answering."""
-    print("something")
-    os.write(1, b"else\n")
-    return [1]
-
-
 def test_a_signal_to_the_group_leaves_its_end_to_the_parent() -> None:
     assert call(signalled, {}, Limits()) == [1]
-
-
-def signalled() -> list[int]:
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        os.kill(os.getpid(), number)
-    return [1]

@@ -62,6 +62,7 @@ def test_they_are_kept_at_the_first_run_and_compared_at_the_next(writer: Writer,
     assert writer.store.head().artifacts[f"{SLOT}/{first.backbone_id}"] == kept
 
 
+@pytest.mark.usefixtures("in_process")
 @pytest.mark.parametrize("dtype", BANDS)
 def test_outside_of_the_band_nothing_is_appended(
     writer: Writer, backbone: BackboneSettings, monkeypatch: pytest.MonkeyPatch, dtype: Any
@@ -132,6 +133,7 @@ def test_a_backbone_without_usable_vectors_stops_the_run(
         embed_missing(writer, backbone, SETTINGS)
 
 
+@pytest.mark.usefixtures("in_process")
 def test_canaries_are_no_features_and_are_made_again_where_they_are_lost(
     writer: Writer, backbone: BackboneSettings
 ) -> None:

@@ -13,6 +13,8 @@ from armorm.features.errors import InputError
 from armorm.features.store import Store, Writer
 from tests.features.canonical import Dataset
 
+pytestmark = pytest.mark.usefixtures("in_process")
+
 QUESTION = "How would you explain to a curious child why the sky turns red each evening"
 EDITED = QUESTION.replace("curious", "sleepy")
 OTHER = "How would you explain to an old sailor why the tide comes in twice a day"

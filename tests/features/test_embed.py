@@ -305,6 +305,7 @@ def test_progress_tells_texts_and_tokens_and_what_sharing_saves(
     assert 0 < result.n_forwarded < result.n_tokens  # three answers go on from one prompt
 
 
+@pytest.mark.usefixtures("in_process")
 def test_conversations_that_go_on_from_one_another_share_a_pass(writer: Writer, settings: BackboneSettings) -> None:
     """Twenty dialogues of two exchanges and their beginnings."""
     dataset, longer = Dataset("mine"), []

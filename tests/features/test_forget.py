@@ -22,6 +22,8 @@ from armorm.features.store import Made, Recipe, Writer
 from armorm.features.vectors.shards import Name, put_vectors
 from tests.features import tiny
 
+pytestmark = pytest.mark.usefixtures("in_process")
+
 SECRET = "Where does Ada live?"
 NAMES = ("helpsteer", "beavertails-30k", "hh-rlhf")
 

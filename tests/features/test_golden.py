@@ -11,6 +11,8 @@ from armorm.features.upkeep.verify import verify
 from armorm.features.vectors.shards import FeatureReader
 from armorm.stages.model import load_model
 
+pytestmark = pytest.mark.usefixtures("in_process")
+
 GOLDEN = Path(__file__).parent.parent / "golden"
 
 COUNTS = {

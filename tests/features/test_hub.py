@@ -37,14 +37,16 @@ DATASETS = """
 import dataclasses, json, sys
 from armorm.features.errors import HubError
 from armorm.features.ingest.hub import download_dataset, plan_download
-call = {"download": download_dataset, "plan": plan_download}[sys.argv[1]]
-try:
-    print(json.dumps(dataclasses.asdict(call(*map(json.loads, sys.argv[2:]))), default=str))
-except HubError as error:
-    print(json.dumps({"error": str(error), "kind": type(error).__name__}))
+kinds = {"download": download_dataset, "plan": plan_download}
+for kind, *arguments in json.loads(sys.argv[1]):
+    try:
+        print(json.dumps(dataclasses.asdict(kinds[kind](*arguments)), default=str))
+    except HubError as error:
+        print(json.dumps({"error": str(error), "kind": type(error).__name__}))
 """
 
 Call = Callable[..., dict[str, Any]]
+Calls = Callable[..., list[dict[str, Any]]]
 
 
 @pytest.fixture
@@ -70,18 +72,24 @@ def run(code: str, home: Path, endpoint: str, *words: str, **env: str) -> subpro
 
 
 @pytest.fixture
-def call(hub: Hub, tmp_path: Path) -> Call:
-    """`download` or `plan`; every test has a cache of its own."""
+def calls(hub: Hub, tmp_path: Path) -> Calls:
+    """`download` and `plan` one after the other in one process; every test has a cache of its own."""
 
-    def called(what: str, *arguments: object, endpoint: str = hub.endpoint, **env: str) -> dict[str, Any]:
-        words = (what, *map(json.dumps, arguments))
-        result = run(DATASETS, tmp_path / "home", endpoint, *words, **env)
+    def called(*each: tuple[object, ...], endpoint: str = hub.endpoint, **env: str) -> list[dict[str, Any]]:
+        result = run(DATASETS, tmp_path / "home", endpoint, json.dumps(each), **env)
         assert TOKEN not in result.stdout + result.stderr
-        answer: dict[str, Any] = json.loads(result.stdout)
-        assert "\n" not in answer.get("error", "")
-        return answer
+        answers: list[dict[str, Any]] = [json.loads(line) for line in result.stdout.splitlines()]
+        assert len(answers) == len(each)
+        assert not any("\n" in answer.get("error", "") for answer in answers)
+        return answers
 
     return called
+
+
+@pytest.fixture
+def call(calls: Calls) -> Call:
+    """One of them alone."""
+    return lambda *one, **how: calls(one, **how)[0]
 
 
 def test_a_branch_becomes_a_commit_and_only_the_chosen_files_come(call: Call, hub: Hub) -> None:
@@ -148,10 +156,12 @@ def test_a_plan_counts_and_fetches_nothing(call: Call, hub: Hub) -> None:
 
 
 @pytest.mark.parametrize("env", [{"HF_HUB_OFFLINE": "1"}, {}])
-def test_without_a_network_the_cache_counts(call: Call, env: dict[str, str]) -> None:
+def test_without_a_network_the_cache_counts(call: Call, calls: Calls, env: dict[str, str]) -> None:
     online = call("download", DATASET, ["30k/*"])
-    assert call("download", DATASET, ["30k/*"], endpoint=REFUSED, **env) == online
-    assert call("plan", DATASET, ["30k/*"], endpoint=REFUSED, **env)["cached_bytes"] == online["size_bytes"]
+    asked = [(what, DATASET, ["30k/*"]) for what in ("download", "plan")]
+    got, planned = calls(*asked, endpoint=REFUSED, **env)
+    assert got == online
+    assert planned["cached_bytes"] == online["size_bytes"]
 
 
 def test_half_of_what_is_wanted_is_not_enough(call: Call) -> None:
@@ -173,9 +183,11 @@ NO_NETWORK = ({}, "HubUnreachable", "got no answer from the Hub (ConnectError), 
         (f"@{COMMIT}", *NO_NETWORK),
     ],
 )
-def test_nothing_to_be_had_is_one_line(call: Call, revision: str, env: dict[str, str], kind: str, message: str) -> None:
-    for what in ("download", "plan"):
-        answer = call(what, DATASET + revision, endpoint=REFUSED, **env)
+def test_nothing_to_be_had_is_one_line(
+    calls: Calls, revision: str, env: dict[str, str], kind: str, message: str
+) -> None:
+    asked = [(what, DATASET + revision) for what in ("download", "plan")]
+    for answer in calls(*asked, endpoint=REFUSED, **env):
         assert answer["kind"] == kind
         assert answer["error"].startswith(f"{DATASET}{revision or '@main'}: {message}")
 
@@ -194,18 +206,17 @@ def test_nothing_to_be_had_is_one_line(call: Call, revision: str, env: dict[str,
         (f"{DATASET}@main/31k", ["*"], "got 5 files, none of them *"),
     ],
 )
-def test_what_the_hub_does_not_have_is_one_line(call: Call, uri: str, patterns: list[str], message: str) -> None:
-    for what in ("download", "plan"):
-        answer = call(what, uri, patterns)
+def test_what_the_hub_does_not_have_is_one_line(calls: Calls, uri: str, patterns: list[str], message: str) -> None:
+    for answer in calls(("download", uri, patterns), ("plan", uri, patterns)):
         assert message in answer["error"]
         assert answer["kind"] == "HubError"
 
 
-def test_a_gated_dataset_says_what_to_do_and_comes_with_a_token(call: Call, hub: Hub) -> None:
+def test_a_gated_dataset_says_what_to_do_and_comes_with_a_token(call: Call, calls: Calls, hub: Hub) -> None:
     hub.repos["datasets/somebody/pairs"].gated = True
     for env in ({}, {"HF_TOKEN": "hf_wrong"}):
-        for what in ("plan", "download"):
-            said = call(what, DATASET, **env)["error"]
+        for answer in calls(("plan", DATASET), ("download", DATASET), **env):
+            said = answer["error"]
             assert "accept its terms at https://huggingface.co/datasets/somebody/pairs and set HF_TOKEN" in said
             assert "hf_wrong" not in said
     assert len(call("download", DATASET, HF_TOKEN=TOKEN, HF_DEBUG="")["files"]) == 3

@@ -193,6 +193,7 @@ def test_widths_and_lengths_are_found_under_the_names_that_transformers_maps() -
             assert names <= {*WIDTHS, *LENGTHS}, kind
 
 
+@pytest.mark.usefixtures("in_process")
 @pytest.mark.parametrize("n_extra", [1, 10])
 def test_a_token_without_an_embedding_costs_its_text_alone(writer: Writer, tmp_path: Path, n_extra: int) -> None:
     """Ten prompts with four answers each; so many of the prompts are tokens of their own."""

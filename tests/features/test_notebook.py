@@ -10,12 +10,12 @@ import armorm
 from armorm.features.errors import CorruptObject, NotInStore, QueryError
 from armorm.features.store import Store, leases, pointers
 from tests.damage import overwrite
-from tests.features.test_verify import build
+from tests.features.test_verify import put_built
 
 
 @pytest.fixture
 def built(store: Store, tmp_path: Path) -> Store:
-    build(store, tmp_path)
+    put_built(store, tmp_path)
     return store
 
 

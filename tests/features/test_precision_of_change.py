@@ -17,6 +17,8 @@ from armorm.features.sources import find_source
 from armorm.features.store import Store
 from tests.features import tiny
 
+pytestmark = pytest.mark.usefixtures("in_process")
+
 N_ROWS = 100_000
 
 

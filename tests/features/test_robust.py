@@ -23,6 +23,8 @@ from armorm.features.vectors.shards import FeatureReader, VectorType, open_shard
 from tests.features import tiny
 from tests.features.canonical import Dataset
 
+pytestmark = pytest.mark.usefixtures("in_process")
+
 Forward = Callable[..., torch.Tensor]
 FORWARD: Forward = backbone_module.forward
 

@@ -135,6 +135,7 @@ def test_what_was_never_embedded_is_named(store: Store, writer: Writer) -> None:
         FeatureReader(store, BACKBONE).gather("conversation", ["other"])
 
 
+@pytest.mark.usefixtures("in_process")
 @pytest.mark.parametrize("indexed", [True, False])
 def test_half_precision_reads_back_as_float32(store: Store, writer: Writer, indexed: bool) -> None:
     values = vectors(20)

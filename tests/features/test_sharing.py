@@ -12,6 +12,8 @@ from armorm.features.store import Store, Writer
 from tests.features import tiny
 from tests.features.canonical import Dataset
 
+pytestmark = pytest.mark.usefixtures("in_process")
+
 
 def fill(writer: Writer) -> None:
     ratings = Dataset("ratings")

@@ -1,8 +1,12 @@
 """Damage: every byte that is not what was written is found, named, set aside, and made again by the next run."""
 
+import atexit
 import random
+import shutil
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
+from tempfile import mkdtemp
 
 import pytest
 
@@ -38,6 +42,21 @@ def build(store: Store, folder: Path) -> None:
     with store.writing("test") as writer:
         ingest_dataset(writer, dataset, splits=SplitFractions())
         embed_missing(writer, BackboneSettings(str(backbone)), EmbedSettings(shard_conversations=16))
+
+
+@cache
+def template() -> Path:
+    """What `build` makes of nothing, made once by each process of the tests."""
+    folder = Path(mkdtemp(prefix="built-"))
+    atexit.register(shutil.rmtree, folder)
+    build(Store(folder / "store"), folder)
+    return folder
+
+
+def put_built(store: Store, folder: Path) -> None:
+    """As `build` of a store in that folder that nothing was written to, by a copy."""
+    assert Path(store.place) == folder / "store"
+    shutil.copytree(template(), folder, dirs_exist_ok=True)
 
 
 def use_all(store: Store) -> None:
@@ -110,18 +129,19 @@ def in_use(store: Store) -> set[str]:
 
 
 def test_damage_is_found(store: Store, tmp_path: Path, seed: int) -> None:
-    build(store, tmp_path)
+    put_built(store, tmp_path)
     damage_at_random(store, 25, seed)
 
 
 @pytest.mark.slow
 def test_a_thousand_damages_are_found(store: Store, tmp_path: Path) -> None:
-    build(store, tmp_path)
+    put_built(store, tmp_path)
     damage_at_random(store, 1000, 0)
 
 
+@pytest.mark.usefixtures("in_process")
 def test_a_metadata_query_opens_no_vectors(store: Store, tmp_path: Path) -> None:
-    build(store, tmp_path)
+    put_built(store, tmp_path)
     for path in Path(store.place).glob("objects/*/*.arrow"):
         path.unlink()
     assert query(Store(store.place), "SELECT count(*), max(n_tokens) > 0 FROM features").rows == [(60, True)]
@@ -131,7 +151,7 @@ def test_a_metadata_query_opens_no_vectors(store: Store, tmp_path: Path) -> None
 
 @pytest.mark.parametrize("pattern", ["objects/*/*.parquet", "objects/*/*.arrow", "objects/*/*.json"])
 def test_what_is_damaged_is_set_aside_and_made_again(store: Store, tmp_path: Path, pattern: str) -> None:
-    build(store, tmp_path)
+    put_built(store, tmp_path)
     before = store.head()
     for path in Path(store.place).glob(pattern):
         overwrite(path, flip(path.read_bytes(), random.Random(0)))
@@ -147,7 +167,7 @@ def test_what_is_damaged_is_set_aside_and_made_again(store: Store, tmp_path: Pat
 
 @pytest.mark.parametrize("lost", [[2], [1, 2], [-1], [2, 3, -1]])
 def test_lost_manifests_cost_their_snapshots_alone(store: Store, tmp_path: Path, lost: list[int]) -> None:
-    build(store, tmp_path)
+    put_built(store, tmp_path)
     before, numbers = store.head(), store.manifests.numbers()
     gone = [numbers[place] if place < 0 else place for place in lost]
     for number in gone:
@@ -163,14 +183,15 @@ def test_lost_manifests_cost_their_snapshots_alone(store: Store, tmp_path: Path,
 
 
 def test_a_sample_is_drawn(store: Store, tmp_path: Path) -> None:
-    build(store, tmp_path)
+    put_built(store, tmp_path)
     counts = [verify(store, share=0.3, seed=seed).n_objects for seed in range(20)]
     assert 0 < sum(counts) / 20 < verify(store).n_objects * 0.5
     assert len(set(counts)) > 1
 
 
+@pytest.mark.usefixtures("in_process")
 def test_a_damaged_head_is_an_error_for_readers_and_not_for_verify(store: Store, tmp_path: Path) -> None:
-    build(store, tmp_path)
+    put_built(store, tmp_path)
     last = max(Path(store.place).glob("snapshots/*.json"))
     overwrite(last, b"{}")
     with pytest.raises((FeatureStoreError, QueryError)):
@@ -179,7 +200,7 @@ def test_a_damaged_head_is_an_error_for_readers_and_not_for_verify(store: Store,
 
 
 def test_a_manifest_of_a_later_version_is_no_damage(store: Store, tmp_path: Path) -> None:
-    build(store, tmp_path)
+    put_built(store, tmp_path)
     later = manifests.body_of(store.head()) | {"format": manifests.FORMAT + 1}
     store.storage.replace(manifests.name_of(store.head().number), manifests._document(later))
     with pytest.raises(StoreError, match="use a newer version"):  # else a repair would set it aside

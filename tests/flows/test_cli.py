@@ -118,12 +118,14 @@ def test_sql_is_read_only(armorm: Run) -> None:
     assert "read-only" in refused(armorm("sql", "DROP VIEW ratings"))
 
 
+@pytest.mark.usefixtures("in_process")
 def test_json_is_json_and_loses_no_column(armorm: Run) -> None:
     result = armorm("sql", "SELECT 1/0 AS a, 'nan'::DOUBLE AS b", "--format", "json")
     assert json.loads(result.stdout, parse_constant=pytest.fail) == [{"a": None, "b": None}]
     assert "expected different names" in refused(armorm("sql", "SELECT 1 AS a, 2 AS a", "--format", "json"))
 
 
+@pytest.mark.usefixtures("in_process")
 def test_ask_lists_the_questions_and_answers_one(armorm: Run) -> None:
     listed = {row["question"]: row for row in json.loads(armorm("ask", "--format", "json").stdout)}
     assert listed["longest"]["parameters"] == "n = 20"
@@ -139,6 +141,7 @@ def test_ask_lists_the_questions_and_answers_one(armorm: Run) -> None:
     assert "got --set n; expected name=value" in refused(armorm("ask", "longest", "--set", "n"))
 
 
+@pytest.mark.usefixtures("in_process")
 def test_a_table_has_an_end_and_says_so(armorm: Run) -> None:
     n_rows = MOST_IN_A_TABLE + 1
     many = armorm("sql", f"FROM range({n_rows})")
@@ -164,11 +167,13 @@ def test_a_plan_needs_a_place_to_be_written_to(armorm: Run, out: str) -> None:
     refused(armorm("plan", "--out", out))
 
 
+@pytest.mark.usefixtures("in_process")
 def test_an_option_is_no_parameter_of_a_question(armorm: Run) -> None:
     for name in ("at", "before", "limits"):
         assert name in refused(armorm("ask", "longest", "--set", f"{name}=head"))
 
 
+@pytest.mark.usefixtures("in_process")
 def test_control_characters_never_reach_the_terminal(armorm: Run, tmp_path: Path) -> None:
     assert "\x1b" not in armorm("sql", "SELECT '\x1b[31m[red]x' AS \"\x1b[31m\"").stdout
     hostile = [{"role": "a\x1b[31m\nb", "content": "x"}]
@@ -268,6 +273,7 @@ def test_a_run_with_nothing_to_do_is_fresh_without_a_commit(armorm: Run, home: P
     assert "got no full run that has succeeded" in refused(armorm("status", "--max-age", "36h"))
 
 
+@pytest.mark.usefixtures("in_process")
 def test_quality_lists_the_checks_and_shows_what_one_has_found(armorm: Run) -> None:
     name = "safety_contradicts_categories"
     checks = {check["name"]: check for check in json.loads(armorm("quality", "--format", "json").stdout)}
@@ -378,10 +384,13 @@ def test_steering_that_makes_no_sense_is_one_line(armorm: Run, tmp_path: Path, w
     assert said in refused(armorm("score", write_lines(tmp_path / "in.jsonl", {"messages": MESSAGES}), *words))
 
 
-def test_a_model_that_is_named_is_evaluated_and_inspected(armorm: Run, home: Path) -> None:
+def test_a_model_that_is_named_is_evaluated_and_inspected(
+    armorm: Run, home: Path, beside_server: dict[str, str]
+) -> None:
     """The newest by its id has the figures that the run has stored; nothing is embedded for it, and nothing differs."""
     (folder,) = (home / "models").iterdir()
-    found = json.loads(armorm("evaluate", "--model", folder, "--against", folder.name[:8], "--format", "json").stdout)
+    words = ("--model", folder, "--against", folder.name[:8], "--format", "json")
+    found = json.loads(armorm("evaluate", *words, **beside_server).stdout)
     stored = json.loads((folder / "evaluation.json").read_text())
     assert (found["n_embedded"], found["against"]) == (0, folder.name)
     gates = [of["pairs"]["rows"][0]["accuracy"]["gate"]["estimate"] for of in (found["evaluation"], stored)]
@@ -422,11 +431,11 @@ def test_what_is_not_there_is_named(armorm: Run, tmp_path: Path) -> None:
     assert "got no conversations" in refused(armorm("score", write_lines(tmp_path / "empty.jsonl")))
 
 
-def test_another_backbone_is_refused(armorm: Run, tmp_path: Path) -> None:
+def test_another_backbone_is_refused(armorm: Run, tmp_path: Path, beside_server: dict[str, str]) -> None:
     file = write_lines(tmp_path / "in.jsonl", {"messages": MESSAGES})
     changed = {"ARMORM_BACKBONE__MAX_TOKENS": "64"}
     assert "which the model was trained on" in refused(armorm("score", file, **changed))
-    result = armorm("train", **changed)
+    result = armorm("train", **changed, **beside_server)
     assert result.returncode == 1
     assert "run `armorm embed`" in result.stderr.splitlines()[-1]
     assert "Traceback" not in result.stderr

@@ -16,6 +16,8 @@ from armorm.flows.cli.app import app
 from armorm.flows.configuration.profiles import template
 from armorm.flows.configuration.settings import load_settings
 
+pytestmark = pytest.mark.usefixtures("in_process")
+
 ROOT = Path(__file__).parent.parent.parent
 README = (ROOT / "README.md").read_text()
 DATASETS = (ROOT / "docs" / "datasets.md").read_text()

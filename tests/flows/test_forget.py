@@ -11,7 +11,7 @@ from armorm.flows.cli import lineage_commands as lineage
 from armorm.flows.ingest import ingest
 from armorm.flows.upkeep import forget
 
-pytestmark = pytest.mark.usefixtures("server")
+pytestmark = pytest.mark.usefixtures("server", "in_process")
 
 KEPT = "SELECT DISTINCT source_row FROM ratings WHERE dataset = 'helpsteer' ORDER BY 1"
 

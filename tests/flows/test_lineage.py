@@ -1,6 +1,7 @@
 """OpenLineage of a whole run: each stage that makes something starts and completes; one that stands is silent."""
 
 import json
+import shutil
 import sys
 from collections import Counter
 from pathlib import Path
@@ -17,10 +18,10 @@ from armorm.flows.pipeline import pipeline
 from armorm.flows.runlog.observers import observers, stages
 from tests.features.openlineage_spec import official_spec
 from tests.features.test_openlineage import Json, replay
-from tests.flows.conftest import write_config
+from tests.flows.conftest import EVENTS, Pristine
 
 
-def with_events(config: Path, line: str = 'file = "lineage.jsonl"') -> Settings:
+def with_events(config: Path, line: str = f'file = "{EVENTS}"') -> Settings:
     """The settings, with events switched on."""
     config.write_text(config.read_text().replace("\n[openlineage]", f"\n[openlineage]\n{line}\n#"))
     return load_settings(config)
@@ -31,12 +32,12 @@ def events_in(path: Path) -> list[Json]:
 
 
 @pytest.fixture(scope="module")
-def finished(sample: Path, tmp_path_factory: pytest.TempPathFactory, server: None) -> Path:
+def finished(pristine: Pristine, tmp_path_factory: pytest.TempPathFactory, server: None) -> Path:
     """A configuration with events that has been run once."""
-    config = write_config(tmp_path_factory.mktemp("lineage"), sample)
-    with_events(config)
-    pipeline(config, promote=True)
-    return config
+    folder = tmp_path_factory.mktemp("lineage") / "ran"
+    shutil.copytree(pristine.folder, folder)
+    with_events(folder / "armorm.toml")
+    return folder / "armorm.toml"
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +53,7 @@ def test_every_stage_starts_and_completes_once(finished: Path, told: list[Json])
     def listed(events: list[Json]) -> Counter[tuple[str, str]]:
         return Counter((event["run"]["runId"], event["eventType"]) for event in events)
 
-    path = finished.parent / "lineage.jsonl"
+    path = finished.parent / EVENTS
     assert listed(events_in(path)) == listed(told)
     before = path.read_text()
     pipeline(finished)
@@ -82,6 +83,7 @@ def test_what_is_read_was_written_under_that_name_and_version(told: list[Json]) 
         assert dataset["name"].startswith("native/") or {(dataset["name"], version) for version in versions} <= written
 
 
+@pytest.mark.usefixtures("in_process")
 def test_no_text_of_the_data_is_in_an_event(told: list[Json], finished: Path) -> None:
     rows = query(Store(finished.parent / "store"), "SELECT unnest(messages).content FROM conversations").rows
     texts = {str(content) for (content,) in rows if len(str(content)) > 12}

@@ -2,22 +2,29 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
+from contextlib import chdir
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from typer.testing import CliRunner
 
 from armorm import RewardModel
 from armorm.features.catalog.query import query
 from armorm.features.store import Store
 from armorm.features.vectors.shards import FeatureReader
+from armorm.flows.cli.app import app
 from armorm.maths.score import score
 from armorm.stages.data import load_pairs, reward_differences
 from armorm.stages.model import load_model
+from tests.flows.conftest import Pristine
+
+pytestmark = pytest.mark.usefixtures("in_process")
 
 ELSEWHERE = """
 import json, sys
@@ -47,21 +54,31 @@ print(json.dumps({"alone": scores(1, "right"), "right": scores(16, "right"), "le
 """
 
 
+@pytest.fixture(scope="module")
+def exported(pristine: Pristine, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a whole run, with an export of its model."""
+    home = tmp_path_factory.mktemp("exported") / "home"
+    shutil.copytree(pristine.folder, home)
+    assert "written to" in run(home, "export", "export", "--max-shard-size", "1MB")
+    return home
+
+
 @pytest.fixture
-def home(finished: Path) -> Path:
-    return finished.parent
+def home(exported: Path, tmp_path: Path) -> Path:
+    return shutil.copytree(exported, tmp_path / "home")
 
 
 def run(home: Path, *words: str | Path) -> str:
-    code = "import sys; sys.argv[0] = 'armorm'; from armorm.flows.cli.program import main; main()"
-    program = [sys.executable, "-c", code, *map(str, words)]
-    return subprocess.run(program, capture_output=True, text=True, cwd=home, check=True).stdout
+    """Calls the program in that folder, in this process: imports take seconds."""
+    with chdir(home):
+        ended = CliRunner().invoke(app, [*map(str, words)], catch_exceptions=False)
+    assert ended.exit_code == 0, ended.output
+    return ended.stdout
 
 
 @pytest.fixture
 def folder(home: Path) -> Path:
     """An export of the newest model."""
-    assert "written to" in run(home, "export", "export", "--max-shard-size", "1MB")
     return home / "export"
 
 

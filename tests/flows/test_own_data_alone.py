@@ -20,6 +20,8 @@ from armorm.stages.export import export_model
 from armorm.stages.report import load_report
 from docs.examples import plain
 
+pytestmark = pytest.mark.usefixtures("in_process")
+
 WORDS = (
     "the",
     "a",

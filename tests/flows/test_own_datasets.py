@@ -17,7 +17,7 @@ from armorm.model.head import RewardModel
 from armorm.stages.report import load_report
 from tests.flows.conftest import write_config
 
-pytestmark = pytest.mark.usefixtures("server")
+pytestmark = pytest.mark.usefixtures("server", "in_process")
 
 OWN = """
 [datasets.my-answers]

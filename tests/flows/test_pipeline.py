@@ -29,7 +29,7 @@ from armorm.stages.compare import compare
 from armorm.stages.report import load_report
 from tests.flows.conftest import WholeRun, artifacts
 
-pytestmark = pytest.mark.usefixtures("server")
+pytestmark = pytest.mark.usefixtures("server", "in_process")
 
 
 def store_of(config: Path) -> Store:

@@ -94,9 +94,9 @@ def hub(sample: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hub]
         yield hub
 
 
-def armorm(home: Path, hub: Hub, *words: str) -> Any:
+def armorm(home: Path, hub: Hub, *words: str, **more: str) -> Any:
     variables = {"HF_HOME": str(home / "hf"), "HF_ENDPOINT": hub.endpoint, "HF_HUB_DISABLE_XET": "1"}
-    env = os.environ | variables | {"HF_HUB_OFFLINE": "0"}
+    env = os.environ | variables | {"HF_HUB_OFFLINE": "0"} | more
     code = "import sys; sys.argv[0] = 'armorm'; from armorm.flows.cli.program import main; main()"
     program = [sys.executable, "-c", code, *words, "--format", "json"]
     result = subprocess.run(program, capture_output=True, text=True, cwd=home, env=env)
@@ -105,7 +105,9 @@ def armorm(home: Path, hub: Hub, *words: str) -> Any:
 
 
 @pytest.mark.parametrize("profile", [Profile.laptop, pytest.param(Profile.paper, marks=pytest.mark.slow)])
-def test_a_profile_is_ingested_from_the_hub(profile: Profile, hub: Hub, tmp_path: Path, server: None) -> None:
+def test_a_profile_is_ingested_from_the_hub(
+    profile: Profile, hub: Hub, tmp_path: Path, beside_server: dict[str, str]
+) -> None:
     settings = loaded(tmp_path, profile)
     if profile is Profile.laptop:  # so that a share of the few rows is not nothing
         config = tmp_path / "armorm.toml"
@@ -120,7 +122,7 @@ def test_a_profile_is_ingested_from_the_hub(profile: Profile, hub: Hub, tmp_path
     assert all(files["missing_bytes"] == files["size_bytes"] > 0 for files in planned["files"])
     assert {step["reason"] for step in planned["steps"][: len(SOURCES)]} == {"not fetched yet"}
 
-    done = armorm(tmp_path, hub, "ingest")
+    done = armorm(tmp_path, hub, "ingest", **beside_server)
     assert {step["name"] for step in done["steps"]} >= {f"ingest {name}" for name in SOURCES}
     assert len(hub.contents) == sum(files["n_files"] for files in planned["files"][:-1])
     for name, artifact in Store(tmp_path / "store").head().within("ingest").items():

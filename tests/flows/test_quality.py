@@ -12,7 +12,7 @@ from armorm.flows.ingest import ingest
 from armorm.flows.pipeline import pipeline
 from tests.flows.conftest import artifacts
 
-pytestmark = pytest.mark.usefixtures("server")
+pytestmark = pytest.mark.usefixtures("server", "in_process")
 
 
 def test_ingest_checks_and_compares_and_shows_both(config: Path) -> None:

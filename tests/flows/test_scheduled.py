@@ -19,7 +19,7 @@ from armorm.flows.upkeep import freshness, gc
 from armorm.flows.upkeep import verify as verify_flow
 from tests.damage import overwrite
 
-pytestmark = pytest.mark.usefixtures("server")
+pytestmark = pytest.mark.usefixtures("server", "in_process")
 
 Told = list[tuple[str, dict[str, Any]]]
 

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -225,11 +226,13 @@ def test_the_temporary_server_ends_with_the_run(
 
 
 def test_a_demo_that_was_stopped_can_be_started_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from armorm.features import sample
     from armorm.features.sample import backbone
     from armorm.flows.cli import app as cli
 
     ran: list[Path] = []
     monkeypatch.setattr(cli, "run", lambda config, format: ran.append(config))
+    monkeypatch.setattr(sample, "write_sample", partial(sample.write_sample, scale=0.02))
     (tmp_path / ".unfinished-killed").mkdir()
     with monkeypatch.context() as patch:
         patch.setattr(backbone, "write_backbone", interrupted)

@@ -9,13 +9,13 @@ from typer.testing import CliRunner, Result
 from armorm.features.store import Store
 from armorm.flows.cli.app import app
 from tests.damage import overwrite
-from tests.features.test_verify import build
+from tests.features.test_verify import build, put_built
 from tests.flows.test_settings import MINIMAL
 
 
 @pytest.fixture
 def config(tmp_path: Path) -> Path:
-    build(Store(tmp_path / "store"), tmp_path)
+    put_built(Store(tmp_path / "store"), tmp_path)
     path = tmp_path / "armorm.toml"
     path.write_text(MINIMAL)
     return path
