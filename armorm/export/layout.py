@@ -28,7 +28,7 @@ from armorm.export.modeling_armorm import RewardModelWithGating
 from armorm.export.pattern import PromptEnd
 from armorm.features.documents import parse_object, require_regular
 from armorm.features.embedding.remote_code import RUN_NOTHING
-from armorm.model.head import DESCRIPTION_FILE, RewardModel, check_description
+from armorm.model.head import DESCRIPTION_FILE, RewardHead, check_description
 
 Json = dict[str, Any]
 Floats = NDArray[np.floating]
@@ -138,7 +138,7 @@ def gate_shape(config: Json) -> Json:
 
 def write_layout(
     folder: Path,
-    model: RewardModel,
+    model: RewardHead,
     *,
     backbone: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
@@ -248,13 +248,13 @@ def require_stock_head(config: PreTrainedConfig, n_features: int) -> None:
         )
 
 
-def stock_head(model: RewardModel, mixture_K: Floats) -> Floats:
+def stock_head(model: RewardHead, mixture_K: Floats) -> Floats:
     """`[1, D]` the head of a classifier whose logit is the score under one mixture: `mixture' T' W`."""
     return np.asarray((model.transform_KK @ mixture_K) @ model.W_KD, np.float32)[None]
 
 
 def _module(
-    model: RewardModel, backbone: PreTrainedModel, prompt_end: PromptEnd, padding: int | None, mixture_K: Floats
+    model: RewardHead, backbone: PreTrainedModel, prompt_end: PromptEnd, padding: int | None, mixture_K: Floats
 ) -> RewardModelWithGating:
     """The shipped class over the backbone's own tensors."""
     config = deepcopy(backbone.config)

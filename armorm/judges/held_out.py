@@ -24,8 +24,8 @@ from armorm.maths.evaluation import summary_line
 from armorm.maths.metrics import wins
 from armorm.maths.paired import PairedTest
 from armorm.maths.threads import blas_threads
-from armorm.model import head as heads
 from armorm.model.compare import compare_pairs, paired_section
+from armorm.model.head import RewardHead
 from armorm.report.sections import Section, evaluation_sections, gate_section
 from armorm.stages.compare import newest_evaluation, outcomes
 from armorm.stages.data import HELD_OUT, Names, StoredPairs, load_lengths, load_pairs, predict_rewards
@@ -82,7 +82,7 @@ class Evaluated:
 
 def evaluate_model(
     store: Store,
-    model: heads.RewardModel,
+    model: RewardHead,
     load_backbone: Callable[[], "Backbone"],
     config: EvaluationConfig,
     *,
@@ -144,7 +144,7 @@ class _Texts:
     """`[A]` rows of the answers' prompts."""
 
     @classmethod
-    def of_store(cls, store: Store, model: heads.RewardModel, stored: StoredPairs) -> "_Texts":
+    def of_store(cls, store: Store, model: RewardHead, stored: StoredPairs) -> "_Texts":
         """As far as the store has vectors of the model's backbone."""
         answers, first = np.unique(np.concatenate([stored.chosen_ids, stored.rejected_ids]), return_index=True)
         prompts, prompt_P = np.unique(stored.prompt_ids, return_inverse=True)
@@ -184,7 +184,7 @@ class _Texts:
     def embed(
         self,
         store: Store,
-        model: heads.RewardModel,
+        model: RewardHead,
         backbone: "Backbone",
         token_budget: int,
         on_progress: Callable[[int], None],
@@ -211,7 +211,7 @@ class _Texts:
         """`[N]` tokens of some answers."""
         return np.asarray(self.n_tokens_A[np.searchsorted(self.answer_ids, answer_ids)])
 
-    def predicted(self, model: heads.RewardModel, stored: StoredPairs) -> PredictedPairs:
+    def predicted(self, model: RewardHead, stored: StoredPairs) -> PredictedPairs:
         """The pairs of which all texts could be predicted; the others are counted as rejected."""
         answers, prompts = (self.answer_ids, self.rewards_AK), (self.prompt_ids, self.gating_UK)
         of_all = PredictedPairs.of(stored, model, answers, prompts)

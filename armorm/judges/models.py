@@ -5,7 +5,7 @@ from pathlib import Path
 from armorm.features.errors import NotInStore
 from armorm.features.store import Artifact, Store
 from armorm.features.store.pointers import promoted
-from armorm.model import head as heads
+from armorm.model.head import RewardHead
 from armorm.scoring.reward_model import RewardModel
 from armorm.stages.model import STAGE, load_model
 
@@ -19,7 +19,7 @@ def find_model(name: str, store: Store) -> Artifact:
     return store.find(STAGE, name or promoted(store, "model") or "")
 
 
-def open_model(name: str, store: Store, models: Path) -> heads.RewardModel:
+def open_model(name: str, store: Store, models: Path) -> RewardHead:
     """A model of the store, or one below the folder of models that the store does not know.
 
     Raises:

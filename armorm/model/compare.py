@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from armorm.maths.metrics import benchmark_figures, benchmark_name
 from armorm.maths.paired import PairedTest, paired_test
-from armorm.model.head import RewardModel
+from armorm.model.head import RewardHead
 from armorm.report.sections import Section, shown, taken_out
 
 Floats = NDArray[np.floating]
@@ -60,7 +60,7 @@ class ModelDiff:
 
 
 def compare_objectives(
-    before: RewardModel, after: RewardModel, gates: tuple[Floats | None, Floats | None]
+    before: RewardHead, after: RewardHead, gates: tuple[Floats | None, Floats | None]
 ) -> list[ObjectiveChange]:
     """Every objective of either model, in the order of the second.
 
@@ -96,7 +96,7 @@ def compare_objectives(
     ]
 
 
-def figures_of(model: RewardModel, evaluation: Json | None) -> dict[str, float | None]:
+def figures_of(model: RewardHead, evaluation: Json | None) -> dict[str, float | None]:
     """A model's figures by name, those of its evaluation where it was evaluated."""
     figures: dict[str, float | None] = {"gate beta": model.beta}
     if evaluation:
@@ -164,12 +164,12 @@ def paired_section(paired: Mapping[str, PairedTest], title: str = "Paired test")
     return Section(title, columns, rows, note)
 
 
-def _penalties(model: RewardModel) -> Sequence[Json]:
+def _penalties(model: RewardHead) -> Sequence[Json]:
     rows: Sequence[Json] = model.metrics.get("decorrelation", {}).get("objectives", ())
     return rows
 
 
-def _weights_changed(before: RewardModel, after: RewardModel, name: str) -> tuple[float | None, float | None]:
+def _weights_changed(before: RewardHead, after: RewardHead, name: str) -> tuple[float | None, float | None]:
     """Cosine and relative change."""
     known = name in before.objectives and name in after.objectives
     if not known or before.W_KD.shape[1] != after.W_KD.shape[1]:

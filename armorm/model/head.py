@@ -65,7 +65,7 @@ class Scores:
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class RewardModel:
+class RewardHead:
     """Regression layer, transform and gate, with what is known of them.
 
     Arrays may be given in any float type and are kept in float32, so that a model scores the same once it is loaded.
@@ -361,7 +361,7 @@ def _text(described: Json) -> bytes:
     return (json.dumps(described, sort_keys=True, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode()
 
 
-def _check(model: RewardModel) -> None:
+def _check(model: RewardHead) -> None:
     """Refuses parts that do not fit each other."""
     for nuisance in model.nuisances:
         if nuisance not in (*model.objectives, TOKEN_LENGTH):

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from armorm.errors import ModelError
-from armorm.model.head import RewardModel
+from armorm.model.head import RewardHead
 from armorm.report.sections import (
     Cell,
     Report,
@@ -25,7 +25,7 @@ from armorm.report.sections import (
 Json = dict[str, Any]
 
 
-def taken_off(model: RewardModel) -> dict[str, NDArray[np.floating]]:
+def taken_off(model: RewardHead) -> dict[str, NDArray[np.floating]]:
     """Objective to `[K]` how much of its raw reward the transform takes off each reward, `r' = r - lambda r_nuisance`.
 
     Those alone that it takes off any. It is read from the matrix, whatever the model says of its nuisances.
@@ -34,7 +34,7 @@ def taken_off(model: RewardModel) -> dict[str, NDArray[np.floating]]:
     return {name: taken_KK[k] for k, name in enumerate(model.objectives) if taken_KK[k].any()}
 
 
-def inspect(model: RewardModel, title: str) -> Report:
+def inspect(model: RewardHead, title: str) -> Report:
     """A model as tables.
 
     Raises:
@@ -49,7 +49,7 @@ def inspect(model: RewardModel, title: str) -> Report:
         ) from error
 
 
-def _report(model: RewardModel, title: str) -> Report:
+def _report(model: RewardHead, title: str) -> Report:
     backbone = model.backbone
     facts = [
         f"{len(model.objectives)} objectives over {model.W_KD.shape[1]} features of backbone {model.backbone_id} "
@@ -73,7 +73,7 @@ def _report(model: RewardModel, title: str) -> Report:
     return Report(title, facts, [section for section in sections if section.rows])
 
 
-def describe(model: RewardModel) -> Json:
+def describe(model: RewardHead) -> Json:
     """The same for a program: the description, and with it the transform and what is read from arrays."""
     return model.description() | {
         "n_features": model.W_KD.shape[1],
@@ -84,7 +84,7 @@ def describe(model: RewardModel) -> Json:
     }
 
 
-def _objectives(model: RewardModel) -> Section:
+def _objectives(model: RewardHead) -> Section:
     """Each objective: its scale, its weights, and what the transform makes of its reward."""
     taken, norms_K = taken_off(model), _norms(model)
     directions_KD = model.W_KD / np.maximum(norms_K, np.finfo(np.float32).tiny)[:, None]
@@ -109,9 +109,9 @@ def _scales(scales: Mapping[str, Json]) -> str:
     return "; ".join(f"{scale} ({', '.join(names)})" for scale, names in datasets.items())
 
 
-def _norms(model: RewardModel) -> NDArray[np.floating]:
+def _norms(model: RewardHead) -> NDArray[np.floating]:
     return np.asarray(np.linalg.norm(model.W_KD, axis=1))
 
 
-def _scale(model: RewardModel) -> float:
+def _scale(model: RewardHead) -> float:
     return float(model.gate_state["logit_scale"][0])

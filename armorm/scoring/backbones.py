@@ -7,12 +7,12 @@ from typing import Any
 
 from armorm.features.embedding.fingerprint import BackboneSettings, Dtype, Fingerprint, SystemTurns, fingerprint
 from armorm.features.errors import BackboneError
-from armorm.model.head import RewardModel
+from armorm.model.head import RewardHead
 
 DTYPES: Mapping[str, Dtype] = {"float32": "float32", "bfloat16": "bfloat16", "float16": "float16"}
 
 
-def require_backbone(settings: BackboneSettings, model: RewardModel) -> Fingerprint:
+def require_backbone(settings: BackboneSettings, model: RewardHead) -> Fingerprint:
     """The fingerprint of a backbone that has to be the one that a model was trained on.
 
     `system = "first_user"` may be set for it all the same: a template that refuses system turns saw none in training.

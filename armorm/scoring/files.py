@@ -13,7 +13,7 @@ from armorm.features.errors import MalformedRows, NativeFileError
 from armorm.features.ingest.native import NativeRow, find_files, read_rows, table_columns
 from armorm.features.objectives import in_order
 from armorm.maths.steering import Steering
-from armorm.model import head as heads
+from armorm.model.head import RewardHead
 from armorm.scoring.conversations import RowRead, read_row
 from armorm.scoring.reward_model import ConversationScores, Unscored, score_conversations
 
@@ -114,7 +114,7 @@ def read_requests(file: Path) -> Iterator[Request]:
 
 def score_file(
     file: Path,
-    model: heads.RewardModel,
+    model: RewardHead,
     backbone: "Backbone",
     *,
     token_budget: int,
@@ -178,7 +178,7 @@ def _read(path: Path, row: NativeRow) -> RowRead:
         raise NativeFileError(path, f"line {row.line}: {malformed}; mend the line") from malformed
 
 
-def _by_name(model: heads.RewardModel, requests: Sequence[Request], scores: ConversationScores) -> list[Scored]:
+def _by_name(model: RewardHead, requests: Sequence[Request], scores: ConversationScores) -> list[Scored]:
     untrained: dict[str, float | None] = dict.fromkeys(in_order(model.untrained))
 
     def by_name(values_K: Any) -> dict[str, Any]:

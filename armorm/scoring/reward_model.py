@@ -22,8 +22,7 @@ from armorm.features.errors import InputError
 from armorm.features.objectives import OBJECTIVES, Scale
 from armorm.features.sources import SOURCES
 from armorm.maths.steering import Steering
-from armorm.model import head as heads
-from armorm.model.head import DESCRIPTION_FILE, TENSORS_FILE, Scores
+from armorm.model.head import DESCRIPTION_FILE, TENSORS_FILE, RewardHead, Scores
 from armorm.scoring.backbones import own_backbone, require_backbone
 from armorm.scoring.conversations import Given, one_conversation
 
@@ -57,7 +56,7 @@ class Unscored(InputError):
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class RewardModel(heads.RewardModel):
+class RewardModel(RewardHead):
     """A reward model that was loaded, with the backbone that it scores conversations by, if there is one."""
 
     backbone_settings: BackboneSettings | None = None
@@ -66,7 +65,7 @@ class RewardModel(heads.RewardModel):
     """Of that backbone."""
 
     def __post_init__(self) -> None:
-        heads.RewardModel.__post_init__(self)
+        RewardHead.__post_init__(self)
         try:
             native_units(np.empty((0, len(self.objectives))), self.objectives, self.scales)
         except (TypeError, ValueError, AttributeError) as error:
@@ -155,7 +154,7 @@ class RewardModel(heads.RewardModel):
 
 
 def score_conversations(
-    model: heads.RewardModel,
+    model: RewardHead,
     backbone: "Backbone",
     conversations: Sequence[Conversation],
     *,

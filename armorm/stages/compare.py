@@ -16,7 +16,7 @@ from armorm.features.vectors.drift import SAMPLE, Drift, drift, shared_ids
 from armorm.features.vectors.shards import FeatureReader
 from armorm.maths.paired import PairedTest
 from armorm.model.compare import ModelDiff, compare_objectives, compare_pairs, figures_of, model_sections, side_by_side
-from armorm.model.head import RewardModel
+from armorm.model.head import RewardHead
 from armorm.report.sections import Cell, Section
 from armorm.stages import evaluate
 from armorm.stages.common import read_record
@@ -110,7 +110,7 @@ def _compare_models(store: Store, first: Artifact, second: Artifact) -> tuple[Mo
     return found, drift(store, (ids[0], head), (ids[1], head)) if ids[0] != ids[1] else []
 
 
-def _mean_gate(model: RewardModel, reader: FeatureReader, prompts: list[str]) -> Any:
+def _mean_gate(model: RewardHead, reader: FeatureReader, prompts: list[str]) -> Any:
     """`[K]` mean weights; None without prompts."""
     return model.gating(reader.gather("prompt", prompts)).mean(axis=0) if prompts else None
 

@@ -23,7 +23,7 @@ from armorm.maths import evaluation
 from armorm.maths.metrics import wins
 from armorm.maths.probe import ProbeFit, fit_probe
 from armorm.maths.score import coefficients
-from armorm.model.head import RewardModel
+from armorm.model.head import RewardHead
 from armorm.stages import model as model_stage
 from armorm.stages.common import in_blas_threads, put_record, stage_artifact, stage_recipe
 from armorm.stages.data import (
@@ -92,7 +92,7 @@ EVALUATE: Final[Computed[EvaluationConfig]] = Computed(
 
 
 def _baselines(
-    model: RewardModel, reader: FeatureReader, predicted: PredictedPairs, config: EvaluationConfig
+    model: RewardHead, reader: FeatureReader, predicted: PredictedPairs, config: EvaluationConfig
 ) -> Baselines:
     """Those that training pairs choose or fit."""
     stored = predicted.stored
@@ -121,7 +121,7 @@ def _scored_pairs(predicted: PredictedPairs, model_id: str) -> pa.Table:
     return _table("pair_scores", model_id, predicted.stored.pair_ids, chosen_P, rejected_P, wins(chosen_P, rejected_P))
 
 
-def _coefficients(model: RewardModel, predicted: PredictedPairs, model_id: str) -> pa.Table:
+def _coefficients(model: RewardHead, predicted: PredictedPairs, model_id: str) -> pa.Table:
     """What the gate makes of each prompt: its weights, and the coefficients of the raw rewards that follow."""
     rows = np.unique(predicted.prompt_P[np.isin(predicted.stored.split_P, HELD_OUT)])
     gating_UK = predicted.gating_UK[rows]
@@ -135,7 +135,7 @@ def _coefficients(model: RewardModel, predicted: PredictedPairs, model_id: str) 
     )
 
 
-def _predictions(model: RewardModel, rated: RatedRows, predicted: PredictedPairs, model_id: str) -> pa.Table:
+def _predictions(model: RewardHead, rated: RatedRows, predicted: PredictedPairs, model_id: str) -> pa.Table:
     """What the model predicts wherever a rating is given."""
     ids, row_N = np.unique(rated.conversation_ids, return_inverse=True)
     labelled_NK = np.zeros((len(ids), len(model.objectives)), dtype=bool)

@@ -22,7 +22,7 @@ from armorm.features.lineage.graph import Graph, Node, read_graph
 from armorm.features.lineage.trace import trace
 from armorm.features.store import Artifact, Store
 from armorm.features.vectors.shards import FeatureReader
-from armorm.model.head import DESCRIPTION_FILE, RewardModel
+from armorm.model.head import DESCRIPTION_FILE, RewardHead
 from armorm.report.sections import (
     Section,
     decorrelation_section,
@@ -100,7 +100,7 @@ def export_model(
     return True
 
 
-def mean_gate(store: Store, model: RewardModel) -> NDArray[np.floating]:
+def mean_gate(store: Store, model: RewardHead) -> NDArray[np.floating]:
     """`[K]` mean of the gate over training prompts, at most `PROMPTS_OF_MEAN` of them: the best single mixture at hand.
 
     Of a store that has no vectors of them any more, all objectives alike.
@@ -140,7 +140,7 @@ def _sampled(store: Store) -> list[Conversation]:
 
 
 def _card(
-    store: Store, artifact: Artifact, model: RewardModel, settings: BackboneSettings, found: tuple[int, int]
+    store: Store, artifact: Artifact, model: RewardHead, settings: BackboneSettings, found: tuple[int, int]
 ) -> Card:
     """What the lineage says of the model."""
     graph = read_graph(store)
@@ -183,7 +183,7 @@ def _settings_of(node: Node) -> dict[str, object]:
     return settings
 
 
-def _results(store: Store, graph: Graph, node: Node, model: RewardModel) -> list[Section]:
+def _results(store: Store, graph: Graph, node: Node, model: RewardHead) -> list[Section]:
     """Of the training, and of the newest evaluation of this very model."""
     sections = [objective_section(model.metrics["regression"]), untrained_section(model.untrained)]
     sections.append(decorrelation_section(model.metrics["decorrelation"]))
@@ -195,7 +195,7 @@ def _results(store: Store, graph: Graph, node: Node, model: RewardModel) -> list
     return sections
 
 
-def _limits(model: RewardModel, settings: BackboneSettings, found: tuple[int, int]) -> list[str]:
+def _limits(model: RewardHead, settings: BackboneSettings, found: tuple[int, int]) -> list[str]:
     n_found, n_stored = found
     texts = {
         "cut_left": "lost their first tokens",

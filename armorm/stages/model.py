@@ -14,7 +14,7 @@ from armorm.features.lineage.training_rows import SEEN_BY
 from armorm.features.store import Artifact, Made, Recipe, Snapshot, Store
 from armorm.features.store.stage import Computed, OnProgress, Stage
 from armorm.features.store.storage import file_sha256, replace_file
-from armorm.model.head import DESCRIPTION_FILE, TENSORS_FILE, RewardModel
+from armorm.model.head import DESCRIPTION_FILE, TENSORS_FILE, RewardHead
 from armorm.stages import decorrelate, gate, regress
 from armorm.stages.common import Json, read_record, read_tensors, stage_artifact
 
@@ -49,7 +49,7 @@ def _make(store: Store, backbone_id: str, settings: None, on_progress: OnProgres
     training_rows = {name: records[stage].pop("training_rows") for name, stage in SEEN_BY.items()}
     objectives, W_KD = regress.read_regression(store)
     inputs = {name: id for part in parts.values() for name, id in part.recipe.inputs.items()}
-    model = RewardModel(
+    model = RewardHead(
         objectives=objectives,
         untrained=records[regress.STAGE]["untrained"],
         W_KD=W_KD,
@@ -85,10 +85,10 @@ MODEL: Final[Computed[None]] = Computed(
 """One model of the newest regression, decorrelation and gate."""
 
 
-def load_model(store: Store, artifact: Artifact) -> RewardModel:
+def load_model(store: Store, artifact: Artifact) -> RewardHead:
     """The reward model of an artifact of this stage."""
     tensors, description = (store.objects.read_bytes(artifact.objects[name]) for name in ("tensors", "description"))
-    return RewardModel.from_bytes(tensors, description)
+    return RewardHead.from_bytes(tensors, description)
 
 
 def write_model_folder(store: Store, models: Path) -> Path:
@@ -142,7 +142,7 @@ def rewrite_model_folders(store: Store, models: Path, damages: Sequence[FolderDa
 def _damage(store: Store, folder: Path, artifact: Artifact | None) -> FolderDamage | None:
     if artifact is None:
         try:
-            RewardModel.load(folder)
+            RewardHead.load(folder)
         except ModelError as error:
             return FolderDamage(folder.name, str(error), None)
         return None

@@ -16,7 +16,7 @@ from armorm.features.vectors.shards import FeatureReader
 from armorm.maths import evaluation
 from armorm.maths.diagnostics import correlation_matrices, explain_pair, mean_by_kind, worst_pairs
 from armorm.maths.score import coefficients, score
-from armorm.model.head import RewardModel
+from armorm.model.head import RewardHead
 from armorm.stages.data import HELD_OUT, Names, StoredPairs, predict_rewards
 
 MISTAKES = 10
@@ -48,7 +48,7 @@ class PredictedPairs:
     def of(
         cls,
         stored: StoredPairs,
-        model: RewardModel,
+        model: RewardHead,
         answers: tuple[Names, Floats],
         prompts: tuple[Names, Floats],
     ) -> Self:
@@ -86,7 +86,7 @@ class PredictedPairs:
 
 
 def predict_pairs(
-    model: RewardModel, reader: FeatureReader, stored: StoredPairs, *, also: Names | None = None
+    model: RewardHead, reader: FeatureReader, stored: StoredPairs, *, also: Names | None = None
 ) -> PredictedPairs:
     """Predictions from the store's vectors.
 
@@ -117,7 +117,7 @@ class Baselines:
 
 
 def held_out_record(
-    model: RewardModel,
+    model: RewardHead,
     predicted: PredictedPairs,
     baselines: Baselines,
     config: EvaluationConfig,
@@ -191,7 +191,7 @@ def _benchmark_pairs(stored: StoredPairs) -> npt.NDArray[np.bool_]:
     return np.isin(stored.datasets, [rewardbench.SOURCE.name, preference_test_sets.SOURCE.name])
 
 
-def _reward_correlations(model: RewardModel, counted: PredictedPairs, lengths_of: Callable[[Names], Floats]) -> Json:
+def _reward_correlations(model: RewardHead, counted: PredictedPairs, lengths_of: Callable[[Names], Floats]) -> Json:
     """Over the distinct answers of held-out pairs, the benchmark's included."""
     rows_N = np.unique(np.concatenate([counted.chosen_P, counted.rejected_P]))
     return correlation_matrices(
@@ -203,12 +203,12 @@ def _reward_correlations(model: RewardModel, counted: PredictedPairs, lengths_of
     )
 
 
-def correlation_of(model: RewardModel) -> Correlation:
+def correlation_of(model: RewardHead) -> Correlation:
     """What a model was decorrelated by; the paper's, where it does not say."""
     return model.metrics.get("decorrelation", {}).get("correlation", "spearman")  # type: ignore[no-any-return]
 
 
-def _gate_by_kind(model: RewardModel, counted: PredictedPairs) -> Json:
+def _gate_by_kind(model: RewardHead, counted: PredictedPairs) -> Json:
     """Mean coefficients of the raw rewards: held-out prompts by dataset, the benchmark's by section and subset."""
     stored, coefficients_UK = counted.stored, coefficients(model.transform_KK, counted.gating_UK)
     benchmark_P, test_P = _benchmark_pairs(stored), stored.split_P == "test"
@@ -226,7 +226,7 @@ def _gate_by_kind(model: RewardModel, counted: PredictedPairs) -> Json:
     return {"objectives": list(model.objectives), "rows": rows}
 
 
-def _mistakes(model: RewardModel, of_test: PredictedPairs) -> list[Json]:
+def _mistakes(model: RewardHead, of_test: PredictedPairs) -> list[Json]:
     """The worst of the held-out pairs, by name alone: a record holds no text, so that texts can be forgotten."""
     stored, scores_2P = of_test.stored, of_test.scores_2P
     return [

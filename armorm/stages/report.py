@@ -9,7 +9,7 @@ from armorm.features.lineage.graph import Node, read_graph
 from armorm.features.store import Snapshot, Store, canonical_json
 from armorm.features.store.storage import replace_file
 from armorm.features.vectors.shards import SLOT as FEATURES
-from armorm.model.head import RewardModel
+from armorm.model.head import RewardHead
 from armorm.report.page import Texts, build_chapters, to_html
 from armorm.report.sections import (
     Json,
@@ -127,7 +127,7 @@ def _lineage_row(node: Node) -> tuple[str | int, ...]:
     return (recipe.slot, node.artifact_id, recipe.version, node.artifact.created_at[:19], *by)
 
 
-def _rows_section(model: RewardModel) -> Section:
+def _rows_section(model: RewardHead) -> Section:
     """The digests of the rows that training saw."""
     rows = [(name, of["n_rows"], of["sha256"]) for name, of in (model.training_rows or {}).items()]
     return Section("Lineage: rows of training", ["stage", "rows", "SHA-256 of their keys"], rows)

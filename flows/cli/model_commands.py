@@ -15,7 +15,7 @@ from armorm.flows.runlog import console
 if TYPE_CHECKING:
     from armorm.features.embedding.backbone import Backbone
     from armorm.maths.steering import Steering
-    from armorm.model.head import RewardModel
+    from armorm.model.head import RewardHead
 
 app = typer.Typer()
 
@@ -156,7 +156,7 @@ def _settings(name: str, config: Path) -> Settings | None:
     return load_settings(config)
 
 
-def _model_and_backbone(name: str, settings: Settings | None) -> "tuple[RewardModel, Callable[[], Backbone]]":
+def _model_and_backbone(name: str, settings: Settings | None) -> "tuple[RewardHead, Callable[[], Backbone]]":
     """The model, and what loads the backbone that it is to be used with."""
     from armorm.features.embedding.backbone import load
     from armorm.judges.models import open_model

@@ -15,7 +15,7 @@ from armorm.features.embedding.backbone import Backbone, load
 from armorm.features.embedding.fingerprint import BackboneSettings, Dtype, fingerprint
 from armorm.features.objectives import OBJECTIVES
 from armorm.maths.gate import Gate
-from armorm.model.head import RewardModel
+from armorm.model.head import RewardHead
 from armorm.stages.export import probe_conversations, rendered
 from tests.features.tiny import write_backbone
 
@@ -26,7 +26,7 @@ D, VERBOSE = 32, 4
 class Exported:
     """A model, its backbone, and the folder that was made of both."""
 
-    model: RewardModel
+    model: RewardHead
     backbone: Backbone
     prompt_end: PromptEnd
     folder: Path
@@ -34,7 +34,7 @@ class Exported:
 
 def random_heads(
     objectives: Sequence[str] = OBJECTIVES, *, seed: int = 0, n_features: int = D, **known: object
-) -> RewardModel:
+) -> RewardHead:
     """Heads drawn at random, whose scores differ by about 1."""
     rng, n_objectives = np.random.default_rng(seed), len(objectives)
     transform_KK = np.eye(n_objectives)
@@ -42,7 +42,7 @@ def random_heads(
     transform_KK[VERBOSE, VERBOSE] = 0
     config = GateConfig(hidden_dim=8, n_hidden=2, temperature=0.5, seed=seed)
     given = {"backbone_id": "none", "backbone": {}, **known}
-    return RewardModel(
+    return RewardHead(
         objectives=tuple(objectives),
         untrained={},
         W_KD=rng.normal(size=(n_objectives, n_features)) / n_features**0.5,
@@ -91,7 +91,7 @@ def export(
     return Exported(model, backbone, prompt_end, folder / "model")
 
 
-def fixed_mixture(model: RewardModel) -> np.ndarray:
+def fixed_mixture(model: RewardHead) -> np.ndarray:
     """`[K]` weights that differ and sum to 1."""
     parts_K = np.arange(1, len(model.objectives) + 1, dtype=np.float64)
     return np.asarray(parts_K / parts_K.sum())

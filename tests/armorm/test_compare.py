@@ -9,17 +9,17 @@ import pytest
 from armorm.config import GateConfig
 from armorm.maths.gate import Gate
 from armorm.model.compare import ModelDiff, compare_objectives, compare_pairs, figures_of, model_sections, side_by_side
-from armorm.model.head import RewardModel
+from armorm.model.head import RewardHead
 from armorm.report.sections import taken_out
 
 OBJECTIVES = ("verbosity", "truth", "safety")
 
 
-def reward_model(W_KD: Any, objectives: tuple[str, ...] = OBJECTIVES, alpha: float = 1.0) -> RewardModel:
+def reward_model(W_KD: Any, objectives: tuple[str, ...] = OBJECTIVES, alpha: float = 1.0) -> RewardHead:
     n_objectives, n_features = W_KD.shape
     config = GateConfig(hidden_dim=2, n_hidden=1)
     gate = Gate(n_features, n_objectives, config)
-    return RewardModel(
+    return RewardHead(
         objectives=objectives,
         untrained={},
         W_KD=W_KD,

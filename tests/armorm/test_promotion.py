@@ -16,7 +16,7 @@ from armorm.maths.gate import Gate
 from armorm.maths.metrics import Interval
 from armorm.maths.paired import PairedTest
 from armorm.maths.promotion import NoTest, decide
-from armorm.model.head import RewardModel
+from armorm.model.head import RewardHead
 from armorm.stages import promote as stage
 from armorm.stages.promote import Promotion
 from tests.features.canonical import Dataset
@@ -100,7 +100,7 @@ def embed(writer: Writer, backbone_id: str, numbers: Sequence[int]) -> None:
 def train(writer: Writer, *weights: float, backbone_id: str = ONE) -> Artifact:
     """A model that was given its weights, with an evaluation, as the stages leave them."""
     config = GateConfig(hidden_dim=2, n_hidden=1)
-    made = RewardModel(
+    made = RewardHead(
         objectives=("helpsteer-helpfulness",),
         untrained={},
         W_KD=np.array([weights], np.float32),

@@ -14,7 +14,7 @@ from armorm.features.sample.backbone import sample_texts, write_backbone
 from armorm.features.store import Store
 from armorm.flows.configuration.settings import ConfigError, load_settings
 from armorm.flows.plan import plan_run
-from armorm.model.head import RewardModel
+from armorm.model.head import RewardHead
 from armorm.report.sections import taken_out
 from armorm.stages.export import export_model
 from armorm.stages.report import load_report
@@ -174,7 +174,7 @@ def test_own_data_alone(name: str, backbone: Path, tmp_path: Path) -> None:
     (section,) = [of for of in report.sections if of.title == "Not measured"]
     assert {str(row[0]) for row in section.rows} == {*case.missing}
     (folder,) = (tmp_path / "models").iterdir()
-    model = RewardModel.load(folder)
+    model = RewardHead.load(folder)
     assert set(model.objectives) == {f"my-{name}" for name in case.objectives}
     if case.nuisance == "none":
         assert np.array_equal(model.transform_KK, np.eye(len(case.objectives)))

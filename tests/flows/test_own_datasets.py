@@ -13,7 +13,7 @@ from armorm.features.catalog.query import query
 from armorm.features.objectives import OBJECTIVES
 from armorm.features.store import Store
 from armorm.flows.pipeline import pipeline
-from armorm.model.head import RewardModel
+from armorm.model.head import RewardHead
 from armorm.stages.report import load_report
 from tests.flows.conftest import write_config
 
@@ -78,7 +78,7 @@ def config(sample: Path, tmp_path_factory: pytest.TempPathFactory, server: None)
 
 def test_the_model_has_their_objectives_after_the_others(config: Path) -> None:
     (folder,) = (config.parent / "models").iterdir()
-    model = RewardModel.load(folder)
+    model = RewardHead.load(folder)
     known = [name for name in OBJECTIVES if name in model.objectives]
     assert list(model.objectives) == [*known, "my-clarity", "my-tone"]
     assert len(model.objectives) + len(model.untrained) == 21

@@ -21,7 +21,7 @@ from armorm.features.store.pointers import promoted
 from armorm.features.vectors.shards import FeatureReader
 from armorm.flows.pipeline import pipeline
 from armorm.maths.probe import GRADIENT
-from armorm.model.head import RewardModel
+from armorm.model.head import RewardHead
 from armorm.stages import data as bridge
 from armorm.stages import gate
 from armorm.stages.common import read_record
@@ -49,7 +49,7 @@ def test_it_goes_from_native_files_to_a_model_folder(whole_run: WholeRun) -> Non
         "report.md",
         "report.html",
     }
-    model = RewardModel.load(folder)
+    model = RewardHead.load(folder)
     assert sorted([*model.objectives, *model.untrained]) == sorted(OBJECTIVES)
     assert len(model.objectives) > 12  # so small a sample has too few ratings of code for a model of each objective
     stored = store_of(config).find("model")
@@ -176,7 +176,7 @@ def test_stored_scores_are_those_of_the_model(finished: Path) -> None:
         """,
     ).rows
     artifact = store_of(finished).find("model")
-    model = RewardModel.load(finished.parent / "models" / artifact.artifact_id)
+    model = RewardHead.load(finished.parent / "models" / artifact.artifact_id)
     X_ND, H_ND, score_N = (np.array(column, dtype=np.float32) for column in zip(*rows, strict=True))
     assert np.abs(model.score_features(X_ND, H_ND).score - score_N).max() < 1e-5
 
@@ -202,7 +202,7 @@ def test_stored_coefficients_are_those_of_the_model_for_every_held_out_prompt(
     finished: Path,
 ) -> None:
     store = store_of(finished)
-    model = RewardModel.load(finished.parent / "models" / store.find("model").artifact_id)
+    model = RewardHead.load(finished.parent / "models" / store.find("model").artifact_id)
     rows = query(
         store,
         """
