@@ -12,7 +12,7 @@ import torch
 from armorm.features.catalog.query import query
 from armorm.features.conversation import conversation_id, prompt_id, single_turn
 from armorm.features.embedding import backbone as backbone_module
-from armorm.features.embedding.embed import EmbedSettings, Progress, embed_missing, why_incomplete
+from armorm.features.embedding.embed import EmbedResult, EmbedSettings, Progress, embed_missing, why_incomplete
 from armorm.features.embedding.fingerprint import BackboneSettings, fingerprint
 from armorm.features.embedding.forecast import plan_embedding
 from armorm.features.embedding.packs import Pack
@@ -85,19 +85,29 @@ def poisoned(ids: dict[str, float]) -> Forward:
     return forward
 
 
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory, backbone: BackboneSettings) -> tuple[Store, list[Pack]]:
+    """The store of an embedding that nothing has stopped, and its passes."""
+    whole, passes = Store(tmp_path_factory.mktemp("undisturbed") / "whole"), list[Pack]()
+    with pytest.MonkeyPatch.context() as patch, whole.writing("test") as writer:
+        fill(writer)
+        patch.setattr(backbone_module, "forward", counting(passes))
+        embed_missing(writer, backbone, SETTINGS)
+    assert len(passes) >= 10
+    return whole, passes
+
+
 @pytest.mark.parametrize("stop_after", [1, 3, 6, 9])
 def test_a_killed_run_goes_on_within_a_shard_to_the_same_snapshot(
-    tmp_path: Path, backbone: BackboneSettings, patch: Callable[[Forward], None], stop_after: int
+    tmp_path: Path,
+    backbone: BackboneSettings,
+    patch: Callable[[Forward], None],
+    undisturbed: tuple[Store, list[Pack]],
+    stop_after: int,
 ) -> None:
-    whole, killed = Store(tmp_path / "whole"), Store(tmp_path / "killed")
-    for store in (whole, killed):
-        with store.writing("test") as writer:
-            fill(writer)
-    undisturbed: list[Pack] = []
-    patch(counting(undisturbed))
-    with whole.writing("test") as writer:
-        embed_missing(writer, backbone, SETTINGS)
-    assert len(undisturbed) >= 10
+    whole, killed = undisturbed[0], Store(tmp_path / "killed")
+    with killed.writing("test") as writer:
+        fill(writer)
 
     passes: list[Pack] = []
     patch(counting(passes, stop_after))
@@ -108,7 +118,7 @@ def test_a_killed_run_goes_on_within_a_shard_to_the_same_snapshot(
     with killed.writing("test") as writer:
         embed_missing(writer, backbone, SETTINGS, on_progress=seen.append)
     assert (seen[-1].texts, seen[-1].tokens) == (seen[-1].total_texts, seen[-1].total_tokens)
-    assert passes == undisturbed  # each pass once, and those that were put aside not again
+    assert passes == undisturbed[1]  # each pass once, and those that were put aside not again
     assert killed.head().within("unfinished") == {}
     assert killed.head().snapshot_id == whole.head().snapshot_id
 
@@ -140,6 +150,23 @@ def test_parts_of_texts_that_are_gone_go_too(
     assert writer.store.head().within("unfinished") == {}
 
 
+def embed_all(store: Store, backbone: BackboneSettings) -> tuple[EmbedResult, np.ndarray]:
+    """All in large passes; the vectors of all conversations."""
+    with store.writing("test") as writer:
+        fill(writer)
+        result = embed_missing(writer, backbone, EmbedSettings(token_budget=1000, shard_conversations=16))
+        reader = FeatureReader(writer.store, result.backbone_id)
+        return result, reader.gather("conversation", [conversation_id(conversation(n)) for n in range(40)])
+
+
+@pytest.fixture(scope="module")
+def with_much_memory(tmp_path_factory: pytest.TempPathFactory, backbone: BackboneSettings) -> np.ndarray:
+    """The vectors of all conversations."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(backbone_module, "forward", FORWARD)
+        return embed_all(Store(tmp_path_factory.mktemp("much") / "whole"), backbone)[1]
+
+
 @pytest.mark.parametrize(
     "error",
     [
@@ -150,24 +177,22 @@ def test_parts_of_texts_that_are_gone_go_too(
     ],
 )
 def test_too_little_memory_halves_the_passes(
-    tmp_path: Path, backbone: BackboneSettings, patch: Callable[[Forward], None], error: Exception
+    store: Store,
+    backbone: BackboneSettings,
+    patch: Callable[[Forward], None],
+    with_much_memory: np.ndarray,
+    error: Exception,
 ) -> None:
     def forward(model: Any, last_layer: Any, pack: Pack) -> torch.Tensor:
         if pack.n_tokens > 100 and len(pack.wanted) > 2:
             raise error
         return FORWARD(model, last_layer, pack)
 
-    vectors = []
-    for name, function in (("whole", FORWARD), ("small", forward)):
-        patch(function)
-        with Store(tmp_path / name).writing("test") as writer:
-            fill(writer)
-            result = embed_missing(writer, backbone, EmbedSettings(token_budget=1000, shard_conversations=16))
-            reader = FeatureReader(writer.store, result.backbone_id)
-            vectors.append(reader.gather("conversation", [conversation_id(conversation(n)) for n in range(40)]))
+    patch(forward)
+    result, vectors = embed_all(store, backbone)
     assert (result.n_conversations, result.n_prompts) == (40, 10)
     assert result.token_budget < 1000
-    assert np.abs(vectors[0] - vectors[1]).max() < 1e-4
+    assert np.abs(with_much_memory - vectors).max() < 1e-4
 
 
 @pytest.mark.parametrize(

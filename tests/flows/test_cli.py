@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,16 +33,17 @@ def home(finished: Path) -> Path:
 
 
 FLOWS = ("run", "ingest", "embed", "train", "evaluate")
-"""They need a process of their own: Prefect begins and ends its temporary server with it."""
+"""They need a process of their own, unless they are refused before they begin: Prefect begins and ends its temporary
+server with it."""
 
 
 @pytest.fixture
 def armorm(home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
     """Calls the program in that folder, in this process where that makes no difference: imports take seconds."""
 
-    def run(*words: str | Path, cwd: Path = home, **env: str) -> subprocess.CompletedProcess[str]:
+    def run(*words: str | Path, cwd: Path = home, begins: bool = True, **env: str) -> subprocess.CompletedProcess[str]:
         given = list(map(str, words))
-        if given[0] in FLOWS and "--help" not in given:
+        if given[0] in FLOWS and "--help" not in given and begins:
             code = "import sys; sys.argv[0] = 'armorm'; from armorm.flows.cli.program import main; main()"
             program = [sys.executable, "-c", code, *given]
             return subprocess.run(program, capture_output=True, text=True, cwd=cwd, env=os.environ | env)
@@ -103,7 +105,7 @@ def test_init_writes_a_file_and_never_over_one(armorm: Run, tmp_path: Path) -> N
 
 @pytest.mark.parametrize("command", [["run"], ["ingest"], ["status"], ["sql", "SELECT 1"], ["score", "x.jsonl"]])
 def test_without_a_configuration_it_says_how_to_make_one(armorm: Run, tmp_path: Path, command: list[str]) -> None:
-    assert "run `armorm init`" in refused(armorm(*command, cwd=tmp_path))
+    assert "run `armorm init`" in refused(armorm(*command, cwd=tmp_path, begins=False))
 
 
 def test_sql_prints_tables_csv_and_json(armorm: Run) -> None:
@@ -250,10 +252,11 @@ def test_a_run_is_refused_before_it_begins_where_it_is_not_the_planned_one(armor
     assert (gate["runs"], gate["reason"]) == (True, "setting steps 30 -> 3000")
     assert gate["seconds"] > 0
     assert "steps/s, measured in run" in gate["basis"]
-    assert "settings of gate: got" in refused(armorm("run", "--plan", file))
-    assert "--max-time: got" in refused(armorm("run", "--max-time", "0.001s", **more))
-    assert "rows in all; expected at most 5 rows" in refused(armorm("run", "--max-rows", "5", **more))
-    assert "got a time of soon" in refused(armorm("run", "--max-time", "soon"))
+    run = partial(armorm, "run", begins=False)
+    assert "settings of gate: got" in refused(run("--plan", file))
+    assert "--max-time: got" in refused(run("--max-time", "0.001s", **more))
+    assert "rows in all; expected at most 5 rows" in refused(run("--max-rows", "5", **more))
+    assert "got a time of soon" in refused(run("--max-time", "soon"))
     assert json.loads(armorm("status", "--format", "json").stdout) == before
 
 
