@@ -76,7 +76,7 @@ def fake_texts(_: Any, conversations: Any, wanted: Any, wanted_prompts: Any) -> 
 
 def fake_passes(_: Any, sequences: Any, *, token_budget: int, done: Any) -> Iterator[Pass]:
     for sequence in sequences:
-        yield Pass([(wanted, vector(wanted.id)) for wanted in sequence.wanted], 3, 3, 3.0, token_budget)
+        yield Pass([(wanted, vector(wanted.id)) for wanted in sequence.wanted], 3, 3, token_budget)
 
 
 @dataclass(frozen=True)

@@ -168,9 +168,9 @@ def test_data_that_moved_far_enough_since_training_are_told_once_they_are_embedd
 
     def tell() -> list[str]:
         caplog.clear()
-        with caplog.at_level("INFO"):
+        with caplog.at_level("INFO", logger="test"):
             embed.tell_change(store, settings)
-        return caplog.messages
+        return [record.getMessage() for record in caplog.records if record.name == "test"]
 
     with store.writing("test") as writer:
         rated(dict.fromkeys(range(50), 0.0)).commit(writer)
