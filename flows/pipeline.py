@@ -11,7 +11,7 @@ from armorm.flows.configuration.settings import check_trainable, load_settings, 
 from armorm.flows.embed import run_embed
 from armorm.flows.evaluate import run_evaluate, run_promote
 from armorm.flows.ingest import run_ingest
-from armorm.flows.plan import names, plan_run, plan_stages
+from armorm.flows.plan import plan_run, plan_stages, stage_names
 from armorm.flows.runlog.observers import writing
 from armorm.flows.runlog.outcomes import Step
 from armorm.flows.runlog.prefect_artifacts import show_done, show_plan
@@ -62,7 +62,7 @@ def retrain(config: Path, promote: bool = True, limits: Limits = BY_HAND) -> lis
     check_trainable(settings)
     require_devices(settings)
     with writing(settings, "armorm train", limits) as writer:
-        before = show_plan(writer.store, plan_stages(settings, *names("check", "train", "evaluate")))
+        before = show_plan(writer.store, plan_stages(settings, *stage_names("check", "train", "evaluate")))
         require_data(writer.store, writer.store.head(), settings.decorrelation, settings.gate)
         steps = [*run_checks(writer, settings), *run_train(writer, settings)]
         record_success(writer, "train")

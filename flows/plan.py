@@ -112,7 +112,7 @@ def plan_ingest(settings: Settings) -> list[Planned]:
     _, ingests = _ingests(store, settings)
     steps = [*(step for step, _ in ingests.values()), *_removals(store, settings)]
     ingesting = any(step.runs for step in steps)
-    return steps + _later(store, settings, None, {}, ingesting=ingesting, only=names("check"))
+    return steps + _later(store, settings, None, {}, ingesting=ingesting, only=stage_names("check"))
 
 
 def plan_stages(settings: Settings, *only: str) -> list[Planned]:
@@ -121,7 +121,7 @@ def plan_stages(settings: Settings, *only: str) -> list[Planned]:
     return _later(settings.open_store(), settings, marks, {}, ingesting=False, only=only)
 
 
-def names(*parts: Part) -> tuple[str, ...]:
+def stage_names(*parts: Part) -> tuple[str, ...]:
     """The stages of some parts of the pipeline."""
     return tuple(stage.name for stage in PIPELINE if stage.part in parts)
 

@@ -9,7 +9,7 @@ from armorm.features.store import Writer
 from armorm.features.store.freshness import record_success
 from armorm.flows.configuration.scheduled import BY_HAND, Limits, run_name
 from armorm.flows.configuration.settings import Settings, check_trainable, load_settings, require_devices
-from armorm.flows.plan import names, plan_stages
+from armorm.flows.plan import plan_stages, stage_names
 from armorm.flows.runlog.observers import writing
 from armorm.flows.runlog.outcomes import Step
 from armorm.flows.runlog.prefect_artifacts import show_done, show_plan
@@ -35,7 +35,7 @@ def train(config: Path, limits: Limits = BY_HAND) -> list[Step]:
     check_trainable(settings)
     require_devices(settings)
     with writing(settings, "armorm train", limits) as writer:
-        before = show_plan(writer.store, plan_stages(settings, *names("check", "train")))
+        before = show_plan(writer.store, plan_stages(settings, *stage_names("check", "train")))
         require_data(writer.store, writer.store.head(), settings.decorrelation, settings.gate)
         steps = [*run_checks(writer, settings), *run_train(writer, settings)]
         show_done(writer.store, before, steps)

@@ -1,4 +1,4 @@
-"""Evaluation of any model on a store's held-out pairs, one that was downloaded for one. Nothing is stored.
+"""Evaluation of any model on a store's held-out pairs, for example a downloaded one. Nothing is stored.
 
 What the store has vectors of is read from there, where they are of the model's own backbone. All other texts go
 through the backbone, a chunk at a time, and of their vectors just rewards and gate weights are kept.

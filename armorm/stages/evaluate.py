@@ -13,9 +13,9 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from armorm.config import EvaluationConfig
-from armorm.features.catalog.inventory import ingested
+from armorm.features.catalog.inventory import rows_of
 from armorm.features.checks import contamination
-from armorm.features.store import Made, Snapshot, Store
+from armorm.features.store import Made, Store
 from armorm.features.store.stage import Computed, OnProgress
 from armorm.features.tables import SCHEMAS, write_parquet
 from armorm.features.vectors.shards import FeatureReader
@@ -73,10 +73,6 @@ def _make(store: Store, backbone_id: str, config: EvaluationConfig, on_progress:
     return Made(objects, {"line": line})
 
 
-def _work(snapshot: Snapshot, config: EvaluationConfig) -> dict[str, int]:
-    return {"rows": ingested(snapshot, "preferences")}
-
-
 EVALUATE: Final[Computed[EvaluationConfig]] = Computed(
     name=STAGE,
     version=STAGE_VERSION,
@@ -85,7 +81,7 @@ EVALUATE: Final[Computed[EvaluationConfig]] = Computed(
     after=(model_stage.STAGE, contamination.STAGE),
     table="evaluation",
     recipe_of=stage_recipe,
-    work_of=_work,
+    work_of=rows_of("preferences"),
     make=_make,
 )
 """Scores of every pair, predictions of every rating, and the figures of both."""

@@ -9,11 +9,11 @@ import numpy.typing as npt
 import polars as pl
 
 from armorm.config import RegressionConfig
-from armorm.features.catalog.inventory import ingested, stored_objectives, stored_scales
+from armorm.features.catalog.inventory import rows_of, stored_objectives, stored_scales
 from armorm.features.checks import contamination
 from armorm.features.embedding import embed
 from armorm.features.lineage.training_rows import row_set
-from armorm.features.store import Made, Snapshot, Store
+from armorm.features.store import Made, Store
 from armorm.features.store.stage import Computed, OnProgress
 from armorm.features.vectors.shards import FeatureReader
 from armorm.maths.ridge import HeldOut, fit_parts, report_fits, trainable
@@ -71,10 +71,6 @@ def _make(store: Store, backbone_id: str, config: RegressionConfig, on_progress:
     return Made(objects, summary)
 
 
-def _work(snapshot: Snapshot, config: RegressionConfig) -> dict[str, int]:
-    return {"rows": ingested(snapshot, "ratings")}
-
-
 REGRESS: Final[Computed[RegressionConfig]] = Computed(
     name=STAGE,
     version=STAGE_VERSION,
@@ -84,7 +80,7 @@ REGRESS: Final[Computed[RegressionConfig]] = Computed(
     splits=("train", "validation", "test"),
     table="regression",
     recipe_of=stage_recipe,
-    work_of=_work,
+    work_of=rows_of("ratings"),
     make=_make,
 )
 """The weights of every objective that has ratings, and why the others have none."""

@@ -15,7 +15,7 @@ import numpy.typing as npt
 import polars as pl
 import pyarrow.parquet as pq
 
-from armorm.features.catalog.inventory import ingested, stored_objectives
+from armorm.features.catalog.inventory import rows_of, stored_objectives
 from armorm.features.checks import contamination
 from armorm.features.embedding import embed
 from armorm.features.errors import NotInStore
@@ -76,11 +76,6 @@ def _make(store: Store, backbone_id: str, settings: None, on_progress: OnProgres
     return Made(objects, {"line": line, "rows": update.total} | read)
 
 
-def _work(snapshot: Snapshot, settings: None) -> dict[str, int]:
-    """What there is to work through at most, of manifests alone: what has changed is not known before."""
-    return {"rows": ingested(snapshot, "ratings")}
-
-
 STATISTICS: Final[Computed[None]] = Computed(
     name=STAGE,
     version=STAGE_VERSION,
@@ -89,7 +84,7 @@ STATISTICS: Final[Computed[None]] = Computed(
     after=(embed.STAGE, contamination.STAGE),
     splits=SPLITS,
     recipe_of=stage_recipe,
-    work_of=_work,
+    work_of=rows_of("ratings"),  # at most: what has changed is not known before
     make=_make,
 )
 """The sums that the regression is solved from; progress counts rows, of which those counted already are not read."""

@@ -124,6 +124,11 @@ def ingested(snapshot: Snapshot, what: str) -> int:
     return sum(int(artifact.summary.get(what, 0)) for artifact in snapshot.within("ingest").values())
 
 
+def rows_of(what: str) -> Callable[[Snapshot, object], dict[str, int]]:
+    """Return what tells how much work a stage has that reads all `conversations`, `ratings` or `preferences`."""
+    return lambda snapshot, settings: {"rows": ingested(snapshot, what)}
+
+
 def stored_objectives(snapshot: Snapshot) -> tuple[str, ...]:
     """The names of all objectives, those that only own datasets rate among them, in the order of models."""
     return in_order(name for artifact in snapshot.artifacts.values() for name in artifact.summary.get("scales", {}))

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
 LIMITS: Final = Limits()
-"""Of a user's query, where none are given."""
+"""The limits of a user's query, where none are given."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +29,7 @@ class QueryResult:
 
     @property
     def records(self) -> list[dict[str, Any]]:
-        """The rows by name of column; of columns of one name, the last."""
+        """The rows by name of column; the last one of columns that share a name."""
         return [dict(zip(self.columns, row, strict=True)) for row in self.rows]
 
 
@@ -74,7 +74,7 @@ def call_on(
     *,
     snapshot: Snapshot | None = None,
 ) -> Any:
-    """What a function makes of a store's snapshot (the newest one) in a process that ends at its limits.
+    """Return what a function makes of a store's snapshot (the newest one) in a process that ends at its limits.
 
     Args:
         store: whose address, cache and snapshot it is given, as `place`, `cache` and `number`, and a folder,
@@ -115,7 +115,7 @@ def answer(
     number_before: int | None,
     limits: Mapping[str, Any],
 ) -> tuple[list[str], list[tuple[Any, ...]]]:
-    """Columns and rows of a query, within the process that may be ended; see `query`.
+    """Return columns and rows of a query, within the process that may be ended; see `query`.
 
     Raises:
         QueryError: it is no single query, or DuckDB refuses it.
@@ -137,7 +137,7 @@ def answer(
 
 
 def fetched(cursor: "DuckDBPyConnection", limits: Limits) -> tuple[list[str], list[tuple[Any, ...]]]:
-    """Columns and rows of what was executed.
+    """Return columns and rows of what was executed.
 
     Raises:
         QueryError: there are more rows, or more text, than is allowed.

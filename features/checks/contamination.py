@@ -15,7 +15,7 @@ from typing import Any, Final
 
 import pyarrow as pa
 
-from armorm.features.catalog.inventory import ingested
+from armorm.features.catalog.inventory import rows_of
 from armorm.features.catalog.views import Catalog, connect
 from armorm.features.errors import InputError
 from armorm.features.store import Made, Recipe, Snapshot, Store
@@ -115,10 +115,6 @@ def _recipe(stage: Stage, snapshot: Snapshot, backbone_id: str, settings: Contam
     )
 
 
-def _work(snapshot: Snapshot, settings: ContaminationSettings) -> dict[str, int]:
-    return {"rows": ingested(snapshot, "conversations")}
-
-
 def _make(store: Store, backbone_id: str, settings: ContaminationSettings, on_progress: OnProgress) -> Made:
     """Compare every prompt with those of the evaluation datasets.
 
@@ -140,7 +136,7 @@ CONTAMINATION: Final[Computed[ContaminationSettings]] = Computed(
     after=("ingest",),
     table="contamination",
     recipe_of=_recipe,
-    work_of=_work,
+    work_of=rows_of("conversations"),
     make=_make,
 )
 """Prompts that are left out of training; progress counts prompts."""

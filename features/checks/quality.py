@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Final, Literal, get_args
 
 from armorm.features.catalog.bounded import Limits
-from armorm.features.catalog.inventory import ingested
+from armorm.features.catalog.inventory import rows_of
 from armorm.features.catalog.query import QueryResult, call_on, fetched, opened
 from armorm.features.catalog.views import Catalog, connect, mount, parquet_paths
 from armorm.features.errors import InputError, QualityError
@@ -142,10 +142,6 @@ def _recipe(stage: Stage, snapshot: Snapshot, backbone_id: str, severities: Mapp
     )
 
 
-def _work(snapshot: Snapshot, severities: Mapping[str, Severity]) -> dict[str, int]:
-    return {"rows": ingested(snapshot, "conversations")}
-
-
 def _make(store: Store, backbone_id: str, severities: Mapping[str, Severity], on_progress: OnProgress) -> Made:
     results = run_checks(store, severities)
     counts = [{"name": r.name, "severity": r.severity, "what": r.what, "n_rows": r.n_rows} for r in results]
@@ -161,7 +157,7 @@ QUALITY: Final[Computed[Mapping[str, Severity]]] = Computed(
     after=("ingest",),
     table="checks",
     recipe_of=_recipe,
-    work_of=_work,
+    work_of=rows_of("conversations"),
     make=_make,
 )
 """The counts of every check that is not `off`."""

@@ -216,7 +216,7 @@ def _read_weights(folder: Path, dtype: torch.dtype) -> Any:
         **FOLDER_ALONE,
     )
     if missing := sorted(found["missing_keys"]):
-        raise ValueError(f"{len(missing)} weights are not in its files, {missing[0]} for one")
+        raise ValueError(f"{len(missing)} weights are not in its files, for example {missing[0]}")
     return model
 
 

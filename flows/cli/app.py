@@ -82,7 +82,7 @@ def main() -> None:
     # Where another process wants a core, torch's threads that wait by spinning are 10 to 100 times slower.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
-        if "" in sys.argv[1:]:  # which would count as an option that is not given, `--max-age "$LIMIT"` for one
+        if "" in sys.argv[1:]:  # it would count as an option that is not given, for example `--max-age "$LIMIT"`
             raise ConfigError("got an empty argument; expected a value, or no such option; is a variable not set?")
         app()
     except BrokenPipeError:

@@ -14,7 +14,8 @@ import armorm
 from armorm.features.catalog.notebook import Connection
 from armorm.features.catalog.query import query
 from armorm.features.catalog.questions import ask
-from armorm.features.catalog.views import VIEWS
+from armorm.features.catalog.select_only import require_query
+from armorm.features.catalog.views import VIEWS, empty_connection
 from armorm.features.conversation import SplitFractions, prompt_id, single_turn
 from armorm.features.embedding.embed import EmbedSettings, embed_missing
 from armorm.features.embedding.fingerprint import BackboneSettings
@@ -421,3 +422,12 @@ def test_a_text_that_two_machines_have_embedded_counts_once(full: Store) -> None
         made = Made(objects, first.summary | {"rows": len(features)})
         writer.commit_all([(replace(first.recipe, slot=slot), made)])
     assert query(full, "SELECT count(*), count(DISTINCT (kind, id)), sum(vector[1]) FROM features").rows == counted
+
+
+def test_what_duckdb_cannot_take_apart_is_refused() -> None:
+    """As where its memory ends while it serialises: it then answers with an error in place of the tree."""
+    with empty_connection() as connection:
+        require_query(connection, "SELECT 1")
+        connection.execute("""CREATE MACRO json_serialize_sql(x) AS '{"error":true,"error_type":"out of memory"}'""")
+        with pytest.raises(QueryError):
+            require_query(connection, "SELECT 1")

@@ -357,3 +357,8 @@ def test_a_forked_process_has_a_marker_of_its_own(tmp_path: Path) -> None:
     with server.Pool(2) as pool:
         others = pool.map(_marked, [tmp_path / "store"] * 2)
     assert mine.partition("-")[0] not in {name.partition("-")[0] for name in others}
+
+
+def test_a_place_that_is_no_text_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(StoreError):
+        open_storage(tmp_path / os.fsdecode(b"b\xff"))
