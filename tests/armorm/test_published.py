@@ -116,5 +116,5 @@ def test_weights_that_are_missing_are_no_random_ones(folder: Path, tmp_path: Pat
     places = json.loads(index.read_text())
     del places["weight_map"]["model.layers.1.mlp.up_proj.weight"]
     index.write_text(json.dumps(places))
-    with pytest.raises(BackboneError, match=r"1 weights are not in its files, layers\.1\.mlp\.up_proj\.weight"):
+    with pytest.raises(BackboneError, match=r"layers\.1\.mlp\.up_proj\.weight"):
         RewardModel.load(tmp_path / "model").score(CONVERSATIONS[:1])
