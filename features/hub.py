@@ -11,9 +11,8 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 from armorm.features.errors import HubError, HubUnreachable
 
@@ -21,6 +20,9 @@ if TYPE_CHECKING:
     from huggingface_hub import RepoFile
 
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")  # read when huggingface_hub is imported
+
+HIDDEN: Final = [".*", "*/.*"]
+"""Patterns of files that are hidden or in a hidden folder; `*` also crosses slashes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,18 +120,16 @@ def _commit(repo: HubRepo) -> str:
 
 def _chosen(repo: HubRepo, commit: str, patterns: Sequence[str]) -> dict[str, "RepoFile"]:
     """The files below the repository's folder that match a pattern and are not hidden, by their path there."""
+    from huggingface_hub.utils import filter_repo_objects  # type: ignore[attr-defined]
+
     files, start = _listing(repo, commit), f"{repo.folder}/" if repo.folder else ""
     below = {file.path.removeprefix(start): file for file in files if file.path.startswith(start)}
-    chosen = {path: below[path] for path in sorted(below) if _matches(path, patterns)}
+    matching = filter_repo_objects(sorted(below), allow_patterns=list(patterns), ignore_patterns=HIDDEN)
+    chosen = {path: below[path] for path in matching}
     if not chosen:
         wanted = ", ".join(patterns)
         raise HubError(repo, f"got {len(files)} files, none of them {wanted}; correct the name, the revision or folder")
     return chosen
-
-
-def _matches(path: str, patterns: Sequence[str]) -> bool:
-    hidden = any(part.startswith(".") for part in path.split("/"))
-    return not hidden and any(fnmatchcase(path, pattern) for pattern in patterns)
 
 
 def _listing(repo: HubRepo, commit: str) -> list["RepoFile"]:

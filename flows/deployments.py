@@ -22,7 +22,7 @@ from prefect.runner import Runner
 from prefect.settings import get_current_settings
 from prefect.types.entrypoint import EntrypointType
 
-from armorm.features.durations import parse_duration
+from armorm.features.units import parse_duration
 from armorm.flows import stopping
 from armorm.flows.configuration.schedule import interval_s
 from armorm.flows.configuration.settings import Settings
@@ -280,10 +280,6 @@ async def _until_stopped(runner: Runner) -> None:
         stopped = asyncio.create_task(stop.wait())
         await asyncio.wait({serving, stopped}, return_when=asyncio.FIRST_COMPLETED)
         if stop.is_set():
-            # All at once: `astop` ends one after the other, and looks every three seconds whether it has ended.
-            runner._scheduled_run_poller.stopping = True
-            running = runner._process_manager.flow_run_ids()
-            await asyncio.gather(*(runner._cancellation_manager.cancel_by_id(run) for run in running))
-            await runner.astop()
+            await runner.astop()  # one run after the other: one at most works on the store, others end at once
         stopped.cancel()
         await serving

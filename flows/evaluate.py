@@ -8,7 +8,7 @@ from prefect.cache_policies import NO_CACHE
 
 from armorm.config import PromotionConfig
 from armorm.features.checks.quality import Severity
-from armorm.features.embedding.fingerprint import fingerprint
+from armorm.features.embedding.fingerprint import read_fingerprint
 from armorm.features.store import Writer
 from armorm.features.store.freshness import record_success
 from armorm.flows.configuration.scheduled import BY_HAND, Limits, run_name
@@ -25,7 +25,7 @@ from armorm.stages.report import load_report, report_path, write_report
 
 def run_evaluate(writer: Writer, settings: Settings) -> Step:
     """Evaluates, writes the report beside the model where it is not there, and shows it in Prefect."""
-    step = run_stage(writer, EVALUATE, settings, fingerprint(settings.local_backbone()).backbone_id)
+    step = run_stage(writer, EVALUATE, settings, read_fingerprint(settings.local_backbone()).backbone_id)
     path = report_path(writer.store, settings.models_path)
     if step.reason or not path.exists():
         write_report(writer.store, settings.models_path)

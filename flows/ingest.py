@@ -10,18 +10,18 @@ from prefect.cache_policies import NO_CACHE
 from armorm.features.catalog.diff import count_changes
 from armorm.features.conversation import SplitFractions
 from armorm.features.embedding.embed import why_incomplete
-from armorm.features.embedding.fingerprint import fingerprint
+from armorm.features.embedding.fingerprint import read_fingerprint
 from armorm.features.errors import HubUnreachable
 from armorm.features.hub import HubFiles
 from armorm.features.ingest.dataset import DatasetFiles, forget_unconfigured, ingest_dataset
 from armorm.features.ingest.hub import download_dataset
 from armorm.features.store import Done, Snapshot, Writer
 from armorm.features.store.freshness import record_success
+from armorm.features.units import size
 from armorm.flows.configuration.scheduled import BY_HAND, Limits, run_name
 from armorm.flows.configuration.settings import Settings, load_settings
 from armorm.flows.plan import plan_ingest
 from armorm.flows.runlog import events
-from armorm.flows.runlog.console import size
 from armorm.flows.runlog.observers import writing
 from armorm.flows.runlog.outcomes import Step
 from armorm.flows.runlog.prefect_artifacts import show_done, show_plan
@@ -101,7 +101,7 @@ def tell_of_change(settings: Settings, before: Snapshot) -> None:
     if head.number != before.number:
         changed = count_changes(store, before, head)
     else:
-        backbone_id = fingerprint(settings.local_backbone()).backbone_id
+        backbone_id = read_fingerprint(settings.local_backbone()).backbone_id
         if not why_incomplete(store, backbone_id, settings.embed.vector_type_of(settings.backbone.dtype)):
             return
     payload = {"number": head.number, "snapshot_id": head.snapshot_id, "changed": changed}

@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from armorm.features.documents import parse_object
-from armorm.features.durations import in_words
-from armorm.features.embedding.fingerprint import Fingerprint, fingerprint
+from armorm.features.embedding.fingerprint import Fingerprint, read_fingerprint
 from armorm.features.embedding.forecast import (
     Files,
     backbone_files,
@@ -26,8 +25,8 @@ from armorm.features.store.artifacts import why_stale
 from armorm.features.store.estimate import Planned, estimate, total, unknown
 from armorm.features.store.stage import Computed, Part
 from armorm.features.store.storage import replace_file
+from armorm.features.units import in_words, size
 from armorm.flows.configuration.settings import Settings, check_trainable
-from armorm.flows.runlog.console import size
 from armorm.stages.pipeline import PIPELINE
 from armorm.stages.preconditions import require_data
 
@@ -92,17 +91,17 @@ def plan_run(settings: Settings) -> Plan:
     steps = [*(step for step, _ in ingests.values()), *_removals(store, settings)]
     if not any(step.runs for step in steps):  # else the run finds out after its ingest
         require_data(store, snapshot, settings.decorrelation, settings.gate)
-    backbone, marks = _backbone(settings)
+    backbone, fingerprint = _backbone(settings)
     inputs = {name: files[name].revision or digest for name, (_, digest) in ingests.items()}
     premises = Premises(
         snapshot.number,
         snapshot.snapshot_id,
         version("armorm"),
         {table: content_id(of) for table, of in settings.model_dump(mode="json").items()},
-        inputs | {"backbone": backbone.revision or (marks.backbone_id if marks else "")},
+        inputs | {"backbone": backbone.revision or (fingerprint.backbone_id if fingerprint else "")},
     )
     to_ingest = {name: files[name].size_bytes for name, (step, _) in ingests.items() if step.runs}
-    later = _later(store, settings, marks, to_ingest, ingesting=any(step.runs for step in steps))
+    later = _later(store, settings, fingerprint, to_ingest, ingesting=any(step.runs for step in steps))
     return Plan(premises, [*files.values(), backbone], steps + later)
 
 
@@ -117,8 +116,8 @@ def plan_ingest(settings: Settings) -> list[Planned]:
 
 def plan_stages(settings: Settings, *only: str) -> list[Planned]:
     """Some stages after ingest, on the data that the store holds; no native file is looked at."""
-    _, marks = _backbone(settings)
-    return _later(settings.open_store(), settings, marks, {}, ingesting=False, only=only)
+    _, fingerprint = _backbone(settings)
+    return _later(settings.open_store(), settings, fingerprint, {}, ingesting=False, only=only)
 
 
 def stage_names(*parts: Part) -> tuple[str, ...]:
@@ -196,7 +195,7 @@ def _removals(store: Store, settings: Settings) -> list[Planned]:
 def _backbone(settings: Settings) -> tuple[Files, Fingerprint | None]:
     """Its files, and its fingerprint where they are all there."""
     files = backbone_files(settings.local_backbone())
-    return files, None if files.problem or files.missing_bytes else fingerprint(settings.local_backbone())
+    return files, None if files.problem or files.missing_bytes else read_fingerprint(settings.local_backbone())
 
 
 def _files(settings: Settings, name: str) -> Files:
@@ -229,7 +228,7 @@ def _ingest(store: Store, settings: Settings, files: Files) -> tuple[Planned, st
 def _later(
     store: Store,
     settings: Settings,
-    marks: Fingerprint | None,
+    fingerprint: Fingerprint | None,
     to_ingest: Mapping[str, int],
     *,
     ingesting: bool,
@@ -248,7 +247,7 @@ def _later(
         if isinstance(stage, Computed):
             of = stage.settings_in(settings)
             work = stage.work(snapshot, of)
-            backbone_id = marks.backbone_id if marks else ""
+            backbone_id = fingerprint.backbone_id if fingerprint else ""
             reason = f"after {waits_for}" if waits_for else stage.reason(snapshot, of, backbone_id)
             if reason and blind and work:
                 step = unknown(stage.name, reason, "not known before ingest")
@@ -257,19 +256,19 @@ def _later(
                 if step.runs and ingesting and work:
                     step = replace(step, basis=f"{step.basis}; rows as before ingest")
         else:
-            step = _embed(store, settings, marks, waiting, to_ingest)
+            step = _embed(store, settings, fingerprint, waiting, to_ingest)
         steps.append(step)
         waiting |= {stage.name} if step.runs else set()
     return steps
 
 
 def _embed(
-    store: Store, settings: Settings, marks: Fingerprint | None, waiting: set[str], to_ingest: Mapping[str, int]
+    store: Store, settings: Settings, fingerprint: Fingerprint | None, waiting: set[str], to_ingest: Mapping[str, int]
 ) -> Planned:
     vector_type = settings.embed.vector_type_of(settings.backbone.dtype)
-    if marks is None:
+    if fingerprint is None:
         after = "ingest" if "ingest" in waiting else "fetching the backbone"
         return unknown("embed", f"after {after}", "not known before the backbone is there", n_bytes=None)
     if to_ingest:
-        return plan_embedding_at_most(store, marks, vector_type, "after ingest", to_ingest)
-    return plan_embedding(store, marks, vector_type)
+        return plan_embedding_at_most(store, fingerprint, vector_type, "after ingest", to_ingest)
+    return plan_embedding(store, fingerprint, vector_type)

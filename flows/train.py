@@ -4,7 +4,7 @@ from pathlib import Path
 
 from prefect import flow, get_run_logger
 
-from armorm.features.embedding.fingerprint import fingerprint
+from armorm.features.embedding.fingerprint import read_fingerprint
 from armorm.features.store import Writer
 from armorm.features.store.freshness import record_success
 from armorm.flows.configuration.scheduled import BY_HAND, Limits, run_name
@@ -21,7 +21,7 @@ from armorm.stages.preconditions import require_data
 
 def run_train(writer: Writer, settings: Settings) -> list[Step]:
     """Every stage of the training in order, then the model folder."""
-    backbone_id = fingerprint(settings.local_backbone()).backbone_id
+    backbone_id = read_fingerprint(settings.local_backbone()).backbone_id
     steps = [run_stage(writer, stage, settings, backbone_id) for stage in computed("train")]
     folder = write_model_folder(writer.store, settings.models_path)
     get_run_logger().info(f"model folder: {folder}")

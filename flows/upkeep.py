@@ -8,12 +8,12 @@ from typing import Any
 
 from prefect import flow, get_run_logger
 
-from armorm.features.durations import parse_duration
 from armorm.features.errors import CorruptObject, InputError
 from armorm.features.lineage.forget import Forgetting, LeftVector, left_vectors, replace_shards
 from armorm.features.lineage.forget import forget as put_on_list
 from armorm.features.store import Writer
 from armorm.features.store.freshness import last_runs, require_fresh, told
+from armorm.features.units import parse_duration
 from armorm.features.upkeep.gc import collect, plan_collection
 from armorm.features.upkeep.verify import verify as compare
 from armorm.flows.configuration.scheduled import BY_HAND, Limits, run_name

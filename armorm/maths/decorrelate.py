@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from armorm.config import NO_NUISANCE, TOKEN_LENGTH, Correlation
 from armorm.errors import DecorrelationError
-from armorm.maths.metrics import MARKS, unit_ranks
+from armorm.maths.metrics import STANDARDISE, unit_ranks
 
 Status = Literal["decorrelated", "untouched", "nuisance", "constant", "no_root", "above_tolerance", "lost", "copy"]
 """`untouched`: there is no nuisance; `constant`: predictions that do not vary; `no_root`: no sign change was found;
@@ -129,7 +129,7 @@ def decorrelate(
             tuple(objectives), (), correlation, none_MK.T, none_MK, none_MK, none_MK, none_MK, untouched
         )
     rewards_NK = _checked(rewards_NK, objectives, nuisances, n_tokens_N)
-    z_MN = np.stack([MARKS[correlation](_column(rewards_NK, objectives, n, n_tokens_N)) for n in nuisances])
+    z_MN = np.stack([STANDARDISE[correlation](_column(rewards_NK, objectives, n, n_tokens_N)) for n in nuisances])
     directions_KM = np.stack(
         [_direction(rewards_NK, objectives, *named) for named in zip(nuisances, z_MN, strict=True)], axis=1
     )
@@ -238,7 +238,7 @@ class _Solver:
     def __init__(
         self, z_MN: NDArray[np.float64], p_NM: NDArray[np.float64], nuisances: Sequence[str], correlation: Correlation
     ) -> None:
-        """Takes the nuisances' marks, centred and of length 1, and what is taken off for each."""
+        """Take the standardised nuisances (centred, of length 1), and what is subtracted for each."""
         self._z_MN, self._p_NM, self._nuisances, self._correlation = z_MN, p_NM, list(nuisances), correlation
         cross_MM, lengths_M = z_MN @ p_NM, np.linalg.norm(p_NM - p_NM.mean(axis=0), axis=0)
         if not lengths_M.all() or np.linalg.svd(cross_MM / lengths_M, compute_uv=False)[-1] < _MIN_SINE:
@@ -253,7 +253,7 @@ class _Solver:
 
     def find(self, name: str, r_N: Vector) -> Found:
         """The penalties of one objective; NaN where there are none."""
-        before_M = self._z_MN @ MARKS[self._correlation](r_N)
+        before_M = self._z_MN @ STANDARDISE[self._correlation](r_N)
         nothing_M, no_step_M = np.full((2, len(self._q_MN)), np.nan)
         if name in self._nuisances:  # takes itself off, whole, and is constant then
             return (np.array(self._nuisances) == name).astype(np.float64), before_M, nothing_M, no_step_M
@@ -265,7 +265,7 @@ class _Solver:
         lambda_M = self._turned_MM @ moves_M
         if np.isnan(lambda_M).any():
             return nothing_M, before_M, nothing_M, no_step_M
-        after_M = self._z_MN @ MARKS[self._correlation](r_N - self._p_NM @ lambda_M)
+        after_M = self._z_MN @ STANDARDISE[self._correlation](r_N - self._p_NM @ lambda_M)
         return lambda_M, before_M, after_M, step_M
 
     def _turns(self, r_N: Vector, moves_M: Vector) -> tuple[Vector, Vector]:

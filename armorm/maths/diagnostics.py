@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from armorm.config import TOKEN_LENGTH, Correlation
-from armorm.maths.metrics import MARKS
+from armorm.maths.metrics import STANDARDISE
 from armorm.maths.score import contributions
 
 Floats = NDArray[np.floating]
@@ -43,8 +43,8 @@ def correlation_matrices(
 
     def matrix(columns_NK: Floats) -> list[list[float]]:
         columns = [*columns_NK.T, n_tokens_N]
-        marks = np.stack([MARKS[correlation](column_N) for column_N in columns])
-        return (marks @ marks.T).tolist() if len(n_tokens_N) else []
+        standardised = np.stack([STANDARDISE[correlation](column_N) for column_N in columns])
+        return (standardised @ standardised.T).tolist() if len(n_tokens_N) else []
 
     return {
         "names": [*objectives, TOKEN_LENGTH],

@@ -73,8 +73,11 @@ def unit_ranks(values_N: Floats) -> NDArray[np.float64]:
     return unit(average_ranks(values_N))
 
 
-MARKS: Final[Mapping[Correlation, Callable[[Floats], NDArray[np.float64]]]] = {"spearman": unit_ranks, "pearson": unit}
-"""What each correlation is the dot product of."""
+STANDARDISE: Final[Mapping[Correlation, Callable[[Floats], NDArray[np.float64]]]] = {
+    "spearman": unit_ranks,
+    "pearson": unit,
+}
+"""What brings values into the form whose dot product is the correlation: centred, of length 1."""
 
 
 def pearson(a_N: Floats, b_N: Floats) -> float:
@@ -237,8 +240,8 @@ def bootstrap_correlation(
             f"got {len(columns_NK)} rows, {len(with_N)} to correlate with and {len(groups_N)} groups; expected as many "
             "of each, and rows"
         )
-    mark, n_columns = MARKS[correlation], columns_NK.shape[1]
-    a_NK, b_N = np.stack([mark(column_N) for column_N in columns_NK.T], axis=1), mark(with_N)
+    standardise, n_columns = STANDARDISE[correlation], columns_NK.shape[1]
+    a_NK, b_N = np.stack([standardise(column_N) for column_N in columns_NK.T], axis=1), standardise(with_N)
     prompts, group_N = np.unique(groups_N, return_inverse=True)
     sums_CF = np.zeros((len(prompts), 3 + 3 * n_columns))
     parts = [np.ones((len(b_N), 1)), b_N[:, None], b_N[:, None] ** 2, a_NK, a_NK**2, a_NK * b_N[:, None]]

@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from armorm.features.embedding.fingerprint import BackboneSettings, Dtype, Fingerprint, SystemTurns, fingerprint
+from armorm.features.embedding.fingerprint import BackboneSettings, Dtype, Fingerprint, SystemTurns, read_fingerprint
 from armorm.features.errors import BackboneError
 from armorm.model.head import RewardHead
 
@@ -20,15 +20,15 @@ def require_backbone(settings: BackboneSettings, model: RewardHead) -> Fingerpri
     Raises:
         BackboneError: it is another one.
     """
-    marks = fingerprint(settings)
-    as_rendered = {name: value for name, value in marks.record.items() if name != "system"}
-    if model.backbone_id not in (marks.backbone_id, replace(marks, record=as_rendered).backbone_id):
+    fingerprint = read_fingerprint(settings)
+    as_rendered = {name: value for name, value in fingerprint.record.items() if name != "system"}
+    if model.backbone_id not in (fingerprint.backbone_id, replace(fingerprint, record=as_rendered).backbone_id):
         raise BackboneError(
             settings.path,
-            f"got backbone {marks.backbone_id}; expected {model.backbone_id}, which the model was trained on; "
+            f"got backbone {fingerprint.backbone_id}; expected {model.backbone_id}, which the model was trained on; "
             "configure that one, or train a model on this one",
         )
-    return marks
+    return fingerprint
 
 
 def own_backbone(

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from armorm.config import NO_NUISANCE
 from armorm.errors import ModelError, ModelFolderError
 from armorm.features.conversation import Conversation, MalformedConversation, conversation_id, prompt_id
-from armorm.features.embedding.fingerprint import BackboneSettings, Fingerprint, fingerprint
+from armorm.features.embedding.fingerprint import BackboneSettings, Fingerprint, read_fingerprint
 from armorm.features.embedding.folder import refuse_other_formats
 from armorm.features.embedding.vectors import Reject, embed_conversations
 from armorm.features.errors import InputError
@@ -61,7 +61,7 @@ class RewardModel(RewardHead):
 
     backbone_settings: BackboneSettings | None = None
     """Of its own folder, or as it was given."""
-    marks: Fingerprint | None = None
+    fingerprint: Fingerprint | None = None
     """Of that backbone."""
 
     def __post_init__(self) -> None:
@@ -99,20 +99,20 @@ class RewardModel(RewardHead):
             if backbone is None:
                 return model
             settings = BackboneSettings(path=backbone, device=device) if isinstance(backbone, str) else backbone
-            return replace(model, backbone_settings=settings, marks=require_backbone(settings, model))
+            return replace(model, backbone_settings=settings, fingerprint=require_backbone(settings, model))
         found = layout.read_layout(folder)
         record = (found.description or {}).get("backbone", {})
         system = backbone.system if isinstance(backbone, BackboneSettings) else "template"
         settings = own_backbone(folder, found.config, record, device, system=system)
-        marks = fingerprint(settings)
-        layout.require_unchanged(folder, found, {**marks.record["weights"], **marks.record["tokenizer"]})
-        described = found.description or _described(found, marks)
+        fingerprint = read_fingerprint(settings)
+        layout.require_unchanged(folder, found, {**fingerprint.record["weights"], **fingerprint.record["tokenizer"]})
+        described = found.description or _described(found, fingerprint)
         beta = np.array([found.config.get("beta", np.nan)], np.float32)  # not all publish it
         try:
             model = cls.from_parts({**found.heads, "beta": beta}, described)
         except ModelError as error:
             raise ModelFolderError(folder, str(error)) from error
-        return replace(model, backbone_settings=settings, marks=marks)
+        return replace(model, backbone_settings=settings, fingerprint=fingerprint)
 
     @cached_property
     def loaded_backbone(self) -> "Backbone":
@@ -123,12 +123,12 @@ class RewardModel(RewardHead):
         """
         from armorm.features.embedding.backbone import load  # torch and transformers, seconds to import
 
-        if self.backbone_settings is None or self.marks is None:
+        if self.backbone_settings is None or self.fingerprint is None:
             raise ModelError(
                 f"got a model without a backbone ({TENSORS_FILE} and {DESCRIPTION_FILE} alone); expected one to read "
                 "conversations with; load it with backbone=.., or load a folder of `armorm export`"
             )
-        return load(self.backbone_settings, self.marks)
+        return load(self.backbone_settings, self.fingerprint)
 
     def score(
         self, conversations: Sequence[Given], *, steering: Steering | None = None, token_budget: int = TOKEN_BUDGET
@@ -203,7 +203,7 @@ def _refuse(conversations: Sequence[Conversation], rejects: Sequence[Reject]) ->
             raise Unscored(place, detail)
 
 
-def _described(found: Any, marks: Fingerprint) -> Json:
+def _described(found: Any, fingerprint: Fingerprint) -> Json:
     """What can be told of a model in the published layout that was not exported from here."""
     from armorm.export.layout import gate_shape
 
@@ -216,8 +216,8 @@ def _described(found: Any, marks: Fingerprint) -> Json:
         "untrained": {},
         "gate": gate_shape(found.config),
         "nuisance": nuisance_of(found.heads["reward_transform_matrix"], names),
-        "backbone_id": marks.backbone_id,
-        "backbone": dict(marks.record),
+        "backbone_id": fingerprint.backbone_id,
+        "backbone": dict(fingerprint.record),
         "scales": {name: _known_scales(name) for name in names},
         "metrics": {},
         "inputs": {},

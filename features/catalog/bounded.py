@@ -24,6 +24,7 @@ from uuid import UUID
 
 from armorm.features import errors
 from armorm.features.errors import QueryError
+from armorm.features.units import size
 
 BEGUN: Final = b"\0begun\n"
 """What the process writes when everything is imported, from when on its time counts."""
@@ -133,8 +134,8 @@ def _has_begun(stdout: int) -> bool:
 def too_much(limits: Limits, said: str) -> QueryError:
     """Return the error of work that needs more than its memory or temporary space."""
     return QueryError(
-        f"got a query that needs more than {limits.memory / 1e9:.3g} GB of memory, or "
-        f"{limits.temporary_bytes / 1e9:.3g} GB on disk ({said}); expected a smaller one; "
+        f"got a query that needs more than {size(limits.memory)} of memory, or "
+        f"{size(limits.temporary_bytes)} on disk ({said}); expected a smaller one; "
         "ask for less, or raise --memory-limit"
     )
 

@@ -128,7 +128,7 @@ def _mount(connection: "DuckDBPyConnection", store: Store, before: Snapshot, aft
     """Puts the tables there; but for conversations, which datasets share, those of the datasets that differ."""
     for when, snapshot, other in (("before", before, after), ("after", after, before)):
         whole = list(snapshot.artifacts.values())
-        changed = [a for slot, a in snapshot.artifacts.items() if _marks(a) != _marks(other.artifacts.get(slot))]
+        changed = [a for slot, a in snapshot.artifacts.items() if _identity(a) != _identity(other.artifacts.get(slot))]
         for name, artifacts in (
             ("conversations", whole),
             *((name, changed) for name in ("native_rows", "ratings", "preferences")),
@@ -136,7 +136,7 @@ def _mount(connection: "DuckDBPyConnection", store: Store, before: Snapshot, aft
             mount(connection, f"{name}_{when}", name, parquet_paths(store, artifacts, name))
 
 
-def _marks(artifact: Artifact | None) -> object:
+def _identity(artifact: Artifact | None) -> object:
     return artifact and (artifact.objects, artifact.provenance)
 
 

@@ -93,14 +93,14 @@ def take_canaries(backbone: "Backbone", *, token_budget: int) -> Canaries:
     return Canaries(backbone.name, _machine(backbone), embed_canaries(backbone, token_budget=token_budget))
 
 
-def check_canaries(writer: Writer, canaries: Canaries, marks: Fingerprint, backbone_artifact: str) -> float:
+def check_canaries(writer: Writer, canaries: Canaries, fingerprint: Fingerprint, backbone_artifact: str) -> float:
     """Compares the canaries' vectors with the first ones, or keeps them as the first; gives how far the furthest is.
 
     Raises:
         CanaryError: one left the band.
     """
     vectors_ND, machine = canaries.vectors_ND, canaries.machine
-    backbone_id, dtype = marks.backbone_id, marks.record["dtype"]
+    backbone_id, dtype = fingerprint.backbone_id, fingerprint.record["dtype"]
     recipe = Recipe(f"{SLOT}/{backbone_id}", SLOT, STAGE_VERSION, {}, {"backbone": backbone_artifact})
 
     def make() -> Made:

@@ -122,7 +122,7 @@ class Forwarder:
 
 def commit(
     writer: Writer,
-    marks: "Fingerprint",
+    fingerprint: "Fingerprint",
     embedded: Embedded,
     chunk: Chunk,
     recipes: Recipes,
@@ -137,7 +137,7 @@ def commit(
         changes.append(
             _shard(
                 writer.store,
-                marks,
+                fingerprint,
                 embedded.features,
                 recipes.shard,
                 vector_type,
@@ -149,7 +149,7 @@ def commit(
     if embedded.rejects:
         changes.append(
             rejected.change_of(
-                writer.store, recipes.rejects, embedded.rejects, chunk.messages, backbone_id=marks.backbone_id
+                writer.store, recipes.rejects, embedded.rejects, chunk.messages, backbone_id=fingerprint.backbone_id
             )
         )
     writer.commit_all(changes, remove=unfinished.slots)
@@ -157,7 +157,7 @@ def commit(
 
 def _shard(
     store: Store,
-    marks: "Fingerprint",
+    fingerprint: "Fingerprint",
     features: list[Feature],
     recipe: Recipe,
     vector_type: VectorType,
@@ -167,11 +167,11 @@ def _shard(
     started: float,
 ) -> tuple[Recipe, Made]:
     """A shard; what an earlier run has kept of it, `done`, counts for no time of this one's."""
-    objects = write_shard(store, marks.backbone_id, marks.record, features, vector_type=vector_type)
+    objects = write_shard(store, fingerprint.backbone_id, fingerprint.record, features, vector_type=vector_type)
     computed = [feature for feature in features if (feature.kind, feature.id) not in done]
     work = {"rows": len(computed), "tokens": _n_tokens(computed), "bytes": objects["shard"].size_bytes}
     summary = {"rows": len(features), "tokens": _n_tokens(features), "width": len(features[0].vector)}
-    own = replace(recipe, slot=slot_of(marks.backbone_id, objects["shard"]))
+    own = replace(recipe, slot=slot_of(fingerprint.backbone_id, objects["shard"]))
     return own, with_measured(Made(objects, summary), time.monotonic() - started, {**work, **spent})
 
 

@@ -21,7 +21,7 @@ from armorm.features.embedding import rejected
 from armorm.features.embedding.canary import SLOT as CANARY
 from armorm.features.embedding.canary import Canaries, check_canaries, take_canaries
 from armorm.features.embedding.chunks import TO_EMBED, Chunk, Forwarded, Forwarder, Recipes, commit, cut
-from armorm.features.embedding.fingerprint import BackboneSettings, Dtype, Fingerprint, fingerprint
+from armorm.features.embedding.fingerprint import BackboneSettings, Dtype, Fingerprint, read_fingerprint
 from armorm.features.embedding.predict import Prediction, missing_tokens, predict
 from armorm.features.embedding.unfinished import SLOT as UNFINISHED
 from armorm.features.embedding.unfinished import Unfinished
@@ -143,42 +143,44 @@ def embed_missing(
         CanaryError: it gives other vectors than those in the store; nothing is appended.
         OutOfMemory: for one text alone; shards before it stay committed.
     """
-    marks = fingerprint(backbone_settings)
+    fingerprint = read_fingerprint(backbone_settings)
     vector_type = settings.vector_type_of(backbone_settings.dtype)
-    backbone_artifact = _commit_backbone(writer, marks, backbone_settings.path)
-    complete = writer.store.head().artifacts.get(f"{COVERAGE}/{marks.backbone_id}")
-    if complete and not why_incomplete(writer.store, marks.backbone_id, vector_type):
-        return EmbedResult(marks.backbone_id, n_present=complete.summary["conversations"] + complete.summary["prompts"])
-    _forget_stale_rejects(writer, marks.backbone_id, vector_type)
+    backbone_artifact = _commit_backbone(writer, fingerprint, backbone_settings.path)
+    complete = writer.store.head().artifacts.get(f"{COVERAGE}/{fingerprint.backbone_id}")
+    if complete and not why_incomplete(writer.store, fingerprint.backbone_id, vector_type):
+        return EmbedResult(
+            fingerprint.backbone_id, n_present=complete.summary["conversations"] + complete.summary["prompts"]
+        )
+    _forget_stale_rejects(writer, fingerprint.backbone_id, vector_type)
     with connect(writer.store) as catalog:
-        missing = find_missing(catalog, marks.backbone_id, vector_type)
-        result = EmbedResult(marks.backbone_id, n_present=missing.n_present)
-        if missing or not _has_canaries(writer.store.head(), marks.backbone_id):
-            tokens, _ = missing_tokens(catalog, marks.backbone_id)
-            predicted = predict(catalog.snapshot, marks.backbone_id, tokens)
+        missing = find_missing(catalog, fingerprint.backbone_id, vector_type)
+        result = EmbedResult(fingerprint.backbone_id, n_present=missing.n_present)
+        if missing or not _has_canaries(writer.store.head(), fingerprint.backbone_id):
+            tokens, _ = missing_tokens(catalog, fingerprint.backbone_id)
+            predicted = predict(catalog.snapshot, fingerprint.backbone_id, tokens)
             meter = _Meter(missing.conversations + missing.prompts, _n_chars(catalog), predicted, on_progress)
-            result = _embed(writer, catalog, marks, backbone_artifact, backbone_settings, settings, result, meter)
-    _commit_coverage(writer, marks.backbone_id)
+            result = _embed(writer, catalog, fingerprint, backbone_artifact, backbone_settings, settings, result, meter)
+    _commit_coverage(writer, fingerprint.backbone_id)
     return result
 
 
 def _embed(
     writer: Writer,
     catalog: Catalog,
-    marks: Fingerprint,
+    fingerprint: Fingerprint,
     backbone_artifact: str,
     backbone_settings: BackboneSettings,
     settings: EmbedSettings,
     result: EmbedResult,
     meter: "_Meter",
 ) -> EmbedResult:
-    backbone_id, vector_type = marks.backbone_id, settings.vector_type_of(marks.record["dtype"])
+    backbone_id, vector_type = fingerprint.backbone_id, settings.vector_type_of(fingerprint.record["dtype"])
     inputs = {"backbone": backbone_artifact} | writer.store.head().ids_within("ingest")
     recipes = Recipes(_shard_recipe(backbone_id, inputs), _reject_recipe(backbone_id, vector_type, inputs))
     moved = [0.0]
 
     def check(canaries: Canaries) -> None:
-        moved.append(check_canaries(writer, canaries, marks, backbone_artifact))
+        moved.append(check_canaries(writer, canaries, fingerprint, backbone_artifact))
         if settings.engine == "local":  # else others compute, and not this machine
             meter.begin(backbone_settings)
 
@@ -190,10 +192,10 @@ def _embed(
     begun = map(begin, cut(catalog, settings.shard_conversations))
     result = replace(result, token_budget=settings.token_budget)
     ended = time.monotonic()
-    for chunk, unfinished, forwarded in _forward_all(begun, backbone_settings, marks, settings, check, meter):
+    for chunk, unfinished, forwarded in _forward_all(begun, backbone_settings, fingerprint, settings, check, meter):
         started = max(ended, forwarded.started)
         embedded, result = _run_passes(chunk, unfinished, forwarded, vector_type, result, meter)
-        commit(writer, marks, embedded, chunk, recipes, vector_type, unfinished, meter.of_shard, started)
+        commit(writer, fingerprint, embedded, chunk, recipes, vector_type, unfinished, meter.of_shard, started)
         result = _added(result, embedded)
         ended = time.monotonic()
     return replace(result, canary_distance=max(moved))
@@ -205,7 +207,7 @@ Begun = tuple[Chunk, Unfinished]
 def _forward_all(
     begun: Iterable[Begun],
     backbone_settings: BackboneSettings,
-    marks: Fingerprint,
+    fingerprint: Fingerprint,
     settings: EmbedSettings,
     check: Callable[[Canaries], None],
     meter: "_Meter",
@@ -220,7 +222,7 @@ def _forward_all(
         yield from forward_on_ray(
             begun,
             backbone_settings,
-            marks,
+            fingerprint,
             token_budget=settings.token_budget,
             workers=settings.workers,
             check=check,
@@ -229,7 +231,7 @@ def _forward_all(
         return
     from armorm.features.embedding.backbone import load  # torch and transformers, seconds to import
 
-    backbone = load(backbone_settings, marks)
+    backbone = load(backbone_settings, fingerprint)
     check(take_canaries(backbone, token_budget=settings.token_budget))
     forwarder = Forwarder(backbone, settings.token_budget)
     for chunk, unfinished in begun:
@@ -408,13 +410,13 @@ def _n_chars(catalog: Catalog) -> int:
     return _number(catalog, f"SELECT coalesce(sum(n_chars), 0) {TO_EMBED}")
 
 
-def _commit_backbone(writer: Writer, marks: Fingerprint, name: str) -> str:
-    record = dict(marks.record)
+def _commit_backbone(writer: Writer, fingerprint: Fingerprint, name: str) -> str:
+    record = dict(fingerprint.record)
 
     def make() -> Made:
         return Made({"record": writer.store.objects.put_bytes("json", encode_record(record))}, {"name": name} | record)
 
-    slot = f"{BACKBONE_STAGE}/{marks.backbone_id}"
+    slot = f"{BACKBONE_STAGE}/{fingerprint.backbone_id}"
     return writer.ensure(Recipe(slot, BACKBONE_STAGE, STAGE_VERSION, record, inputs={}), make).artifact.artifact_id
 
 

@@ -94,8 +94,8 @@ class Fingerprint:
         return system
 
 
-def fingerprint(settings: BackboneSettings) -> Fingerprint:
-    """Finds the backbone's folder and hashes what a vector depends on.
+def read_fingerprint(settings: BackboneSettings) -> Fingerprint:
+    """Find the backbone's folder and hash what a vector depends on.
 
     Raises:
         BackboneError: no such folder or Hub id, or a file that is needed is missing.

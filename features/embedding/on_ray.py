@@ -22,7 +22,7 @@ import pyarrow as pa
 
 from armorm.features.embedding.canary import Canaries, take_canaries
 from armorm.features.embedding.chunks import Chunk, Forwarded, Forwarder
-from armorm.features.embedding.fingerprint import BackboneSettings, Fingerprint, fingerprint
+from armorm.features.embedding.fingerprint import BackboneSettings, Fingerprint, read_fingerprint
 from armorm.features.embedding.unfinished import Unfinished
 from armorm.features.embedding.vectors import Pass, Texts
 from armorm.features.errors import BackboneError, FeatureStoreError, InputError, WorkerError
@@ -89,14 +89,14 @@ class Worker:
         self._failed: Failed | None = None
         self._tally = tally
         try:
-            marks = fingerprint(settings)
-            if marks.backbone_id != backbone_id:
+            fingerprint = read_fingerprint(settings)
+            if fingerprint.backbone_id != backbone_id:
                 raise BackboneError(
                     settings.path,
-                    f"got files of backbone {marks.backbone_id[:12]} here; expected those of {backbone_id[:12]}, as "
-                    "where the run was started; copy them",
+                    f"got files of backbone {fingerprint.backbone_id[:12]} on this machine; expected the files of "
+                    f"{backbone_id[:12]}, with which the run was started; copy them to this machine",
                 )
-            backbone = load(settings, marks)
+            backbone = load(settings, fingerprint)
             self._canaries = take_canaries(backbone, token_budget=token_budget)
             self._forwarder = Forwarder(backbone, token_budget)
         except FeatureStoreError as error:
@@ -130,7 +130,7 @@ class Worker:
 def forward_on_ray(
     begun: Iterable[tuple[Chunk, Unfinished]],
     backbone: BackboneSettings,
-    marks: Fingerprint,
+    fingerprint: Fingerprint,
     *,
     token_budget: int,
     workers: int,
@@ -143,7 +143,7 @@ def forward_on_ray(
         begun: chunks, and what is known of each. All go into Ray's object store, which spills to disk, before the first
             is forwarded.
         backbone: loaded by every worker from its own machine.
-        marks: what its files have to be.
+        fingerprint: of the backbone; a machine whose files have another one is refused.
         token_budget: of a pass.
         workers: how many copies of the backbone; each takes a GPU if its device is one, else a core.
         check: given the canaries of each worker, before the first of what it has made.
@@ -163,7 +163,7 @@ def forward_on_ray(
         # a run that lacks canaries alone has them taken all the same
         rows = _rows(
             refs or [ray.put(_row((0, NOTHING, {})))],
-            (replace(backbone, device="cuda") if on_gpu else backbone, marks.backbone_id, token_budget, tally),
+            (replace(backbone, device="cuda") if on_gpu else backbone, fingerprint.backbone_id, token_budget, tally),
             workers,
             num_gpus=1 if on_gpu else 0,
         )

@@ -56,7 +56,7 @@ def forget(writer: Writer, key: str, reason: str, rules: Mapping[str, Rules]) ->
     entry = Entry(_kind(before), before.key.id, reason, utc_now())
     known = read_entries(store)
     entries = [*known, *([] if (entry.kind, entry.id) in {(e.kind, e.id) for e in known} else [entry])]
-    holders = {sight.node.artifact_id for sight in before.sights if sight.ways.keys() - {"ingest dropped"}}
+    holders = {one.node.artifact_id for one in before.affected if one.ways.keys() - {"ingest dropped"}}
     affected, untouched = [], list[tuple[Recipe, Made]]()
     for name, artifact in store.head().within("ingest").items():
         up_to_date = artifact.recipe.parameters.get("forgotten") == forgotten_of(known).parameter.get("forgotten")

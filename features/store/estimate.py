@@ -8,8 +8,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
-from armorm.features.durations import in_words
 from armorm.features.store import Artifact, Snapshot
+from armorm.features.units import in_words, size
 
 UNITS: Final = ("steps", "tokens", "bytes", "rows")
 """What a stage's time goes with: the first of these that it counts."""
@@ -150,5 +150,5 @@ def _peers(snapshot: Snapshot, slot: str) -> list[Artifact]:
 
 def _shown(per_s: float, unit: str) -> str:
     if unit == "bytes":
-        per_s, unit = (per_s / 1e6, "MB") if per_s >= 1e6 else (per_s / 1e3, "kB")
+        return f"{size(per_s)}/s"
     return f"{per_s:,.0f} {unit}/s" if per_s >= 100 else f"{per_s:.3g} {unit}/s"

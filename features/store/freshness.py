@@ -8,10 +8,10 @@ from datetime import UTC, datetime
 from typing import Final
 
 from armorm.features.documents import parse_object
-from armorm.features.durations import in_words
 from armorm.features.errors import NotInStore, TooOld
 from armorm.features.store import Store, Writer
 from armorm.features.store.store import utc_now
+from armorm.features.units import in_words
 
 STAGES: Final = ("ingest", "embed", "train", "evaluate")
 """Of the pipeline, `run`, which counts for each of them."""

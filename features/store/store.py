@@ -296,11 +296,11 @@ def with_measured(made: Made, seconds: float, work: Mapping[str, float]) -> Made
 
 
 def _same(one: Mapping[str, Artifact], other: Mapping[str, Artifact], slots: Collection[str]) -> bool:
-    def marks(artifacts: Mapping[str, Artifact]) -> dict[str, Any]:
+    def identities(artifacts: Mapping[str, Artifact]) -> dict[str, Any]:
         found = {slot: artifacts[slot] for slot in slots if slot in artifacts}
         return {slot: (a.recipe.key, a.artifact_id, a.provenance) for slot, a in found.items()}
 
-    return marks(one) == marks(other)
+    return identities(one) == identities(other)
 
 
 def _lock(lock: Any, place: str, wait_s: float) -> None:

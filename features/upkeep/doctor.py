@@ -19,6 +19,7 @@ from armorm.features.embedding.folder import read_config, weight_files
 from armorm.features.errors import FeatureStoreError
 from armorm.features.secrets import redacted
 from armorm.features.store import Store, leases
+from armorm.features.units import size
 
 RIVALS: Final = 16
 """Who try at once to create one name."""
@@ -135,7 +136,7 @@ def _disk(store: Store) -> tuple[Verdict, str]:
     while not folder.is_dir():
         folder = folder.parent
     free = shutil.disk_usage(folder).free
-    told = f"{free / 1e9:.1f} GB free at {folder}"
+    told = f"{size(free)} free at {folder}"
     return ("warning", f"{told}; vectors of 4,096 floats take 16 kB a text") if free < DISK_BYTES else ("ok", told)
 
 
@@ -145,16 +146,16 @@ def _backbone(settings: BackboneSettings) -> tuple[Verdict, str]:
         return "ok", f"{settings.path} is fetched from the Hub at the first run"
     read_config(folder)
     chat_template(folder, settings)
-    return "ok", f"{folder}: {_weights_bytes(folder) / 1e6:,.0f} MB of weights, with a chat template"
+    return "ok", f"{folder}: {size(_weights_bytes(folder))} of weights, with a chat template"
 
 
 def _memory(settings: BackboneSettings) -> tuple[Verdict, str]:
     free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     folder = local_folder(settings)
     needed = 2 * _weights_bytes(folder) if folder and settings.device == "cpu" else 0
-    told = f"{free / 1e9:.1f} GB free"
+    told = f"{size(free)} free"
     if free < needed:
-        return "warning", f"{told}; loading the backbone may take {needed / 1e9:.1f} GB"
+        return "warning", f"{told}; loading the backbone may take {size(needed)}"
     return "ok", told
 
 

@@ -14,6 +14,7 @@ from armorm.features.store import leases, objects
 from armorm.features.store.artifacts import Snapshot
 from armorm.features.store.storage import StoredFile
 from armorm.features.store.store import Store, Writer
+from armorm.features.units import size
 
 TRASH: Final = "trash"
 
@@ -133,4 +134,4 @@ def _stamp(file: StoredFile) -> datetime:
 
 
 def _told(files: Sequence[StoredFile]) -> str:
-    return f"{len(files)} files ({sum(file.size_bytes for file in files) / 1e6:,.1f} MB)"
+    return f"{len(files)} files ({size(sum(file.size_bytes for file in files))})"

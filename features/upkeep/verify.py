@@ -10,6 +10,7 @@ from armorm.features.errors import CorruptObject, NotInStore
 from armorm.features.store import manifests, objects
 from armorm.features.store.artifacts import ObjectRef
 from armorm.features.store.store import Store, Writer
+from armorm.features.units import size
 
 QUARANTINE = "quarantine"
 
@@ -46,7 +47,7 @@ class Verified:
     def line(self) -> str:
         """For a person."""
         found = f"{len(self.damages)} damaged" if self.damages else "all as they were written"
-        return f"{self.n_manifests} manifests, {self.n_objects} objects, {self.n_bytes / 1e6:,.1f} MB: {found}"
+        return f"{self.n_manifests} manifests, {self.n_objects} objects, {size(self.n_bytes)}: {found}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from armorm.features.durations import parse_duration
+from armorm.features.units import parse_duration, size
 from armorm.flows import stopping
 from armorm.flows.cli import lineage_commands, model_commands, store_commands
 from armorm.flows.cli import serve_command as serve_commands
@@ -220,8 +220,8 @@ def plan(
                 f.source,
                 (f.revision or "")[:12],
                 f.n_files,
-                console.size(f.size_bytes),
-                f.problem or console.size(f.missing_bytes),
+                size(f.size_bytes),
+                f.problem or size(f.missing_bytes),
             )
             for f in planned.files
         ],

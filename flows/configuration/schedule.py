@@ -8,8 +8,8 @@ from zoneinfo import ZoneInfo
 
 from cronsim import CronSim, CronSimError
 
-from armorm.features.durations import parse_duration
 from armorm.features.errors import InputError
+from armorm.features.units import parse_duration
 
 SCHEDULES: Final = ("ingest", "train", "verify", "gc", "run", "freshness")
 """The settings that say when; `""` is never."""

@@ -122,14 +122,6 @@ def print_steps(steps: Sequence[Step], why: str) -> None:
     print_table(["stage", why, "what"], [(s.name, s.reason or "up to date", s.what) for s in steps])
 
 
-def size(n_bytes: int) -> str:
-    """Bytes in decimal units, to three digits."""
-    for unit, factor in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
-        if n_bytes >= factor:
-            return f"{n_bytes / factor:.3g} {unit}"
-    return f"{n_bytes} B"
-
-
 def print_json(value: Any) -> None:
     """Print one JSON document on standard output; what would steer a terminal is written as JSON's escapes."""
     in_ascii = sys.stdout.encoding.lower() != "utf-8"

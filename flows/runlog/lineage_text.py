@@ -6,7 +6,7 @@ from itertools import groupby
 from typing import Any
 
 from armorm.features.lineage.graph import Node
-from armorm.features.lineage.impact import Impact, Sight
+from armorm.features.lineage.impact import Affected, Impact
 from armorm.features.lineage.trace import RowCheck, Trace
 from armorm.flows.runlog import console
 from armorm.report.sections import Cell, shown
@@ -47,7 +47,9 @@ def print_impact(found: Impact) -> None:
     """Where it stands, what saw it, and what has to be trained again without it."""
     print(f"{found.key.kind} {found.key.id}")
     console.print_table(found.places.columns, found.places.rows, title="Native rows")
-    rows = [(of.node.artifact.recipe.slot, of.node.artifact_id, _snapshots(of.node), _ways(of)) for of in found.sights]
+    rows = [
+        (of.node.artifact.recipe.slot, of.node.artifact_id, _snapshots(of.node), _ways(of)) for of in found.affected
+    ]
     console.print_table(["slot", "artifact", "snapshots", "saw it as"], rows, title="Artifacts that saw it")
     print(to_retrain(found.retrain))
 
@@ -110,5 +112,5 @@ def _snapshots(node: Node) -> str:
     return f"snapshot {node.first}" if node.first == node.last else f"snapshots {node.first} to {node.last}"
 
 
-def _ways(sight: Sight) -> str:
-    return ", ".join(f"{way} ({n_items})" for way, n_items in sight.ways.items())
+def _ways(one: Affected) -> str:
+    return ", ".join(f"{way} ({n_items})" for way, n_items in one.ways.items())

@@ -10,12 +10,12 @@ from typing import Literal
 from prefect import get_run_logger
 from prefect.utilities.timeout import timeout
 
-from armorm.features.durations import in_words, parse_duration
 from armorm.features.errors import StoreBusy
 from armorm.features.lineage.openlineage import LineageObserver, StageCode, observe
 from armorm.features.secrets import redact_error
 from armorm.features.store import Writer
 from armorm.features.store.hashes import hashed_once
+from armorm.features.units import in_words, parse_duration
 from armorm.flows.configuration.scheduled import BY_HAND, Limits
 from armorm.flows.configuration.settings import Settings
 

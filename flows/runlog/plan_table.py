@@ -2,9 +2,8 @@
 
 from typing import Final
 
-from armorm.features.durations import in_words
 from armorm.features.store.estimate import Planned
-from armorm.flows.runlog.console import size
+from armorm.features.units import in_words, size
 
 COLUMNS: Final = ("stage", "why it would run", "rows", "tokens", "bytes", "time", "rests on")
 

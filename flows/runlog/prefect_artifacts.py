@@ -14,9 +14,9 @@ from prefect import get_run_logger
 from prefect.artifacts import create_link_artifact, create_markdown_artifact, create_table_artifact
 
 from armorm.features.checks.quality import CheckResult
-from armorm.features.durations import in_words
 from armorm.features.store import Snapshot, Store
 from armorm.features.store.estimate import Planned, total
+from armorm.features.units import in_words
 from armorm.flows.runlog.outcomes import Step
 from armorm.flows.runlog.plan_table import COLUMNS, shown_amounts
 from armorm.report.sections import Cell, Report, sections_to_markdown, shown, to_markdown

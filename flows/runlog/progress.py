@@ -12,9 +12,9 @@ from prefect import get_run_logger
 from prefect.artifacts import create_progress_artifact, update_progress_artifact
 from prefect.exceptions import PrefectException
 
-from armorm.features.durations import in_words
+from armorm.features.units import in_words, size
 from armorm.flows.runlog import console
-from armorm.flows.runlog.console import OnProgress, size
+from armorm.flows.runlog.console import OnProgress
 
 SHOWN_AFTER_S: Final = 3.0
 """Work that is done sooner is told by its result alone."""
