@@ -73,7 +73,7 @@ class HubPlan:
 
 
 def download(repo: HubRepo, patterns: Sequence[str]) -> HubFiles:
-    """Brings the matching files into the cache, as far as they are not there.
+    """Bring the matching files into the cache, as far as they are not there.
 
     Args:
         repo: which repository, at which revision; without a network, what the cache knows of a branch counts.
@@ -96,7 +96,7 @@ def download(repo: HubRepo, patterns: Sequence[str]) -> HubFiles:
 
 
 def plan_download(repo: HubRepo, patterns: Sequence[str]) -> HubPlan:
-    """What `download` would fetch; fetches no content. Arguments and errors are those of `download`."""
+    """Return what `download` would fetch; fetches no content. Arguments and errors are those of `download`."""
     from huggingface_hub import snapshot_download
 
     with _named_errors(repo), _bars():
@@ -119,7 +119,7 @@ def _commit(repo: HubRepo) -> str:
 
 
 def _chosen(repo: HubRepo, commit: str, patterns: Sequence[str]) -> dict[str, "RepoFile"]:
-    """The files below the repository's folder that match a pattern and are not hidden, by their path there."""
+    """Return the files below the repository's folder that match a pattern and are not hidden, by their path there."""
     from huggingface_hub.utils import filter_repo_objects  # type: ignore[attr-defined]
 
     files, start = _listing(repo, commit), f"{repo.folder}/" if repo.folder else ""
@@ -133,7 +133,7 @@ def _chosen(repo: HubRepo, commit: str, patterns: Sequence[str]) -> dict[str, "R
 
 
 def _listing(repo: HubRepo, commit: str) -> list["RepoFile"]:
-    """All files of a commit: from the cache, since a commit never changes, else from the Hub."""
+    """Return all files of a commit: from the cache, since a commit never changes, else from the Hub."""
     from huggingface_hub import HfApi, RepoFile, get_cached_repo_tree
     from huggingface_hub.errors import CachedRepoTreeNotFoundError
 
@@ -179,7 +179,7 @@ def _named_errors(repo: HubRepo) -> Iterator[None]:
 
 
 def _named(repo: HubRepo, error: Exception) -> HubError:
-    """The one line for what huggingface_hub says in many ways."""
+    """Return an error of one line for the many that huggingface_hub raises."""
     from huggingface_hub import is_offline_mode
     from huggingface_hub.errors import (
         GatedRepoError,

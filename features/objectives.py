@@ -40,7 +40,7 @@ OBJECTIVES: Final[tuple[str, ...]] = (
 
 
 def in_order(names: Iterable[str]) -> tuple[str, ...]:
-    """The 19 in their order, whether named or not, and after them the other names in alphabetical order."""
+    """Return the 19 in their order, whether named or not, and after them the other names in alphabetical order."""
     return (*OBJECTIVES, *sorted(set(names) - set(OBJECTIVES)))
 
 

@@ -124,7 +124,7 @@ SCHEMAS: Final[Mapping[str, pa.Schema]] = {
 
 
 def make_table(name: str, rows: Sequence[Mapping[str, Any]]) -> pa.Table:
-    """Rows as a table of that schema, in the order of its columns: the order of rows given changes nothing."""
+    """Return rows as a table of that schema, in the order of its columns: the order of rows given changes nothing."""
     table = pa.Table.from_pylist(list(rows), schema=SCHEMAS[name])
     keys = [(column, "ascending") for column in table.column_names if column != "messages"]
     return table.sort_by(keys)
@@ -137,7 +137,7 @@ def write_parquet(path: Path, table: pa.Table) -> None:
 
 
 def check_parquet(path: Path) -> None:
-    """Refuses a table that a later version has written.
+    """Refuse a table that a later version has written.
 
     Raises:
         StoreError: by the name of its format.
@@ -147,7 +147,7 @@ def check_parquet(path: Path) -> None:
 
 
 def check_format(path: Path | str, got: object, newest: int) -> None:
-    """Refuses what a later version has written, since what it means is not known.
+    """Refuse what a later version has written, since what it means is not known.
 
     Raises:
         StoreError: by the name of its format.

@@ -73,7 +73,7 @@ class Scheduled:
 
 
 def scheduled(settings: Settings, *, any_store: bool = False) -> list[Scheduled]:
-    """All deployments of a configuration.
+    """Return all deployments of a configuration.
 
     Args:
         settings: `[schedule]` says when.
@@ -109,7 +109,7 @@ def scheduled(settings: Settings, *, any_store: bool = False) -> list[Scheduled]
         Scheduled(
             "gc",
             "armorm.flows.upkeep.gc",
-            "Says what no kept snapshot refers to; with `delete`, collects it.",
+            "Says what no kept snapshot refers to; with `delete`, collect it.",
             of.gc,
             {"delete": False} | limits,
         ),
@@ -136,12 +136,12 @@ def scheduled(settings: Settings, *, any_store: bool = False) -> list[Scheduled]
 
 
 def name_of(settings: Settings, stage: str) -> str:
-    """A deployment's name."""
+    """Return a deployment's name."""
     return f"{settings.schedule.name}-{stage}"
 
 
 def _on(event: str, store: str) -> dict[str, Any]:
-    """A trigger: something happened to the store."""
+    """Return a trigger: something happened to the store."""
     match = {"prefect.resource.id": store}
     return {"type": "event", "posture": "Reactive", "expect": [event], "match": match}
 
@@ -211,7 +211,7 @@ def to_yaml(settings: Settings, config: Path, pool: str) -> str:
 
 
 def _schedules(settings: Settings, of: Scheduled) -> list[dict[str, Any]]:
-    """One or none; none takes away what the server has."""
+    """Return one or none; none takes away what the server has."""
     if not of.schedule:
         return []
     every = interval_s(of.schedule)
@@ -259,7 +259,7 @@ def watch_for_the_dead() -> None:
 
 
 def serve(settings: Settings, config: Path) -> None:
-    """Registers the deployments and runs them on this machine, each in a process of its own, until it is stopped.
+    """Register the deployments and run them on this machine, each in a process of its own, until it is stopped.
 
     Schedules stay active meanwhile: what was due when nobody served runs when somebody does again, once.
     """

@@ -32,7 +32,7 @@ def forwarded_line(result: EmbedResult) -> str:
 
 @task(task_run_name="embed", cache_policy=NO_CACHE)
 def embed_all(writer: Writer, backbone: BackboneSettings, settings: EmbedSettings) -> Step:
-    """What the newest snapshot holds and the backbone has not seen."""
+    """Return what the newest snapshot holds and the backbone has not seen."""
     logger = get_run_logger()
     said = False
     with progress("embedding") as on_progress:
@@ -77,13 +77,13 @@ def embed_all(writer: Writer, backbone: BackboneSettings, settings: EmbedSetting
 
 
 def run_embed(writer: Writer, settings: Settings) -> Step:
-    """Embeds with the configured backbone."""
+    """Embed with the configured backbone."""
     return embed_all(writer, settings.local_backbone(), settings.embed)
 
 
 @flow(flow_run_name=run_name, persist_result=False)
 def embed(config: Path, limits: Limits = BY_HAND) -> Step:
-    """Embeds what has no vector yet."""
+    """Embed what has no vector yet."""
     settings = load_settings(config)
     with writing(settings, "armorm embed", limits) as writer:
         before = show_plan(writer.store, plan_stages(settings, "quality", "embed"))
@@ -96,7 +96,7 @@ def embed(config: Path, limits: Limits = BY_HAND) -> Step:
 
 
 def tell_change(store: Store, settings: Settings) -> None:
-    """Says how far they have moved, and emits an event when it is far enough."""
+    """Report how far the canaries have moved, and emit an event if that is far enough."""
     logger, change = get_run_logger(), change_since_training(store)
     if change is None:
         logger.info("since training: no model was trained yet: one is due")

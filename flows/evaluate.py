@@ -36,7 +36,7 @@ def run_evaluate(writer: Writer, settings: Settings) -> Step:
 
 @task(task_run_name="promote", cache_policy=NO_CACHE)
 def promote_model(writer: Writer, config: PromotionConfig, severities: Mapping[str, Severity]) -> Step:
-    """The newest model, against the promoted one, if either is another than the last time."""
+    """Return the newest model, against the promoted one, if either is another than the last time."""
     promotion = promote(writer, config, severities)
     step = Step("promote", promotion.reason, promotion.line)
     get_run_logger().info(step.line)
@@ -46,13 +46,13 @@ def promote_model(writer: Writer, config: PromotionConfig, severities: Mapping[s
 
 
 def run_promote(writer: Writer, settings: Settings) -> Step:
-    """Promotes the newest model, or says why not; after `run_evaluate`."""
+    """Promote the newest model, or say why not; after `run_evaluate`."""
     return promote_model(writer, settings.promotion, settings.checks)
 
 
 @flow(flow_run_name=run_name, persist_result=False)
 def evaluate(config: Path, promote: bool = False, limits: Limits = BY_HAND) -> list[Step]:
-    """Evaluates the newest model; with `promote` it becomes the promoted one if it beats that."""
+    """Evaluate the newest model; with `promote` it becomes the promoted one if it beats that."""
     settings = load_settings(config)
     with writing(settings, "armorm evaluate", limits) as writer:
         before = show_plan(writer.store, plan_stages(settings, EVALUATE.name))

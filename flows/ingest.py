@@ -30,7 +30,7 @@ from armorm.flows.stages import run_checks
 
 
 def _may_pass(task: Any, run: Any, state: Any) -> bool:
-    """Whether what stopped a task is worth a retry."""
+    """Return whether what stopped a task is worth a retry."""
     return isinstance(state.result(raise_on_failure=False), HubUnreachable)
 
 
@@ -51,7 +51,7 @@ def fetch_dataset(name: str, uri: str, patterns: Sequence[str]) -> HubFiles:
 
 @task(task_run_name="ingest {dataset.source.name}", cache_policy=NO_CACHE)
 def ingest_one(writer: Writer, dataset: DatasetFiles, splits: SplitFractions) -> Step:
-    """One dataset, if its files or settings have changed."""
+    """Return one dataset, if its files or settings have changed."""
     with progress(f"reading {dataset.source.name}", of_bytes=True) as on_bytes:
         done = ingest_dataset(
             writer,
@@ -80,7 +80,7 @@ def run_ingest(writer: Writer, settings: Settings) -> list[Step]:
 
 @flow(flow_run_name=run_name, persist_result=False)
 def ingest(config: Path, limits: Limits = BY_HAND) -> list[Step]:
-    """Reads what has changed among the datasets of a configuration file, and tells those who embed."""
+    """Read what has changed among the datasets of a configuration file, and emit an event for those who embed."""
     settings = load_settings(config)
     with writing(settings, "armorm ingest", limits) as writer:
         before = show_plan(writer.store, plan_ingest(settings))
@@ -92,7 +92,7 @@ def ingest(config: Path, limits: Limits = BY_HAND) -> list[Step]:
 
 
 def tell_of_change(settings: Settings, before: Snapshot) -> None:
-    """Emits an event if anything was committed since a snapshot, or still waits for its vector.
+    """Emit an event if anything was committed since a snapshot, or still waits for its vector.
 
     So an embedding that was killed is taken up when the next ingest has come to its end, changes or none.
     """

@@ -57,7 +57,7 @@ def pipeline(
 
 @flow(flow_run_name=run_name, persist_result=False)
 def retrain(config: Path, promote: bool = True, limits: Limits = BY_HAND) -> list[Step]:
-    """Trains what has changed, on what has its vectors, evaluates it, and promotes it if it is better."""
+    """Train what has changed, on what has its vectors; evaluate it, and promote it if it is better."""
     settings = load_settings(config)
     check_trainable(settings)
     require_devices(settings)

@@ -78,7 +78,7 @@ class Plan:
 
 
 def plan_run(settings: Settings) -> Plan:
-    """Asks the file system, the Hub and the store; what depends on a stage that would run is estimated, or not known.
+    """Ask the file system, the Hub and the store; what depends on a stage that would run is estimated, or not known.
 
     Raises:
         ConfigError: a run would refuse the settings.
@@ -106,7 +106,7 @@ def plan_run(settings: Settings) -> Plan:
 
 
 def plan_ingest(settings: Settings) -> list[Planned]:
-    """The stages of `armorm ingest`; no backbone is looked at."""
+    """Return the stages of `armorm ingest`; no backbone is looked at."""
     store = settings.open_store()
     _, ingests = _ingests(store, settings)
     steps = [*(step for step, _ in ingests.values()), *_removals(store, settings)]
@@ -115,23 +115,23 @@ def plan_ingest(settings: Settings) -> list[Planned]:
 
 
 def plan_stages(settings: Settings, *only: str) -> list[Planned]:
-    """Some stages after ingest, on the data that the store holds; no native file is looked at."""
+    """Return some stages after ingest, on the data that the store holds; no native file is looked at."""
     _, fingerprint = _backbone(settings)
     return _later(settings.open_store(), settings, fingerprint, {}, ingesting=False, only=only)
 
 
 def stage_names(*parts: Part) -> tuple[str, ...]:
-    """The stages of some parts of the pipeline."""
+    """Return the stages of some parts of the pipeline."""
     return tuple(stage.name for stage in PIPELINE if stage.part in parts)
 
 
 def write_plan(plan: Plan, path: Path) -> None:
-    """Keeps a plan, so that exactly it can be run."""
+    """Keep a plan, so that exactly it can be run."""
     replace_file(path, (json.dumps(plan.as_json(), indent=2, ensure_ascii=False) + "\n").encode())
 
 
 def require_unmoved(path: Path, now: Plan) -> None:
-    """Holds a plan that was written against one that was made now.
+    """Hold a plan that was written against one that was made now.
 
     Raises:
         InputError: the file is no plan.
@@ -150,7 +150,7 @@ def require_unmoved(path: Path, now: Plan) -> None:
 
 
 def _told(premises: Premises, reasons: Mapping[str, str | None]) -> dict[str, str]:
-    """All that has to be the same, by what it is called."""
+    """Return all that has to be the same, by what it is called."""
     return {
         "snapshot": premises.snapshot_id,
         **{f"settings of {table}": digest for table, digest in premises.settings.items()},
@@ -161,7 +161,7 @@ def _told(premises: Premises, reasons: Mapping[str, str | None]) -> dict[str, st
 
 
 def require_within(plan: Plan, *, max_rows: int | None, max_seconds: float | None) -> None:
-    """Lets no run begin that would do more than was meant.
+    """Let no run begin that would do more than was meant.
 
     Raises:
         OverLimit: the plan's total is more than a limit, or is not known.
@@ -193,7 +193,7 @@ def _removals(store: Store, settings: Settings) -> list[Planned]:
 
 
 def _backbone(settings: Settings) -> tuple[Files, Fingerprint | None]:
-    """Its files, and its fingerprint where they are all there."""
+    """Return its files, and its fingerprint where they are all there."""
     files = backbone_files(settings.local_backbone())
     return files, None if files.problem or files.missing_bytes else read_fingerprint(settings.local_backbone())
 
@@ -207,7 +207,7 @@ def _files(settings: Settings, name: str) -> Files:
 
 
 def _ingest(store: Store, settings: Settings, files: Files) -> tuple[Planned, str]:
-    """The stage, and 32 hex digits over the files' hashes where they are on this machine."""
+    """Return the stage, and 32 hex digits over the files' hashes where they are on this machine."""
     name = f"ingest {files.name}"
     if files.problem:
         step = unknown(name, "cannot be told", "its files cannot be seen", n_bytes=None)
@@ -234,7 +234,7 @@ def _later(
     ingesting: bool,
     only: Collection[str] | None = None,
 ) -> list[Planned]:
-    """Every stage after ingest, or only some: why it would run, or what it waits for."""
+    """Return every stage after ingest, or only some: why it would run, or what it waits for."""
     snapshot = store.head()
     waiting = {"ingest"} if ingesting else set()
     blind = ingesting and not settings.datasets.keys() <= snapshot.within("ingest").keys()

@@ -172,7 +172,7 @@ def _not_in_a_child() -> None:
 
 
 def _unless_asked(hook: Callable[[Any], Any]) -> Callable[[Any], None]:
-    """What fails in a thread or a destructor is said without secrets, and not at all when it was stopped."""
+    """Return what fails in a thread or a destructor is said without secrets, and not at all when it was stopped."""
 
     def call(failed: Any) -> None:
         if not asked():

@@ -20,7 +20,7 @@ from armorm.stages.preconditions import require_data
 
 
 def run_train(writer: Writer, settings: Settings) -> list[Step]:
-    """Every stage of the training in order, then the model folder."""
+    """Return every stage of the training in order, then the model folder."""
     backbone_id = read_fingerprint(settings.local_backbone()).backbone_id
     steps = [run_stage(writer, stage, settings, backbone_id) for stage in computed("train")]
     folder = write_model_folder(writer.store, settings.models_path)
@@ -30,7 +30,7 @@ def run_train(writer: Writer, settings: Settings) -> list[Step]:
 
 @flow(flow_run_name=run_name, persist_result=False)
 def train(config: Path, limits: Limits = BY_HAND) -> list[Step]:
-    """Trains what has changed."""
+    """Train what has changed."""
     settings = load_settings(config)
     check_trainable(settings)
     require_devices(settings)

@@ -27,7 +27,7 @@ from armorm.stages.model import check_model_folders
 
 @flow(flow_run_name=run_name, persist_result=False)
 def verify(config: Path, sample: float = 1.0) -> str:
-    """Compares the checksums of every manifest, model folder and object, or of a share of the objects.
+    """Compare the checksums of every manifest, model folder and object, or of a share of the objects.
 
     Raises:
         CorruptObject: any is damaged.
@@ -49,7 +49,7 @@ def verify(config: Path, sample: float = 1.0) -> str:
 
 @flow(flow_run_name=run_name, persist_result=False)
 def gc(config: Path, delete: bool = False, limits: Limits = BY_HAND) -> str:
-    """Says what no kept snapshot refers to; with `delete`, collects it."""
+    """Say what no kept snapshot refers to; with `delete`, collect it."""
     settings = load_settings(config)
     if delete:
         with writing(settings, "armorm gc", limits, kind="gc") as writer:
@@ -62,7 +62,7 @@ def gc(config: Path, delete: bool = False, limits: Limits = BY_HAND) -> str:
 
 @flow(flow_run_name=run_name, persist_result=False)
 def freshness(config: Path, max_age: str, of: str = "ingest") -> str:
-    """The alarm: fails if a stage has not succeeded lately, as `armorm status --max-age` does.
+    """Return the alarm: fails if a stage has not succeeded lately, as `armorm status --max-age` does.
 
     Raises:
         TooOld: it has not.
@@ -117,7 +117,7 @@ class Forgot:
 
 @flow
 def forget(config: Path, key: str, reason: str) -> Forgot:
-    """Forgets one native row or prompt."""
+    """Forget one native row or prompt."""
     settings = load_settings(config)
     with writing(settings, "armorm forget") as writer:
         found = put_on_list(writer, key, reason, settings.rules())

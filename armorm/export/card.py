@@ -41,7 +41,7 @@ def write_card(card: Card) -> str:
 
 
 def _front_matter(card: Card) -> str:
-    """YAML, of which JSON is a part."""
+    """Return YAML, of which JSON is a part."""
     fields: dict[str, Any] = {
         "library_name": "transformers",
         "pipeline_tag": "text-classification",

@@ -57,12 +57,12 @@ class Layout:
 
 
 def is_layout(folder: Path) -> bool:
-    """Whether a folder is a Hugging Face model, and not the two files of armorm's own."""
+    """Return whether a folder is a Hugging Face model, and not the two files of armorm's own."""
     return (folder / CONFIG_FILE).is_file()
 
 
 def read_layout(folder: Path) -> Layout:
-    """Reads the heads alone: of a sharded model only the shards, and of these only the parts, that hold them.
+    """Read the heads alone: of a sharded model only the shards, and of these only the parts, that hold them.
 
     Raises:
         ModelFolderError: the folder is damaged, or no such model.
@@ -127,7 +127,7 @@ def require_unchanged(folder: Path, found: Layout, hashed: Mapping[str, str]) ->
 
 
 def gate_shape(config: Json) -> Json:
-    """The settings of the gate that a configuration states."""
+    """Return the settings of the gate that a configuration states."""
     of = DEFAULTS | config
     return {
         "hidden_dim": of["gating_hidden_dim"],
@@ -148,7 +148,7 @@ def write_layout(
     card: str,
     max_shard_size: str = "5GB",
 ) -> None:
-    """Writes all of it or nothing. The backbone's tensors are not copied on the way.
+    """Write all of it or nothing. The backbone's tensors are not copied on the way.
 
     Args:
         folder: a new or empty one.
@@ -188,7 +188,7 @@ def write_layout(
 
 
 def check_target(folder: Path, max_shard_size: str) -> None:
-    """Says before anything is loaded what `write_layout` would say.
+    """Say before anything is loaded what `write_layout` would say.
 
     Raises:
         ExportError: the size is none.
@@ -249,14 +249,14 @@ def require_stock_head(config: PreTrainedConfig, n_features: int) -> None:
 
 
 def stock_head(model: RewardHead, mixture_K: Floats) -> Floats:
-    """`[1, D]` the head of a classifier whose logit is the score under one mixture: `mixture' T' W`."""
+    """Return `[1, D]` the head of a classifier whose logit is the score under one mixture: `mixture' T' W`."""
     return np.asarray((model.transform_KK @ mixture_K) @ model.W_KD, np.float32)[None]
 
 
 def _module(
     model: RewardHead, backbone: PreTrainedModel, prompt_end: PromptEnd, padding: int | None, mixture_K: Floats
 ) -> RewardModelWithGating:
-    """The shipped class over the backbone's own tensors."""
+    """Return the shipped class over the backbone's own tensors."""
     config = deepcopy(backbone.config)
     stock: Any = MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING[type(config)]
     config.update(
@@ -296,7 +296,7 @@ def _with_padding(tokenizer: PreTrainedTokenizerBase, backbone: PreTrainedModel)
 
 
 def _padding(tokenizer: PreTrainedTokenizerBase, texts: Sequence[Sequence[int]]) -> int | None:
-    """The token that is padding wherever it stands; None if it stands in conversations, too."""
+    """Return the token that is padding wherever it stands; None if it stands in conversations, too."""
     padding = tokenizer.pad_token_id
     return None if any(padding in text for text in texts) else padding
 
@@ -309,7 +309,7 @@ def _json(path: Path) -> Json:
 
 
 def _check_config(config: Json) -> None:
-    """Refuses what of a configuration is read here and is of another type."""
+    """Refuse a configuration whose values that are read here have another type."""
     for name in ("num_objectives", "gating_hidden_dim", "gating_n_hidden"):
         if type(value := config.get(name, DEFAULTS[name])) is not int or value < 1:
             raise ValueError(f"{CONFIG_FILE}: {name} is {str(value)[:40]!r}")
@@ -322,7 +322,7 @@ def _check_config(config: Json) -> None:
 
 
 def _is_beside(path: Path) -> bool:
-    """Whether a file of an export may change, as no loader reads it: its card, a licence, what is hidden."""
+    """Return whether a file of an export may change, as no loader reads it: its card, a licence, what is hidden."""
     return path.suffix == ".md" or path.name.startswith((".", "LICENSE")) or path.name == CHECKSUMS_FILE
 
 

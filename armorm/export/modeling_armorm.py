@@ -43,7 +43,7 @@ class GatingNetwork(nn.Module):
         self.logit_scale = nn.Parameter(torch.ones(1))
 
     def forward(self, states_BD: Tensor) -> Tensor:
-        """`[B, K]` weights."""
+        """Return `[B, K]` weights."""
         *hidden, last = self.layers
         for layer in hidden:
             states_BD = torch.relu(layer(states_BD))
@@ -160,7 +160,7 @@ class RewardModelWithGating(PreTrainedModel):  # type: ignore[no-untyped-call]
         )
 
     def _mask(self, ids_BL: Tensor, attention_mask: Tensor | None) -> Tensor:
-        """`[B, L]` True for tokens of a conversation."""
+        """Return `[B, L]` True for tokens of a conversation."""
         if attention_mask is not None:
             return attention_mask.bool()
         padding = self.config.get_text_config().pad_token_id
@@ -172,7 +172,7 @@ class RewardModelWithGating(PreTrainedModel):  # type: ignore[no-untyped-call]
         return torch.ones_like(ids_BL, dtype=torch.bool)
 
     def _prompt_ends(self, ids_BL: Tensor, last_B: Tensor) -> Tensor:
-        """`[B]` places of the prompts' last tokens."""
+        """Return `[B]` places of the prompts' last tokens."""
         ends_B = find_prompt_ends(ids_BL, last_B, self.config.prompt_end_pattern, self.config.prompt_end_offset)
         if bool((ends_B < 0).any()):
             raise ValueError(

@@ -20,7 +20,7 @@ Row = dict[str, Any]
 
 
 def penalty_rows(found: Decorrelation) -> list[Row]:
-    """What was found, a row for each objective and nuisance."""
+    """Return the penalties that were found: a row for each objective and nuisance."""
     figures = {"lambda": found.lambda_MK, "before": found.before_MK, "after": found.after_MK, "step": found.step_MK}
     return [
         {"objective": objective, "nuisance": nuisance, "status": found.status_K[k]}
@@ -40,7 +40,7 @@ def correlation_rows(
     nuisances: Sequence[str],
     correlation: Correlation,
 ) -> list[Row]:
-    """Correlation of every objective with every nuisance, and with token length whether it is one or not.
+    """Return the correlation of every objective with every nuisance, and with token length whether it is one or not.
 
     An objective's correlation with itself is left out. Intervals are bootstraps over prompts.
 

@@ -107,7 +107,7 @@ def decorrelate(
     correlation: Correlation = "spearman",
     tolerance: float = 0.03,
 ) -> Decorrelation:
-    """Finds each objective's penalties on a reference sample (Eq. 2 and 3).
+    """Find each objective's penalties on a reference sample (Eq. 2 and 3).
 
     Args:
         rewards_NK: `[N, K]` predicted rewards over the reference distribution's responses.
@@ -157,7 +157,7 @@ def decorrelate(
 
 
 def _kept(rewards_NK: Floats, left_NK: Floats, status_K: tuple[Status, ...]) -> tuple[Status, ...]:
-    """The statuses, where decorrelation has left nothing of an objective, or of two objectives one."""
+    """Return the statuses, where decorrelation has left nothing of an objective, or of two objectives one."""
     found = list(status_K)
     own = [k for k, status in enumerate(status_K) if status == "decorrelated"]
     before_K, after_K = rewards_NK.std(axis=0), left_NK.std(axis=0)
@@ -176,7 +176,7 @@ def _kept(rewards_NK: Floats, left_NK: Floats, status_K: tuple[Status, ...]) -> 
 def _checked(
     rewards_NK: Floats, objectives: Sequence[str], nuisances: Sequence[str], n_tokens_N: Floats | None
 ) -> NDArray[np.float64]:
-    """The rewards, after the checks that everything else rests on."""
+    """Return the rewards, after the checks that everything else rests on."""
     if rewards_NK.ndim != 2 or rewards_NK.shape[1] != len(objectives):
         raise DecorrelationError(f"got rewards of shape {rewards_NK.shape}; expected [N, {len(objectives)}]")
     if set(objectives) <= set(nuisances):
@@ -206,7 +206,7 @@ def _checked(
 
 
 def _column(rewards_NK: Floats, objectives: Sequence[str], nuisance: str, n_tokens_N: Floats | None) -> Floats:
-    """`[N]` what a nuisance is: an objective's predictions, or the tokens of each response."""
+    """Return `[N]` what a nuisance is: an objective's predictions, or the tokens of each response."""
     column_N = n_tokens_N if nuisance == TOKEN_LENGTH else rewards_NK[:, list(objectives).index(nuisance)]
     assert column_N is not None, "checked"
     return column_N
@@ -252,7 +252,7 @@ class _Solver:
         self._q_MN = np.ascontiguousarray((p_NM @ self._turned_MM).T)
 
     def find(self, name: str, r_N: Vector) -> Found:
-        """The penalties of one objective; NaN where there are none."""
+        """Return the penalties of one objective; NaN where there are none."""
         before_M = self._z_MN @ STANDARDISE[self._correlation](r_N)
         nothing_M, no_step_M = np.full((2, len(self._q_MN)), np.nan)
         if name in self._nuisances:  # takes itself off, whole, and is constant then
@@ -269,7 +269,7 @@ class _Solver:
         return lambda_M, before_M, after_M, step_M
 
     def _turns(self, r_N: Vector, moves_M: Vector) -> tuple[Vector, Vector]:
-        """Removes one nuisance after the other, until none has come back; begins where linear correlations are 0."""
+        """Remove one nuisance after the other, until none has come back; begins where linear correlations are 0."""
         step_M = np.zeros(len(moves_M))
         for _ in range(_MAX_TURNS):
             for m, (q_N, z_N) in enumerate(zip(self._q_MN, self._z_MN, strict=True)):
@@ -310,7 +310,7 @@ Point = tuple[float, float]
 
 
 def _bracket(correlation: Callable[[float], float], centre: float, *, radius: float) -> tuple[Point, Point] | None:
-    """Widens an interval about `centre` until the correlation changes its sign in it; None if it never does."""
+    """Widen an interval about `centre` until the correlation changes its sign in it; None if it never does."""
     for _ in range(_MAX_DOUBLINGS):
         low, high = centre - radius, centre + radius
         at_low, at_high = correlation(low), correlation(high)
@@ -321,7 +321,7 @@ def _bracket(correlation: Callable[[float], float], centre: float, *, radius: fl
 
 
 def _crossing(correlation: Callable[[float], float], left: Point, right: Point) -> tuple[float, float]:
-    """Closes in on the step that crosses zero: its side with the smaller correlation, and its height (0: met zero).
+    """Close in on the step that crosses zero: its side with the smaller correlation, and its height (0: met zero).
 
     Secant and bisection steps take turns: the first are quick while the steps look like a smooth curve, the second
     halve the interval when they do not.

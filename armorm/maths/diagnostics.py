@@ -58,7 +58,7 @@ def correlation_matrices(
 def mean_by_kind(
     kind: str, names: Sequence[str], names_P: NDArray[Any], prompt_P: NDArray[np.integer], values_UK: Floats
 ) -> list[Json]:
-    """Mean of the gate's coefficients over the distinct prompts of each kind.
+    """Return the mean of the gate's coefficients over the distinct prompts of each kind.
 
     Args:
         kind: What the names name: `dataset`, `section`, `subset`.
@@ -91,7 +91,7 @@ def worst_pairs(differences_P: Floats, n: int) -> NDArray[np.intp]:
 def explain_pair(
     chosen_K: Floats, rejected_K: Floats, transform_KK: Floats, gating_K: Floats, *, objectives: Sequence[str]
 ) -> list[Json]:
-    """What each objective adds to the scores of a pair's two answers; what sets them apart most comes first.
+    """Return what each objective adds to the scores of a pair's two answers; what sets them apart most comes first.
 
     The sums over the objectives are the scores.
 

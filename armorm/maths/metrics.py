@@ -25,12 +25,12 @@ _ROUNDING: Final = 1e-12
 
 
 def mse(truth_N: Floats, prediction_N: Floats) -> float:
-    """Mean squared error; NaN without rows."""
+    """Return the mean squared error; NaN without rows."""
     return float(np.mean((truth_N - prediction_N) ** 2)) if len(truth_N) else float("nan")
 
 
 def r2(truth_N: Floats, prediction_N: Floats) -> float:
-    """Share of the variance explained, `1 - SSE / SST`; NaN for constant truth."""
+    """Return the share of the variance explained, `1 - SSE / SST`; NaN for constant truth."""
     if len(truth_N) == 0 or np.ptp(truth_N) == 0:
         return float("nan")
     return float(1 - np.sum((truth_N - prediction_N) ** 2) / np.sum((truth_N - truth_N.mean()) ** 2))
@@ -50,7 +50,7 @@ def clustered_error(values_N: Floats, clusters_N: NDArray[np.generic]) -> float:
 
 
 def average_ranks(values_N: Floats) -> NDArray[np.float64]:
-    """`[N]` ranks from 1; equal values share the mean of their ranks."""
+    """Return `[N]` ranks from 1; equal values share the mean of their ranks."""
     order = np.argsort(values_N)
     in_order = values_N[order]
     starts = np.flatnonzero(np.r_[True, in_order[1:] != in_order[:-1]])
@@ -81,17 +81,17 @@ STANDARDISE: Final[Mapping[Correlation, Callable[[Floats], NDArray[np.float64]]]
 
 
 def pearson(a_N: Floats, b_N: Floats) -> float:
-    """Linear correlation; NaN for constant input."""
+    """Return the linear correlation; NaN for constant input."""
     return float(unit(a_N) @ unit(b_N)) if len(a_N) else float("nan")
 
 
 def spearman(a_N: Floats, b_N: Floats) -> float:
-    """Rank correlation, ties by average ranks; NaN for constant input."""
+    """Return the rank correlation, ties by average ranks; NaN for constant input."""
     return pearson(average_ranks(a_N), average_ranks(b_N))
 
 
 def wins(scores_chosen_P: Floats, scores_rejected_P: Floats | float = 0.0) -> NDArray[np.bool_]:
-    """`[P]` whether the chosen answer scores higher; a tie is a miss. Differences may be given alone.
+    """Return `[P]` whether the chosen answer scores higher; a tie is a miss. Differences may be given alone.
 
     Raises:
         MetricError: if a score is not finite, which would count as a miss unseen.
@@ -104,7 +104,7 @@ def wins(scores_chosen_P: Floats, scores_rejected_P: Floats | float = 0.0) -> ND
 
 
 def pair_accuracy(scores_chosen_P: Floats, scores_rejected_P: Floats | float = 0.0) -> float:
-    """Share of pairs in which the chosen answer scores higher; a tie is a miss; NaN without pairs."""
+    """Return the share of pairs in which the chosen answer scores higher; a tie is a miss; NaN without pairs."""
     won_P = wins(scores_chosen_P, scores_rejected_P)
     return float(won_P.mean()) if len(won_P) else float("nan")
 
@@ -160,7 +160,7 @@ def interval(estimate: float, resampled_R: Floats) -> Interval:
 def bootstrap_accuracies(
     wins_PS: NDArray[np.bool_], groups_P: NDArray[np.generic], *, n_resamples: int = 1000, seed: int = 0
 ) -> list[Interval]:
-    """Accuracy of each scorer on the same pairs with a percentile bootstrap over prompts, of the same draws.
+    """Return the accuracy of each scorer on the same pairs with a percentile bootstrap over prompts, of the same draws.
 
     Args:
         wins_PS: `[P, S]` whether each pair was won by each scorer.
@@ -177,7 +177,7 @@ def bootstrap_accuracies(
 def bootstrap_accuracy(
     wins_P: NDArray[np.bool_], groups_P: NDArray[np.generic], *, n_resamples: int = 1000, seed: int = 0
 ) -> Interval:
-    """The same of one scorer: `[P]` whether each pair was won."""
+    """Return the same of one scorer: `[P]` whether each pair was won."""
     return bootstrap_accuracies(wins_P[:, None], groups_P, n_resamples=n_resamples, seed=seed)[0]
 
 
@@ -222,7 +222,7 @@ def bootstrap_correlation(
     n_resamples: int = 300,
     seed: int = 0,
 ) -> list[Interval]:
-    """Correlation of each column with one more, with a percentile bootstrap over prompts.
+    """Return the correlation of each column with one more, with a percentile bootstrap over prompts.
 
     Ranks are those of the whole sample: a resample weighs them by how often their prompt was drawn, so that it costs
     one pass over the prompts' sums. Constant columns have NaN.
@@ -278,7 +278,7 @@ class Bin:
 
 
 def reliability(differences_P: Floats, beta: float, n_bins: int = 10) -> list[Bin]:
-    """The reliability curve of pairs, in bins of equal numbers, by rising confidence.
+    """Return the reliability curve of pairs, in bins of equal numbers, by rising confidence.
 
     Which answer was chosen is known, so a pair says nothing but the probability of that, p = sigmoid(beta (R_chosen -
     R_rejected)); its confidence is the probability of the answer that is preferred, max(p, 1 - p). It is right where
@@ -309,7 +309,7 @@ def calibration_error(bins: Sequence[Bin]) -> float:
 
 
 def _weighted_mean(values: Mapping[str, Score], weights: Mapping[str, float]) -> Score:
-    """Mean over the names that have a value; the others are left out of both sums."""
+    """Return the mean over the names that have a value; the others are left out of both sums."""
     total: Any = sum(weights[name] * value for name, value in values.items())
     mean: Score = total / sum(weights[name] for name in values)
     return mean
@@ -323,7 +323,7 @@ def _refuse_unknown(names: Mapping[str, Any], known: set[str], kind: str) -> Non
 def section_scores(
     subset_accuracy: Mapping[str, Score], weights: Mapping[str, Mapping[str, float]]
 ) -> dict[str, Score]:
-    """RewardBench's sections: means of the subsets' accuracies, weighted by their counts.
+    """Return RewardBench's sections: means of the subsets' accuracies, weighted by their counts.
 
     Args:
         subset_accuracy: Subset -> accuracy, for the subsets that were measured.
@@ -341,7 +341,7 @@ def section_scores(
 
 
 def overall_score(sections: Mapping[str, Score], section_weights: Mapping[str, float]) -> Score:
-    """RewardBench's score: the mean of the sections by weight (1 each, prior sets 0.5).
+    """Return RewardBench's score: the mean of the sections by weight (1 each, prior sets 0.5).
 
     A section that was not measured is left out of both sums, so a partial run gives a mean of what there is.
     """
@@ -361,7 +361,7 @@ def benchmark_name(rewardbench: Mapping[str, Any]) -> str:
 
 
 def benchmark_figures(scores: Mapping[str, Any]) -> dict[str, Any]:
-    """Sections and overall scores of one scorer, under the names that they are shown by."""
+    """Return the sections and overall scores of one scorer, under the names that they are shown by."""
     overall = {"overall": "overall", "overall without prior sets": "overall_without_prior_sets"}
     found = {**scores["sections"], **{title: scores.get(name) for title, name in overall.items()}}
     return {title: score for title, score in found.items() if score is not None}

@@ -13,7 +13,7 @@ DTYPES: Mapping[str, Dtype] = {"float32": "float32", "bfloat16": "bfloat16", "fl
 
 
 def require_backbone(settings: BackboneSettings, model: RewardHead) -> Fingerprint:
-    """The fingerprint of a backbone that has to be the one that a model was trained on.
+    """Return the fingerprint of a backbone that has to be the one that a model was trained on.
 
     `system = "first_user"` may be set for it all the same: a template that refuses system turns saw none in training.
 
@@ -39,7 +39,7 @@ def own_backbone(
     *,
     system: SystemTurns = "template",
 ) -> BackboneSettings:
-    """How the backbone in a model's folder is run: as it was for the model's features, as far as that is known.
+    """Return how the backbone in a model's folder is run: as it was for the model's features, as far as that is known.
 
     Args:
         folder: in the published layout.

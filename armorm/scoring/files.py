@@ -71,7 +71,7 @@ class Scored:
 
 
 def count_requests(file: Path, *, on_note: Callable[[str], None] = lambda note: None) -> int:
-    """The conversations of a file, or of all files of a folder, both sides of a pair; all of them can be read.
+    """Return the conversations of a file, or of all files of a folder, both sides of a pair; all of them can be read.
 
     Args:
         file: or folder.
@@ -156,7 +156,7 @@ def _chunks(requests: Iterator[Request]) -> Iterator[list[Request]]:
 
 
 def _read_or_listed(path: Path, bad: list[str]) -> Iterator[RowRead]:
-    """The lines that can be used; what is wrong with the others is listed, until that is enough."""
+    """Yield the lines that can be used; what is wrong with the others is listed, until that is enough."""
     try:
         for row in read_rows(path):
             try:

@@ -75,7 +75,7 @@ class RewardModel(RewardHead):
 
     @classmethod
     def load(cls, folder: str | Path, *, backbone: str | BackboneSettings | None = None, device: str = "cpu") -> Self:
-        """Reads the heads of a saved model: armorm's own two files, or a folder in the published model's layout.
+        """Read the heads of a saved model: armorm's own two files, or a folder in the published model's layout.
 
         The layout is read without remote code, so the released ArmoRM can be loaded, too. The backbone itself is loaded
         at the first conversation.
@@ -161,7 +161,7 @@ def score_conversations(
     steering: Steering | None = None,
     token_budget: int = TOKEN_BUDGET,
 ) -> ConversationScores:
-    """Embeds each distinct text once, and scores.
+    """Score conversations; each distinct text is embedded once.
 
     Raises:
         Unscored: one gets no vector: a score without it would be made up.
@@ -185,7 +185,7 @@ def score_conversations(
 
 
 def native_units(rewards_NK: Floats, objectives: Sequence[str], scales: Mapping[str, Any]) -> Floats:
-    """`[N, K]` rewards on the scale that the objective was rated on; NaN where that is not one scale."""
+    """Return `[N, K]` rewards on the scale that the objective was rated on; NaN where that is not one scale."""
     ends_2K = np.full((2, len(objectives)), np.nan)
     for column, objective in enumerate(objectives):
         known = {Scale(**scale) for scale in scales.get(objective, {}).values()}
@@ -204,7 +204,7 @@ def _refuse(conversations: Sequence[Conversation], rejects: Sequence[Reject]) ->
 
 
 def _described(found: Any, fingerprint: Fingerprint) -> Json:
-    """What can be told of a model in the published layout that was not exported from here."""
+    """Return what can be told of a model in the published layout that was not exported from here."""
     from armorm.export.layout import gate_shape
 
     n_objectives = len(found.heads["regression_layer.weight"])

@@ -141,7 +141,7 @@ def too_much(limits: Limits, said: str) -> QueryError:
 
 
 def _error(name: str, message: str, facts: Mapping[str, Any]) -> errors.FeatureStoreError:
-    """An error of the tree as it was raised, with its facts."""
+    """Return an error of the tree as it was raised, with its facts."""
     kind = getattr(errors, name)
     error: errors.FeatureStoreError = kind.__new__(kind, message)
     error.args = (message,)
@@ -163,7 +163,7 @@ _TEXTUAL: Final[Mapping[str, tuple[type, Callable[[Any], str], Callable[[str], A
 
 
 def encode(value: Any) -> Any:
-    """The value as JSON can hold it; what JSON does not know is a mapping with a tag.
+    """Return the value as JSON can hold it; what JSON does not know is a mapping with a tag.
 
     Raises:
         QueryError: it is of a type that would come out as another.
@@ -195,7 +195,7 @@ def encode(value: Any) -> Any:
 
 
 def decode(value: Any) -> Any:
-    """What `encode` was given."""
+    """Return what `encode` was given."""
     if isinstance(value, list):
         return [decode(item) for item in value]
     if not isinstance(value, dict):

@@ -30,7 +30,7 @@ class ListedDataset:
 def list_datasets(
     sources: Sequence[Source], configured: Mapping[str, tuple[str, Options]], snapshot: Snapshot | None
 ) -> list[ListedDataset]:
-    """Every source, those configured first.
+    """Return every source, those configured first.
 
     Args:
         sources: the known datasets and the users' own.

@@ -87,7 +87,7 @@ class Diff:
 
 
 def diff(store: Store, before: Snapshot, after: Snapshot, *, n_rows: int | None = None) -> Diff:
-    """Compares the native rows of two snapshots by content, by what they say of which texts, and by their places.
+    """Compare the native rows of two snapshots by content, by what they say of which texts, and by their places.
 
     A row that only moved is no difference; neither is a repeated row.
 
@@ -125,7 +125,7 @@ def count_changes(store: Store, before: Snapshot, after: Snapshot) -> dict[str, 
 
 
 def _mount(connection: "DuckDBPyConnection", store: Store, before: Snapshot, after: Snapshot) -> None:
-    """Puts the tables there; but for conversations, which datasets share, those of the datasets that differ."""
+    """Put the tables there; but for conversations, which datasets share, those of the datasets that differ."""
     for when, snapshot, other in (("before", before, after), ("after", after, before)):
         whole = list(snapshot.artifacts.values())
         changed = [a for slot, a in snapshot.artifacts.items() if _identity(a) != _identity(other.artifacts.get(slot))]

@@ -75,7 +75,7 @@ class Connection:
         return catalog.sql(query, parameters)
 
     def polars(self, query: str, parameters: object = None) -> pl.DataFrame:
-        """The rows of a SELECT as a frame.
+        """Return the rows of a SELECT as a frame.
 
         Raises:
             QueryError: it is something else.
@@ -104,7 +104,7 @@ class Connection:
     def vectors(
         self, ids: Sequence[str], kind: Kind = "conversation", *, backbone: str | None = None
     ) -> npt.NDArray[np.float32]:
-        """`[N, D]` vectors of conversations or prompts in the order of `ids`.
+        """Return `[N, D]` vectors of conversations or prompts in the order of `ids`.
 
         Args:
             ids: of conversations, or of prompts.
@@ -121,7 +121,7 @@ class Connection:
         return self._readers[backbone].gather(kind, list(ids))
 
     def close(self) -> None:
-        """Lets go of the snapshot."""
+        """Close the snapshot."""
         self._held.close()
 
     def __enter__(self) -> Self:
@@ -133,7 +133,7 @@ class Connection:
 
 
 def connect(place: Path | str = "store", *, at: str = "head", before: str | None = None) -> Connection:
-    """Opens a store to look into.
+    """Open a store to look into.
 
     Args:
         place: its folder or address.

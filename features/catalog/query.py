@@ -102,7 +102,7 @@ def call_on(
 
 
 def opened(place: str, cache: str | None) -> Store:
-    """The store that another process has named."""
+    """Return the store that another process has named."""
     return Store(place, cache=Path(cache) if cache else None)
 
 

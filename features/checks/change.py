@@ -89,7 +89,7 @@ class Change:
 
 
 def trained_in(store: Store, model: Artifact) -> Snapshot | None:
-    """The oldest snapshot that holds a model: what it was trained on stands beside it. None if all are gone.
+    """Return the oldest snapshot that holds a model: what it was trained on stands beside it. None if all are gone.
 
     Looked for from when the model was made on, which bisection finds, since a store may have thousands of snapshots.
     """
@@ -100,7 +100,7 @@ def trained_in(store: Store, model: Artifact) -> Snapshot | None:
 
 
 def change_since_training(store: Store) -> Change | None:
-    """What has changed since the newest model was trained; None without a model."""
+    """Return what has changed since the newest model was trained; None without a model."""
     head = store.head()
     model = head.artifacts.get(MODEL)
     before = model and trained_in(store, model)
@@ -108,7 +108,7 @@ def change_since_training(store: Store) -> Change | None:
 
 
 def change_since(store: Store, before: Snapshot, after: Snapshot) -> Change:
-    """Compares two snapshots by what training would read of them, not in Python but in DuckDB, which spills to disk.
+    """Compare two snapshots by what training would read of them, not in Python but in DuckDB, which spills to disk.
 
     Manifests tell which datasets are the same: of those, rows are only counted. Where all are, nothing is opened.
     """
@@ -124,7 +124,7 @@ def change_since(store: Store, before: Snapshot, after: Snapshot) -> Change:
 
 
 def due(change: Change, settings: RetrainSettings) -> str | None:
-    """Why another model is due, in words; None while it is not."""
+    """Return why another model is due, in words; None while it is not."""
     reasons = []
     if change.rows > settings.rows:
         reasons.append(f"{change.rows:.1%} of the rows of training have changed, more than {settings.rows:.1%}")
@@ -137,7 +137,7 @@ def due(change: Change, settings: RetrainSettings) -> str | None:
 
 
 def _changed(before: Snapshot, after: Snapshot) -> list[str]:
-    """Datasets whose rows of training may differ: all of them where other prompts are contaminated."""
+    """Return datasets whose rows of training may differ: all of them where other prompts are contaminated."""
     one, other = (snapshot.ids_within("ingest") for snapshot in (before, after))
     contaminated = [snapshot.artifacts.get(contamination.STAGE) for snapshot in (before, after)]
     same = {of.artifact_id if of else None for of in contaminated}
@@ -146,7 +146,7 @@ def _changed(before: Snapshot, after: Snapshot) -> list[str]:
 
 
 def _count(catalog: Catalog) -> int:
-    """Rows of training in the earlier snapshot."""
+    """Return rows of training in the earlier snapshot."""
     parts = " + ".join(f"(SELECT count(*) FROM {_entering('before', table)})" for table in ("ratings", "preferences"))
     ((n_rows,),) = catalog.execute(f"SELECT {parts}").fetchall()
     return int(n_rows)
@@ -165,7 +165,7 @@ def _moved(catalog: Catalog) -> list[MovedRatings]:
 
 
 def _entering(schema: str, table: str) -> str:
-    """The rows of one table that training reads."""
+    """Return the rows of one table that training reads."""
     return (
         f"(FROM {schema}.{table} WHERE split IN {TRAINED_ON} "
         f"AND prompt_id NOT IN (SELECT prompt_id FROM {schema}.contamination))"

@@ -79,7 +79,7 @@ def branch_attention(
     softcap: float | None = None,
     **_: Any,
 ) -> tuple[torch.Tensor, None]:
-    """What transformers calls in every layer: `query` is `[1, H, T, E]`, the result `[1, T, H, E]`."""
+    """Return what transformers calls in every layer: `query` is `[1, H, T, E]`, the result `[1, T, H, E]`."""
     scoring = Scoring(query.shape[-1] ** -0.5 if scaling is None else scaling, sliding_window, softcap)
     layout.attended.add(module.layer_idx)  # type: ignore[arg-type]
     if query.is_cuda:
@@ -100,7 +100,7 @@ def by_blocks(
     *,
     only_wanted: bool,
 ) -> torch.Tensor:
-    """`[1, T, H, E]`; scores and their softmax are in float32, whatever the type of the vectors.
+    """Return `[1, T, H, E]`; scores and their softmax are in float32, whatever the type of the vectors.
 
     Args:
         query: `[1, H, T, E]`.
@@ -159,11 +159,11 @@ class Sizes:
     """Whether to round sizes up: oneDNN compiles 16-bit kernels for each size, which takes as long as a block does."""
 
     def step(self, size: int) -> int:
-        """Between the sizes about this one: there are eight from a power of two to the next."""
+        """Return between the sizes about this one: there are eight from a power of two to the next."""
         return max(16, 2 ** (size - 1).bit_length() // 8) if self.few else 1
 
     def rounded(self, size: int) -> int:
-        """Up to the next size."""
+        """Return up to the next size."""
         return -(-size // self.step(size)) * self.step(size)
 
 
@@ -172,7 +172,7 @@ def _cut(span: Span) -> Iterator[Span]:
 
 
 def _seen(tensor_KTE: torch.Tensor, spans: Sequence[Span], sizes: Sizes, surplus: int) -> torch.Tensor:
-    """`[K, N, E]` of the spans one after another, and zeros up to the next size, and `surplus` more."""
+    """Return `[K, N, E]` of the spans one after another, and zeros up to the next size, and `surplus` more."""
     parts = [tensor_KTE[:, span.start : span.end] for span in spans]
     length = sum(map(len, spans))
     if n_zeros := sizes.rounded(length) + surplus - length:
@@ -197,7 +197,7 @@ def _scores(query_KRE: torch.Tensor, key_KNE: torch.Tensor, scale: float, *, fro
 
 
 def _hide(scores_KGRN: torch.Tensor, position: int, n_rows: int, window: int | None) -> None:
-    """Takes out what rows do not see, in place: what comes after them, and what a sliding window has left behind.
+    """Take out what rows do not see, in place: what comes after them, and what a sliding window has left behind.
 
     Args:
         scores_KGRN: more rows and keys than there are may be in it.
@@ -216,7 +216,7 @@ def _hide(scores_KGRN: torch.Tensor, position: int, n_rows: int, window: int | N
 
 @cache
 def _later(n_keys: int) -> torch.Tensor:
-    """`[ROWS, n_keys]` -inf right of the diagonal, for the largest block. It is kept: ask for few widths."""
+    """Return `[ROWS, n_keys]` -inf right of the diagonal, for the largest block. It is kept: ask for few widths."""
     return torch.full((ROWS, n_keys), -torch.inf).triu(1)
 
 
@@ -271,7 +271,7 @@ def _block_mask(layout: Layout, window: int | None, n_tokens: int, device: torch
 
 
 def _ancestry(layout: Layout, n_tokens: int, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
-    """`[T]` the branch of each token, and `[B, B]` up to which position the first branch sees the second."""
+    """Return `[T]` the branch of each token, and `[B, B]` up to which position the first branch sees the second."""
     branch_T = torch.zeros(n_tokens, dtype=torch.long)
     of_row = {span.start: branch for branch, span in enumerate(layout.spans)}
     until_BB = torch.zeros((len(layout.spans), len(layout.spans)), dtype=torch.long)

@@ -48,7 +48,7 @@ class Backbone:
     """Why it is, in words."""
 
     def embed(self, sequences: Sequence[TokenSequence], *, token_budget: int) -> Iterator[tuple[Wanted, Vector]]:
-        """Every wanted feature with its vector `[D]`, a forward pass at a time.
+        """Yield every wanted feature with its vector `[D]`, a forward pass at a time.
 
         Args:
             sequences: what to compute.
@@ -58,14 +58,14 @@ class Backbone:
             yield from self.run(planned)
 
     def plan(self, sequences: Sequence[TokenSequence], *, token_budget: int) -> Sequence[Pack | Batch]:
-        """The forward passes that give every wanted feature once."""
+        """Return the forward passes that give every wanted feature once."""
         if self.last_layer is not None:
             return plan_packs(sequences, token_budget=token_budget)
         batches = plan_batches([len(sequence.token_ids) for sequence in sequences], token_budget=token_budget)
         return [Batch(tuple(sequences[index] for index in batch)) for batch in batches]
 
     def run(self, planned: Pack | Batch) -> list[tuple[Wanted, Vector]]:
-        """One forward pass."""
+        """Return one forward pass."""
         if isinstance(planned, Batch):
             return self._padded(planned)
         assert self.last_layer is not None
@@ -100,7 +100,7 @@ class Backbone:
         return dtype
 
     def last_hidden_state(self, ids_BL: torch.Tensor, mask_BL: torch.Tensor) -> torch.Tensor:
-        """`[B, L, D]` states of the last layer, after the final norm."""
+        """Return `[B, L, D]` states of the last layer, after the final norm."""
         device = self.model.device
         with torch.inference_mode():
             output = self.model(input_ids=ids_BL.to(device), attention_mask=mask_BL.to(device), use_cache=False)
@@ -113,7 +113,7 @@ Vectors = npt.NDArray[np.float32]
 
 
 def load(settings: BackboneSettings, fingerprint: Fingerprint) -> Backbone:
-    """Loads weights and tokenizer, without remote code and without pickle, and finds out whether it can be packed.
+    """Load weights and tokenizer, without remote code and without pickle, and find out whether it can be packed.
 
     Raises:
         BackboneError: transformers cannot load it, weights are missing, or it is no causal decoder.
@@ -200,7 +200,7 @@ def _quiet() -> Iterator[None]:
 
 
 def _read_weights(folder: Path, dtype: torch.dtype) -> Any:
-    """The backbone alone: what else is in the files, such as a head, is left out without a word."""
+    """Return the backbone alone: what else is in the files, such as a head, is left out without a word."""
     config = AutoConfig.from_pretrained(folder, **FOLDER_ALONE)
     # A folder may ask for kernels, from the Hub or of another package, and for tuples in place of named outputs.
     config._attn_implementation = config._experts_implementation = None
@@ -335,7 +335,7 @@ def _packed(padded: Backbone) -> Backbone:
 
 
 def _probe(backbone: Backbone) -> list[list[TokenSequence]]:
-    """Two sets of texts that have the first ones in common, and as many tokens, packed as padded.
+    """Return two sets of texts that have the first ones in common, and as many tokens, packed as padded.
 
     What stands before those texts, and between their halves, is of another length in each set: whoever counts
     positions through a pass gives them other vectors.
@@ -369,7 +369,7 @@ NARROW: Final = 8
 
 @contextmanager
 def _narrowed(model: PreTrainedModel) -> Iterator[None]:
-    """Has those bounds lie within the probe's texts, so that it tells whether they are kept."""
+    """Have those bounds lie within the probe's texts, so that it tells whether they are kept."""
     configs = {id(config): config for module in model.modules() if (config := getattr(module, "config", None))}
     holders = [*model.modules(), *configs.values()]
     bounds = [(holder, name, getattr(holder, name, None)) for holder in holders for name in NARROWED]
@@ -384,6 +384,6 @@ def _narrowed(model: PreTrainedModel) -> Iterator[None]:
 
 
 def _vectors(backbone: Backbone, texts: Sequence[TokenSequence], *, token_budget: int) -> Vectors:
-    """`[N, D]` in their order."""
+    """Return `[N, D]` in their order."""
     got = dict(backbone.embed(texts, token_budget=token_budget))
     return np.stack([got[wanted] for sequence in texts for wanted in sequence.wanted])

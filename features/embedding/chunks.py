@@ -85,7 +85,7 @@ class Forwarded:
 
 
 def cut(catalog: Catalog, size: int) -> Iterator[Chunk]:
-    """Conversations in order of `BEGINNING`, prompt and conversation; those of one prompt lie together."""
+    """Yield conversations in order of `BEGINNING`, prompt and conversation; those of one prompt lie together."""
     cursor = catalog.execute(
         "SELECT conversation_id, prompt_id, messages, conversation_id IN (FROM missing_conversations), "
         f"prompt_id IN (FROM missing_prompts) {TO_EMBED} ORDER BY {BEGINNING}, prompt_id, conversation_id"
@@ -166,7 +166,7 @@ def _shard(
     spent: Mapping[str, float],
     started: float,
 ) -> tuple[Recipe, Made]:
-    """A shard; what an earlier run has kept of it, `done`, counts for no time of this one's."""
+    """Return a shard; what an earlier run has kept of it, `done`, counts for no time of this one's."""
     objects = write_shard(store, fingerprint.backbone_id, fingerprint.record, features, vector_type=vector_type)
     computed = [feature for feature in features if (feature.kind, feature.id) not in done]
     work = {"rows": len(computed), "tokens": _n_tokens(computed), "bytes": objects["shard"].size_bytes}

@@ -68,7 +68,7 @@ class EmbedSettings:
                 raise ValueError(f"{name}: got {getattr(self, name)}; expected {least} or more")
 
     def vector_type_of(self, dtype: Dtype) -> VectorType:
-        """How the vectors of a backbone of that type are kept."""
+        """Return how the vectors of a backbone of that type are kept."""
         if self.vector_type == "auto":
             return "float32" if dtype == "float32" else "float16"
         return self.vector_type
@@ -130,7 +130,7 @@ def embed_missing(
     *,
     on_progress: Callable[[Progress], None] = lambda progress: None,
 ) -> EmbedResult:
-    """Embeds what the newest snapshot holds and this backbone has not seen.
+    """Embed what the newest snapshot holds and this backbone has not seen.
 
     Args:
         writer: the store's writer; every full shard is a commit.
@@ -212,7 +212,7 @@ def _forward_all(
     check: Callable[[Canaries], None],
     meter: "_Meter",
 ) -> Iterator[tuple[Chunk, Unfinished, Forwarded]]:
-    """What the backbone makes of chunk after chunk, in their order, by the engine that is set.
+    """Yield what the backbone makes of chunk after chunk, in their order, by the engine that is set.
 
     The canaries of whoever runs a pass are checked before anything that comes of it is given on.
     """
@@ -246,7 +246,7 @@ def _run_passes(
     result: EmbedResult,
     meter: "_Meter",
 ) -> tuple[Embedded, EmbedResult]:
-    """The vectors of a chunk, with what has come of it before the run that began it was stopped."""
+    """Return the vectors of a chunk, with what has come of it before the run that began it was stopped."""
     of = {(wanted.kind, wanted.id): wanted for sequence in forwarded.texts.sequences for wanted in sequence.wanted}
     vectors = {name: vector for name, vector in unfinished.done.items() if name in of}
     meter.plan(chunk, forwarded.texts, vectors.keys())
@@ -265,7 +265,7 @@ def _run_passes(
 
 
 def find_missing(catalog: Catalog, backbone_id: str, vector_type: VectorType) -> Missing:
-    """Compares a snapshot with the backbone's features; leaves what is missing as two tables in the catalogue.
+    """Compare a snapshot with the backbone's features; leave what is missing as two tables in the catalogue.
 
     A text that was rejected is not missing, unless it was under another version or another type of vector.
     """
@@ -289,7 +289,7 @@ def find_missing(catalog: Catalog, backbone_id: str, vector_type: VectorType) ->
 
 
 def why_incomplete(store: Store, backbone_id: str, vector_type: VectorType) -> str | None:
-    """Why a backbone may lack vectors of the newest snapshot, from manifests alone; None when it lacks none.
+    """Return why a backbone may lack vectors of the newest snapshot, from manifests alone; None when it lacks none.
 
     A text that was rejected counts as done.
     """

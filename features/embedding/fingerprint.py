@@ -125,12 +125,12 @@ def read_fingerprint(settings: BackboneSettings) -> Fingerprint:
 
 
 def find_folder(settings: BackboneSettings) -> Path:
-    """The local folder; of a Hub id, the downloaded snapshot (from the cache when offline)."""
+    """Return the local folder; of a Hub id, the downloaded snapshot (from the cache when offline)."""
     return local_folder(settings) or _download(settings)
 
 
 def local_folder(settings: BackboneSettings) -> Path | None:
-    """The folder on this machine; None for a Hub id.
+    """Return the folder on this machine; None for a Hub id.
 
     Raises:
         BackboneError: it is neither.
@@ -152,7 +152,7 @@ def local_folder(settings: BackboneSettings) -> Path | None:
 
 
 def hub_repo(settings: BackboneSettings) -> HubRepo:
-    """What a Hub id stands for."""
+    """Return what a Hub id stands for."""
     return HubRepo("model", settings.path, settings.revision or "main")
 
 
@@ -161,7 +161,7 @@ Template = str | list[dict[str, str]]
 
 
 def chat_template(folder: Path, settings: BackboneSettings) -> Template:
-    """The template that renders conversations: the one that is set, else the backbone's own.
+    """Return the template that renders conversations: the one that is set, else the backbone's own.
 
     Where it asks for today's date it is given a fixed one.
 

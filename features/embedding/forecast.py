@@ -75,7 +75,7 @@ def require_planned(store: Store, snapshot_id: str) -> None:
 
 
 def plan_embedding(store: Store, fingerprint: Fingerprint, vector_type: VectorType) -> Planned:
-    """What of the newest snapshot has no vector of this backbone. A text that was rejected is not missing.
+    """Return what of the newest snapshot has no vector of this backbone. A text that was rejected is not missing.
 
     Tables and indexes are opened only when the manifests do not tell that nothing is missing.
     """

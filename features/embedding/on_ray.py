@@ -82,7 +82,7 @@ class Worker:
     """One copy of the backbone, in a process of its own on a machine that has its files."""
 
     def __init__(self, settings: BackboneSettings, backbone_id: str, token_budget: int, tally: Any) -> None:
-        """Loads it. What goes wrong is told with the first chunk, since Ray would start the worker again and again."""
+        """Load it. What goes wrong is told with the first chunk, since Ray would start the worker again and again."""
         from armorm.features.embedding.backbone import load
 
         self._name = f"{socket.gethostname()} (pid {os.getpid()})"
@@ -137,7 +137,7 @@ def forward_on_ray(
     check: Callable[[Canaries], None],
     at_work: Callable[[int, int], None] = lambda n_texts, n_tokens: None,
 ) -> Iterator[tuple[Chunk, Unfinished, Forwarded]]:
-    """What workers make of chunks, in the order of the chunks.
+    """Yield what workers make of chunks, in the order of the chunks.
 
     Args:
         begun: chunks, and what is known of each. All go into Ray's object store, which spills to disk, before the first
@@ -308,7 +308,7 @@ def _reach(address: str) -> None:
 
 
 def _row(value: Any) -> pa.Table:
-    """A table of one row: Ray's unit of work."""
+    """Return a table of one row: Ray's unit of work."""
     return pa.table({"pickled": pa.array([pickle.dumps(value, protocol=5)], pa.large_binary())})
 
 

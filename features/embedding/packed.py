@@ -26,7 +26,7 @@ longer than some rows more, and keeps it."""
 
 
 def lay_out(pack: Pack, *, last_layer: int, device: torch.device, step: int = 1) -> Layout:
-    """The tensors of a pack, padded at its end to a multiple of `step` tokens, which are in no span."""
+    """Return the tensors of a pack, padded at its end to a multiple of `step` tokens, which are in no span."""
     spans: list[Span] = []
     contexts: list[tuple[Span, ...]] = []
     for branch in pack.branches:
@@ -98,7 +98,7 @@ class LastLayer:
 
 
 def forward(model: PreTrainedModel, last_layer: LastLayer, pack: Pack) -> torch.Tensor:
-    """`[W, D]` states of a pack's wanted tokens after the final norm, in the order of `pack.wanted`.
+    """Return `[W, D]` states of a pack's wanted tokens after the final norm, in the order of `pack.wanted`.
 
     Raises:
         TypeError: not every layer attends by our attention, so that some would take the pack for one text.

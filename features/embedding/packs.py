@@ -104,7 +104,7 @@ class Batch:
 def plan_sequences(
     rendered: Sequence[Rendered], *, conversations: Set[str], prompts: Set[str], max_tokens: int
 ) -> list[TokenSequence]:
-    """Every wanted feature exactly once, each prompt's taken in the pass of the first of its conversations.
+    """Return every wanted feature exactly once, each prompt's taken in the pass of the first of its conversations.
 
     A text of more than `max_tokens` loses its beginning, so that the token of the feature stays; then the
     prompt, whose end may be lost with it, gets a sequence of its own.
@@ -152,7 +152,7 @@ def plan_packs(sequences: Sequence[TokenSequence], *, token_budget: int) -> list
 
 
 def plan_batches(lengths: Sequence[int], *, token_budget: int) -> list[list[int]]:
-    """Indices grouped in order of length, so that padding stays small: for backbones that cannot be packed.
+    """Return the indices grouped in order of length, so that padding stays small: for backbones that cannot be packed.
 
     A batch's padded size (rows times longest) stays within the budget; a sequence longer than the budget
     goes alone. Equal lengths keep their order: the plan is a function of `lengths`.
@@ -167,7 +167,7 @@ def plan_batches(lengths: Sequence[int], *, token_budget: int) -> list[list[int]
 
 
 def _cheapest_cuts(lengths: Sequence[int], shared: Sequence[int], budget: int) -> list[tuple[int, int]]:
-    """First and last-but-one index of each pack, by dynamic programming over where the last pack begins.
+    """Return first and last-but-one index of each pack, by dynamic programming over where the last pack begins.
 
     Args:
         lengths: of the sequences, in order.
@@ -212,7 +212,7 @@ def _pack(sequences: Sequence[TokenSequence], shared: Sequence[int]) -> Pack:
 
 
 def _common(one: npt.NDArray[np.int_], two: npt.NDArray[np.int_]) -> int:
-    """Leading tokens that both share, or 0 where they are too few."""
+    """Return leading tokens that both share, or 0 where they are too few."""
     length = min(len(one), len(two))
     apart = np.flatnonzero(one[:length] != two[:length])
     shared = int(apart[0]) if len(apart) else length

@@ -20,7 +20,7 @@ LARGEST: Final = 8192
 
 @cache
 def product_flops(dtype: str, device: str) -> float:
-    """Operations a second of a product of square matrices, the best of those that fit into `WITHIN_S`.
+    """Return operations a second of a product of square matrices, the best of those that fit into `WITHIN_S`.
 
     They grow while a product takes next to no time. Measured once in a process.
 

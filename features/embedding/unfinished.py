@@ -21,7 +21,7 @@ class Unfinished:
     """The vectors of one shard so far: those of a checkpoint, and those that are not yet in one."""
 
     def __init__(self, writer: Writer, slot: str, inputs: Mapping[str, str], every_s: float) -> None:
-        """Takes up what an earlier run has left.
+        """Take up what an earlier run has left.
 
         Args:
             writer: commits the parts.

@@ -111,7 +111,7 @@ class NativeRow(NamedTuple):
 
 
 def find_files(path: Path) -> list[Path]:
-    """The file itself, or every data file in the folder and below it, sorted; hidden ones are left out.
+    """Return the file itself, or every data file in the folder and below it, sorted; hidden ones are left out.
 
     Of a folder, CSV and TSV files are read where there are no others: beside others they tell something of these.
 
@@ -133,13 +133,13 @@ def find_files(path: Path) -> list[Path]:
 
 
 def relative_name(path: Path, root: Path) -> str:
-    """What a file is called in tables: its path below the configured one, bytes that are no UTF-8 as escapes."""
+    """Return what a file is called in tables: its path below the configured one, bytes that are no UTF-8 as escapes."""
     name = path.name if path == root else path.relative_to(root).as_posix()
     return name.encode(errors="surrogateescape").decode(errors="backslashreplace")
 
 
 def file_sha256(path: Path) -> str:
-    """The SHA-256 of the file's bytes, in hex.
+    """Return the SHA-256 of the file's bytes, in hex.
 
     Raises:
         NativeFileError: it cannot be read.
@@ -151,7 +151,7 @@ def file_sha256(path: Path) -> str:
 
 
 def table_columns(path: Path) -> list[str]:
-    """The columns of a CSV or TSV file, which are all text; none of other files.
+    """Return the columns of a CSV or TSV file, which are all text; none of other files.
 
     Raises:
         NativeFileError: it has no header, or is no UTF-8.
@@ -170,7 +170,7 @@ def table_columns(path: Path) -> list[str]:
 
 
 def read_chunks(path: Path, *, root: Path | None = None) -> Iterator[Chunk]:
-    """All rows of one file, in order; `root` is the configured path, which the chunks' `file` is relative to.
+    """Yield all rows of one file, in order; `root` is the configured path, which the chunks' `file` is relative to.
 
     Raises:
         NativeFileError: the file cannot be read, or not to its end.
@@ -191,7 +191,7 @@ def read_chunks(path: Path, *, root: Path | None = None) -> Iterator[Chunk]:
 
 
 def decode(chunk: Chunk) -> list[NativeRow]:
-    """The chunk's rows; blank lines are none."""
+    """Return the chunk's rows; blank lines are none."""
     try:
         if isinstance(chunk.texts, bytes):
             numbered = list(enumerate(orjson.loads(b"[" + chunk.texts + b"]"), start=chunk.first))
@@ -212,7 +212,7 @@ def _not_blank(texts: Iterable[bytes], first: int) -> Iterator[tuple[int, bytes]
 
 
 def read_rows(path: Path, *, root: Path | None = None) -> Iterator[NativeRow]:
-    """Every row of one file, one at a time.
+    """Yield every row of one file, one at a time.
 
     Raises:
         NativeFileError: the file cannot be read, or not to its end.
@@ -222,7 +222,7 @@ def read_rows(path: Path, *, root: Path | None = None) -> Iterator[NativeRow]:
 
 
 def source_row_id(raw: bytes) -> str:
-    """32 hex digits of the SHA-256 of the row's canonical JSON, or of its text where there is a problem.
+    """Return 32 hex digits of the SHA-256 of the row's canonical JSON, or of its text where there is a problem.
 
     The same row has the same id in any file, place, format and order of keys. Two things a format may change are
     part of the row, though: 3 is not 3.0, and a null (Parquet fills absent fields with it) is not an absent key.
@@ -231,7 +231,7 @@ def source_row_id(raw: bytes) -> str:
 
 
 def _below(folder: Path, seen: set[Path]) -> Iterator[Path]:
-    """All files below a folder, those below linked folders too, each folder once."""
+    """Yield all files below a folder, those below linked folders too, each folder once."""
     real = folder.resolve()
     if real not in seen:
         seen.add(real)
@@ -340,7 +340,7 @@ def _not_too_blank(n_bytes: int) -> int:
 
 
 def _breaks_off(line: bytes) -> bool:
-    """Whether it is the beginning of an object, which may go on in the next line."""
+    """Return whether it is the beginning of an object, which may go on in the next line."""
     try:
         orjson.loads(line)
     except orjson.JSONDecodeError as error:
@@ -387,7 +387,7 @@ def _cut_lines(buffer: bytes, stream: BinaryIO, line: int) -> Iterator[Cut]:
 
 
 def _cut_elements(buffer: bytes, stream: BinaryIO) -> Iterator[Cut]:
-    """Cuts an array between its elements, which are decoded as lines are: only the array itself must be sound.
+    """Cut an array between its elements, which are decoded as lines are: only the array itself must be sound.
 
     Not with ijson: its C backends replace a lone surrogate by "?", silently, its Python backend keeps the whole file.
     """
@@ -417,7 +417,7 @@ def _cut_elements(buffer: bytes, stream: BinaryIO) -> Iterator[Cut]:
 
 
 def _whole_objects(buffer: bytes) -> tuple[int, bytes, bytes] | None:
-    """Elements up to the last place that looks like one between two objects: number, text, and the rest.
+    """Return elements up to the last place that looks like one between two objects: number, text, and the rest.
 
     That they parse as an array proves that the place is no part of a text; where they do not, there is more to do.
     """
@@ -438,7 +438,7 @@ def _whole_objects(buffer: bytes) -> tuple[int, bytes, bytes] | None:
 
 
 def _whole_elements(buffer: bytes) -> tuple[int, Sequence[bytes], bytes]:
-    """The same one by one, for what is broken, or odd, or the last."""
+    """Return elements one by one, for what is broken, or odd, or the last."""
     text, start, end = buffer.decode(errors="surrogateescape"), 0, 0
     texts: list[bytes] = []
     while found := _value_end(text, start):
@@ -542,7 +542,7 @@ def _decoded(line: int, text: bytes) -> NativeRow:
 
 
 def _loads(text: bytes) -> Any:
-    """JSON; with NaN, which Python and pandas write, as Parquet's is read: null, and infinity no number.
+    """Return JSON; with NaN, which Python and pandas write, as Parquet's is read: null, and infinity no number.
 
     Raises:
         ValueError: it is none.
@@ -563,7 +563,7 @@ def _refuse_too_many_values(text: bytes) -> None:
 
 
 def _problem(text: bytes, error: Exception) -> str:
-    """What is wrong with a row, and at which of its bytes, from 1."""
+    """Return what is wrong with a row, and at which of its bytes, from 1."""
     try:
         decoded = text.decode()
     except UnicodeDecodeError as undecodable:

@@ -47,7 +47,7 @@ def processes(n_bytes: int, *, enough: int = 1 << 26) -> Iterator[MapInOrder]:
 
 
 def _begin() -> None:
-    """Makes a process end with the one that started it, and spares it the garbage collection.
+    """Make a process end with the one that started it, and spare it the garbage collection.
 
     Nothing here makes cycles, and a collection would look at every row again and again.
     """

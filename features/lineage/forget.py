@@ -36,7 +36,7 @@ class Forgetting:
 
 
 def forget(writer: Writer, key: str, reason: str, rules: Mapping[str, Rules]) -> Forgetting:
-    """Puts a native row or a prompt on the list of what every ingest leaves out.
+    """Put a native row or a prompt on the list of what every ingest leaves out.
 
     The same commit tells every dataset that holds none of it that the list has changed. Those that hold it are stale
     from then on, and the next ingest of their files leaves it out.
@@ -113,7 +113,7 @@ def left_vectors(store: Store, key: Key) -> list[LeftVector]:
 
 
 def replace_shards(writer: Writer, left: Sequence[LeftVector]) -> None:
-    """Puts shards without these vectors in the place of those that hold them, in one commit.
+    """Put shards without these vectors in the place of those that hold them, in one commit.
 
     The same with texts that were rejected; parts of a shard that is not finished just go.
     """
@@ -158,7 +158,7 @@ def _may_refuse(store: Store, artifact: Artifact, rules: Rules | None, entry: En
 
 
 def _refused(store: Store, artifact: Artifact) -> Iterator[tuple[str, list[bytes]]]:
-    """Refused native rows, some of one file at a time."""
+    """Yield refused native rows, some of one file at a time."""
     with empty_connection() as connection:
         for table in ("rejects", "native_rows"):
             mount(connection, table, table, parquet_paths(store, [artifact], table))
@@ -174,7 +174,7 @@ def _refused(store: Store, artifact: Artifact) -> Iterator[tuple[str, list[bytes
 
 
 def _told(recipe: Recipe, forgotten: Forgotten) -> Recipe:
-    """The recipe as it is with the new list."""
+    """Return the recipe as it is with the new list."""
     return replace(recipe, parameters={**recipe.parameters, **forgotten.parameter})
 
 

@@ -64,7 +64,7 @@ class Graph:
     nodes: Mapping[int, Node]
 
     def find(self, id_prefix: str) -> Node:
-        """The artifact whose id begins so; of several that hold the same content, the newest.
+        """Return the artifact whose id begins so; of several that hold the same content, the newest.
 
         Raises:
             NotInStore: there is none, or there are several.
@@ -93,7 +93,7 @@ class Graph:
 
 
 def read_graph(store: Store) -> Graph:
-    """All snapshots, one beside its parent at a time: a history of thousands is never in memory as a whole."""
+    """Return all snapshots, one beside its parent at a time: a history of thousands is never in memory as a whole."""
     reader = _Reader()
     for newer, older in pairwise(chain(store.history(), [EMPTY])):
         reader.take(newer, older)
@@ -122,7 +122,7 @@ class _Reader:
                 self._made(newer, artifact, self.seen_last[slot][1])
 
     def graph(self) -> Graph:
-        """The nodes, the oldest first."""
+        """Return the nodes, the oldest first."""
         makings = sorted(self.found, key=lambda making: (self.found[making][3], self.found[making][0].recipe.slot))
         numbers = {making: number for number, making in enumerate(makings)}
         by_id = {id: number for (id, _), number in numbers.items()}
@@ -154,7 +154,7 @@ def _making(artifact: Artifact) -> Making:
 
 
 def _input(snapshot: Snapshot, name: str, id: str) -> Making | None:
-    """The artifact that an input names: by its slot, or by the folder of slots that it is the only one of."""
+    """Return the artifact that an input names: by its slot, or by the folder of slots that it is the only one of."""
     for slot in (name, *(f"{name}/{rest}" for rest in snapshot.within(name))):
         artifact = snapshot.artifacts.get(slot)
         if artifact and artifact.artifact_id == id:

@@ -108,14 +108,14 @@ def _record(store: Store, node: Node) -> str | None:
 
 
 def _edges(nodes: Iterable[Node]) -> pa.Table:
-    """What each artifact was made from."""
+    """Return what each artifact was made from."""
     pairs = {(node.number, number) for node in nodes for number in node.inputs.values() if number is not None}
     rows = [{"node": node, "input_node": number} for node, number in sorted(pairs)]
     return pa.Table.from_pylist(rows, pa.schema([NODE, ("input_node", NODE.type)]))
 
 
 def _vectors(store: Store, nodes: Iterable[Node]) -> pa.Table:
-    """Which texts each shard holds vectors of, finished or not."""
+    """Return which texts each shard holds vectors of, finished or not."""
     schema = pa.schema([NODE, ("kind", pa.string()), ("id", pa.string())])
     tables = [schema.empty_table()]
     for node in nodes:
@@ -126,7 +126,7 @@ def _vectors(store: Store, nodes: Iterable[Node]) -> pa.Table:
 
 
 def _index(store: Store, shard: Artifact) -> pa.Table:
-    """Kind and id of a shard's vectors."""
+    """Return the kind and id of a shard's vectors."""
     if "part" in shard.objects:  # of a shard that is not finished
         return open_shard(store, shard.objects["part"]).select(["kind", "id"])
     if "index" not in shard.objects:  # of a store of format 1

@@ -82,7 +82,7 @@ class Trace:
 def trace(
     store: Store, id_prefix: str, *, objective: str | None = None, n_rows: int | None = None, texts: bool = False
 ) -> Trace:
-    """Everything that an artifact was made from.
+    """Return everything that an artifact was made from.
 
     Args:
         store: whose snapshots are searched, all of them.
@@ -116,7 +116,7 @@ def needed(graph: Graph, node: Node) -> list[Node]:
 
 
 def recorded_rows(store: Store, node: Node) -> dict[str, RowSet]:
-    """The sets of rows that a model or a training stage says it has seen; none for an older one."""
+    """Return the sets of rows that a model or a training stage says it has seen; none for an older one."""
     objects = node.artifact.objects
     if node.stage == "model":
         described = parse_object(store.objects.read_bytes(objects["description"])).get("training_rows") or {}

@@ -36,7 +36,7 @@ class RowSet:
 
 
 def row_set(name: str, rows: pl.DataFrame) -> RowSet:
-    """The digest of rows, in whatever order they come.
+    """Return the digest of rows, in whatever order they come.
 
     Args:
         name: which of `KEYS`.
@@ -57,7 +57,7 @@ def row_set(name: str, rows: pl.DataFrame) -> RowSet:
 
 
 def _escaped(field: pl.Series) -> pl.Series:
-    """The very same where there is nothing to escape: a copy of so many ids takes room."""
+    """Return the ids with what JSON escapes; the very same list if there is nothing to escape, as a copy is large."""
     if not field.str.contains_any(list(ESCAPES)).any():
         return field
     for sign, escape in ESCAPES.items():

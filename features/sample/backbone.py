@@ -48,7 +48,7 @@ GAINS: Final = {"q_proj": 0.05, "k_proj": 0.05, "v_proj": 1.0, "gate_proj": 0.5,
 
 
 def write_backbone(folder: Path, texts: Iterable[str], *, seed: int = 0) -> None:
-    """Trains the tokenizer on `texts`, draws the weights from `seed` and saves both in `folder`."""
+    """Train the tokenizer on `texts`, draw the weights from `seed` and save both in `folder`."""
     from transformers.utils.logging import disable_progress_bar
 
     disable_progress_bar()  # type: ignore[no-untyped-call]  # of writing weights
@@ -126,7 +126,7 @@ def _model(tokenizer: "PreTrainedTokenizerFast", seed: int) -> "LlamaModel":
 
 
 def _draw(name: str, weight: "torch.Tensor", generator: "torch.Generator") -> None:
-    """Fills one parameter: norms with ones, embeddings and matrices with normal numbers of the scales above."""
+    """Fill one parameter: norms with ones, embeddings and matrices with normal numbers of the scales above."""
     if weight.ndim == 1:
         weight.fill_(1.0)
         return

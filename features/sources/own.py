@@ -47,7 +47,7 @@ class ConversationColumns:
             raise ValueError(f"got system {self.system!r}; expected none where style is {self.style}; remove it")
 
     def read(self, rows: Rows) -> list[Conversation]:
-        """The conversation of each row."""
+        """Return the conversation of each row."""
         if self.style == "transcript":
             return transcripts(rows, self.response)
         absent = [None] * len(rows)
@@ -134,7 +134,7 @@ Form = RatingsForm | PairsForm
 
 
 def source_of(name: str, form: Form, *, licence: str, evaluation: bool, upstream: str = "") -> Source:
-    """A dataset that comes in the form."""
+    """Return a dataset that comes in the form."""
     if isinstance(form, PairsForm):
         parse_pairs = partial(_parse_pairs, form)
         return Source(name, upstream, licence, parse_pairs, pairs=True, evaluation=evaluation)
@@ -195,7 +195,7 @@ FORMS: Final[Mapping[str, Form]] = MappingProxyType(
 
 
 def form_of(kind: str, given: Mapping[str, Any]) -> Form:
-    """The form that a configuration describes: a ready-made one, or `ratings` or `pairs` with names of columns.
+    """Return the form that a configuration describes: a ready-made one, or `ratings` or `pairs` with names of columns.
 
     Args:
         kind: `ratings`, `pairs`, or a name in `FORMS`.

@@ -18,7 +18,7 @@ _SHOWN_CHARS: Final = 40
 
 
 def is_absent(value: Any) -> bool:
-    """Whether a value stands for none: null, NaN, or an object of such values alone."""
+    """Return whether a value stands for none: null, NaN, or an object of such values alone."""
     if isinstance(value, Mapping):
         return all(map(is_absent, value.values()))
     return value is None or (isinstance(value, float) and value != value)

@@ -103,27 +103,27 @@ class Snapshot:
         return self.expired or content_id({slot: artifact.artifact_id for slot, artifact in self.artifacts.items()})
 
     def within(self, prefix: str) -> dict[str, Artifact]:
-        """The artifacts whose slot is below `prefix`, by the rest of their slot's name, in order."""
+        """Return the artifacts whose slot is below `prefix`, by the rest of their slot's name, in order."""
         start = f"{prefix}/"
         return {s.removeprefix(start): self.artifacts[s] for s in sorted(self.artifacts) if s.startswith(start)}
 
     def ids_within(self, prefix: str) -> dict[str, str]:
-        """Slot to artifact id below `prefix`: what a stage that reads them names as its inputs."""
+        """Return slot to artifact id below `prefix`: what a stage that reads them names as its inputs."""
         return {f"{prefix}/{name}": artifact.artifact_id for name, artifact in self.within(prefix).items()}
 
 
 def content_id(value: Any) -> str:
-    """32 hex digits of the SHA-256 of a JSON value, whatever the order of its keys."""
+    """Return 32 hex digits of the SHA-256 of a JSON value, whatever the order of its keys."""
     return hashlib.sha256(canonical_json(value)).hexdigest()[:32]
 
 
 def canonical_json(value: Any) -> bytes:
-    """JSON with sorted keys and no added spaces: equal values give equal bytes."""
+    """Return JSON with sorted keys and no added spaces: equal values give equal bytes."""
     return json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":")).encode()
 
 
 def why_stale(recipe: Recipe, existing: Artifact | None) -> str | None:
-    """Says in words why a recipe has to be made again, or gives None when it stands as it is."""
+    """Say in words why a recipe has to be made again; return None if it need not be."""
     if existing is None:
         return "first time"
     if existing.recipe.key == recipe.key:
@@ -139,7 +139,7 @@ def why_stale(recipe: Recipe, existing: Artifact | None) -> str | None:
 
 
 def _flat(parameters: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Settings by their names, those of a record within as `record.name`."""
+    """Return settings by their names, those of a record within as `record.name`."""
     flat: dict[str, Any] = {}
     for name, value in parameters.items():
         nested = isinstance(value, Mapping) and value

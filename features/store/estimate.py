@@ -52,13 +52,13 @@ class Speed:
 
 
 def measured(artifact: Artifact | None) -> Mapping[str, float]:
-    """Seconds and amounts that an artifact was made in; nothing for one of an earlier version."""
+    """Return the seconds and amounts that an artifact was made in; nothing for one of an earlier version."""
     found: Mapping[str, float] = artifact.summary.get("measured", {}) if artifact else {}
     return found
 
 
 def speed_of(artifacts: Iterable[Artifact], unit: str, *, called: str = "artifacts") -> Speed | None:
-    """The speed of the newest run that made any of the artifacts, over all that it made of them."""
+    """Return the speed of the newest run that made any of the artifacts, over all that it made of them."""
     run_id, of_run = _newest(artifacts, unit)
     if not of_run:
         return None
@@ -68,7 +68,7 @@ def speed_of(artifacts: Iterable[Artifact], unit: str, *, called: str = "artifac
 
 
 def last_time(artifacts: Iterable[Artifact]) -> str:
-    """What the newest run that was predicted to make any of the artifacts should have taken, and has taken."""
+    """Return what the newest run that was predicted to make any of the artifacts should have taken, and has taken."""
     _, of_run = _newest(artifacts, "predicted_seconds")
     if not of_run:
         return ""
@@ -90,7 +90,7 @@ def _newest(artifacts: Iterable[Artifact], name: str) -> tuple[str, list[Mapping
 def estimate(
     snapshot: Snapshot, name: str, reason: str | None, work: Mapping[str, int], *, slot: str = "", what: str = ""
 ) -> Planned:
-    """A stage as it would run on what a snapshot holds.
+    """Return a stage as it would run on what a snapshot holds.
 
     Args:
         snapshot: whose artifacts tell the speeds: the one in the stage's slot, else others of the stage.
@@ -121,12 +121,12 @@ def estimate(
 
 
 def unknown(name: str, reason: str, basis: str, *, n_bytes: int | None = 0) -> Planned:
-    """A stage that would run, of which no more can be told."""
+    """Return a stage that would run, of which no more can be told."""
     return Planned(name, reason, rows=None, tokens=0, bytes=n_bytes, seconds=None, basis=basis)
 
 
 def total(steps: Sequence[Planned]) -> Planned:
-    """All stages together; None where one of them is not known."""
+    """Return all stages together; None where one of them is not known."""
 
     def summed(values: Iterable[float | None]) -> float | None:
         listed = list(values)
@@ -143,7 +143,7 @@ def total(steps: Sequence[Planned]) -> Planned:
 
 
 def _peers(snapshot: Snapshot, slot: str) -> list[Artifact]:
-    """Those below the same folder of slots: other datasets of an ingest, say."""
+    """Return those below the same folder of slots: other datasets of an ingest, say."""
     folder, _, _ = slot.rpartition("/")
     return list(snapshot.within(folder).values()) if folder else []
 

@@ -46,7 +46,7 @@ def record_success(writer: Writer, stage: str) -> None:
 
 
 def last_runs(store: Store) -> dict[str, LastRun]:
-    """The newest success of each stage, and of the pipeline, where one is known of.
+    """Return the newest success of each stage, and of the pipeline, where one is known of.
 
     A stage has succeeded alone or in a run of the pipeline. The pipeline is as old as the oldest of its stages, so
     that one which never runs by `armorm run`, but stage by stage on schedules of their own, has an age as well.

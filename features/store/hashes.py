@@ -28,7 +28,7 @@ def hashed_once() -> Iterator[None]:
 
 
 def file_sha256(path: Path) -> str:
-    """The SHA-256 of a file, in hex."""
+    """Return the SHA-256 of a file, in hex."""
     known = _KNOWN.get()
     if known is None:
         return storage.file_sha256(path)

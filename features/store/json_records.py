@@ -13,12 +13,12 @@ FORMAT: Final = 2
 
 
 def encode_record(record: Any) -> bytes:
-    """A JSON value with its format around it; equal values give equal bytes."""
+    """Return a JSON value with its format around it; equal values give equal bytes."""
     return canonical_json({"format": FORMAT, "record": record})
 
 
 def read_record(store: Store, ref: ObjectRef) -> Any:
-    """The checked JSON value that an object holds.
+    """Return the checked JSON value that an object holds.
 
     Raises:
         CorruptObject: it holds no JSON.

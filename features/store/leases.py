@@ -64,7 +64,7 @@ class Lease:
 
 
 def active(storage: Storage) -> list[Lease]:
-    """The leases that have not expired."""
+    """Return the leases that have not expired."""
     leases = [_read(storage, file.name) for file in storage.files(FOLDER) if file.name.endswith(".json")]
     return [lease for lease in leases if lease and not lease.expired]
 
@@ -113,7 +113,7 @@ def _read_lock(lock: TextIO) -> dict[str, Any]:
 
 
 def _this_file(lock: TextIO) -> dict[str, str]:
-    """What tells a lock's file from a copy of it, as of a cloned disk, whose holder may well be alive."""
+    """Return what tells a lock's file from a copy of it, as of a cloned disk, whose holder may well be alive."""
     found = os.fstat(lock.fileno())
     boot = Path("/proc/sys/kernel/random/boot_id")
     return {"boot": boot.read_text().strip() if boot.exists() else "", "file": f"{found.st_dev}:{found.st_ino}"}

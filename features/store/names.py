@@ -30,7 +30,7 @@ def _snapshot(snapshot: Snapshot) -> Pointer:
 
 
 def _holders(store: Store) -> list[Pointer]:
-    """Every model and backbone, with the newest snapshot that holds it as the last of its kind and id."""
+    """Return every model and backbone, with the newest snapshot that holds it as the last of its kind and id."""
     pointers = []
     for snapshot in reversed(list(store.history())):
         for slot, artifact in snapshot.artifacts.items():

@@ -47,19 +47,19 @@ class Storage(Protocol):
     """The file whose lock a writer of this machine holds."""
 
     def create(self, name: str, content: bytes) -> bool:
-        """Writes a file under a name that nobody has taken; False, and nothing written, where it is taken.
+        """Write a file under a name that nobody has taken; False, and nothing written, where it is taken.
 
         Of several that create one name at the same time, exactly one is told True, and what it wrote is durable.
         """
 
     def replace(self, name: str, content: bytes) -> None:
-        """Writes a file, whether or not the name is taken."""
+        """Write a file, whether or not the name is taken."""
 
     def keep(self, name: str, file: Path) -> None:
-        """Moves a finished file from `scratch` to a name that says its content."""
+        """Move a finished file from `scratch` to a name that says its content."""
 
     def read(self, name: str) -> bytes:
-        """A file's content.
+        """Return a file's content.
 
         Raises:
             NotInStore: there is no such file.
@@ -76,16 +76,16 @@ class Storage(Protocol):
         """Where `local` puts the file, whether or not it is there."""
 
     def drop_local(self, name: str) -> bool:
-        """Forgets a copy on this machine that can be fetched again; False where the file itself lies here."""
+        """Forget a copy on this machine that can be fetched again; False where the file itself lies here."""
 
     def files(self, folder: str, *, after: str = "") -> Iterator[StoredFile]:
-        """The files below a folder, in no order, as far as their names come after `after`."""
+        """Return the files below a folder, in no order, as far as their names come after `after`."""
 
     def move(self, name: str, to: str) -> None:
-        """Gives a file another name; what bore that name before is gone."""
+        """Give a file another name; what bore that name before is gone."""
 
     def remove(self, name: str) -> None:
-        """Deletes a file, if it is there."""
+        """Delete a file, if it is there."""
 
 
 class LocalFolder:
@@ -319,7 +319,7 @@ class ObjectStorage:
 
 
 def open_storage(place: Path | str, cache: Path | None = None) -> Storage:
-    """A folder, or what an address such as `s3://bucket/folder` names.
+    """Return a folder, or what an address such as `s3://bucket/folder` names.
 
     Args:
         place: a path, or an address.
@@ -346,7 +346,7 @@ def _make_read_only(file: Path) -> None:
 
 
 def without_credentials(url: str) -> str:
-    """An address that may stand in logs and messages: no user, no password, no query."""
+    """Return an address that may stand in logs and messages: no user, no password, no query."""
     parts = urlsplit(url)
     return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path.rstrip("/"), "", ""))
 
@@ -430,20 +430,20 @@ def _remove_unlocked(marker: Path) -> None:
 
 
 def file_sha256(path: Path) -> str:
-    """The SHA-256 of a file, in hex."""
+    """Return the SHA-256 of a file, in hex."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def replace_file(path: Path, content: bytes) -> None:
-    """Writes a file outside of a store that readers see before or after, never half."""
+    """Write a file outside of a store that readers see before or after, never half."""
     temporary = path.with_name(f".{path.name}.{uuid4().hex}")
     temporary.write_bytes(content)
     os.replace(temporary, path)
 
 
 def sync(path: Path) -> None:
-    """Makes a file's or folder's last change survive a power cut."""
+    """Make a file's or folder's last change survive a power cut."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -457,7 +457,7 @@ def _write(path: Path, content: bytes) -> None:
 
 
 def make_folder(path: Path) -> None:
-    """Makes a folder and those above it that lack; each is part of the folder above it, which has to be synced too."""
+    """Make a folder and those above it that lack; each is part of the folder above it, which has to be synced too."""
     if not path.is_dir():
         make_folder(path.parent)
         path.mkdir(exist_ok=True)

@@ -43,16 +43,16 @@ class Store:
         return self.storage.place
 
     def head(self) -> Snapshot:
-        """The newest snapshot; an empty one for a store that nothing was written to."""
+        """Return the newest snapshot; an empty one for a store that nothing was written to."""
         return self.manifests.newest()
 
     def history(self) -> Iterator[Snapshot]:
-        """All snapshots, newest first; those that have expired hold no artifacts."""
+        """Yield all snapshots, newest first; those that have expired hold no artifacts."""
         for number in reversed(self.manifests.numbers()):
             yield self.manifests.read(number)
 
     def find(self, stage: str, id_prefix: str = "") -> Artifact:
-        """The newest artifact of a stage whose id begins with `id_prefix`.
+        """Return the newest artifact of a stage whose id begins with `id_prefix`.
 
         Raises:
             NotInStore: there is none; the message lists what there is.
@@ -71,7 +71,7 @@ class Store:
         )
 
     def snapshot(self, name: str) -> Snapshot:
-        """A snapshot by what people call it.
+        """Return a snapshot by what people call it.
 
         Args:
             name: `head`; `previous`, as it was before the last run, which is empty before the first one; a tag; a
@@ -199,7 +199,7 @@ class Writer:
         self._observers = observers
 
     def ensure(self, recipe: Recipe, make: Callable[[], Made], *, work: Mapping[str, int] | None = None) -> Done:
-        """Makes and commits what the recipe says, unless the newest snapshot holds it.
+        """Make and commit what the recipe says, unless the newest snapshot holds it.
 
         Args:
             recipe: what is wanted.
@@ -226,11 +226,11 @@ class Writer:
         return Done(artifact, reason)
 
     def commit(self, recipe: Recipe, made: Made) -> Artifact:
-        """Puts an artifact into its slot, in a new snapshot."""
+        """Put an artifact into its slot, in a new snapshot."""
         return self.commit_all([(recipe, made)])[0]
 
     def commit_all(self, changes: Sequence[tuple[Recipe, Made]], *, remove: Collection[str] = ()) -> list[Artifact]:
-        """Puts artifacts into their slots and takes slots out, in one new snapshot; older snapshots keep them."""
+        """Put artifacts into their slots and take slots out, in one new snapshot; older snapshots keep them."""
         artifacts = [self._artifact(recipe, made) for recipe, made in changes]
         self._change({artifact.recipe.slot: artifact for artifact in artifacts}, remove)
         for recipe, _ in changes:
@@ -240,7 +240,7 @@ class Writer:
         return artifacts
 
     def point(self, name: str, target: Pointer | None) -> None:
-        """Gives a name to something, or takes it away.
+        """Give a name to something, or take it away.
 
         Raises:
             StoreError: the name cannot be told from a number, an id or a date.
@@ -304,7 +304,7 @@ def _same(one: Mapping[str, Artifact], other: Mapping[str, Artifact], slots: Col
 
 
 def _lock(lock: Any, place: str, wait_s: float) -> None:
-    """Takes the machine's lock, which the kernel frees when the process ends in whatever way."""
+    """Take the machine's lock, which the kernel frees when the process ends in whatever way."""
     deadline = time.monotonic() + wait_s
     while True:
         try:
@@ -318,7 +318,7 @@ def _lock(lock: Any, place: str, wait_s: float) -> None:
 
 
 def _time(text: str) -> datetime | None:
-    """A date (its last moment) or a time."""
+    """Return a date (its last moment) or a time."""
     if not re.match(r"\d{4}-\d{2}-\d{2}", text):
         return None
     try:
@@ -329,5 +329,5 @@ def _time(text: str) -> datetime | None:
 
 
 def utc_now() -> str:
-    """The time in UTC, ISO 8601, to the millisecond."""
+    """Return the time in UTC, ISO 8601, to the millisecond."""
     return datetime.now(UTC).isoformat(timespec="milliseconds")

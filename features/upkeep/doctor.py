@@ -41,7 +41,7 @@ class Finding:
 
 
 def examine(store: Store, rival: Callable[[], Store], backbone: BackboneSettings) -> list[Finding]:
-    """All checks. Writes and deletes small files below `doctor/` in the store.
+    """Return all checks. Writes and deletes small files below `doctor/` in the store.
 
     Args:
         store: the configured one; it may not exist yet.
@@ -97,7 +97,7 @@ def _permissions(store: Store) -> tuple[Verdict, str]:
 
 
 def _exclusive(rival: Callable[[], Store]) -> tuple[Verdict, str]:
-    """Several clients create the same names at once; of each name exactly one may be told that it did."""
+    """Return several clients create the same names at once; of each name exactly one may be told that it did."""
     folder = f"doctor/{uuid4().hex}"
     stores = [rival() for _ in range(RIVALS)]
     with ThreadPoolExecutor(RIVALS) as pool:
@@ -119,7 +119,7 @@ def _exclusive(rival: Callable[[], Store]) -> tuple[Verdict, str]:
 
 
 def _clock(store: Store) -> tuple[Verdict, str]:
-    """Leases expire by the clock of whoever looks."""
+    """Return leases expire by the clock of whoever looks."""
     name = f"doctor/{uuid4().hex}"
     store.storage.replace(name, b"probe")
     (file,) = [file for file in store.storage.files("doctor") if file.name == name]

@@ -65,7 +65,7 @@ class Collection:
 
 
 def plan_collection(store: Store, settings: RetentionSettings, *, now: datetime | None = None) -> Collection:
-    """What a collection would do now."""
+    """Return what a collection would do now."""
     now = now or datetime.now(UTC)
     snapshots = [snapshot for snapshot in store.history() if not snapshot.expired]
     numbers = _kept(store, snapshots, settings, now)
@@ -95,7 +95,7 @@ def collect(
     now: datetime | None = None,
     on_progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Collection:
-    """Does it. The writer is of kind `gc`: no other one is at work, on whatever machine.
+    """Do it. The writer is of kind `gc`: no other one is at work, on whatever machine.
 
     Args:
         writer: from `store.writing(.., kind="gc")`.
@@ -118,7 +118,7 @@ def collect(
 
 
 def _kept(store: Store, snapshots: Sequence[Snapshot], settings: RetentionSettings, now: datetime) -> set[int]:
-    """The numbers of the snapshots that stay; `snapshots` are the newest first."""
+    """Return the numbers of the snapshots that stay; `snapshots` are the newest first."""
     young = now - timedelta(days=settings.keep_days)
     return {
         *(snapshot.number for snapshot in snapshots[: settings.keep_last]),

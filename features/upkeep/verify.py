@@ -65,7 +65,7 @@ def verify(
     seed: int = 0,
     on_progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Verified:
-    """Compares the checksums of all manifests, and of the objects of all snapshots that have not expired.
+    """Compare the checksums of all manifests, and of the objects of all snapshots that have not expired.
 
     Ids and sizes that manifests state are compared with the content that they are of.
 
@@ -93,7 +93,7 @@ def verify(
 
 
 def quarantine(writer: Writer, damages: tuple[Damage, ...]) -> list[str]:
-    """Takes damaged files out of the way, and what they were part of out of the newest snapshot; gives its slots.
+    """Move damaged files to the trash, and take what held them out of the newest snapshot; return its slots.
 
     The next run makes again what is gone, which heals older snapshots too where the same bytes come out.
     """
@@ -115,7 +115,7 @@ def quarantine(writer: Writer, damages: tuple[Damage, ...]) -> list[str]:
 
 
 def _wrong_sizes(name: str, size_bytes: int, stated: Mapping[int, tuple[int, ...]]) -> list[Damage]:
-    """The manifests that state another size than that of an object whose checksum is right."""
+    """Return the manifests that state another size than that of an object whose checksum is right."""
     return [
         Damage(
             manifests.name_of(number),
@@ -138,7 +138,7 @@ def _expected(numbers: Sequence[int], promised: int) -> Iterator[int]:
 
 
 def _manifests(store: Store) -> tuple[list[Damage], Mapping[str, _Use]]:
-    """Damaged manifests, and the objects that the others name."""
+    """Return damaged manifests, and the objects that the others name."""
     damages: list[Damage] = []
     refs: dict[str, ObjectRef] = {}
     slots: dict[str, list[str]] = {}

@@ -96,7 +96,7 @@ def main() -> None:
 
 
 def forget(error: BaseException | None) -> None:
-    """Lets go of what an error's frames hold: a DuckDB connection that outlives the interpreter complains at length."""
+    """Release what an error's frames hold: a DuckDB connection that outlives the interpreter complains at length."""
     while error is not None:
         traceback.clear_frames(error.__traceback__)
         error = error.__cause__ or error.__context__
@@ -124,7 +124,7 @@ def init(
 
 
 def of_a_demo(path: Path) -> bool:
-    """Whether a demo that was stopped has left it behind."""
+    """Return whether a demo that was stopped has left it behind."""
     return path.name.startswith(UNFINISHED)
 
 

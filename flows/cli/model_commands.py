@@ -97,7 +97,7 @@ def inspect(
 
 
 def evaluate_given(model: str, against: str, config: Path, format: Format) -> None:
-    """Evaluates a model that is named on the store's held-out pairs; nothing is stored."""
+    """Evaluate a model that is named on the store's held-out pairs; nothing is stored."""
     from armorm.judges.held_out import evaluate_model
     from armorm.judges.models import find_model
 
@@ -147,7 +147,7 @@ def export(
 
 
 def _settings(name: str, config: Path) -> Settings | None:
-    """None for a model's folder with a backbone of its own, which needs no configuration."""
+    """Return none for a model's folder with a backbone of its own, which needs no configuration."""
     if name and Path(name).is_dir() and not config.exists():
         from armorm.export.layout import is_layout
 
@@ -157,7 +157,7 @@ def _settings(name: str, config: Path) -> Settings | None:
 
 
 def _model_and_backbone(name: str, settings: Settings | None) -> "tuple[RewardHead, Callable[[], Backbone]]":
-    """The model, and what loads the backbone that it is to be used with."""
+    """Return the model, and what loads the backbone that it is to be used with."""
     from armorm.features.embedding.backbone import load
     from armorm.judges.models import open_model
     from armorm.scoring.backbones import require_backbone

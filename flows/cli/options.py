@@ -49,7 +49,7 @@ SERVE_PREFECT = "run `prefect server start`, and `export PREFECT_API_URL=http://
 
 
 def existing_store(config: Path) -> Store:
-    """The store of a configuration.
+    """Return the store of a configuration.
 
     Raises:
         ConfigError: nothing was ever written to it.

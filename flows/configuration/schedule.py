@@ -59,7 +59,7 @@ class ScheduleSettings:
 
 
 def interval_s(schedule: str) -> float | None:
-    """Seconds between two runs, where a schedule is an interval; None where it is a cron expression."""
+    """Return the seconds between two runs, where a schedule is an interval; None where it is a cron expression."""
     try:
         return parse_duration(schedule)
     except InputError:

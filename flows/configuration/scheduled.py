@@ -21,5 +21,5 @@ BY_HAND: Final = Limits()
 
 
 def run_name() -> str:
-    """The stage and the folder of the configuration, by which a person tells one store's runs from another's."""
+    """Return the stage and the folder of the configuration, by which a person tells one store's runs from another's."""
     return f"{flow_run.flow_name} {Path(flow_run.parameters['config']).resolve().parent.name}"

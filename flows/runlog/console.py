@@ -75,7 +75,7 @@ def progress(label: str, *, of_bytes: bool = False) -> Iterator[OnProgress]:
 
 
 def of_tokens(on_progress: OnProgress) -> Callable[[Embedding], None]:
-    """An embedding on a bar of tokens, which tell the time that is left; beside it texts and speed."""
+    """Return an embedding on a bar of tokens, which tell the time that is left; beside it texts and speed."""
     began: list[tuple[float, int]] = []
 
     def show(done: Embedding) -> None:
@@ -168,7 +168,7 @@ def _csv_cell(cell: Any) -> Any:
 
 
 def quieten_prefect() -> None:
-    """Leaves what flows and tasks say, without tracebacks of errors that are one line for the user."""
+    """Leave what flows and tasks say, without tracebacks of errors that are one line for the user."""
     prefect = logging.getLogger("prefect")
     for name in ("flow_runs", "task_runs"):
         runs = prefect.getChild(name)

@@ -68,7 +68,7 @@ def _line(node: Node) -> str:
 
 
 def _stages(made_from: Sequence[Node]) -> list[tuple[str, str, int, str, str]]:
-    """A row an artifact; ingests are told with their rows, and shards of one run are one row together."""
+    """Return a row an artifact; ingests are told with their rows, and shards of one run are one row together."""
     rows = []
     told = [node for node in made_from if node.stage not in ("ingest", "backbone")]
     for (stage, run), group in groupby(told, key=lambda node: (node.stage, node.run)):

@@ -91,7 +91,7 @@ def observers(settings: Settings) -> list[LineageObserver]:
 
 
 def stages() -> dict[str, StageCode]:
-    """The code of every stage, and the splits that enter its result where it is not all of them."""
+    """Return the code of every stage, and the splits that enter its result where it is not all of them."""
     from armorm.features.embedding import canary, embed, rejected, unfinished
     from armorm.stages import promote
     from armorm.stages.pipeline import PIPELINE

@@ -9,7 +9,7 @@ COLUMNS: Final = ("stage", "why it would run", "rows", "tokens", "bytes", "time"
 
 
 def shown_amounts(step: Planned) -> tuple[str, ...]:
-    """A row of the plan under `COLUMNS`: nothing where there is nothing, `?` where it is not known."""
+    """Return a row of the plan under `COLUMNS`: nothing where there is nothing, `?` where it is not known."""
     counts = (step.rows, step.tokens)
     return (
         step.name,

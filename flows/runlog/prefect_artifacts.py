@@ -35,7 +35,7 @@ LONG_ID: Final = re.compile(r"\b([0-9a-f]{12})[0-9a-f]{20}\b")
 
 
 def show_plan(store: Store, steps: Sequence[Planned]) -> Snapshot:
-    """What is going to run, and why, in what time; gives the snapshot that it is planned on."""
+    """Return what is going to run, and why, in what time; gives the snapshot that it is planned on."""
     logger, before = get_run_logger(), store.head()
     for step in steps:
         if step.runs:
@@ -139,12 +139,12 @@ def _cell(cell: Cell, width: int | None) -> str | int:
 
 
 def _first(items: Sequence[T], matters: Callable[[T], bool]) -> list[T]:
-    """Those that matter before the others; else in their order."""
+    """Return those that matter before the others; else in their order."""
     return sorted(items, key=lambda item: not matters(item))
 
 
 def _expected(step: Planned) -> str:
-    """The time that it should take and what that rests on, where it is known."""
+    """Return the time that it should take and what that rests on, where it is known."""
     if step.seconds is None:
         return ""
     return f"; {in_words(step.seconds)}" + (f" {step.basis}" if step.basis else "")

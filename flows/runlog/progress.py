@@ -38,7 +38,7 @@ class _Shown:
         self._last: tuple[int, int | None, str] = (0, None, "")
 
     def update(self, done: int, total: int | None, note: str) -> None:
-        """Tells the server now and then."""
+        """Tell the server now and then."""
         now = time.monotonic()
         self._began = self._began or (now, done)  # what an earlier run has done is no speed
         self._last = done, total, note
@@ -55,7 +55,7 @@ class _Shown:
             self._say(100.0, "done")
 
     def _left(self, now: float) -> str:
-        """The time that is left, at the speed since the work began."""
+        """Return the time that is left, at the speed since the work began."""
         done, total, _ = self._last
         began, first = self._began or (now, done)
         if not total or done <= first:

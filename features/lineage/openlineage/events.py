@@ -54,7 +54,7 @@ class Place:
 
 
 def place_of(slot: str) -> Place:
-    """The dataset that a slot belongs to: itself, but for those of which there are many alike."""
+    """Return the dataset that a slot belongs to: itself, but for those of which there are many alike."""
     match slot.split("/"):
         case [first, backbone_id, shard] if first == SHARDS:
             return Place(f"{SHARDS}/{backbone_id}", "shard", shard)
@@ -143,7 +143,7 @@ class Events:
         return found
 
     def _inputs(self, recipe: Recipe, origin: str | None) -> Iterator[ol.InputDataset]:
-        """One for each dataset, whatever the number of its parts that the recipe names."""
+        """Yield one for each dataset, whatever the number of its parts that the recipe names."""
         parts: dict[str, dict[Place, str]] = {}
         for name, id in recipe.inputs.items():
             native = NATIVE_FILE.match(name)
@@ -158,7 +158,7 @@ class Events:
             yield ol.InputDataset(self.store, dataset, inputFacets=reads, facets=described)
 
     def _rows_read(self, dataset: str, recipe: Recipe) -> Iterator[Condition]:
-        """Which rows of its files or tables enter the result, where it is not all of them."""
+        """Yield which rows of its files or tables enter the result, where it is not all of them."""
         if dataset.startswith("native/") and "share" in recipe.parameters:
             yield _compare("position(prompt_id, 'share')", "LESS_THAN", str(recipe.parameters["share"]))
         code = self.stages.get(recipe.stage)
@@ -197,7 +197,7 @@ def _job_name(recipe: Recipe) -> str:
 
 
 def _version(ids: Mapping[Place, str]) -> str:
-    """The artifact's id; of several parts, an id over theirs."""
+    """Return the artifact's id; of several parts, an id over theirs."""
     return next(iter(ids.values())) if len(ids) == 1 else content_id({place.part: id for place, id in ids.items()})
 
 
@@ -222,7 +222,7 @@ def _joined(operator: Literal["AND", "OR"], conditions: Sequence[Condition]) -> 
 
 
 def _fields(objects: Mapping[str, ObjectRef]) -> list[Field]:
-    """The columns of the one table that an artifact is, or a field for each of its tables and records.
+    """Return the columns of the one table that an artifact is, or a field for each of its tables and records.
 
     A shard's index repeats what stands in the shard.
     """
@@ -243,7 +243,7 @@ def _field(number: int, name: str, format: str) -> Field:
 
 
 def _statistics(artifact: Artifact) -> facets.OutputDatasetFacet:
-    """Bytes, files, and the rows of those tables that the artifact's summary counts."""
+    """Return bytes, files, and the rows of those tables that the artifact's summary counts."""
     tables = {name.partition("/")[0] for name in artifact.objects}
     counted = [artifact.summary[name] for name in ("rows", *sorted(tables)) if name in artifact.summary]
     rows = [count for count in counted if isinstance(count, int)]
@@ -261,7 +261,7 @@ def _origin(artifact: Artifact) -> str | None:
 
 
 def _package(run: Run) -> str:
-    """The producer of events, as a package URL: an address that holds wherever the code is kept."""
+    """Return the producer of events, as a package URL: an address that holds wherever the code is kept."""
     return f"pkg:generic/armorm@{run.code_version}"
 
 

@@ -63,7 +63,7 @@ def observe(
     stages: Mapping[str, StageCode],
     api_key: str | None = None,
 ) -> "LineageObserver":
-    """An observer that sends where the settings say.
+    """Return an observer that sends where the settings say.
 
     Args:
         settings: of which `file` or `url` is set.
@@ -119,7 +119,7 @@ class LineageObserver:
         self._tell(lambda: self._events.fail(run, recipe, error))
 
     def close(self) -> None:
-        """Waits a moment for what is still to be sent. Happens at the end of the process, at the latest."""
+        """Wait a moment for what is still to be sent. Happens at the end of the process, at the latest."""
         if self._outbox:
             self._outbox.close()
 
@@ -155,7 +155,7 @@ class Outbox:
         atexit.register(self.close)
 
     def put(self, event: "RunEvent") -> None:
-        """Takes an event and returns at once.
+        """Take an event and return at once.
 
         Raises:
             TimeoutError: too many wait already; this one is dropped.
@@ -170,7 +170,7 @@ class Outbox:
                 self._worker.start()
 
     def close(self) -> None:
-        """Waits for events that are still to be sent, as long as it is worth it, and no longer than a moment."""
+        """Wait for events that are still to be sent, as long as it is worth it, and no longer than a moment."""
         self._closing = True
         if worker := self._worker:
             worker.join(LAST_WAIT_S)
@@ -197,7 +197,7 @@ class Outbox:
 
 
 def _check_url(url: str) -> None:
-    """Lets only addresses through that may be shown."""
+    """Let only addresses through that may be shown."""
     parts = urlsplit(url)
     if "@" in url or parts.query:
         raise ValueError("url: got credentials; expected none in it; set OPENLINEAGE_API_KEY in the environment")

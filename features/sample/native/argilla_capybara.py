@@ -23,7 +23,7 @@ TURNS: Final = (0.3, 0.4, 0.3)
 
 
 def files(world: World) -> Files:
-    """One row a dialogue."""
+    """Return one row a dialogue."""
     rng = world.rng("argilla-capybara ratings")
     mix: Mapping[Kind, float] = {"chat": 0.5, "code": 0.2, "maths": 0.25, "safety": 0.05}
     groups = world.groups("argilla-capybara", 350, 2, mix=mix, turns=TURNS, fewest=FEWEST_ROWS)

@@ -17,7 +17,7 @@ FOLLOWS: Final = Judge(1, 10, {"helpfulness": 0.5, "correctness": 0.3}, halo=0.9
 
 
 def files(world: World) -> Files:
-    """One row a question."""
+    """Return one row a question."""
     rng = world.rng("argilla-math ratings")
     groups = world.groups("argilla-math", 200, 2, mix={"maths": 1.0}, fewest=FEWEST_ROWS)
     return {"argilla-math/data/train-00000-of-00001.parquet": [_row(rng, group) for group in groups]}

@@ -26,7 +26,7 @@ RATIONALE: Final = "Both follow the task in part; the better one is clearer."
 
 
 def files(world: World) -> Files:
-    """One row a task."""
+    """Return one row a task."""
     rng = world.rng("argilla-openorca ratings")
     mix: Mapping[Kind, float] = {"chat": 0.45, "code": 0.2, "maths": 0.35}
     groups = world.groups("argilla-openorca", 350, 2, mix=mix, fewest=FEWEST_ROWS)
@@ -62,7 +62,7 @@ def _row(rng: Generator, group: Group) -> Row:
 
 
 def _verdict(ratings: Sequence[float]) -> Row:
-    """The judge's words, and what was read in them."""
+    """Return the judge's words, and what was read in them."""
     return {
         "raw_labelling_response": f"{' '.join(f'{rating:g}' for rating in ratings)}\n{RATIONALE}",
         "rating": list(ratings),
@@ -85,7 +85,7 @@ def _conversation(row: Row, generation: str) -> Conversation:
 
 
 def _unread(rating: list[float] | None) -> Row:
-    """What follows where no ratings were found in the judge's words."""
+    """Return what follows where no ratings were found in the judge's words."""
     return {"raw_labelling_response": "I cannot decide.", "rating": rating, "rationale": None, "chosen_score": None}
 
 
@@ -100,7 +100,7 @@ def _swapped(row: Row) -> tuple[Line, ...]:
 
 
 def _same_generation(row: Row) -> tuple[Line, ...]:
-    """Two equal generations, rated alike."""
+    """Return two equal generations, rated alike."""
     same = {"generations": [row["chosen"]] * 2, "rejected": row["chosen"], "original_rejected": row["chosen"]}
     return (row | same | _verdict([row["chosen_score"]] * 2) | {"status": "tie"},)
 

@@ -29,7 +29,7 @@ class Dataset:
     """What becomes of a clean row of a file, where a rule of the dataset leaves some out; those stay clean."""
 
     def all_defects(self, world: World) -> tuple[Defect, ...]:
-        """Every defect that is planted."""
+        """Return every defect that is planted."""
         return *self.defects, *self.leaks(world)
 
 
@@ -39,5 +39,5 @@ def as_messages(turns: Sequence[Message]) -> list[Row]:
 
 
 def as_turns(messages: Sequence[Row]) -> tuple[Message, ...]:
-    """The inverse."""
+    """Return messages as turns: the inverse of `as_messages`."""
     return tuple((message["role"], message["content"]) for message in messages)

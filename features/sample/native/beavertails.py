@@ -45,7 +45,7 @@ HARMS: Final = ("financial_crime,property_crime,theft", "non_violent_unethical_b
 
 
 def files(world: World) -> Files:
-    """One row an answer, of nine in ten prompts of PKU-SafeRLHF-30K."""
+    """Return one row an answer, of nine in ten prompts of PKU-SafeRLHF-30K."""
     rng = world.rng("beavertails-30k labels")
     shared = [group for group in groups(world) if rng.random() < 0.9]
     rows = [_row(rng, group, answer) for group in shared for answer in group.answers]
@@ -67,7 +67,7 @@ def _categories(harm: str | None) -> dict[str, bool]:
 
 
 def _second_opinion(row: Row) -> tuple[Line, ...]:
-    """The row, and another annotator's, who says the opposite."""
+    """Return the row, and another annotator's, who says the opposite."""
     harm = HARMS[0] if row["is_safe"] else None
     return row, row | {"category": _categories(harm), "is_safe": not row["is_safe"]}
 

@@ -37,7 +37,7 @@ API_ERROR: Final = "An error occurred: OpenAI could not process the prompt."
 
 
 def files(world: World) -> Files:
-    """One row a task."""
+    """Return one row a task."""
     rng = world.rng("code-ultrafeedback ratings")
     groups = world.groups("code-ultrafeedback", 250, 4, mix={"code": 1.0}, fewest=FEWEST_ROWS)
     preferences = list(JUDGES)
@@ -83,7 +83,7 @@ def _rated(row: Row) -> list[Rated]:
 
 
 def _first(column: str, row: Row, **values: Any) -> tuple[Line, ...]:
-    """The row with other values in the first response or annotation."""
+    """Return the row with other values in the first response or annotation."""
     first, *others = row[column]
     return (row | {column: [first | values, *others]},)
 
@@ -98,7 +98,7 @@ def _same_rating(row: Row) -> list[Row]:
 
 
 def _same_answer(row: Row) -> tuple[Line, ...]:
-    """Two equal responses, rated alike."""
+    """Return two equal responses, rated alike."""
     first, second, *others = row["responses"]
     responses = [first, second | {"response": first["response"]}, *others]
     return (row | {"responses": responses, "annotations": _same_rating(row)},)

@@ -26,26 +26,26 @@ VERDICTS: Final = ("Not at all.", "Hardly.", "In part.", "Mostly.", "In every wa
 
 
 def scored_groups(world: World) -> list[tuple[Group, tuple[int, ...]]]:
-    """Instructions with five answers and their scores, each of 1..5 once; Preference-Collection pairs them."""
+    """Return instructions with five answers and their scores, each of 1..5 once; Preference-Collection pairs them."""
     mix: Mapping[Kind, float] = {"chat": 0.26, "code": 0.2, "maths": 0.2, "safety": 0.34}
     rng = world.rng("feedback-collection scores")
     return [(group, _scores(rng, group)) for group in world.groups("feedback-collection", 500, 5, mix=mix)]
 
 
 def judge_prompt(group: Group, task: str, answers: Mapping[str, str]) -> str:
-    """The whole text that a judge is given: task, instruction, answers under their headings, rubric."""
+    """Return the whole text that a judge is given: task, instruction, answers under their headings, rubric."""
     parts = {"Task Description": task, "The instruction to evaluate": group.question} | dict(answers)
     parts |= {"Score Rubrics": _rubric_text(group.prompt.kind), "Feedback": ""}
     return "\n\n".join(f"###{heading}:\n{text}" for heading, text in parts.items())
 
 
 def feedback(score: int) -> str:
-    """What the judge says before the score."""
+    """Return what the judge says before the score."""
     return f"Measured by the rubric: {VERDICTS[score - 1].lower()}"
 
 
 def files(world: World) -> Files:
-    """One row an answer."""
+    """Return one row an answer."""
     rows = [
         _row(group, answer, score)
         for group, scores in scored_groups(world)
@@ -91,7 +91,7 @@ def _rubric_text(kind: Kind) -> str:
 
 
 def _scored(score: str) -> Callable[[Row], tuple[Line, ...]]:
-    """Gives the row another score in both places."""
+    """Give the row another score in both places."""
     return lambda row: (row | {"orig_score": score, "output": f"{row['orig_feedback']} [RESULT] {score}"},)
 
 

@@ -29,7 +29,7 @@ JUDGES: Final = {
 
 
 def files(world: World) -> Files:
-    """One row an answer, those of a prompt together; one prompt in ten has three answers, the others four."""
+    """Return one row an answer, those of a prompt together; one prompt in ten has three answers, the others four."""
     groups = world.groups("helpsteer", 600, 4, mix={"chat": 0.45, "code": 0.25, "maths": 0.25, "safety": 0.05})
     rng = world.rng("helpsteer ratings")
     rows = [
@@ -47,7 +47,7 @@ def _rated(row: Row) -> list[Rated]:
 
 
 def _rival(row: Row) -> tuple[Line, ...]:
-    """The row, and another answer to its prompt with the same ratings."""
+    """Return the row, and another answer to its prompt with the same ratings."""
     return row, row | {"response": f"{row['response']} That is all."}
 
 

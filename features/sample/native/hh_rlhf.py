@@ -29,7 +29,7 @@ TURNS: Final = (0.7, 0.2, 0.1)
 
 
 def files(world: World) -> Files:
-    """One row a dialogue, one file a folder."""
+    """Return one row a dialogue, one file a folder."""
     return {f"hh-rlhf/{folder}/train.jsonl.gz": _rows(world, folder) for folder in FOLDERS}
 
 

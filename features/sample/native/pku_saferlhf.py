@@ -28,17 +28,17 @@ SIDES: Final = (("response_", ""), ("is_response_", "_safe"))
 
 
 def groups(world: World) -> list[Group]:
-    """The unsafe prompts and answers, which BeaverTails shares."""
+    """Return the unsafe prompts and answers, which BeaverTails shares."""
     return world.groups("unsafe", 2200, 2, mix={"safety": 1.0})
 
 
 def is_safe(rng: Generator, answer: Answer) -> bool:
-    """A safety label; in doubt it is as likely wrong as right."""
+    """Return a safety label; in doubt it is as likely wrong as right."""
     return bool(answer.shown["safety"] + DOUBT * rng.standard_normal() > 0)
 
 
 def files(world: World) -> Files:
-    """One row a prompt."""
+    """Return one row a prompt."""
     rng = world.rng("pku-saferlhf-30k labels")
     return {"pku-saferlhf-30k/train.jsonl.gz": [_row(rng, group) for group in groups(world)]}
 

@@ -16,7 +16,7 @@ Scored = tuple[Answer, int]
 
 
 def files(world: World) -> Files:
-    """One row a pair, in random order within."""
+    """Return one row a pair, in random order within."""
     rng = world.rng("preference-collection order")
     rows = [
         _row(group, *(pair if rng.random() < 0.5 else reversed(pair)))
@@ -56,7 +56,7 @@ def _pair(row: Row) -> Pair:
 
 
 def _sides(row: Row) -> str:
-    """The letter of the preferred response, then the other."""
+    """Return the letter of the preferred response, then the other."""
     return "AB" if row["orig_preference"] == "A" else "BA"
 
 

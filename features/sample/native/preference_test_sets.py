@@ -37,7 +37,7 @@ NOT_SCORED: Final[Mapping[str, Mapping[Kind, float]]] = {
 
 
 def files(world: World) -> Files:
-    """One row a pair, one file a split."""
+    """Return one row a pair, one file a split."""
     return {_file(split): _rows(world, split, mix) for split, mix in {**SCORED, **NOT_SCORED}.items()}
 
 

@@ -32,7 +32,7 @@ SOLVED: Final = 0.2
 
 
 def files(world: World) -> Files:
-    """One row a solution; one in seven is for testing."""
+    """Return one row a solution; one in seven is for testing."""
     rng = world.rng("prm-phase-2 labels")
     rows = [_row(rng, group) for group in world.groups("prm-phase-2", 350, 2, mix={"maths": 1.0}, fewest=FEWEST_ROWS)]
     return {
@@ -105,12 +105,12 @@ def _asking(row: Row, **values: object) -> Row:
 
 
 def _finished(reason: str) -> Row:
-    """A label that ends before its first step."""
+    """Return a row whose label ends before its first step."""
     return {"label": {"steps": [], "total_time": 5_000, "finish_reason": reason}}
 
 
 def _last_completion(row: Row, **values: object) -> tuple[Line, ...]:
-    """The row with other values in the completion that is the error."""
+    """Return the row with other values in the completion that is the error."""
     *steps, last = row["label"]["steps"]
     error, *others = last["completions"]
     steps.append(last | {"completions": [error | values, *others]})

@@ -17,17 +17,17 @@ Choice = Callable[[Sequence[Answer]], Answer]
 
 
 def worst(ranked: Sequence[Answer]) -> Answer:
-    """An easy pair."""
+    """Return an easy pair."""
     return ranked[0]
 
 
 def second(ranked: Sequence[Answer]) -> Answer:
-    """A pair that takes some care."""
+    """Return a pair that takes some care."""
     return ranked[1]
 
 
 def longest(ranked: Sequence[Answer]) -> Answer:
-    """A pair that fools whoever likes long answers."""
+    """Return a pair that fools whoever likes long answers."""
     return max(ranked[:2], key=lambda answer: answer.n_clauses)
 
 
@@ -63,12 +63,12 @@ SHARE: Final = 0.1
 
 
 def prompts(world: World, kind: Kind) -> list[str]:
-    """All of the benchmark's prompts of one kind."""
+    """Return all of the benchmark's prompts of one kind."""
     return [group.question for name, (_, of, _) in SUBSETS.items() if of == kind for group in _groups(world, name)]
 
 
 def files(world: World) -> Files:
-    """One file for all subsets."""
+    """Return one file for all subsets."""
     rows = [row for subset in SUBSETS for row in _rows(world, subset)]
     return {
         "rewardbench/data/filtered-00000-of-00001.parquet": [row | {"id": number} for number, row in enumerate(rows)]

@@ -43,7 +43,7 @@ PAIRS_PER_POST: Final = 5
 
 
 def files(world: World) -> Files:
-    """One row a pair of comments, one folder a subreddit, one file a split."""
+    """Return one row a pair of comments, one folder a subreddit, one file a split."""
     rows: dict[str, list[Row]] = {}
     for subreddit, kind in SUBREDDITS.items():
         rng = world.rng(f"shp {subreddit} votes")
@@ -115,7 +115,7 @@ def _pair(row: Row) -> Pair:
 
 
 def _sides(row: Row) -> tuple[str, str]:
-    """The letter of the preferred comment, then the other."""
+    """Return the letter of the preferred comment, then the other."""
     return ("A", "B") if row["labels"] == 1 else ("B", "A")
 
 
@@ -135,7 +135,7 @@ def _twice_the_votes(row: Row) -> tuple[Row, ...]:
 
 
 def _quoting(row: Row) -> tuple[Row, ...]:
-    """What Reddit's interface makes of a quotation."""
+    """Return what Reddit's interface makes of a quotation."""
     return (row | {"human_ref_A": f"&gt; Q &amp; A\n\n{row['human_ref_A']}"},)
 
 

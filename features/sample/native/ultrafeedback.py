@@ -50,7 +50,7 @@ PRINCIPLES: Final = ("helpfulness", "honesty", "truthfulness", "verbalized_calib
 
 
 def files(world: World) -> Files:
-    """One row a prompt, one file a subset."""
+    """Return one row a prompt, one file a subset."""
     return {f"ultrafeedback/{subset}.jsonl": _rows(world, subset) for subset in SUBSETS}
 
 
@@ -115,7 +115,7 @@ def _ratings(completion: Row) -> dict[str, float]:
 
 
 def _first(row: Row, **values: Any) -> tuple[Line, ...]:
-    """The row with other values in its first completion."""
+    """Return the row with other values in its first completion."""
     first, *others = row["completions"]
     return (row | {"completions": [first | values, *others]},)
 
@@ -129,7 +129,7 @@ def _given(aspect: str, rating: str) -> Callable[[Row], tuple[Line, ...]]:
 
 
 def _overall_ten(aspects: int) -> Callable[[Row], tuple[Line, ...]]:
-    """An overall 10 where every aspect is rated `aspects`."""
+    """Return an overall 10 where every aspect is rated `aspects`."""
     annotations = {aspect: _annotation(aspect, aspects) for aspect in ASPECTS}
     scores = {"overall_score": 10.0, "fine-grained_score": float(aspects)}
     return lambda row: _first(row, annotations=annotations, **scores)
@@ -142,7 +142,7 @@ def _nothing_applicable(row: Row) -> tuple[Line, ...]:
 
 
 def _tied(row: Row) -> tuple[Line, ...]:
-    """Every completion rated like the first."""
+    """Return every completion rated like the first."""
     first = row["completions"][0]
     same = {name: first[name] for name in ("annotations", "overall_score", "fine-grained_score")}
     return (row | {"completions": [completion | same for completion in row["completions"]]},)
