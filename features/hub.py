@@ -62,9 +62,9 @@ class HubPlan:
     """The commit's 40 hex digits."""
     n_files: int
     size_bytes: int
-    """Of all files."""
+    """The size of all files."""
     cached_bytes: int
-    """Of those that are in the cache."""
+    """The size of the files that are in the cache."""
 
     @property
     def missing_bytes(self) -> int:
@@ -148,12 +148,12 @@ def _listing(repo: HubRepo, commit: str) -> list["RepoFile"]:
 
 
 def _token() -> str | Literal[False]:
-    """`False` keeps huggingface_hub from looking for a token that was stored by a login."""
+    """Return HF_TOKEN, or `False`, which keeps huggingface_hub from looking for a token that a login stored."""
     return os.environ.get("HF_TOKEN", "").strip() or False
 
 
 def _bars() -> AbstractContextManager[object]:
-    """huggingface_hub's progress bars on a terminal, or as its own variable says."""
+    """Show huggingface_hub's progress bars on a terminal, or as its own variable says."""
     from huggingface_hub.utils.tqdm import disable_progress_bars
 
     if sys.stderr.isatty() or "HF_HUB_DISABLE_PROGRESS_BARS" in os.environ:

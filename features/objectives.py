@@ -80,11 +80,11 @@ class Scale:
         return "false or true" if self.rule == "boolean" else f"{self.lo:g}..{self.hi:g}"
 
     def to_value(self, raw: Number) -> Number:
-        """Maps a native rating, or an array of them, into 0..1."""
+        """Map a native rating, or an array of them, into 0..1."""
         return (raw - self.lo + self._half_bin) / self.width
 
     def to_raw(self, value: float) -> float:
-        """Maps a value in 0..1 back to native units; exact for ratings of up to nine decimals."""
+        """Map a value in 0..1 back to native units; exact for ratings of up to nine decimals."""
         return round(value * self.width + self.lo - self._half_bin, 9)
 
     @property

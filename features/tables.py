@@ -13,7 +13,7 @@ SQL: Final = Path(__file__).parent.parent / "sql"
 """Where the views, checks and questions over the tables are."""
 
 FORMAT: Final = 2
-"""Of the Parquet files; a later one is refused by name. Format 1 does not say which it is."""
+"""The format of the Parquet files; later ones are refused. Format 1 is not stated in them."""
 
 FORMAT_KEY: Final = b"armorm.format"
 
@@ -131,7 +131,7 @@ def make_table(name: str, rows: Sequence[Mapping[str, Any]]) -> pa.Table:
 
 
 def write_parquet(path: Path, table: pa.Table) -> None:
-    """Parquet with page checksums that says its format; equal tables give equal bytes."""
+    """Write Parquet with page checksums that states its format; equal tables give equal bytes."""
     marked = table.replace_schema_metadata({FORMAT_KEY: str(FORMAT)})
     pq.write_table(marked, path, compression="zstd", write_page_checksum=True)
 

@@ -62,7 +62,7 @@ class Scheduled:
 
     @property
     def when(self) -> str:
-        """For a person."""
+        """The schedule, for people."""
         return " and ".join(filter(None, (self.schedule, "on an event" if self.triggers else ""))) or "when asked to"
 
     @property
@@ -147,7 +147,7 @@ def _on(event: str, store: str) -> dict[str, Any]:
 
 
 def _on_silence(names: Sequence[str], max_age: str) -> dict[str, Any]:
-    """A trigger: no run of any of these deployments has completed for so long; again after as long, if none has."""
+    """Return a trigger: no run of these deployments has completed for so long; it repeats while none does."""
     return {
         "type": "event",
         "posture": "Proactive",
@@ -160,7 +160,7 @@ def _on_silence(names: Sequence[str], max_age: str) -> dict[str, Any]:
 
 
 def to_runner(settings: Settings, config: Path) -> list[RunnerDeployment]:
-    """For a process that serves them on this machine."""
+    """Return the deployments for a process that serves them on this machine."""
     return [
         RunnerDeployment.from_flow(
             of.flow,
@@ -181,7 +181,7 @@ def to_runner(settings: Settings, config: Path) -> list[RunnerDeployment]:
 
 
 def to_yaml(settings: Settings, config: Path, pool: str) -> str:
-    """`prefect.yaml`, for `prefect deploy --all`.
+    """Return `prefect.yaml`, for `prefect deploy --all`.
 
     A store in a folder may lie at another path for each worker, and then has another name in events: those of every
     store count there. At worst an embedding begins that finds nothing to do.
@@ -220,7 +220,7 @@ def _schedules(settings: Settings, of: Scheduled) -> list[dict[str, Any]]:
 
 
 def watch_for_the_dead() -> None:
-    """An automation for all deployments of armorm: a run whose process has died is marked as crashed.
+    """Register an automation for all deployments of armorm: a run whose process has died is marked as crashed.
 
     It can tell nobody, so it would stand as running for ever, and hold its deployment's only place if the server was
     started again meanwhile. Runs send a heartbeat every `PREFECT_FLOWS_HEARTBEAT_FREQUENCY` seconds, 180 by default,
@@ -271,7 +271,7 @@ def serve(settings: Settings, config: Path) -> None:
 
 
 async def _until_stopped(runner: Runner) -> None:
-    """Ctrl-C and SIGTERM end the runs that are at work, then the runner; Prefect's own handler waits for neither."""
+    """Serve until Ctrl-C or SIGTERM, which end the runs at work, then the runner: Prefect waits for neither."""
     serving = asyncio.create_task(runner.start())
     while not (runner.started or serving.done()):
         await asyncio.sleep(0.1)

@@ -24,7 +24,7 @@ from armorm.stages.report import load_report, report_path, write_report
 
 
 def run_evaluate(writer: Writer, settings: Settings) -> Step:
-    """Evaluates, writes the report beside the model where it is not there, and shows it in Prefect."""
+    """Evaluate, write the report beside the model if it is missing, and show it in Prefect."""
     step = run_stage(writer, EVALUATE, settings, read_fingerprint(settings.local_backbone()).backbone_id)
     path = report_path(writer.store, settings.models_path)
     if step.reason or not path.exists():

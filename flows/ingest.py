@@ -42,7 +42,7 @@ def _may_pass(task: Any, run: Any, state: Any) -> bool:
     retry_condition_fn=_may_pass,
 )
 def fetch_dataset(name: str, uri: str, patterns: Sequence[str]) -> HubFiles:
-    """A dataset's files on the Hub, as far as the cache lacks them. The network is here alone, and so are retries."""
+    """Fetch a dataset's files from the Hub, as far as the cache lacks them; the only task with network and retries."""
     fetched = download_dataset(uri, patterns)
     what = f"{len(fetched.files)} files, {size(fetched.size_bytes)}"
     get_run_logger().info(f"fetch {name}: {what} of {uri}, commit {fetched.revision}")
@@ -65,7 +65,7 @@ def ingest_one(writer: Writer, dataset: DatasetFiles, splits: SplitFractions) ->
 
 
 def run_ingest(writer: Writer, settings: Settings) -> list[Step]:
-    """Every configured dataset, when all are there; those no longer configured leave the snapshot. Then the checks."""
+    """Ingest every configured dataset, take those no longer configured out of the snapshot, and run the checks."""
     fetched = {
         name: fetch_dataset(name, section.uri, settings.hub_patterns(name))
         for name, section in settings.datasets.items()

@@ -24,7 +24,7 @@ from armorm.stages.preconditions import require_data
 def pipeline(
     config: Path, planned_on: str | None = None, promote: bool = False, limits: Limits = BY_HAND
 ) -> list[Step]:
-    """From native files to an evaluated model.
+    """Run the pipeline: from native files to an evaluated model.
 
     Args:
         config: the configuration file.

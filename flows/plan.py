@@ -40,9 +40,9 @@ class Premises:
     snapshot_id: str
     code_version: str
     settings: Mapping[str, str]
-    """Of each table of the configuration: 32 hex digits over its settings, those of the environment included."""
+    """A hash of the settings of each table of the configuration, those of the environment included: 32 hex digits."""
     inputs: Mapping[str, str]
-    """Of each dataset, and of the backbone: 32 hex digits over its files' hashes, or its commit on the Hub."""
+    """A hash of the files of each dataset and of the backbone (32 hex digits), or its commit on the Hub."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +60,7 @@ class Plan:
 
     @property
     def line(self) -> str:
-        """For a person."""
+        """One line for people."""
         whole = self.total
         if not whole.runs:
             return f"nothing to do on snapshot {self.premises.snapshot}"
@@ -68,7 +68,7 @@ class Plan:
         return f"on snapshot {self.premises.snapshot}: {whole.reason} would run, in {time}"
 
     def as_json(self) -> dict[str, Any]:
-        """For a program, and for `armorm run --plan`."""
+        """Return it as JSON can hold it, also for `armorm run --plan`."""
         return {
             "premises": asdict(self.premises),
             "files": [asdict(files) for files in self.files],
@@ -131,7 +131,7 @@ def write_plan(plan: Plan, path: Path) -> None:
 
 
 def require_unmoved(path: Path, now: Plan) -> None:
-    """Hold a plan that was written against one that was made now.
+    """Refuse a written plan that a plan made now no longer agrees with.
 
     Raises:
         InputError: the file is no plan.
@@ -182,7 +182,7 @@ def require_within(plan: Plan, *, max_rows: int | None, max_seconds: float | Non
 
 
 def _ingests(store: Store, settings: Settings) -> tuple[dict[str, Files], dict[str, tuple[Planned, str]]]:
-    """Of each configured dataset its files, and what `_ingest` says."""
+    """Return the files of each configured dataset, and what `_ingest` says."""
     files = {name: _files(settings, name) for name in settings.datasets}
     return files, {name: _ingest(store, settings, of) for name, of in files.items()}
 

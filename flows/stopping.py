@@ -163,7 +163,7 @@ def _let_through() -> None:
 
 
 def _not_in_a_child() -> None:
-    """A forked process shares the pipe; what it is told is not for this one."""
+    """Forget the pipe in a forked process, which shares it: what it is told is not for this one."""
     signal.set_wakeup_fd(-1)
     for number in SIGNALS:
         if signal.getsignal(number) is not signal.SIG_IGN:

@@ -88,7 +88,7 @@ class Forgot:
 
     @property
     def lines(self) -> list[str]:
-        """For a person."""
+        """Lines for people."""
         entry = self.forgotten.entry
         lines = [f"{entry.kind} {entry.id}: left out of every ingest from now on ({entry.reason})"]
         lines += [f"{name} may still hold it ({why}); run `armorm ingest`" for name, why in self.waiting.items()]
@@ -102,7 +102,7 @@ class Forgot:
         return [*lines, "older snapshots keep it until `armorm gc` has collected them"]
 
     def as_json(self) -> dict[str, Any]:
-        """For a program."""
+        """Return it as JSON can hold it."""
         entry = self.forgotten.entry
         return {
             "kind": entry.kind,

@@ -22,13 +22,13 @@ class Card:
     facts: Sequence[str]
     data: Section
     settings: Json
-    """By stage, then by name."""
+    """The settings by stage, then by name."""
     results: Sequence[Section]
     limits: Sequence[str] = field(default_factory=list)
 
 
 def write_card(card: Card) -> str:
-    """Front matter for the Hub, then text for people; what comes from data is escaped."""
+    """Return the card: front matter for the Hub, then text for people; what comes from data is escaped."""
     settings = Section(
         "Settings",
         ["stage", "setting", "value"],

@@ -42,7 +42,7 @@ SIZE: Final = re.compile(r"0*[1-9]\d* ?[KMGT]B", re.IGNORECASE)
 HEADS: Final = ("regression_layer.", "reward_transform_matrix", "gating.")
 
 DEFAULTS: Final = {"num_objectives": 19, "gating_temperature": 10, "gating_hidden_dim": 1024, "gating_n_hidden": 3}
-"""Of the published model's code, for what a configuration does not say."""
+"""The defaults of the published model's code, for what a configuration does not say."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,9 +51,9 @@ class Layout:
 
     config: Json
     heads: dict[str, Floats]
-    """In float32, by name."""
+    """The heads' tensors by name, in float32."""
     description: Json | None
-    """Of a model that was exported from here: objectives, scales, metrics, digests of the training rows."""
+    """What the description of an exported model says: objectives, scales, metrics, digests of the training rows."""
 
 
 def is_layout(folder: Path) -> bool:
@@ -287,7 +287,7 @@ def _module(
 
 
 def _with_padding(tokenizer: PreTrainedTokenizerBase, backbone: PreTrainedModel) -> PreTrainedTokenizerBase:
-    """A tokenizer that can pad batches, with a token that the backbone has; an attention mask tells it from text."""
+    """Return a tokenizer that can pad batches, with a token that the backbone has; a mask tells it from text."""
     n_tokens = backbone.get_input_embeddings().num_embeddings
     if tokenizer.pad_token_id is None or tokenizer.pad_token_id >= n_tokens:
         tokenizer = deepcopy(tokenizer)

@@ -74,7 +74,7 @@ def correlation_rows(
 
 
 def summarise(rows: Sequence[Mapping[str, Any]]) -> list[Row]:
-    """A line for each part, dataset and nuisance: mean size of the correlations, and the largest one that is left."""
+    """Return a row for each part, dataset and nuisance: the mean size of correlations, and the largest left."""
     by = itemgetter("part", "dataset", "nuisance", "n_responses", "n_prompts")
     return [
         dict(zip(("part", "dataset", "nuisance", "n_responses", "n_prompts"), key, strict=True)) | _summary(list(of))
@@ -100,6 +100,6 @@ def _summary(rows: Sequence[Mapping[str, Any]]) -> Row:
 
 
 def _flat(name: str, interval: Interval) -> Row:
-    """NaN as null, as SQL wants it."""
+    """Return the row with NaN as null, as SQL wants it."""
     values = {name: interval.estimate, f"{name}_low": interval.low, f"{name}_high": interval.high}
     return {key: value if np.isfinite(value) else None for key, value in values.items()}

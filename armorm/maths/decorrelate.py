@@ -213,7 +213,7 @@ def _column(rewards_NK: Floats, objectives: Sequence[str], nuisance: str, n_toke
 
 
 def _direction(rewards_NK: Floats, objectives: Sequence[str], nuisance: str, z_N: Floats) -> Vector:
-    """`[K]` what is taken off for a nuisance; for token length, what the rewards tell of its standardised values."""
+    """Return `[K]` what is subtracted for a nuisance; for token length, what rewards tell of its values."""
     if nuisance != TOKEN_LENGTH:
         return np.array([float(name == nuisance) for name in objectives])
     centred_NK = rewards_NK - rewards_NK.mean(axis=0)
@@ -229,7 +229,7 @@ def _status(before_M: Vector, after_M: Vector, tolerance: float) -> Status:
 
 
 Found = tuple[Vector, Vector, Vector, Vector]
-"""Of one objective, `[M]` each: penalties, correlations before, correlations after, heights of the last step."""
+"""The result for one objective, `[M]` each: penalties, correlations before and after, heights of the last step."""
 
 
 class _Solver:
@@ -282,7 +282,7 @@ class _Solver:
 
 
 def _spearman_root(r_N: Vector, q_N: Vector, z_N: Vector, *, near: float) -> tuple[float, float]:
-    """Where the rank correlation of `r - lambda q` with z crosses zero, and the height of the step that does; or NaN.
+    """Return where the rank correlation of `r - lambda q` with z crosses zero, and the height of that step; or NaN.
 
     Args:
         r_N: `[N]` what is to be uncorrelated.

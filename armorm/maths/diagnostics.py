@@ -25,7 +25,7 @@ def correlation_matrices(
     objectives: Sequence[str],
     correlation: Correlation,
 ) -> Json:
-    """Correlation of every predicted reward with every other, and with token length, before and after decorrelation.
+    """Return the correlations of predicted rewards with each other and with token length, before and after.
 
     Args:
         rewards_NK: `[N, K]` raw rewards of distinct answers.
@@ -78,7 +78,7 @@ def mean_by_kind(
 
 
 def worst_pairs(differences_P: Floats, n: int) -> NDArray[np.intp]:
-    """Places of the pairs that a model gets wrong by most, the worst first; of equals, the earlier. A tie is a miss.
+    """Return the places of the pairs that a model gets most wrong, the worst first, then the earlier. A tie is a miss.
 
     Args:
         differences_P: `[P]` scores, chosen minus rejected.

@@ -113,7 +113,7 @@ def held_out_accuracy(ranked: Ranked, *, datasets_P: Names, prompts_P: Names, co
 def length_accuracy(
     ranked: Ranked, length_differences_P: Floats, *, prompts_P: Names, config: EvaluationConfig
 ) -> Json:
-    """Accuracy against the difference of the answers' lengths: what follows length is right where the longer is.
+    """Return the accuracy by the difference of lengths, where following length is right for longer answers.
 
     Bins are symmetric: they go by the absolute difference, so each has a mirror image. Pairs of equal length are a bin
     of their own. `bias` is the accuracy where the chosen answer is longer less that where it is shorter, over all such
@@ -200,7 +200,7 @@ def benchmark_scores(
     prior_section: str,
     config: EvaluationConfig,
 ) -> Json:
-    """Accuracy per subset, and the benchmark's own weighted means, with 95 % intervals; the means of baselines, too.
+    """Return the accuracy per subset, and the benchmark's weighted means with 95 % intervals, baselines' too.
 
     A resample draws prompts of the whole benchmark, since subsets share some, and goes through the same means.
 
@@ -293,7 +293,7 @@ def _bounds(of: Interval) -> Json:
 def _resampled_subsets(
     won_P: Bools, accuracy: Mapping[str, float], subsets_P: Names, prompts_P: Names, config: EvaluationConfig
 ) -> dict[str, npt.NDArray[np.float64]]:
-    """`[R]` accuracies of each subset. One of a few prompts, none of which was drawn, has its own accuracy there."""
+    """Return `[R]` accuracies of each subset; a subset of which no prompt was drawn keeps its own accuracy."""
     inside_PS = np.stack([subsets_P == name for name in accuracy], axis=1)
     values_PF = np.concatenate([inside_PS & won_P[:, None], inside_PS], axis=1)
     sums_RF = bootstrap_sums(values_PF, prompts_P, n_resamples=config.n_resamples, seed=config.seed)

@@ -104,7 +104,7 @@ _HAS_ONEDNN: bool = torch.backends.mkldnn.is_available()  # type: ignore[no-unty
 
 
 class _Linear(nn.Linear):
-    """Of float32 on a CPU by oneDNN: torch takes MKL, which on other processors than Intel's is half as fast."""
+    """A float32 layer by oneDNN on a CPU: torch takes MKL, which is half as fast on other processors than Intel's."""
 
     def forward(self, input: Tensor) -> Tensor:
         """Return `[N, outputs]`, as the base class."""
@@ -243,7 +243,7 @@ class _Run:
         self._best: dict[str, Tensor] = self._parameters()
 
     def advance(self, batch: Rows) -> None:
-        """One step, on a batch of pairs."""
+        """Make one step, on a batch of pairs."""
         for group in self._optimiser.param_groups:
             group["lr"] = self._config.learning_rate * (1 + math.cos(math.pi * self.step / self._config.steps)) / 2
         margins_P = self._training(self._pairs, batch)
@@ -290,7 +290,7 @@ class _Run:
         return Checkpoint(self.step, arrays, tuple(self._curve))
 
     def take_up(self, checkpoint: Checkpoint) -> None:
-        """Put this run where that one was."""
+        """Resume from a checkpoint."""
         state: dict[int, dict[str, Tensor]] = {}
         parameters = dict(self._training.named_parameters())
         with torch.no_grad():
@@ -372,7 +372,7 @@ class _Training(nn.Module):
         return score(differences_PK, self.transform_KK, gating_PK)
 
     def point(self, step: int, recent: Tensor, validation: Pairs | None) -> CurvePoint:
-        """A point of the curve, of `[N, 2]` losses and accuracies; refuses to go on from a loss that is no number."""
+        """Return a point of the curve, of `[N, 2]` losses and accuracies; refuse a loss that is no number."""
         loss, accuracy = map(float, recent.mean(dim=0))
         if not math.isfinite(loss):
             raise GateError(f"got a loss of {loss} by step {step}; expected a number; lower the learning rate")

@@ -37,7 +37,7 @@ def r2(truth_N: Floats, prediction_N: Floats) -> float:
 
 
 def clustered_error(values_N: Floats, clusters_N: NDArray[np.generic]) -> float:
-    """Standard error of the mean of values of which those of a cluster are not independent; NaN below two clusters.
+    """Return the standard error of the mean of values that depend on each other in clusters; NaN below two.
 
     `sqrt(C / (C - 1) sum_c (sum_{i in c} (v_i - mean))^2) / N` (Liang and Zeger, Biometrika 73, 1986).
     """
@@ -61,7 +61,7 @@ def average_ranks(values_N: Floats) -> NDArray[np.float64]:
 
 
 def unit(values_N: Floats) -> NDArray[np.float64]:
-    """`[N]` the values centred and of length 1, so that a dot product is a correlation; NaN for constant values."""
+    """Return `[N]` values centred and of length 1: a dot product is a correlation; NaN for constant values."""
     if len(values_N) == 0 or np.ptp(values_N) == 0:
         return np.full(len(values_N), np.nan)
     centred = values_N.astype(np.float64) - values_N.mean(dtype=np.float64)
@@ -69,7 +69,7 @@ def unit(values_N: Floats) -> NDArray[np.float64]:
 
 
 def unit_ranks(values_N: Floats) -> NDArray[np.float64]:
-    """`[N]` average ranks, centred and of length 1, so that a dot product is a rank correlation; NaN if constant."""
+    """Return `[N]` average ranks, centred, of length 1: a dot product is a rank correlation; NaN if constant."""
     return unit(average_ranks(values_N))
 
 
@@ -121,7 +121,7 @@ class Interval:
 def bootstrap_sums(
     values_NF: Floats, groups_N: NDArray[np.generic], *, n_resamples: int = 1000, seed: int = 0
 ) -> NDArray[np.float64]:
-    """`[R, F]` sums of each column over rows of prompts that are drawn with replacement, whole prompts at a time.
+    """Return `[R, F]` sums of each column over prompts that are drawn with replacement, with all their rows.
 
     Prompts of equal sums are of one kind, and how often each kind is drawn is multinomial: the same distribution as
     that of drawing prompts one by one, at a cost that grows with the kinds.
@@ -150,7 +150,7 @@ _DRAWS: Final = 1 << 22
 
 
 def interval(estimate: float, resampled_R: Floats) -> Interval:
-    """An estimate with the percentile interval of its resamples; those that are not defined (NaN) are left out."""
+    """Return an estimate with the percentile interval of its resamples, without those that are NaN."""
     if not np.isfinite(resampled_R).any():
         return Interval(estimate, float("nan"), float("nan"))
     low, high = np.nanquantile(resampled_R, [0.025, 0.975])
@@ -190,7 +190,7 @@ def bootstrap_gaps(
     n_resamples: int = 1000,
     seed: int = 0,
 ) -> list[Interval]:
-    """Each scorer's accuracy on some pairs less that on others, prompts of both drawn together; NaN if one has none.
+    """Return each scorer's accuracy on some pairs less that on others, drawn together; NaN if one has none.
 
     Args:
         wins_PS: `[P, S]` whether each pair was won by each scorer.
@@ -257,7 +257,7 @@ def bootstrap_correlation(
 
 
 def _weighed(sums_F: Floats, n_columns: int) -> NDArray[np.float64]:
-    """`[K]` correlations from the sums of 1, b, b^2 and of each column's a, a^2, ab; NaN for what is constant."""
+    """Return `[K]` correlations from sums of 1, b, b^2 and each column's a, a^2, ab; NaN for constant columns."""
     _, b, bb = sums_F[:3] / sums_F[0]
     a_K, aa_K, ab_K = np.split(sums_F[3:] / sums_F[0], [n_columns, 2 * n_columns])
     variances_K, variance = aa_K - a_K**2, bb - b**2
@@ -303,7 +303,7 @@ def reliability(differences_P: Floats, beta: float, n_bins: int = 10) -> list[Bi
 
 
 def calibration_error(bins: Sequence[Bin]) -> float:
-    """Expected calibration error: the mean distance of confidence and accuracy, by numbers; NaN without pairs."""
+    """Return the expected calibration error: the mean distance of confidence and accuracy; NaN without pairs."""
     n_pairs = sum(one.n for one in bins)
     return sum(one.n * abs(one.confidence - one.accuracy) for one in bins) / n_pairs if n_pairs else float("nan")
 

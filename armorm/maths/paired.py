@@ -61,7 +61,7 @@ def paired_test(
 
 
 def sign_flip_p(values_C: NDArray[np.integer]) -> float:
-    """Probability that the sum of whole numbers is as far from 0 under random signs; below 1e-12 it is rounding.
+    """Return the probability that a sum of whole numbers is as far from 0 under random signs; exact to 1e-12.
 
     The sum has the characteristic function `prod cos(v t)`; its probabilities are the Fourier transform of that.
     """

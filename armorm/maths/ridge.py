@@ -54,7 +54,7 @@ class Weights:
 
     W_KD: NDArray[np.float64]
     alphas: tuple[float, ...]
-    """That were chosen from."""
+    """The alphas that were chosen from."""
     alpha_K: NDArray[np.float64]
     train_mse_K: NDArray[np.float64]
     validation_mse_K: NDArray[np.float64]
@@ -84,14 +84,14 @@ class ObjectiveFit:
     n_validation: int
     n_test: int
     train_mse: float
-    """Of the weights that are fitted to `train` alone, as is `validation_mse`, which alpha is chosen by."""
+    """The error of weights fitted to `train` alone, as is `validation_mse`, by which alpha is chosen."""
     validation_mse: float
     test_mse: float
-    """Of the final weights, as all that follows."""
+    """The error of the final weights, as are all figures that follow."""
     test_mse_error: float
     """Its standard error, over prompts."""
     test_mse_native: float
-    """In squares of the units that the datasets rate in, each row in those of its own."""
+    """The error in squares of the datasets' own units, each row in those of its dataset."""
     test_r2: float
     test_r2_error: float
     """Its standard error, over prompts."""
@@ -381,7 +381,7 @@ def trainable(
 def report_fits(
     objectives: Sequence[str], weights: Weights, counts: tuple[Rows, Rows], held_out: HeldOut
 ) -> tuple[ObjectiveFit, ...]:
-    """Counts (`[K]` training and validation ratings), errors and held-out figures of every objective."""
+    """Return counts (`[K]` training and validation ratings), errors and held-out figures of every objective."""
     return tuple(
         ObjectiveFit(
             objective=name,
@@ -398,7 +398,7 @@ def report_fits(
 
 
 def _end(alpha: float, alphas: Sequence[float]) -> End | None:
-    """At which end of the grid an alpha is; of one alone nothing was chosen."""
+    """Return at which end of the grid an alpha is; None for a grid of one."""
     ends: dict[float, End] = {min(alphas): "smallest", max(alphas): "largest"}
     return ends.get(alpha) if len(ends) > 1 else None
 

@@ -31,7 +31,7 @@ def contributions(rewards_NK: Array, transform_KK: Array, gating_NK: Array) -> A
 
 
 def reweighted(gating_NK: Array, factors_K: Array) -> Array:
-    """`[N, K]` the gate's weights times factors of 0 or more, made to sum to what they did; 0 masks an objective.
+    """Return `[N, K]` gate weights times factors of 0 or more, with the sum they had; 0 masks an objective.
 
     Where the gate gives the objectives that are left nothing at all, they share by their factors.
     """

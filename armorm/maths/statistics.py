@@ -19,7 +19,7 @@ Floats = NDArray[np.floating]
 Indices = NDArray[np.intp]
 
 LOST: Final = 16.0
-"""By so many times a sum may shrink while rows are taken out: four bits of 53 are lost then."""
+"""How many times a sum may shrink while rows are taken out: four bits of 53 are lost then."""
 
 
 @dataclass(slots=True)
@@ -86,7 +86,7 @@ class RidgeStatistics:
         return np.asarray(np.maximum(errors_AG, 0) / self.n_rows)
 
     def arrays(self) -> dict[str, NDArray[Any]]:
-        """As arrays by name, for a file: of the symmetric matrix its triangle, D (D + 1) / 2 numbers."""
+        """Return arrays by name, for a file; of the symmetric matrix its triangle, D (D + 1) / 2 numbers."""
         packed, _ = lapack.dtrttp(self.gram_DD, uplo="L")
         rest = {"moment_DG": self.moment_DG, "squares_G": self.squares_G, "peak_D": self.peak_D}
         return {"gram": packed, **rest, "n_rows": np.array([self.n_rows])}
@@ -100,8 +100,10 @@ class RidgeStatistics:
 
 
 def refuse_not_finite(what: str, values: Floats) -> None:
-    """Raises:
-    RegressionError: if a row of numbers holds one that is not finite.
+    """Refuse numbers that are not finite.
+
+    Raises:
+        RegressionError: a row of numbers holds one that is not finite.
     """
     if bad := int((~np.isfinite(values)).any(axis=1).sum()):
         raise RegressionError(

@@ -81,7 +81,7 @@ def read_row(data: Mapping[str, Any]) -> RowRead:
 
 
 def _side(name: str, answer: Any, prompt: Any, system: Any) -> Conversation:
-    """The conversation of an answer's column; an error names all columns that it is made of, whose turns it counts."""
+    """Return the conversation in an answer's column; an error names all columns of which it is made."""
     try:
         return _checked(read_conversation(answer, prompt, system))
     except MalformedConversation as malformed:

@@ -64,7 +64,7 @@ class Scored:
     """True if the text lost its beginning, being longer than the backbone allows."""
 
     def as_json(self, *, explain: bool) -> Json:
-        """For a program; the contributions only on request."""
+        """Return it as JSON can hold it; contributions only on request."""
         names = ("line", "side", "score", "rewards", "native", "gating", "coefficients", "truncated")
         record = {name: getattr(self, name) for name in names}
         return record | ({"contributions": self.contributions} if explain else {})
@@ -121,7 +121,7 @@ def score_file(
     steering: Steering | None = None,
     on_progress: Callable[[int], None] = lambda done: None,
 ) -> Iterator[list[Scored]]:
-    """Scores every conversation of a file, and both sides of every pair, a chunk at a time.
+    """Score every conversation of a file, and both sides of every pair, a chunk at a time.
 
     Raises:
         NativeFileError: a line cannot be used, or gets no vector; the chunks before it have been given out.

@@ -60,9 +60,9 @@ class RewardModel(RewardHead):
     """A reward model that was loaded, with the backbone that it scores conversations by, if there is one."""
 
     backbone_settings: BackboneSettings | None = None
-    """Of its own folder, or as it was given."""
+    """The settings of the backbone: that of its own folder, or as given."""
     fingerprint: Fingerprint | None = None
-    """Of that backbone."""
+    """The fingerprint of that backbone."""
 
     def __post_init__(self) -> None:
         RewardHead.__post_init__(self)
@@ -133,7 +133,7 @@ class RewardModel(RewardHead):
     def score(
         self, conversations: Sequence[Given], *, steering: Steering | None = None, token_budget: int = TOKEN_BUDGET
     ) -> ConversationScores:
-        """Scores conversations, in passes over many of them at once.
+        """Score conversations, in passes over many of them at once.
 
         Args:
             conversations: each a list of messages, a `(prompt, response)` of texts, or a mapping with `messages`, or

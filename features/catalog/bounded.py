@@ -34,7 +34,7 @@ RUNTIME_BYTES: Final = 512 * 1024**2
 
 
 NO_MEMORY: Final = re.compile("MemoryError|OutOfMemory|Out of Memory|bad_alloc|[Cc]annot allocate memory")
-"""In the last line of a process that memory was refused to."""
+"""What the last line of a process says that ran out of memory."""
 
 
 def half_of_memory() -> int:
@@ -47,15 +47,15 @@ class Limits:
     """What a process may take."""
 
     time_s: float = 300.0
-    """From when it begins its work."""
+    """The time from when the process begins its work."""
     memory_bytes: int = 0
-    """0: half of the machine's."""
+    """The most memory; 0 stands for half of the machine's."""
     temporary_bytes: int = 20 * 10**9
-    """On disk, of what does not fit into memory."""
+    """The most space on disk, for what does not fit into memory."""
     rows: int = 1_000_000
-    """Of an answer."""
+    """The most rows of an answer."""
     answer_bytes: int = 500 * 10**6
-    """Of an answer, as text."""
+    """The largest answer, as text."""
 
     @property
     def memory(self) -> int:

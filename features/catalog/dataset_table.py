@@ -63,7 +63,7 @@ def _listed(source: Source, configured: tuple[str, Options] | None, artifact: Ar
 
 
 def feeds(source: Source) -> str:
-    """For a person."""
+    """Return what a source gives (ratings, pairs or a benchmark), for people."""
     if source.evaluation:
         return "evaluation"
     n = len(source.scales)

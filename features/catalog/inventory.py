@@ -120,7 +120,7 @@ _ROWS: Final[Mapping[str, Callable[[Store, Snapshot], Iterable[tuple[Any, ...]]]
 
 
 def ingested(snapshot: Snapshot, what: str) -> int:
-    """How many `conversations`, `ratings` or `preferences` the datasets of a snapshot have, shared ones in each."""
+    """Return how many `conversations`, `ratings` or `preferences` a snapshot's datasets have, shared ones in each."""
     return sum(int(artifact.summary.get(what, 0)) for artifact in snapshot.within("ingest").values())
 
 

@@ -62,7 +62,7 @@ class Connection:
         return catalog.connection
 
     def sql(self, query: str, parameters: object = None) -> "DuckDBPyRelation":
-        """A SELECT over the views as a relation: shown when it stands last in a cell; `.df()`, `.arrow()`, `.pl()`.
+        """Return a SELECT over the views as a relation, which a cell shows; `.df()`, `.arrow()`, `.pl()` read it.
 
         Its methods know the views that the query names, and what they do has to fit into memory.
 
@@ -96,7 +96,7 @@ class Connection:
                 return frame
 
     def _opened(self) -> Catalog:
-        """A catalogue for one relation: its methods run any statement, which is to change nothing for the others."""
+        """Open a catalogue for one relation: its methods run any statement, which must change no other's."""
         catalog = self._held.enter_context(Catalog(self._store, self.snapshot, before=self._before, spills=False))
         catalog.lock()
         return catalog

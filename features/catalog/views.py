@@ -93,7 +93,7 @@ class Catalog:
             self._define(schema, of)
 
     def execute(self, sql: str, parameters: object = None) -> "DuckDBPyConnection":
-        """Runs a statement after what it names is mounted.
+        """Run a statement after what it names is mounted.
 
         Raises:
             CorruptObject: a file that it reads is not what was written.
@@ -174,7 +174,7 @@ class Catalog:
             raise
 
     def _define(self, schema: str, snapshot: Snapshot) -> None:
-        """Every view, over relations of the right types that hold nothing yet."""
+        """Create every view, over relations of the right types that hold nothing yet."""
         if schema != "main":
             self.connection.execute(f"CREATE SCHEMA {schema}")
         self.connection.execute(f"SET schema = '{schema}'")
@@ -236,14 +236,14 @@ class Catalog:
         return " UNION ALL ".join(selects) or None
 
     def _each_once(self, rows: str) -> str:
-        """Rows of indexes, those of a text that two machines have embedded at the same time once, as readers do."""
+        """Return index rows, once each where two machines have embedded a text at the same time."""
         counted = self.connection.execute(f"SELECT count(*) = count(DISTINCT hash(kind, id)) FROM ({rows})")
         if counted.fetchall() == [(True,)]:
             return rows
         return f"FROM ({rows}) QUALIFY row_number() OVER (PARTITION BY kind, id ORDER BY shard) = 1"
 
     def _gather(self, vectors: Vectors, shard: Any, row: Any) -> pa.Array:
-        """Called by DuckDB, some thousand rows at a time."""
+        """Return the vectors of some thousand rows; DuckDB calls this."""
         try:
             shards_N = shard.combine_chunks() if isinstance(shard, pa.ChunkedArray) else shard
             vectors_ND = vectors.gather(shards_N, row.to_numpy())
@@ -256,12 +256,12 @@ class Catalog:
 def connect(
     store: Store, snapshot: Snapshot | None = None, *, before: Snapshot | None = None, temporary: Path | None = None
 ) -> Catalog:
-    """Return the views of a snapshot (the newest one)."""
+    """Open a catalogue with the views of a snapshot, by default the newest one."""
     return Catalog(store, snapshot, before=before, temporary=temporary)
 
 
 def spill_path(store: Store) -> Path:
-    """Where DuckDB may put what does not fit into memory; on a store that may only be read it cannot.
+    """Return the folder for what does not fit into memory; on a read-only store nothing can be put there.
 
     What queries that were killed have left there goes first: it may be large, and the next writer be far.
     """
@@ -316,7 +316,7 @@ def _view_files() -> Mapping[str, str]:
 
 @cache
 def _stored_under() -> Mapping[str, frozenset[str]]:
-    """For every view the stored relations that it reads, through other views too."""
+    """Return the stored relations that each view reads, itself or through other views."""
     under: dict[str, frozenset[str]] = {}
     for name, text in _view_files().items():
         words = _words(text)

@@ -63,7 +63,7 @@ class Change:
     removed: int = 0
     edited: int = 0
     moved: Sequence[MovedRatings] = ()
-    """Of datasets whose content has changed, those that moved at all, the farthest first."""
+    """The objectives whose ratings have moved, in datasets whose content has changed; the farthest first."""
 
     @property
     def rows(self) -> float:
@@ -77,7 +77,7 @@ class Change:
 
     @property
     def line(self) -> str:
-        """For a person."""
+        """One line for people."""
         if not self.n_before:
             return f"snapshot {self.before} to {self.after}: no row of training has changed"
         rows = f"{self.added:,} added, {self.removed:,} removed, {self.edited:,} edited"
@@ -153,7 +153,7 @@ def _count(catalog: Catalog) -> int:
 
 
 def _moved(catalog: Catalog) -> list[MovedRatings]:
-    """By the formula of the check `moved_ratings`, of datasets that both snapshots hold."""
+    """Return how far ratings have moved, by the formula of the check `moved_ratings`, in datasets of both snapshots."""
     catalog.execute("CREATE SCHEMA compared")
     for name, schema, other in (("ratings", "main", "before"), ("earlier_ratings", "before", "main")):
         catalog.execute(
@@ -173,7 +173,7 @@ def _entering(schema: str, table: str) -> str:
 
 
 def _said(schema: str, now: int) -> str:
-    """What each row says of what: a rating of a text and an objective, a preference of two texts, in either order."""
+    """Return what each row says: a rating of a text and an objective, or a preference of two texts."""
     return f"""
         SELECT dataset, conversation_id AS one, objective AS other, raw AS said, {now} AS now
         FROM {_entering(schema, "ratings")} SEMI JOIN changed USING (dataset)

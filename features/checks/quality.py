@@ -30,7 +30,7 @@ EXAMPLES: Final = 3
 """Offending rows that a result carries with it."""
 
 LIMITS: Final = Limits(time_s=3600)
-"""Of all checks together: they read every row."""
+"""The limits of all checks together, which read every row."""
 
 Severity = Literal["stop", "warn", "off"]
 
@@ -118,7 +118,7 @@ def found_by_check(
 
 
 def moved_ratings(connection: Catalog, *, by_more_than: float) -> list[tuple[str, str, int, int, float]]:
-    """How far each objective of each dataset has moved from `earlier_ratings` to `ratings`, as the check of that name.
+    """Return how far each dataset's objectives have moved from `earlier_ratings` to `ratings`, as the check does.
 
     Args:
         connection: has both relations.
@@ -203,7 +203,7 @@ def _connected(store: Store, number: int, temporary: Path, limits: Limits) -> Ca
 
 
 def _earlier(store: Store) -> Iterator[Artifact]:
-    """For each dataset of the newest snapshot what it was before its content last changed, if it was anything."""
+    """Yield what each dataset of the newest snapshot was before its content last changed, if it existed."""
     open_slots = store.head().ids_within("ingest")
     for snapshot in store.history():
         for slot in [slot for slot in open_slots if slot in snapshot.artifacts]:

@@ -39,17 +39,17 @@ class Layout:
     token_ids_T: torch.Tensor
     positions_T: torch.Tensor
     rows_W: torch.Tensor
-    """Of the wanted tokens."""
+    """Rows of the wanted tokens."""
     spans: Sequence[Span]
-    """Of the branches."""
+    """The rows of each branch."""
     contexts: Sequence[tuple[Span, ...]]
-    """For each branch the rows that it follows upon, in order of position, from the beginning of the text."""
+    """The rows that each branch follows upon, in order of position, from the beginning of the text."""
     wanted_of: Sequence[Sequence[int]]
-    """For each branch the rows of its wanted tokens."""
+    """The rows of each branch's wanted tokens."""
     last_layer: int
     """From this one on only wanted tokens are computed; -1 where that is not known."""
     masks: dict[int | None, BlockMask] = field(default_factory=dict)
-    """For flex attention, by sliding window: made when first asked for, the same in every layer."""
+    """Masks for flex attention by sliding window, made when first asked for and shared by all layers."""
     attended: set[int] = field(default_factory=set)
     """The layers that have called the attention below."""
 
@@ -59,7 +59,7 @@ class Scoring:
     """How a layer scores what a token sees."""
 
     scale: float
-    """Of the scores."""
+    """The factor of the scores."""
     window: int | None = None
     """How many tokens a token sees, itself among them; None: all before it."""
     softcap: float | None = None
@@ -153,7 +153,7 @@ ROWS: Final = 128
 
 @dataclass(frozen=True, slots=True)
 class Sizes:
-    """Of matrices."""
+    """Sizes of matrices."""
 
     few: bool
     """Whether to round sizes up: oneDNN compiles 16-bit kernels for each size, which takes as long as a block does."""
@@ -181,7 +181,7 @@ def _seen(tensor_KTE: torch.Tensor, spans: Sequence[Span], sizes: Sizes, surplus
 
 
 def _scores(query_KRE: torch.Tensor, key_KNE: torch.Tensor, scale: float, *, from_bfloat16: bool) -> torch.Tensor:
-    """`[K, R, N]` in float32. Numbers that came from bfloat16 lose nothing in bfloat16 units, which sum in float32.
+    """Return `[K, R, N]` in float32; bfloat16 units lose nothing of bfloat16 numbers, and sum in float32.
 
     oneDNN uses them with AMX, and multiplies in float32 elsewhere, faster than MKL on other processors than Intel's.
     """
@@ -227,7 +227,7 @@ def by_flex(
     layout: Layout,
     scoring: Scoring,
 ) -> torch.Tensor:
-    """`[1, T, H, E]`, like `by_blocks`, by one kernel for the whole pack that skips blocks in which nothing is seen."""
+    """Return `[1, T, H, E]`, like `by_blocks`, by one kernel for the pack that skips blocks nothing is seen in."""
     n_tokens = query.shape[2]
     attend = _compiled_flex() if query.is_cuda else flex_attention
     attended = attend(
@@ -256,7 +256,7 @@ def _squeezed(softcap: float) -> Any:
 
 
 def _block_mask(layout: Layout, window: int | None, n_tokens: int, device: torch.device) -> BlockMask:
-    """Which tokens of a pack see which: of their own branch and of those it leaves, up to where it leaves them."""
+    """Return which tokens of a pack see which: those of their own branch and of the ones it leaves, up to there."""
     if window not in layout.masks:
         branch_T, until_BB = _ancestry(layout, n_tokens, device)
         position_T = layout.positions_T

@@ -65,7 +65,7 @@ class Backbone:
         return [Batch(tuple(sequences[index] for index in batch)) for batch in batches]
 
     def run(self, planned: Pack | Batch) -> list[tuple[Wanted, Vector]]:
-        """Return one forward pass."""
+        """Run one forward pass."""
         if isinstance(planned, Batch):
             return self._padded(planned)
         assert self.last_layer is not None
@@ -73,7 +73,7 @@ class Backbone:
         return list(zip(planned.features, states_WD, strict=True))
 
     def _padded(self, batch: Batch) -> list[tuple[Wanted, Vector]]:
-        """Right-padded: what follows a token cannot change its state, so padding needs no further care."""
+        """Run a right-padded batch: what follows a token cannot change its state, so padding needs no further care."""
         longest = max(len(sequence.token_ids) for sequence in batch.sequences)
         ids_BL = torch.zeros((len(batch.sequences), longest), dtype=torch.long)
         mask_BL = torch.zeros((len(batch.sequences), longest), dtype=torch.long)
@@ -95,7 +95,7 @@ class Backbone:
 
     @property
     def dtype(self) -> Dtype:
-        """Of its weights, by name."""
+        """The name of its weights' type."""
         dtype: Dtype = self.fingerprint.record["dtype"]
         return dtype
 
@@ -155,7 +155,7 @@ def read_architecture(settings: BackboneSettings, fingerprint: Fingerprint) -> P
 
 
 def _loaded(settings: BackboneSettings, fingerprint: Fingerprint) -> Backbone:
-    """In padded batches, which every decoder takes."""
+    """Load a backbone that runs in padded batches, which every decoder takes."""
     folder = fingerprint.folder
     try:
         model = _read_weights(folder, getattr(torch, settings.dtype))
@@ -189,7 +189,7 @@ def _loaded(settings: BackboneSettings, fingerprint: Fingerprint) -> Backbone:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without bars and lines of transformers' own."""
+    """Silence the progress bars and log lines of transformers."""
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     usual = logging.get_verbosity()
     logging.set_verbosity_error()  # type: ignore[no-untyped-call]
@@ -221,7 +221,7 @@ def _read_weights(folder: Path, dtype: torch.dtype) -> Any:
 
 
 def _renamed(folder: Path, config: Any) -> dict[str, str] | None:
-    """How the weights of a reward model's folder, which are `model.*`, are called in a kind with another prefix."""
+    """Return how a reward model's weights, which are `model.*`, are called in a kind with another prefix."""
     kind = MODEL_MAPPING.get(type(config), None)
     prefix = getattr(kind, "base_model_prefix", "model")
     if prefix == "model":
@@ -244,7 +244,7 @@ def _why_not_loaded(error: Exception) -> str:
 
 
 def _check_causal(backbone: Backbone) -> None:
-    """Changes the last token and demands that no earlier state moves."""
+    """Change the last token and demand that no earlier state moves."""
     if backbone.model.config.is_encoder_decoder:
         raise BackboneError(backbone.name, "got an encoder-decoder; expected a decoder-only model")
     ids_BL = torch.tensor([[1, 2, 3, 4], [1, 2, 3, 5]])
@@ -279,7 +279,7 @@ PROBE_TOLERANCES: Final[Mapping[Dtype, float]] = {"float32": 1e-3, "float16": 2e
 does, and less than a wrong mask does."""
 
 LEAK_TOLERANCES: Final[Mapping[str, float]] = {"cpu": 0.01, "cuda": 1.0}
-"""Of that, what other texts in the same pass may do, by device: on a CPU the numbers of all products are the same; flex
+"""The share of it that other texts in the same pass may cause, by device: on a CPU all products are the same; flex
 attention sums over the pack's rows, in another order where a text stands elsewhere."""
 
 KEPT: Final = 2
@@ -287,7 +287,7 @@ KEPT: Final = 2
 
 
 def _packed(padded: Backbone) -> Backbone:
-    """The backbone as it is run: packed, if a probe's texts get the vectors that they get alone, else as it came.
+    """Return the backbone packed if a probe's texts get the same vectors as alone, else as it came.
 
     Raises:
         BackboneError: in padded batches, too, they get others.
@@ -364,12 +364,12 @@ NARROWED: Final = ("sliding_window", "attention_chunk_size", "index_topk")
 """What bounds the tokens that a token sees, in models and in their configurations; the probe's texts are shorter."""
 
 NARROW: Final = 8
-"""Tokens: what they are set to meanwhile."""
+"""The tokens that they are set to meanwhile."""
 
 
 @contextmanager
 def _narrowed(model: PreTrainedModel) -> Iterator[None]:
-    """Have those bounds lie within the probe's texts, so that it tells whether they are kept."""
+    """Narrow those bounds to less than the probe's texts, so that the probe tells whether they are respected."""
     configs = {id(config): config for module in model.modules() if (config := getattr(module, "config", None))}
     holders = [*model.modules(), *configs.values()]
     bounds = [(holder, name, getattr(holder, name, None)) for holder in holders for name in NARROWED]

@@ -28,7 +28,7 @@ TO_EMBED = (
 """The conversations that are to be read, in a catalogue with the tables of what is missing."""
 
 BEGINNING: Final = "left(array_to_string([turn.content FOR turn IN messages[1:len(messages) - 1]], chr(10)), 256)"
-"""Of the prompt, and of nothing else of a conversation: so those of one prompt stay together. Cut to bound the sort."""
+"""The beginning of the prompt alone, so that conversations of one prompt stay together; cut to bound the sort."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +55,7 @@ class Chunk:
         return {work.conversation_id for work in self.works if work.is_missing}
 
     def id(self, token_budget: int) -> str:
-        """Names the same work of another run: the same texts, in passes of the same size."""
+        """The name of the same work in any run: the same texts, in passes of the same size."""
         return content_id([token_budget, sorted(self.conversation_ids), sorted(self.prompt_ids)])[:16]
 
     @property
@@ -78,7 +78,7 @@ class Forwarded:
     """What a backbone makes of a chunk."""
 
     started: float
-    """By the monotonic clock."""
+    """When the chunk was begun, by the monotonic clock."""
     texts: Texts
     passes: Iterable[Pass]
     """Each is run when it is asked for, or was run elsewhere."""
@@ -109,7 +109,7 @@ class Forwarder:
         self._backbone, self._token_budget = backbone, token_budget
 
     def forward(self, chunk: Chunk, done: Mapping[Name, Vector]) -> Forwarded:
-        """Plans the passes of a chunk, without those that give only what is `done`."""
+        """Plan the passes of a chunk, without those that give only what is `done`."""
         started, works = time.monotonic(), chunk.works
         texts = plan_texts(self._backbone, [work.messages for work in works], chunk.conversation_ids, chunk.prompt_ids)
         return Forwarded(started, texts, self._passes(texts, done))
@@ -131,7 +131,7 @@ def commit(
     spent: Mapping[str, float],
     started: float,
 ) -> None:
-    """In one commit: the shard, what was rejected, and away with the parts; `spent` is kept beside the shard's time."""
+    """Commit a shard and its rejected texts, and remove its checkpoints; `spent` is kept beside the shard's time."""
     changes = []
     if embedded.features:
         changes.append(
@@ -176,5 +176,5 @@ def _shard(
 
 
 def _n_tokens(features: Iterable[Feature]) -> int:
-    """Of the conversations."""
+    """Return the tokens of the conversations."""
     return sum(feature.n_tokens for feature in features if feature.kind == "conversation")

@@ -60,7 +60,7 @@ class EmbedSettings:
     engine: Literal["local", "ray"] = "local"
     """Where passes are run: by this process, or by workers of Ray, here or on the cluster that `RAY_ADDRESS` names."""
     workers: int = 1
-    """Of `ray`: each has a copy of the backbone, on a GPU or a core of its own."""
+    """Workers of `ray`: each has a copy of the backbone, on a GPU or a core of its own."""
 
     def __post_init__(self) -> None:
         for name, least in (("token_budget", 1), ("shard_conversations", 1), ("save_every_s", 0), ("workers", 1)):
@@ -82,9 +82,9 @@ class EmbedResult:
     n_conversations: int = 0
     n_prompts: int = 0
     n_tokens: int = 0
-    """Of the texts that were forwarded, each counted whole, a prompt as the beginning of its conversation."""
+    """Tokens of the texts that were forwarded, each counted whole, a prompt as the beginning of its conversation."""
     n_forwarded: int = 0
-    """That went through the backbone: beginnings that texts share once, padding included where there is any."""
+    """Tokens that went through the backbone: shared beginnings once, padding included."""
     n_truncated: int = 0
     n_shards: int = 0
     n_present: int = 0
@@ -92,7 +92,7 @@ class EmbedResult:
     rejected: Mapping[str, int] = field(default_factory=dict)
     """Reason to texts that were given no vector."""
     token_budget: int = 0
-    """Of a forward pass in the end: less than was set where memory did not suffice. 0 where nothing was forwarded."""
+    """Tokens of a forward pass at the end: fewer than set if memory did not suffice, 0 if nothing was forwarded."""
     canary_distance: float = 0.0
     """How far the furthest canary lies from its first vector, as a share of its length."""
 
@@ -104,9 +104,9 @@ class Progress:
     texts: int
     total_texts: int
     tokens: int
-    """Of those texts, as they are to be forwarded one by one."""
+    """Tokens of those texts, if they were forwarded one by one."""
     total_tokens: int
-    """As far as it can be told: what was not tokenised yet is taken to have as many tokens a character."""
+    """An estimate: texts that are not tokenised yet are taken to have as many tokens a character as the others."""
     slowdown: float | None = None
     """So many times longer products take in the backbone's dtype than in float32, on the processor that computes."""
 
@@ -300,7 +300,7 @@ def why_incomplete(store: Store, backbone_id: str, vector_type: VectorType) -> s
 
 
 def _has_canaries(snapshot: Snapshot, backbone_id: str) -> bool:
-    """They may be lost, or the store be older than they are: then they are computed again."""
+    """Return whether the canaries are stored; if they are missing, recompute them."""
     return f"{CANARY}/{backbone_id}" in snapshot.artifacts
 
 
@@ -333,7 +333,7 @@ def _coverage(snapshot: Snapshot, backbone_id: str) -> Recipe:
 
 
 def _commit_coverage(writer: Writer, backbone_id: str) -> None:
-    """Records that everything has its vector or was rejected, and that there are canaries: nothing is left to do.
+    """Record that every text has a vector or was rejected, and that there are canaries: nothing is left to do.
 
     Parts of shards that will never be finished, since the texts have changed meanwhile, go.
     """
@@ -364,16 +364,16 @@ class _Meter:
         self._slowdown: float | None = None
         self._texts = self._tokens = self._planned_tokens = self._planned_chars = 0
         self.of_shard: dict[str, float] = {}
-        """Of the shard at work: what was forwarded for it, and what the plan would have said of it."""
+        """What was forwarded for the shard at work, and what the plan predicted for it."""
 
     def begin(self, backbone: BackboneSettings) -> None:
-        """Passes are about to run on this machine."""
+        """Note that passes are about to run on this machine."""
         from armorm.features.embedding.slowdown import slowdown
 
         self._slowdown = slowdown(backbone.dtype, backbone.device)
 
     def plan(self, chunk: Chunk, texts: Texts, known: Set[Name]) -> None:
-        """A shard is to be made; some of its vectors may be known, and some of its texts are rejected at once."""
+        """Count a shard that is to be made: some vectors may be known, and some texts are rejected at once."""
         n_chars = sum(len(content) for work in chunk.works for _, content in work.messages)
         self._planned_tokens += sum(len(one.token_ids) for one in texts.sequences)
         self._planned_chars += n_chars
@@ -385,7 +385,7 @@ class _Meter:
         self._add(len(known) + len(texts.rejects), sum(len(one.token_ids) for one in done))
 
     def ran(self, one: Pass) -> None:
-        """A forward pass is done."""
+        """Count a forward pass."""
         self.of_shard["forwarded"] += one.n_forwarded
         self._add(len(one.vectors), one.n_tokens)
 

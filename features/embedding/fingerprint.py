@@ -50,7 +50,7 @@ class BackboneSettings:
     path: str
     """A local folder, or a Hub id such as `sfairXC/FsfairX-LLaMA3-RM-v0.1`."""
     revision: str | None = None
-    """Of a Hub id: a commit, tag or branch."""
+    """The commit, tag or branch of a Hub id."""
     dtype: Dtype = "float32"
     max_tokens: int | None = None
     """Longest conversation; by default what the backbone's configuration allows."""
@@ -186,7 +186,7 @@ def chat_template(folder: Path, settings: BackboneSettings) -> Template:
 
 
 def _template(folder: Path, settings: BackboneSettings) -> Template:
-    """As it is given."""
+    """Return the template as it is given, dates and all."""
     if settings.chat_template:
         try:
             return read_text(Path(settings.chat_template))

@@ -143,7 +143,7 @@ def read_text(path: Path) -> str:
 
 
 def _check_weights(folder: Path, config: Json) -> None:
-    """All weights that would be read are safetensors beside the configuration: those are hashed, and hold no code."""
+    """Refuse weights other than safetensors beside the configuration: those alone are hashed, and hold no code."""
     there = {path.name for path in weight_files(folder)}
     if not there:
         others = [path.name for pattern in ("*.bin", "*.pt", "*.pth", "*.gguf") for path in folder.glob(pattern)]

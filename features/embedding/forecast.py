@@ -36,7 +36,7 @@ class Files:
 
 
 def local_files(name: str, path: Path, find: Callable[[], Sequence[Path]]) -> Files:
-    """Of files on this machine."""
+    """Return the number and size of files on this machine."""
     try:
         sizes = [file.stat().st_size for file in find()]
     except (FeatureStoreError, OSError) as error:
@@ -45,7 +45,7 @@ def local_files(name: str, path: Path, find: Callable[[], Sequence[Path]]) -> Fi
 
 
 def hub_files(name: str, repo: HubRepo, patterns: Sequence[str]) -> Files:
-    """Of files on the Hub, some of which may be in its cache."""
+    """Return the number and size of files on the Hub, some of which may be in its cache."""
     try:
         planned = hub.plan_download(repo, patterns)
     except FeatureStoreError as error:
@@ -54,7 +54,7 @@ def hub_files(name: str, repo: HubRepo, patterns: Sequence[str]) -> Files:
 
 
 def backbone_files(settings: BackboneSettings) -> Files:
-    """Of the backbone, wherever it lies."""
+    """Return the number and size of the backbone's files, on this machine or on the Hub."""
     try:
         folder = local_folder(settings)
     except FeatureStoreError as error:
@@ -65,7 +65,7 @@ def backbone_files(settings: BackboneSettings) -> Files:
 
 
 def require_planned(store: Store, snapshot_id: str) -> None:
-    """Whoever holds the writer's lock makes sure that nobody has committed since the plan was looked at.
+    """Refuse to run if somebody has committed since the plan was made; the caller holds the writer's lock.
 
     Raises:
         PlanOutdated: the newest snapshot is another one.
@@ -97,7 +97,7 @@ def plan_embedding(store: Store, fingerprint: Fingerprint, vector_type: VectorTy
 def plan_embedding_at_most(
     store: Store, fingerprint: Fingerprint, vector_type: VectorType, reason: str, n_bytes: Mapping[str, int]
 ) -> Planned:
-    """The most that there can be to embed once some datasets were ingested again: as if nothing in them were known.
+    """Return the most that can be to embed after an ingest of some datasets: as if all of it were new.
 
     Args:
         store: what it holds tells how many conversations and tokens there are in a byte.

@@ -29,7 +29,7 @@ from armorm.features.errors import BackboneError, FeatureStoreError, InputError,
 from armorm.features.vectors.shards import Name, Vector
 
 ADDRESS: Final = "RAY_ADDRESS"
-"""Of the environment: a running cluster. Without it Ray is started on this machine, and stopped in the end."""
+"""The environment variable of a running cluster. Without it Ray is started on this machine, and stopped in the end."""
 
 RETRIES: Final = 3
 """A chunk whose workers die so often, and once more, ends the run: its texts may be why."""
@@ -55,7 +55,7 @@ class Made:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """That a worker cannot go on, and why."""
+    """The report of a worker that cannot go on, with the reason."""
 
     worker: str
     why: str
@@ -65,7 +65,7 @@ class Tally:
     """How far chunks have come that are at work: an actor that workers tell and the driver asks."""
 
     def __init__(self) -> None:
-        """Nothing is at work yet."""
+        """Begin with nothing at work."""
         self._done: dict[int, tuple[int, int]] = {}
 
     def tell(self, number: int, n_texts: int, n_tokens: int) -> None:
@@ -82,7 +82,7 @@ class Worker:
     """One copy of the backbone, in a process of its own on a machine that has its files."""
 
     def __init__(self, settings: BackboneSettings, backbone_id: str, token_budget: int, tally: Any) -> None:
-        """Load it. What goes wrong is told with the first chunk, since Ray would start the worker again and again."""
+        """Load the backbone. An error is reported with the first chunk, as Ray would restart the worker for ever."""
         from armorm.features.embedding.backbone import load
 
         self._name = f"{socket.gethostname()} (pid {os.getpid()})"
@@ -107,7 +107,7 @@ class Worker:
             self._failed = Failed(self._name, f"it cannot load the backbone: {type(error).__name__}: {first_line}")
 
     def __call__(self, row: pa.Table) -> pa.Table:
-        """A row with a chunk becomes a row with what was made of it."""
+        """Return a row with what was made of a chunk."""
         return _row(self._failed or self._made(*_unpacked(row)))
 
     def _made(self, number: int, chunk: Chunk, done: Mapping[Name, Vector]) -> Made | Failed:
@@ -187,7 +187,7 @@ def forward_on_ray(
 
 
 def _rows(refs: list[Any], given: tuple[Any, ...], workers: int, *, num_gpus: int) -> Iterator[Made | Failed]:
-    """Runs the dataset; what it gives is in the order of the references."""
+    """Run the dataset; its results are in the order of the references."""
     from ray.data import ActorPoolStrategy, from_arrow_refs
     from ray.exceptions import RayActorError
     from ray.util.annotations import RayDeprecationWarning
@@ -237,7 +237,7 @@ def _awaited(rows: Iterator[Made | Failed], waiting: Callable[[], None]) -> Iter
 
 @contextmanager
 def _running(workers: int, *, on_gpu: bool) -> Iterator[Any]:
-    """Ray, as it runs already, on the cluster of the environment, or started here for so many workers."""
+    """Connect to Ray as it runs already, or to the environment's cluster, or start it here for so many workers."""
     # Read when Ray is imported or started. Neither figures for its makers nor lines of its own on the terminal; and
     # workers that do the very work that was asked for are no background jobs, which Ray takes them for.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
@@ -283,7 +283,7 @@ def _running(workers: int, *, on_gpu: bool) -> Iterator[Any]:
 
 @contextmanager
 def _without_stderr() -> Iterator[None]:
-    """Ray's own library writes a line there when it starts: that it follows the level that was set for its lines."""
+    """Discard standard error: Ray's library writes a line there when it starts, about the level that was set."""
     kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     try:
         os.dup2(nowhere, 2)
@@ -301,7 +301,7 @@ def _log_error(data: Any, ignore_prefix: bool) -> None:
 
 
 def _reach(address: str) -> None:
-    """Ray itself would try for many minutes; of another form than `host:port` it is left to Ray."""
+    """Refuse a `host:port` that does not answer: Ray itself would try for many minutes."""
     host, _, port = address.rpartition(":")
     if port.isdecimal() and "//" not in host:
         socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()

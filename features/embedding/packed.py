@@ -76,7 +76,7 @@ class LastLayer:
 
     @contextmanager
     def only(self, rows_W: torch.Tensor) -> Iterator[None]:
-        """While the block runs."""
+        """Restrict the last layer to these rows while the block runs."""
         self._rows_W = torch.unique(rows_W)
         try:
             yield

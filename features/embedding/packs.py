@@ -30,7 +30,7 @@ class Wanted:
     position: int
     """Index of the token whose state is the feature."""
     n_tokens: int
-    """Of the whole text, before anything was cut off."""
+    """Tokens of the whole text, before anything was cut off."""
     truncated: bool = False
 
 
@@ -61,7 +61,7 @@ class Branch:
     """The branch that it leaves, by its place among the pack's branches; it goes on from that one's tokens before
     `position`, and from what those follow upon."""
     position: int
-    """Of its first token, counted from the beginning of the text."""
+    """The position of its first token, from the beginning of the text."""
     token_ids: TokenIds
 
 
@@ -75,7 +75,7 @@ class Pack:
 
     @property
     def n_tokens(self) -> int:
-        """That are computed."""
+        """Tokens that are computed."""
         return sum(len(branch.token_ids) for branch in self.branches)
 
     @property
@@ -92,7 +92,7 @@ class Batch:
 
     @property
     def n_tokens(self) -> int:
-        """That are computed, padding included."""
+        """Tokens that are computed, padding included."""
         return len(self.sequences) * max(len(sequence.token_ids) for sequence in self.sequences)
 
     @property
@@ -138,7 +138,7 @@ def plan_sequences(
 
 
 def plan_packs(sequences: Sequence[TokenSequence], *, token_budget: int) -> list[Pack]:
-    """Packs of at most the budget, cut where the fewest tokens are computed in all.
+    """Return packs of at most the budget, cut so that the fewest tokens are computed in all.
 
     In the order of their tokens, sequences that begin alike lie together. A cut makes the first sequence after it
     compute again what it shares with the one before. A sequence longer than the budget goes alone. The plan is a
@@ -194,7 +194,7 @@ def _cheapest_cuts(lengths: Sequence[int], shared: Sequence[int], budget: int) -
 
 
 def _pack(sequences: Sequence[TokenSequence], shared: Sequence[int]) -> Pack:
-    """Sequences in the order of their tokens as branches: each leaves the path of the one before where they part."""
+    """Return sequences in the order of their tokens as branches, each leaving the one before where they part."""
     branches: list[Branch] = []
     wanted: list[tuple[int, int, Wanted]] = []
     path: list[int] = []

@@ -79,7 +79,7 @@ def recipe_of(backbone_id: str, version: int, parameters: Mapping[str, Any], inp
 
 
 def split_by_age(snapshot: Snapshot, recipe: Recipe) -> tuple[list[Artifact], list[Artifact]]:
-    """A backbone's rejected texts: those by this recipe, and those by another one, which are to be tried again."""
+    """Return a backbone's rejected texts: those of this recipe, and those of others, which are tried again."""
     fresh: list[Artifact] = []
     stale: list[Artifact] = []
     for artifact in snapshot.within(recipe.slot).values():

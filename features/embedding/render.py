@@ -84,13 +84,13 @@ def _with_system(messages: Conversation, system: SystemTurns) -> Conversation:
 
 
 def _begins_with(text: str, alone: str | None, prompt: Conversation) -> bool:
-    """Whether a rendered conversation begins as its prompt rendered alone does, to the end of what the prompt says."""
+    """Return whether a rendered conversation begins as its prompt rendered alone, to the end of its content."""
     said = prompt[-1][1].strip()
     return alone is not None and said in alone and text.startswith(alone[: alone.rindex(said) + len(said)])
 
 
 def _before_answers(tokenizer: PreTrainedTokenizerBase, prompts: Mapping[str, Conversation]) -> dict[str, TokenIds]:
-    """For each prompt the tokens that stand before an answer to it, whatever the answer."""
+    """Return the tokens that stand before any answer to each prompt."""
     one, other = (
         _encode(tokenizer, _write(tokenizer, {id: (*p, ("assistant", answer)) for id, p in prompts.items()})[0])
         for answer in STAND_INS

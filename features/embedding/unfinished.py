@@ -39,7 +39,7 @@ class Unfinished:
 
     @property
     def slots(self) -> list[str]:
-        """Of the parts: what a commit of the shard is to take out."""
+        """The slots of the checkpoints, which a commit of the shard takes out."""
         return [f"{self._slot}/{name}" for name in self._parts()]
 
     def add(self, vectors: Sequence[tuple[Wanted, Vector]]) -> None:

@@ -45,11 +45,11 @@ class Pass:
 
     vectors: list[tuple[Wanted, Vector]]
     n_tokens: int
-    """Of its texts, each counted whole."""
+    """Tokens of its texts, each counted whole."""
     n_forwarded: int
     """Tokens that were computed: shared beginnings once, padding included."""
     token_budget: int
-    """That memory sufficed for."""
+    """The tokens of a pass for which memory sufficed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +108,7 @@ def plan_texts(
 
 
 def within_vocabulary(backbone: "Backbone", sequences: Sequence[TokenSequence]) -> Texts:
-    """Without texts that hold a token which the tokenizer knows and the backbone has no embedding for."""
+    """Reject texts with a token that the tokenizer knows and the backbone has no embedding for."""
     kept, rejects, n_known = [], [], backbone.n_embeddings
     for sequence in sequences:
         if max(sequence.token_ids) < n_known:

@@ -56,7 +56,7 @@ class DatasetFiles:
     origin: Mapping[str, Any] = field(default_factory=dict)
     """Where the files are from, for the record: an address and its revision."""
     definition: Mapping[str, Any] = field(default_factory=dict)
-    """Of a user's own dataset: its columns and scales, as JSON values."""
+    """The columns and scales of a user's own dataset, as JSON values."""
 
 
 OnProgress = Callable[[int, int, int], None]
@@ -265,7 +265,7 @@ def _report(on_progress: OnProgress, n_bytes: int, n_rows: int, done: int) -> No
 
 @contextmanager
 def _folder(store: Store) -> Iterator[Path]:
-    """A folder below the store's `tmp/` while the block runs."""
+    """Make a folder below the store's `tmp/` while the block runs."""
     folder = scratch_path(store.storage)
     folder.mkdir()
     try:

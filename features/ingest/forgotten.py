@@ -14,7 +14,7 @@ STAGE: Final = "forgotten"
 STAGE_VERSION: Final = 1
 
 REASON: Final = "forgotten"
-"""Of the rows that ingest drops for it."""
+"""The reason of rows that ingest drops because they are to be forgotten."""
 
 Kind = Literal["row", "prompt"]
 
@@ -25,7 +25,7 @@ class Entry:
 
     kind: Kind
     id: str
-    """Of the native row (`source_row`), or of the prompt."""
+    """The id of the native row (`source_row`), or of the prompt."""
     reason: str
     at: str
     """UTC, ISO 8601."""

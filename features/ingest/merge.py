@@ -71,7 +71,7 @@ def merge(rules: Rules, tables: Tables) -> Merged:
 
 
 def merge_rejects(table: pa.Table) -> pa.Table:
-    """`rejects` without repeated ones, sorted."""
+    """Return `rejects` sorted and without repeated ones."""
     return _table("rejects", _frame(table).unique(), ["source_row", "scope", "reason", "detail"])
 
 

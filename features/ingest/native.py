@@ -248,7 +248,7 @@ def _is_data(name: Path) -> bool:
 
 @contextmanager
 def _open(path: Path) -> Iterator[tuple[BinaryIO, BinaryIO]]:
-    """The file's bytes, decompressed, and the file itself."""
+    """Open a file for its bytes, decompressed, and the file itself."""
     with path.open("rb") as file:
         stream = _decompressed(file, path.suffix.lower())
         yield stream, file
@@ -293,7 +293,7 @@ class _Xz(RawIOBase):
 
 
 def _cut_text(path: Path, name: str) -> Iterator[Chunk]:
-    """A bracket as the first byte that is no space means an array, whatever the suffix says."""
+    """Cut JSON. If the first byte that is no space is a bracket, it is an array, whatever the suffix says."""
     with _open(path) as (stream, file):
         start = stream.read(_CHUNK)
         _refuse_other_encodings(path, start)
@@ -333,7 +333,7 @@ def _refuse_other_bytes(path: Path) -> None:
 
 
 def _not_too_blank(n_bytes: int) -> int:
-    """A small compressed file may hold white space without end."""
+    """Return the number of blank bytes unless it is too large: a small compressed file may hold endless white space."""
     if n_bytes > _MAX_ROW:
         raise ValueError(f"white space of more than {_MAX_ROW} bytes, where there is no row")
     return n_bytes
@@ -360,7 +360,7 @@ Cut = tuple[int, int, Sequence[bytes] | bytes]
 
 
 def _cut_lines(buffer: bytes, stream: BinaryIO, line: int) -> Iterator[Cut]:
-    """Blank lines before and after the others of a chunk are left out at once: there may be millions."""
+    """Cut lines. Blank lines at both ends of a chunk are left out at once: there may be millions."""
     n_blank = 0
     while True:
         more = stream.read(_CHUNK)
@@ -452,7 +452,7 @@ def _whole_elements(buffer: bytes) -> tuple[int, Sequence[bytes], bytes]:
 
 
 def _value_end(text: str, start: int) -> int:
-    """Where the element ends; 0 when it is not whole, be it broken or still to be read."""
+    """Return where the element ends; 0 if it is not whole, be it broken or still to be read."""
     try:
         _, end = _SCANNER.raw_decode(text, start)
     except json.JSONDecodeError:
@@ -461,7 +461,7 @@ def _value_end(text: str, start: int) -> int:
 
 
 def _cut_table(path: Path, name: str) -> Iterator[Chunk]:
-    """CSV and TSV: every column is text as it stands, so that nothing is guessed; an empty cell is null."""
+    """Cut CSV or TSV: every column is text as it stands, so that nothing is guessed; an empty cell is null."""
     names = table_columns(path)
     if twice := sorted({column for column in names if names.count(column) > 1}):
         raise ValueError(f"column {twice[0]} twice in the header")
@@ -509,7 +509,7 @@ def _cut_parquet(path: Path, name: str) -> Iterator[Chunk]:
 
 
 def _rows(batch: pa.RecordBatch) -> list[dict[str, Any]]:
-    """Infinite numbers become text, which no column takes for a rating: JSON would make them null, as it does NaN."""
+    """Return rows in which infinite numbers are text, which no column takes for a rating: JSON would make them null."""
     rows: list[dict[str, Any]] = batch.to_pylist()
     for name, column in zip(batch.schema.names, batch.columns, strict=True):
         if pa.types.is_floating(column.type) and pc.any(pc.is_inf(column)).as_py():
@@ -520,7 +520,7 @@ def _rows(batch: pa.RecordBatch) -> list[dict[str, Any]]:
 
 
 def _as_json(value: Any) -> Any:
-    """What JSON has no type for: text without an encoding is UTF-8 or else no text, and the rest as it is written."""
+    """Return a value that JSON has no type for as text; bytes are decoded as UTF-8, or written as hex digits."""
     if not isinstance(value, bytes):
         return str(value)
     try:
@@ -557,7 +557,7 @@ def _loads(text: bytes) -> Any:
 
 
 def _refuse_too_many_values(text: bytes) -> None:
-    """White space and text take what they take in the file; values take far more, and nothing is read of so many."""
+    """Refuse a row of too many values: each takes far more memory than in the file, as text and white space do not."""
     if len(text) > _MAX_VALUES and sum(map(text.count, (b",", b"[", b"{"))) > _MAX_VALUES:
         raise ValueError(f"a row of more than {_MAX_VALUES} values")
 

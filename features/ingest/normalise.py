@@ -106,7 +106,7 @@ def normalise(rules: Rules, native: Sequence[NativeRow], *, file: str) -> Tables
 
 
 def _checked(record: Record, scales: Mapping[str, Scale]) -> Record:
-    """The record without ratings that are off their scale; rows with malformed conversations or pairs get a fault."""
+    """Return the record without ratings off their scale; malformed conversations and pairs become faults."""
     rows = record.rows
     if isinstance(record, Rated):
         _check_conversations(rows, record.conversations)
@@ -228,7 +228,7 @@ class _Batch:
         return pa.table(columns, schema=SCHEMAS["conversations"])
 
     def outcomes(self, native: Sequence[NativeRow], records: Sequence[Record]) -> Tables:
-        """`rejects`, and `native_rows`: what became of each row."""
+        """Return the tables `rejects` and `native_rows`: what became of each row."""
         refused_of: dict[int, list[Refused]] = {}
         for refused in sorted([*self.rows.refused, *_faults_of_parts(records)], key=lambda of: (of.row, of.part)):
             refused_of.setdefault(refused.row, []).append(refused)
@@ -262,7 +262,7 @@ class _Batch:
         ]
 
     def _refuse_repeated(self, rows: Rows, ids: dict[int, str]) -> None:
-        """Of parts of a native row that rate the same conversation, the first one counts."""
+        """Refuse all parts of a native row but the first that rate the same conversation."""
         seen = set()
         for row, id in list(ids.items()):
             rating = rows.place[row][0], id
@@ -306,7 +306,7 @@ class _Batch:
 
 
 def _faults_of_parts(records: Sequence[Record]) -> Iterator[Refused]:
-    """A fault of a part is none of its row."""
+    """Yield the faults of parts, which are no faults of their rows."""
     for rows in {id(record.rows): record.rows for record in records if record.rows.label}.values():
         for row, fault in sorted(rows.faults.items()):
             if fault.outcome == "rejected":

@@ -39,7 +39,7 @@ class Preview:
 
     rows: tuple[PreviewedRow, ...]
     conversations: Mapping[str, Row]
-    """By id, rows of `conversations`."""
+    """Rows of `conversations` by id."""
 
     @property
     def line(self) -> str:

@@ -74,7 +74,7 @@ class LeftVector:
     """A vector of a text that no table of the newest snapshot holds any more, or a record that it has none."""
 
     slot: str
-    """Of the shard, or of the texts that were rejected."""
+    """The slot of the shard, or of the rejected texts."""
     kind: str
     id: str
 
@@ -85,7 +85,7 @@ class LeftVector:
 
 
 def left_vectors(store: Store, key: Key) -> list[LeftVector]:
-    """Vectors and rejected texts in the newest snapshot that are of a row's or prompt's texts, and of no others'."""
+    """Return the newest snapshot's vectors and rejected texts that only this row's or prompt's texts need."""
     graph, number = read_graph(store), store.head().number
     current = {n for n, node in graph.nodes.items() if node.last == number}
     held = " OR ".join(f"{column} = $id" for column in KINDS[key.kind])
@@ -141,7 +141,7 @@ def _kind(found: Impact) -> Kind:
 
 
 def _may_refuse(store: Store, artifact: Artifact, rules: Rules | None, entry: Entry) -> bool:
-    """Whether a refused row, which is kept as it stood, may have the prompt: the dataset's rules are asked, if any.
+    """Return whether a refused row may have the prompt, by the dataset's own rules if there are any.
 
     By its id a refused row is known to `impact`.
     """

@@ -10,7 +10,7 @@ from armorm.features.store import Artifact, Run, Snapshot, Store
 from armorm.features.store.manifests import EMPTY
 
 ID_DIGITS: Final = 32
-"""Of an artifact's id; the SHA-256 of a native file has 64."""
+"""Digits of an artifact's id; the SHA-256 of a native file has 64."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,7 @@ class Node:
         return self.artifact.recipe.stage
 
     def as_json(self) -> dict[str, Any]:
-        """For a program."""
+        """Return it as JSON can hold it."""
         recipe = self.artifact.recipe
         return {
             "artifact": self.artifact_id,
@@ -80,7 +80,7 @@ class Graph:
         return max(found, key=lambda node: (node.last, node.number))
 
     def ancestors(self, number: int, *, without: Collection[str] = ()) -> list[Node]:
-        """The node itself and all that it was made from, except stages to leave out and what is behind them alone."""
+        """Return the node and all that it was made from, without some stages and what only they lead to."""
         found: dict[int, Node] = {}
         open_nodes = [number]
         while open_nodes:
@@ -115,7 +115,7 @@ class _Reader:
     )
 
     def take(self, newer: Snapshot, older: Snapshot) -> None:
-        """Notes what `newer` holds, and more of what it was the first to hold."""
+        """Note what `newer` holds, and more of what it was the first to hold."""
         self.seen_last = {slot: self._since(slot, artifact, newer.number) for slot, artifact in newer.artifacts.items()}
         for slot, artifact in newer.artifacts.items():
             if older.artifacts.get(slot) != artifact:
@@ -140,7 +140,7 @@ class _Reader:
         return before if before and before[0] == artifact else (artifact, number)
 
     def _made(self, snapshot: Snapshot, artifact: Artifact, last: int) -> None:
-        """A stage reads the newest snapshot and commits the next: its inputs stand beside what it made."""
+        """Note what was made: a stage reads the newest snapshot and commits the next, so its inputs stand beside it."""
         run = snapshot.run if snapshot.run and snapshot.run.run_id == artifact.run_id else None
         inputs = {name: _input(snapshot, name, id) for name, id in artifact.recipe.inputs.items()}
         making = _making(artifact)

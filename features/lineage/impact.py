@@ -54,7 +54,7 @@ class Impact:
     places: QueryResult
     """Native files and lines where it stands or stood, with the first and the last snapshot that says so."""
     affected: Sequence[Affected]
-    """In the order in which the artifacts were made."""
+    """The affected artifacts, in the order in which they were made."""
 
     @property
     def retrain(self) -> list[Node]:

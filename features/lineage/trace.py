@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
 IN_ORDER: Final = f"list_position({list(SEEN_BY.values())}, stage)"
-"""As the stages follow each other."""
+"""An SQL expression that orders rows as the stages follow each other."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +66,7 @@ class Trace:
         return [node.artifact.summary for node in self.made_from if node.stage == "backbone"]
 
     def as_json(self) -> dict[str, Any]:
-        """For a program."""
+        """Return it as JSON can hold it."""
         return {
             "artifact": self.node.as_json(),
             "agrees": self.agrees,

@@ -22,7 +22,7 @@ SEEN_BY: Final[Mapping[str, str]] = {"regression": "regress", "decorrelation": "
 """Set of rows to the stage that was trained on it, as they follow each other."""
 
 ESCAPES: Final = {"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"}
-"""In this order, as of tab-separated values; so no tab or line break in a name looks like the end of a field."""
+"""Escapes of tab-separated values, in this order, so that no tab or line break in a name ends a field."""
 
 BLOCK_ROWS: Final = 65_536
 

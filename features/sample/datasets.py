@@ -84,7 +84,7 @@ class DatasetManifest:
 
     @property
     def pairs_sha256(self) -> str:
-        """Of the pairs as compact JSON."""
+        """The SHA-256 of the pairs as compact JSON."""
         return hashlib.sha256(json.dumps(self.pairs, separators=(",", ":")).encode()).hexdigest()
 
     def as_json(self) -> dict[str, Any]:

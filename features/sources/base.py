@@ -62,7 +62,7 @@ class Rows:
         self.refused: list[Refused] = []
         """Parts that were refused, also those of rows made by `parts`."""
         self.place: Sequence[tuple[int, int]] = [(row, 0) for row in range(len(cells))]
-        """Of each row, the native row that it is (part of), and its place among the parts."""
+        """The native row that each row is (part of), and its place among the parts."""
         self.label = ""
         """What a part is called in details, e.g. `completion`; the rows themselves have none."""
 
@@ -78,7 +78,7 @@ class Rows:
         return self._read(column, bool, "true or false", empty=False, default=default)
 
     def array(self, column: str, *, default: list[Any] | None = None) -> list[list[Any]]:
-        """Lists of whatever; a `default` stands for null and for an absent column."""
+        """Return lists of anything; a `default` stands for null and for an absent column."""
         return self._read(column, list, "a list", empty=[], default=default)
 
     def values(self, column: str) -> list[Any]:
@@ -110,7 +110,7 @@ class Rows:
         return self._required(column)
 
     def messages(self, column: str) -> list[Conversation]:
-        """Lists of `{role, content}` as conversations."""
+        """Return lists of `{role, content}` as conversations."""
         return self.conversations([self.array(column)], [column], read_turns)
 
     def prompt(self, column: str) -> list[Conversation]:
@@ -120,7 +120,7 @@ class Rows:
     def conversations(
         self, columns: Sequence[Sequence[Any]], names: Sequence[str], read: Callable[..., Conversation]
     ) -> list[Conversation]:
-        """What `read` makes of the values in some columns; a row that it refuses has a fault, which names them."""
+        """Return what `read` makes of the values in some columns; a row that it refuses gets a fault."""
         conversations: list[Conversation] = []
         for row, values in enumerate(zip(*columns, strict=True)):
             conversation: Conversation = ()
@@ -139,7 +139,7 @@ class Rows:
         return nested
 
     def parts(self, lists: Sequence[Sequence[Any]], label: str) -> "Rows":
-        """The objects in each row's list as rows of their own: a fault in one refuses that part of the row alone."""
+        """Return the objects in each row's list as rows of their own; a fault in one refuses that part alone."""
         cells = [part for row in lists for part in row]
         parts = Rows([part if isinstance(part, Mapping) else {} for part in cells], file=self.file)
         parts.place = [(row, number) for row, of_row in enumerate(lists) for number in range(len(of_row))]
@@ -177,15 +177,15 @@ class Rows:
         return ratings
 
     def reject(self, row: int, reason: str, detail: str) -> None:
-        """The row cannot be used."""
+        """Reject a row: it cannot be used."""
         self.faults.setdefault(row, Fault("rejected", reason, detail))
 
     def drop(self, row: int, reason: str) -> None:
-        """A rule of the dataset leaves the row out."""
+        """Drop a row: a rule of the dataset leaves it out."""
         self.faults.setdefault(row, Fault("dropped", reason))
 
     def refuse(self, row: int, reason: str, detail: str) -> None:
-        """A part of the row cannot be used."""
+        """Refuse a part of a row: it cannot be used."""
         native_row, part = self.place[row]
         self.refused.append(
             Refused(native_row, part, reason, f"{self.label} {part}: {detail}" if self.label else detail)
@@ -284,7 +284,7 @@ class Option:
 
     @property
     def allowed(self) -> str:
-        """For a person."""
+        """The allowed values, for people."""
         return " or ".join(self.choices) or ("a whole number of 1 or more" if self.whole else "a number of 0 or more")
 
     def admits(self, number: float) -> bool:
@@ -309,7 +309,7 @@ class Source:
     pairs: bool = False
     """Whether its rows are, or its ratings make, preferences."""
     pair_rule: Callable[[Options], PairRule] | None = None
-    """For rated datasets whose ratings make preferences."""
+    """How ratings make preferences, for rated datasets whose ratings do."""
     pairs_per_prompt: Callable[[Options], int] | None = None
     """How many pairs of one prompt are kept; the others are dropped as `beyond_pairs_per_prompt`."""
     options: Mapping[str, Option] = field(default_factory=dict)

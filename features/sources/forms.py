@@ -32,7 +32,7 @@ def better_first(sides: Sequence[Sequence[T]], first_is_better: Iterable[bool]) 
 
 
 def margins(rows: Rows, chosen: Numbers, rejected: Numbers, *, ties: Ties = "keep") -> list[float | None]:
-    """How much higher the chosen sides scored, where both have a score; a chosen side that has less is a fault."""
+    """Return how much higher the chosen sides scored, if both have a score; a lower score is a fault."""
     margins = [
         None if better is None or other is None else better - other
         for better, other in zip(chosen, rejected, strict=True)

@@ -74,7 +74,7 @@ class RatingsForm:
 
     conversation: ConversationColumns
     objectives: Mapping[str, Rating]
-    """By name: lower-case letters, digits and `-_.`."""
+    """The ratings by the name of their objective: lower-case letters, digits and `-_.`."""
     pairs_from: tuple[str, ...] = ()
     """Objectives whose mean ranks the responses to one prompt, which gives pairs; without any, there are none."""
 
@@ -123,7 +123,7 @@ class PairsForm:
             raise ValueError(f"got ties {self.ties!r}; expected {' or '.join(get_args(Ties))}; choose one")
 
     def sides(self) -> tuple[ConversationColumns, ConversationColumns]:
-        """Where the chosen and the rejected conversation are read from."""
+        """Return the columns that the chosen and the rejected conversation are read from."""
         chosen, rejected = (
             ConversationColumns(column, self.prompt, self.system, self.style) for column in (self.chosen, self.rejected)
         )

@@ -62,7 +62,7 @@ def read_turns(value: Any) -> Conversation:
 
 
 def _plain(value: Iterable[Any]) -> Conversation | None:
-    """Turns of two texts each, role and content, as nearly all are: read at once, since every row comes by here."""
+    """Return turns of two texts each, role and content, as nearly all are: a short way, as every row comes by here."""
     try:
         turns = tuple([(turn["role"], turn["content"]) for turn in value if len(turn) == 2])
         is_plain = {role for role, _ in turns} <= _SPEAKERS and {type(content) for _, content in turns} <= {str}

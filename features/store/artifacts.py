@@ -77,9 +77,9 @@ class Pointer:
 
     kind: Literal["snapshot", "model", "backbone"]
     id: str
-    """Of the snapshot, of the model's artifact, or of the backbone."""
+    """The id of the snapshot, of the model's artifact, or of the backbone."""
     number: int
-    """Of the snapshot that is meant, or that was the newest one when the name was given."""
+    """The number of that snapshot, or of the newest one when the name was given."""
     set_at: str
     """UTC, ISO 8601."""
 
@@ -160,7 +160,7 @@ def _settings_changed(before: Mapping[str, Any], after: Mapping[str, Any]) -> li
 
 
 def _inputs_changed(before: Mapping[str, str], after: Mapping[str, str]) -> list[str]:
-    """One by one; of a kind that several belong to, such as files or shards, how many are new and how many gone."""
+    """Say which inputs have changed; of a kind with several, such as shards, how many are new or gone."""
     kinds: dict[str, tuple[set[str], set[str]]] = {}
     for side, inputs in enumerate((before, after)):
         for name in inputs:
@@ -180,5 +180,5 @@ def _inputs_changed(before: Mapping[str, str], after: Mapping[str, str]) -> list
 
 
 def _kind(name: str) -> str:
-    """`features/<backbone>` of a shard, `file` of a numbered file; most inputs are a kind of their own."""
+    """Return the kind of an input: `features/<backbone>` of a shard, `file` of a numbered file, else its own name."""
     return "/".join(name.split()[0].split("/")[:2])

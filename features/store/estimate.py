@@ -28,7 +28,7 @@ class Planned:
     rows: int | None = 0
     tokens: int | None = 0
     bytes: int | None = 0
-    """Of native files to read, or of vectors to keep."""
+    """Bytes of native files to read, or of vectors to keep."""
     seconds: float | None = 0.0
     basis: str = ""
     """What the amounts and the time rest on."""
@@ -39,7 +39,7 @@ class Planned:
         return self.reason is not None
 
     def as_json(self) -> dict[str, Any]:
-        """For a program."""
+        """Return it as JSON can hold it."""
         return {"name": self.name, "runs": self.runs} | asdict(self)
 
 
@@ -81,7 +81,7 @@ def last_time(artifacts: Iterable[Artifact]) -> str:
 
 
 def _newest(artifacts: Iterable[Artifact], name: str) -> tuple[str, list[Mapping[str, float]]]:
-    """Of the artifacts of which something was measured, those of the newest run: its id, and what they measured."""
+    """Return the id of the newest run that measured something, and what was measured of each of its artifacts."""
     known = [a for a in artifacts if measured(a).get(name, 0) > 0 and measured(a)["seconds"] > 0]
     run_id = max(known, key=lambda artifact: artifact.created_at).run_id if known else ""
     return run_id, [measured(artifact) for artifact in known if artifact.run_id == run_id]

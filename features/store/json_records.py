@@ -9,7 +9,7 @@ from armorm.features.store import ObjectRef, Store, canonical_json
 from armorm.features.tables import check_format
 
 FORMAT: Final = 2
-"""Of a record; a later one is refused by name. A record of format 1 stands bare, and does not say which it is."""
+"""The format of records; later ones are refused. A record of format 1 stands bare and does not state it."""
 
 
 def encode_record(record: Any) -> bytes:

@@ -54,7 +54,7 @@ class Lease:
 
     @property
     def name(self) -> str:
-        """Of the lease's file."""
+        """The name of the lease's file."""
         return f"{FOLDER}/{self.run_id}.json"
 
     @property
@@ -123,7 +123,7 @@ def _this_file(lock: TextIO) -> dict[str, str]:
 def holding(
     storage: Storage, run_id: str, kind: Kind, command: str, snapshot: int, lock: Taken, *, alone: bool = False
 ) -> Iterator[Lease]:
-    """A lease while the block runs, renewed in the background.
+    """Hold a lease while the block runs, renewed in the background.
 
     Args:
         storage: where the store lies.

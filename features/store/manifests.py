@@ -22,7 +22,7 @@ from armorm.features.store.shapes import check_artifact, check_body, contradicti
 from armorm.features.store.storage import Storage
 
 FORMAT: Final = 2
-"""Of the manifest; a later one is refused by name. Format 1 has no pointers and no expired snapshots."""
+"""The format of manifests; later ones are refused. Format 1 has no pointers and no expired snapshots."""
 
 FOLDER: Final = "snapshots"
 
@@ -49,7 +49,7 @@ class Manifests:
         self._sha256: dict[int, str] = {}
         """What a child of the snapshot names as its parent."""
         self._artifacts: dict[bytes, tuple[Artifact, str]] = {}
-        """By their JSON."""
+        """Artifacts that were read, by their JSON."""
 
     def numbers(self, after: int = 0) -> list[int]:
         """Return the numbers of all snapshots past `after`, oldest first."""
@@ -110,7 +110,7 @@ class Manifests:
         return int(content)
 
     def promise(self, number: int) -> None:
-        """Notes how far numbers have come."""
+        """Note how far numbers have come."""
         self._storage.replace(NEWEST, str(number).encode())
 
     def expire(self, number: int) -> None:
@@ -198,7 +198,7 @@ _WRITTEN: Final = re.compile(rb'\{"body":(\{.*\}),"sha256":"[0-9a-f]{64}"\}', re
 
 
 def _sha256_within(content: bytes) -> str | None:
-    """The checksum of a body as it stands in a file of ours, where it need not be written again to be compared."""
+    """Return the checksum of a body as it stands in a file, so that it need not be written to be compared."""
     match = _WRITTEN.fullmatch(content)
     return hashlib.sha256(match[1]).hexdigest() if match else None
 

@@ -67,7 +67,7 @@ class Objects:
         self._check(ref, self._storage.local(name_of(ref)))
 
     def unchecked_path(self, ref: ObjectRef) -> Path:
-        """Where the object's file lies, or will lie once `path` is asked for it."""
+        """Return where the object's file lies, or will lie once `path` is asked for it."""
         return self._storage.local_path(name_of(ref))
 
     def read_bytes(self, ref: ObjectRef) -> bytes:

@@ -54,7 +54,7 @@ def promote(writer: Writer, kind: Promoted, id_prefix: str) -> Pointer:
 
 
 def rollback(writer: Writer, name: str) -> Pointer:
-    """Points a name to what it pointed to before.
+    """Point a name to what it pointed to before.
 
     Raises:
         NotInStore: it never pointed elsewhere, or what it pointed to was collected.
@@ -78,7 +78,7 @@ def promoted(store: Store, kind: Promoted) -> str | None:
 
 
 def backbone_of(store: Store, snapshot: Snapshot) -> str:
-    """The backbone whose vectors are meant where none is named: the promoted one, else the one embedded with last.
+    """Return the backbone that is meant where none is named: the promoted one, else the last that was used.
 
     Raises:
         NotInStore: the snapshot holds no vectors.

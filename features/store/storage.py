@@ -40,7 +40,7 @@ class Storage(Protocol):
     """What a store needs of the place where it lies."""
 
     place: str
-    """For people: a path, or an address without credentials."""
+    """The path, or the address without credentials, for people."""
     scratch: Path
     """A folder on this machine for files that are not finished; see `scratch_path` and `sweep`."""
     lock_path: Path
@@ -66,14 +66,14 @@ class Storage(Protocol):
         """
 
     def local(self, name: str) -> Path:
-        """Where the file lies on this machine, fetched before if need be.
+        """Return the file's path on this machine; the file is fetched first if need be.
 
         Raises:
             NotInStore: there is no such file.
         """
 
     def local_path(self, name: str) -> Path:
-        """Where `local` puts the file, whether or not it is there."""
+        """Return where `local` puts the file, whether or not it is there."""
 
     def drop_local(self, name: str) -> bool:
         """Forget a copy on this machine that can be fetched again; False where the file itself lies here."""
@@ -169,7 +169,7 @@ class LocalFolder:
             sync(path.parent)
 
     def _file(self, name: str) -> StoredFile | None:
-        """As it is listed; none where it has gone since its folder was read."""
+        """Return a file as it is listed; None if it has gone since its folder was read."""
         try:
             status = (self.root / name).stat()
         except FileNotFoundError:
@@ -185,7 +185,7 @@ class LocalFolder:
 SCHEMES: Final = ("s3", "gs", "az")
 
 TIMEOUT: Final = timedelta(seconds=30)
-"""Of all attempts of one request to an object store."""
+"""The time of all attempts of one request to an object store."""
 
 
 class ObjectStorage:
@@ -304,7 +304,7 @@ class ObjectStorage:
 
     @contextmanager
     def _explained(self, verb: str, name: str) -> Iterator[None]:
-        """Turns what obstore raises, which is pages long, into one line."""
+        """Turn what obstore raises, which is pages long, into one line."""
         from obstore.exceptions import BaseError
 
         try:
@@ -336,7 +336,7 @@ def open_storage(place: Path | str, cache: Path | None = None) -> Storage:
 
 
 def default_cache() -> Path:
-    """Below the user's own cache folder."""
+    """Return the folder for fetched objects, below the user's own cache folder."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "armorm"
 
 
@@ -352,7 +352,7 @@ def without_credentials(url: str) -> str:
 
 
 def scratch_path(storage: Storage) -> Path:
-    """A fresh name among the files that are not finished, which `sweep` leaves alone while this process lives."""
+    """Return a fresh name for an unfinished file, which `sweep` leaves alone while this process lives."""
     make_folder(storage.scratch)
     _hold_marker(storage.scratch)
     return storage.scratch / f"{_process_id}-{uuid4().hex}"

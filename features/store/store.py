@@ -122,7 +122,7 @@ class Store:
         observers: Sequence["Observer"] = (),
         kind: leases.Kind = "write",
     ) -> Iterator["Writer"]:
-        """A writer, alone on this machine until the block ends or the process dies.
+        """Give the one writer on this machine, until the block ends or the process dies.
 
         Args:
             command: what is at work, for the record and for others who have to wait.
@@ -177,13 +177,13 @@ class Observer(Protocol):
     """Somebody who is told what a writer makes; what they do about it is no concern of the store."""
 
     def started(self, run: Run, recipe: Recipe) -> None:
-        """An artifact is about to be made."""
+        """Note that an artifact is about to be made."""
 
     def completed(self, run: Run, artifact: Artifact) -> None:
-        """It was committed."""
+        """Note that it was committed."""
 
     def failed(self, run: Run, recipe: Recipe, error: BaseException) -> None:
-        """It was not."""
+        """Note that it could not be made."""
 
 
 class Writer:
@@ -290,7 +290,7 @@ class Writer:
 
 
 def with_measured(made: Made, seconds: float, work: Mapping[str, float]) -> Made:
-    """What was made, with how long it took and what was worked through; a stage may have counted more of it itself."""
+    """Return what was made, with its time and its amounts; a stage may have counted more of them itself."""
     measured = {"seconds": round(seconds, 3), **work, **made.summary.get("measured", {})}
     return replace(made, summary={**made.summary, "measured": measured})
 

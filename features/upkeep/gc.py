@@ -57,7 +57,7 @@ class Collection:
 
     @property
     def line(self) -> str:
-        """For a person."""
+        """One line for people."""
         return (
             f"{len(self.expired)} snapshots expire, {_told(self.swept)} to the trash, {_told(self.deleted)} deleted "
             f"from it; {self.n_kept_snapshots} snapshots with {self.n_kept_objects} objects are kept"
@@ -95,7 +95,7 @@ def collect(
     now: datetime | None = None,
     on_progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Collection:
-    """Do it. The writer is of kind `gc`: no other one is at work, on whatever machine.
+    """Collect it. The writer is of kind `gc`: no other one is at work, on whatever machine.
 
     Args:
         writer: from `store.writing(.., kind="gc")`.
@@ -129,7 +129,7 @@ def _kept(store: Store, snapshots: Sequence[Snapshot], settings: RetentionSettin
 
 
 def _stamp(file: StoredFile) -> datetime:
-    """When a file of the trash was put there; the file's own time is that of its writing."""
+    """Return when a file was moved to the trash; the file's own time is that of its writing."""
     return datetime.strptime(file.name.split("/")[1], _STAMP).replace(tzinfo=UTC)
 
 

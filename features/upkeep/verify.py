@@ -26,12 +26,12 @@ class Damage:
     """A file that is not what was written."""
 
     name: str
-    """In the store."""
+    """Its name in the store."""
     problem: str
     ref: ObjectRef | None = None
-    """Of an object; none for a manifest."""
+    """The object; None for a manifest."""
     slots: tuple[str, ...] = ()
-    """Of an object: the slots of the newest snapshot that it is part of."""
+    """The slots of the newest snapshot that the object is part of."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +45,7 @@ class Verified:
 
     @property
     def line(self) -> str:
-        """For a person."""
+        """One line for people."""
         found = f"{len(self.damages)} damaged" if self.damages else "all as they were written"
         return f"{self.n_manifests} manifests, {self.n_objects} objects, {size(self.n_bytes)}: {found}"
 

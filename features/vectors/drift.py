@@ -63,7 +63,7 @@ def cosines(X_ND: Floats, Y_ND: Floats) -> dict[str, float]:
 
 
 def linear_cka(X_ND: Floats, Y_NE: Floats) -> float | None:
-    """Linear centred kernel alignment (arXiv 1905.00414) by the unbiased estimator of HSIC (Song et al., JMLR 2012).
+    """Return linear centred kernel alignment (arXiv 1905.00414), by HSIC's unbiased estimator (Song et al., 2012).
 
     `HSIC(X, Y) / sqrt(HSIC(X, X) HSIC(Y, Y))`. The plain estimator comes near 1 for any vectors once there are fewer
     texts than dimensions, which is the usual case here (arXiv 2010.15327 uses this one for the same reason).

@@ -25,7 +25,7 @@ from armorm.features.store import Artifact, Made, ObjectRef, Snapshot, Store, ca
 from armorm.features.tables import check_format, check_parquet, write_parquet
 
 FORMAT: Final = 2
-"""Of the file of vectors; a later one is refused by name. A shard of format 1 has no index beside it."""
+"""The format of a file of vectors; later ones are refused. A shard of format 1 has no index beside it."""
 
 BATCH_ROWS: Final = 4096
 """Rows of a record batch."""
@@ -33,10 +33,10 @@ BATCH_ROWS: Final = 4096
 SLOT: Final = "features"
 
 MAPPED_BYTES: Final = 1 << 28
-"""Of shards that reading has mapped before their pages are given back."""
+"""How much of the shards reading maps before it gives their pages back."""
 
 PAGE_BYTES: Final = 1 << 21
-"""That reading one row maps at most: Linux caches a file in pages of up to this size, and maps each as a whole."""
+"""The most that reading one row maps: Linux caches a file in pages of up to this size, and maps whole pages."""
 
 INDEX: Final = pa.schema(
     [
@@ -65,7 +65,7 @@ class Feature:
     kind: Kind
     id: str
     n_tokens: int
-    """Of the whole text, before anything was cut off."""
+    """Tokens of the whole text, before anything was cut off."""
     truncated: bool
     vector: npt.NDArray[np.float32]
     """`[D]`."""
@@ -119,7 +119,7 @@ def shard_without(store: Store, artifact: Artifact, ids: Collection[tuple[str, s
 
 
 def slot_of(backbone_id: str, shard: ObjectRef) -> str:
-    """Where a shard stands in a snapshot."""
+    """Return the slot of a shard in a snapshot."""
     return f"{SLOT}/{backbone_id}/{shard.sha256[:16]}"
 
 
@@ -197,7 +197,7 @@ class Shards:
 
     backbone_id: str
     width: int
-    """Of the vectors: D."""
+    """The length D of the vectors."""
     artifacts: tuple[Artifact, ...]
 
     @property
@@ -216,7 +216,7 @@ def shards_of(snapshot: Snapshot) -> list[Shards]:
 
 
 def _width(shard: Artifact, backbone: Artifact | None) -> int:
-    """Said by the shard itself, or by its backbone, as in a store of format 1."""
+    """Return the width that the shard states, or its backbone in a store of format 1."""
     return int(shard.summary["width"] if backbone is None else backbone.summary["hidden_size"])
 
 
@@ -318,7 +318,7 @@ class FeatureReader:
             self._places = pl.concat(frames).unique(["kind", "id"], keep="first", maintain_order=True)
 
     def ids(self, kind: str) -> pl.Series:
-        """Everything of a kind that has a vector, in order. Ids being hashes, the first ones are a fair sample."""
+        """Return the ids of a kind that have a vector, sorted. As ids are hashes, the first ones are a fair sample."""
         return self._places.filter(pl.col("kind") == kind)["id"].sort()
 
     def has(self, kind: str, ids: Sequence[str]) -> npt.NDArray[np.bool_]:
@@ -344,7 +344,7 @@ class FeatureReader:
 
     @property
     def width(self) -> int:
-        """Of the vectors: D. 0 where there are none."""
+        """The length D of the vectors; 0 if there are none."""
         return self._vectors.width if self._vectors else 0
 
     @property
@@ -353,7 +353,7 @@ class FeatureReader:
         return frozenset(self._shards)
 
     def places(self, kind: str, ids: Sequence[str]) -> pl.DataFrame:
-        """Where each vector stands, in the order of `ids`: the `shard`, by its SHA-256, and the `row` there.
+        """Return the place of each vector, in the order of `ids`: the `shard`, by its SHA-256, and the `row` there.
 
         Raises:
             NotInStore: an id was not embedded with this backbone.

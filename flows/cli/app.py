@@ -69,7 +69,7 @@ UNFINISHED = ".unfinished-"
 """What a folder of sample data that are being written begins with."""
 
 SHOWN_ROWS = 50
-"""Of a difference between snapshots; JSON has all of them."""
+"""Rows of a difference between snapshots that are shown; JSON has all of them."""
 
 
 def main() -> None:
@@ -499,7 +499,7 @@ def _limits(time_limit: float, memory_limit: float, max_rows: int) -> "Limits":
 
 
 def _settings(given: list[str]) -> dict[str, str]:
-    """`name=value` of each."""
+    """Return each `name=value` as a mapping."""
     for text in given:
         if "=" not in text:
             raise ConfigError(f"got --set {text}; expected name=value; say --set n=20")
@@ -559,7 +559,7 @@ def status(
 
 
 def _run(flow: Callable[[Path], Any], config: Path, format: Format, *, with_report: bool = False) -> None:
-    """Runs a flow on a valid configuration and prints what its stages did."""
+    """Run a flow on a valid configuration and print what its stages did."""
     settings = load_settings(config)  # a wrong setting is said before a server is started
     console.quieten_prefect()
     require_answer()

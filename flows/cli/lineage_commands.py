@@ -12,7 +12,7 @@ from armorm.flows.runlog import console
 app = typer.Typer()
 
 TRACED_ROWS = 10
-"""Of a trace, as a table."""
+"""Rows of a trace that are shown as a table."""
 
 
 @app.command()

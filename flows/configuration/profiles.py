@@ -43,7 +43,7 @@ HUB: Final[Mapping[str, str]] = {
 UNPINNED = "  # the commit that this stands for is recorded"
 
 SHARE = "0.03"
-"""Of the prompts of each dataset, for a laptop; a benchmark is read whole, since a part of it says nothing."""
+"""The share of each dataset's prompts for a laptop; a benchmark is read whole, since a part of it says nothing."""
 
 WHOLE = ("rewardbench",)
 

@@ -22,7 +22,7 @@ class ScheduleSettings:
     name: str = "armorm"
     """What the deployments' names begin with: stores that share a Prefect server need different ones."""
     timezone: str = "UTC"
-    """Of the cron expressions."""
+    """The timezone of the cron expressions."""
     ingest: str = "0 2 * * *"
     train: str = "0 5 * * 6"
     """Train and evaluate."""

@@ -12,9 +12,9 @@ class Limits:
     """How long a run waits, and how long it works; of a run by hand a person is the judge."""
 
     wait: str = ""
-    """For other writers of the store, whatever their machine: `6h`. By default a busy store ends the run at once."""
+    """How long to wait for other writers of the store: `6h`. By default a busy store ends the run at once."""
     work: str = ""
-    """From then on: `24h`. What was committed by then is kept, and the next run goes on from there."""
+    """How long to work from then on: `24h`. What was committed by then is kept, and the next run goes on from there."""
 
 
 BY_HAND: Final = Limits()

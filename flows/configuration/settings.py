@@ -50,7 +50,7 @@ from armorm.flows.configuration.schedule import ScheduleSettings
 
 CONFIG_NAME = "armorm.toml"
 PREFIX = "ARMORM_"
-"""Of environment variables that override the file."""
+"""The prefix of environment variables that override the file."""
 
 
 class ConfigError(InputError):
@@ -82,7 +82,7 @@ class DatasetSection(BaseModel):
     model_config = ConfigDict(frozen=True, extra="allow")
     path: Path | None = None
     uri: str | None = None
-    """Of a dataset on the Hub: `hf://datasets/owner/name@revision/folder`."""
+    """The address of a dataset on the Hub: `hf://datasets/owner/name@revision/folder`."""
     files: tuple[str, ...] = ()
     """Patterns of the files to read; by default those that the paper's data is in, else all data files."""
     share: float = Field(default=1.0, gt=0, le=1)
@@ -90,9 +90,9 @@ class DatasetSection(BaseModel):
     split: Literal["train", "validation", "test", "evaluation"] | None = None
     """The split of all rows, where it is not to follow from each prompt."""
     form: str | None = None
-    """Of one's own dataset: `ratings`, `pairs`, or a ready form; the other keys then describe it."""
+    """The form of one's own dataset: `ratings`, `pairs`, or a ready form; the other keys then describe it."""
     licence: str | None = None
-    """Of one's own dataset."""
+    """The licence of one's own dataset."""
 
     @model_validator(mode="after")
     def _one_place(self) -> Self:
@@ -274,7 +274,7 @@ def load_settings(path: Path) -> Settings:
 
 
 def _check_names(path: Path, settings: Settings) -> None:
-    """Names of datasets, objectives and checks that no type can check."""
+    """Check the names of datasets, objectives and checks, which no type can check."""
     for name, section in settings.datasets.items():
         if section.form and name in SOURCES:
             raise ConfigError(f"{path}: datasets.{name}: got form, and the name of a known dataset; rename it")

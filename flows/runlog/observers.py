@@ -20,7 +20,7 @@ from armorm.flows.configuration.scheduled import BY_HAND, Limits
 from armorm.flows.configuration.settings import Settings
 
 API_KEY = "OPENLINEAGE_API_KEY"
-"""Of the environment, as for all of OpenLineage: a key is in no file."""
+"""The environment variable of the key, as for all of OpenLineage: a key is in no file."""
 
 
 TRIED_EVERY_S = (1, 3)
@@ -31,7 +31,7 @@ TRIED_EVERY_S = (1, 3)
 def writing(
     settings: Settings, command: str, limits: Limits = BY_HAND, *, kind: Literal["write", "gc"] = "write"
 ) -> Iterator[Writer]:
-    """The writer of the configured store, observed as configured; files are hashed once, for its plan and its work.
+    """Give the writer of the configured store, observed as configured; files are hashed once for plan and work.
 
     Raises:
         StoreBusy: another process is writing, for longer than is to be waited.
@@ -56,7 +56,7 @@ def writing(
 
 
 def _wait_for(begin: Callable[[bool], Writer], limits: Limits) -> Writer:
-    """Whoever waits is alone on all machines then: of two that are to do the same, the second finds it done."""
+    """Wait for a writer that is alone on all machines: if two are to do the same, the second finds it done."""
     wait_s = parse_duration(limits.wait) if limits.wait else 0
     deadline, told = time.monotonic() + wait_s, False
     while True:
@@ -72,7 +72,7 @@ def _wait_for(begin: Callable[[bool], Writer], limits: Limits) -> Writer:
 
 
 def observers(settings: Settings) -> list[LineageObserver]:
-    """For `Store.writing(.., observers=)`; none by default.
+    """Return the observers for `Store.writing(.., observers=)`; none by default.
 
     Raises:
         InputError: OpenLineage is configured and its client is not installed.

@@ -53,7 +53,7 @@ def show_plan(store: Store, steps: Sequence[Planned]) -> Snapshot:
 
 
 def show_done(store: Store, before: Snapshot, steps: Sequence[Step]) -> None:
-    """What the stages did and why, and what differs from the snapshot before."""
+    """Show what the stages did and why, and what differs from the snapshot before."""
     ordered = _first(steps, lambda step: step.reason is not None)
     rows = [(step.name, step.reason or "up to date", step.what) for step in ordered]
     ran = sum(step.reason is not None for step in steps)
@@ -66,7 +66,7 @@ def show_done(store: Store, before: Snapshot, steps: Sequence[Step]) -> None:
 
 
 def difference(store: Store, before: Snapshot, after: Snapshot) -> "Comparison | None":
-    """What a run has changed of rows, ratings and the model; None where nothing was before it, or all is the same."""
+    """Return what a run has changed of rows, ratings and the model; None if nothing was there or changed."""
     from armorm.stages.compare import compare
 
     if not before.number or before.snapshot_id == after.snapshot_id:
@@ -76,7 +76,7 @@ def difference(store: Store, before: Snapshot, after: Snapshot) -> "Comparison |
 
 
 def show_quality(results: Sequence[CheckResult]) -> None:
-    """Every check, those that found rows first."""
+    """Show every check, those that found rows first."""
     for result in results:
         if result.n_rows:
             get_run_logger().warning(f"quality: {result.name} ({result.severity}): {result.n_rows} rows; {result.what}")
@@ -88,7 +88,7 @@ def show_quality(results: Sequence[CheckResult]) -> None:
 
 
 def show_promotion(promotion: "Promotion") -> None:
-    """The decision about the newest model, with the figures of the test."""
+    """Show the decision about the newest model, with the figures of the test."""
     test = promotion.record["test"] or {}
     rows: list[tuple[str, Cell]] = [
         ("model", promotion.model),
@@ -109,14 +109,14 @@ def show_promotion(promotion: "Promotion") -> None:
 
 
 def show_report(path: Path) -> None:
-    """A link to the report with plots and mistakes, which stays where it is."""
+    """Show a link to the report with plots and mistakes, which stays where it is."""
     get_run_logger().info(f"report: {path}")
     line = f"Report of model {path.parent.name[:12]}, on the machine that the run was on"
     create_link_artifact(path.resolve().as_uri(), str(path), key="armorm-report", description=line)
 
 
 def show_results(report: Report, line: str) -> None:
-    """The report's tables, none of which quotes anything."""
+    """Show the report's tables, none of which quotes a text."""
     create_markdown_artifact(to_markdown(report), key="armorm-results", description=line)
     for section in report.sections:
         title, _, _ = section.title.partition(" (")  # of a benchmark that there is a part of
@@ -125,7 +125,7 @@ def show_results(report: Report, line: str) -> None:
 
 
 def _table(key: str, columns: Sequence[str], rows: Sequence[tuple[Cell, ...]], description: str) -> None:
-    """Cells as they are shown everywhere: few digits, nothing for nothing; counts stay numbers."""
+    """Show a table with cells as everywhere: few digits, empty for None; counts stay numbers."""
     records = [dict(zip(columns, row, strict=True)) for row in rows]
     cells = [{name: _cell(cell, WRAPPED.get(name)) for name, cell in record.items()} for record in records]
     create_table_artifact(cells, key=key, description=description)

@@ -50,7 +50,7 @@ class _Shown:
             self._logged_at = now
 
     def end(self) -> None:
-        """Whoever looks later sees that it came to its end."""
+        """Show that the work has come to its end."""
         if self._artifact:
             self._say(100.0, "done")
 
@@ -84,7 +84,7 @@ class _Shown:
 
 @contextmanager
 def progress(label: str, *, of_bytes: bool = False) -> Iterator[OnProgress]:
-    """A bar while the block runs, counting pieces or bytes; in Prefect's UI an artifact, if it runs for long."""
+    """Show a bar while the block runs, of pieces or bytes, and in Prefect's UI an artifact if it runs for long."""
     shown = _Shown(label, of_bytes=of_bytes)
     with console.progress(label, of_bytes=of_bytes) as bar:
 

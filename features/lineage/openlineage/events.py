@@ -33,7 +33,7 @@ SHARD_COLUMNS: Final[Mapping[str, str]] = {
     "norm": "float",
     "vector": "fixed_size_list<item: float>",
 }
-"""Of a feature shard; how long its vectors are is the backbone's affair."""
+"""The fields of a feature shard; how long its vectors are is the backbone's affair."""
 
 NATIVE_FILE: Final = re.compile(r"file \d+\b")
 """How recipes name native files among their inputs; all else there are slots."""
@@ -65,7 +65,7 @@ def place_of(slot: str) -> Place:
 
 
 def kind_of(error: BaseException) -> str:
-    """An error's class and the first line that its code documents it with, never its text, which may quote data."""
+    """Return an error's class and its documentation's first line, never its text, which may quote data."""
     kind = type(error)
     lines = (kind.__doc__ or "").strip().splitlines()
     name = f"{kind.__module__}.{kind.__qualname__}".removeprefix("builtins.")
@@ -74,21 +74,21 @@ def kind_of(error: BaseException) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Events:
-    """Makes the events of the runs that write to one store."""
+    """The maker of events of the runs that write to one store."""
 
     namespace: str
-    """Of jobs."""
+    """The namespace of jobs."""
     store: str
     """The namespace of datasets."""
     stages: Mapping[str, StageCode]
-    """By the name that recipes have for them."""
+    """The stages by the name that recipes have for them."""
 
     def start(self, run: Run, recipe: Recipe) -> ol.RunEvent:
-        """A stage has begun."""
+        """Return the event of a stage that has begun."""
         return self._event(ol.RunState.START, run, recipe, self._output(recipe))
 
     def complete(self, run: Run, artifact: Artifact) -> ol.RunEvent:
-        """A stage has made an artifact."""
+        """Return the event of a stage that has made an artifact."""
         output = self._output(artifact.recipe)
         output.facets = _dataset_facets(self.store, artifact.artifact_id) | {
             "schema": facets.schema_dataset.SchemaDatasetFacet(fields=_fields(artifact.objects))
@@ -97,7 +97,7 @@ class Events:
         return self._event(ol.RunState.COMPLETE, run, artifact.recipe, output, origin=_origin(artifact))
 
     def fail(self, run: Run, recipe: Recipe, error: BaseException) -> ol.RunEvent:
-        """A stage has ended in an error."""
+        """Return the event of a stage that has ended in an error."""
         event = self._event(ol.RunState.FAIL, run, recipe, self._output(recipe))
         message = facets.error_message_run.ErrorMessageRunFacet(message=kind_of(error), programmingLanguage="Python")
         event.run.facets = (event.run.facets or {}) | {"errorMessage": message}
@@ -176,12 +176,12 @@ class Events:
 
 
 def run_uuid(run: Run, slot: str = "") -> str:
-    """Of a stage's run, or of the command that it belongs to: it follows from the run's id, and sorts by time."""
+    """Return the UUID of a stage's run, or of its command: it follows from the run's id and sorts by time."""
     return str(generate_static_uuid(datetime.fromisoformat(run.started_at), f"{run.run_id}/{slot}".encode()))
 
 
 def _dataset_facets(address: str | None, version: str | None = None) -> dict[str, facets.DatasetFacet]:
-    """Where the data are and which version of them it is, as far as either is known."""
+    """Return facets of where the data are and which version they have, as far as either is known."""
     found: dict[str, facets.DatasetFacet] = {}
     if address:
         found["dataSource"] = facets.datasource_dataset.DatasourceDatasetFacet(name=address, uri=address)
@@ -191,7 +191,7 @@ def _dataset_facets(address: str | None, version: str | None = None) -> dict[str
 
 
 def _job_name(recipe: Recipe) -> str:
-    """`ingest/helpsteer`, `embed/<backbone>`, `regress`: the stage, and what there are several of."""
+    """Return the job's name: `ingest/helpsteer`, `embed/<backbone>`, `regress`."""
     _, slash, rest = place_of(recipe.slot).dataset.partition("/")
     return f"{recipe.stage}{slash}{rest}"
 
@@ -255,7 +255,7 @@ def _statistics(artifact: Artifact) -> facets.OutputDatasetFacet:
 
 
 def _origin(artifact: Artifact) -> str | None:
-    """Where native files are from, as far as the artifact says it."""
+    """Return where native files are from, as far as the artifact says it."""
     uri = (artifact.summary.get("origin") or {}).get("uri")
     return without_credentials(uri) if uri else None
 
@@ -266,7 +266,7 @@ def _package(run: Run) -> str:
 
 
 def _signed(event: ol.RunEvent) -> ol.RunEvent:
-    """Names the event's producer in each of its facets. The client's own way to do so is for the whole process."""
+    """Name the event's producer in each of its facets; the client could do so only for the whole process."""
     of_inputs = chain.from_iterable((dataset.facets, dataset.inputFacets) for dataset in event.inputs or [])
     of_outputs = chain.from_iterable((dataset.facets, dataset.outputFacets) for dataset in event.outputs or [])
     for group in chain((event.run.facets, event.job.facets), of_inputs, of_outputs):

@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from armorm.features.lineage.openlineage.events import Events
 
 TIMEOUT_S: Final = 2.0
-"""For a server to answer."""
+"""How long a server may take to answer."""
 LAST_WAIT_S: Final = 3.0
-"""For events that are still to be sent when a process ends."""
+"""How long a process that ends waits for events that are still to be sent."""
 MAX_WAITING: Final = 1000
 """Events that wait for a slow server; more are dropped."""
 
@@ -39,9 +39,9 @@ class OpenLineageSettings:
     url: str | None = None
     """A server that takes events, e.g. `http://localhost:5000`."""
     endpoint: str = "api/v1/lineage"
-    """Where on the server."""
+    """The path on the server."""
     namespace: str = "armorm"
-    """Of jobs: tells them from those of other installations."""
+    """The namespace of jobs, which tells them from those of other installations."""
 
     def __post_init__(self) -> None:
         if self.file and self.url:
@@ -107,15 +107,15 @@ class LineageObserver:
         self._send = self._outbox.put if self._outbox else transport.emit
 
     def started(self, run: Run, recipe: Recipe) -> None:
-        """A stage begins."""
+        """Send that a stage begins."""
         self._tell(lambda: self._events.start(run, recipe))
 
     def completed(self, run: Run, artifact: Artifact) -> None:
-        """A stage's artifact is committed."""
+        """Send that a stage's artifact is committed."""
         self._tell(lambda: self._events.complete(run, artifact))
 
     def failed(self, run: Run, recipe: Recipe, error: BaseException) -> None:
-        """A stage has ended in an error."""
+        """Send that a stage has ended in an error."""
         self._tell(lambda: self._events.fail(run, recipe, error))
 
     def close(self) -> None:
@@ -130,7 +130,7 @@ class LineageObserver:
             self._warn(error)
 
     def _warn(self, error: Exception) -> None:
-        """Once. Without the error's text, which may show an address with its secrets, or the event."""
+        """Warn once, without the error's text, which may show an address with its secrets, or the event."""
         if self._warned:
             return
         self._warned = True

@@ -34,7 +34,7 @@ def files(world: World) -> Files:
 
 
 def _row(rng: Generator, group: Group) -> Row:
-    """Generations come in the order in which the judge saw them."""
+    """Return a row, its generations in the order in which the judge saw them."""
     better, worse = group.ranked(rng)
     high, low = JUDGE.rate_pair(rng, group, (better, worse))
     seen = [("chosen", better.text, high), ("rejected", worse.text, low)]
@@ -70,7 +70,7 @@ def _verdict(ratings: Sequence[float]) -> Row:
 
 
 def _rated(row: Row) -> list[Rated]:
-    """Of two equal generations the first counts."""
+    """Return the rated conversations; the first of two equal generations counts."""
     ratings = dict(zip(reversed(row["generations"]), reversed(row["rating"]), strict=True))
     return [
         (_conversation(row, generation), {"argilla-judge_lm": rating} if 1 <= rating <= 10 else {})
@@ -94,7 +94,7 @@ def _tied(row: Row) -> tuple[Line, ...]:
 
 
 def _swapped(row: Row) -> tuple[Line, ...]:
-    """Published the other way round at first."""
+    """Return the row as published with its sides exchanged."""
     original = {"original_chosen": row["rejected"], "original_rejected": row["chosen"]}
     return (row | original | {"status": "swapped"},)
 

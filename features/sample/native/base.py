@@ -34,7 +34,7 @@ class Dataset:
 
 
 def as_messages(turns: Sequence[Message]) -> list[Row]:
-    """Turns in the form of chat datasets."""
+    """Return turns in the form of chat datasets."""
     return [{"content": content, "role": role} for role, content in turns]
 
 

@@ -29,7 +29,7 @@ JUDGES: Final[Mapping[str, Judge]] = {
     "style": Judge(1, 5, {"style": 1.2, "correctness": 0.2}, length=0.3),
     "explanation": Judge(1, 5, {"helpfulness": 0.8, "complexity": 0.4}, halo=0.3, length=0.5),
 }
-"""By preference; tasks take them in turn."""
+"""The judges by preference; tasks take the preferences in turn."""
 
 MODELS: Final = ("quill-7b", "sparrow-13b", "lantern-34b", "harbour-70b", "pebble-2b", "willow-8b")
 
@@ -46,7 +46,7 @@ def files(world: World) -> Files:
 
 
 def _row(rng: Generator, preference: str, group: Group) -> Row:
-    """Annotations come in the judge's own order."""
+    """Return a row, its annotations in the judge's own order."""
     models = [MODELS[i] for i in rng.permutation(len(MODELS))[: len(group.answers)]]
     annotations = [
         _annotation(model, f"{JUDGES[preference].rate(rng, group, answer):.0f}")
@@ -68,7 +68,7 @@ def _annotation(model: str, rating: str) -> Row:
 
 
 def _rated(row: Row) -> list[Rated]:
-    """Annotations belong to responses by model, and of two equal ones the first counts."""
+    """Return the rated conversations, joined by model; the first of two equal responses counts."""
     ratings = {annotation["model"]: annotation["rating"] for annotation in reversed(row["annotations"])}
     answers = {
         response["response"]: ratings.get(response["model"], "N/A")

@@ -55,7 +55,7 @@ def files(world: World) -> Files:
 
 
 def _scores(rng: Generator, group: Group) -> tuple[int, ...]:
-    """Ranks of a noisy opinion, which length sways a little."""
+    """Return the ranks of a noisy opinion, which length sways a little."""
     opinions = [
         group.merit(answer) + 0.05 * extra_length(answer) + DOUBT * rng.standard_normal() for answer in group.answers
     ]

@@ -44,7 +44,7 @@ def files(world: World) -> Files:
 
 
 def _row(rng: Generator, group: Group) -> Row:
-    """Where just one answer is safe, it is the safer one."""
+    """Return a row. If just one answer is safe, it is the safer one."""
     first, second = group.answers
     safe = is_safe(rng, first), is_safe(rng, second)
     second_safer = safe[1] if safe[0] != safe[1] else group.prefers(rng, second, first)
@@ -60,7 +60,7 @@ def _row(rng: Generator, group: Group) -> Row:
 
 
 def _pair(row: Row) -> Pair:
-    """The safer one is preferred."""
+    """Return the pair, of which the safer answer is preferred."""
     answers = [single_turn(row["prompt"], row[f"response_{id}"]) for id in (0, 1)]
     return answers[row["safer_response_id"]], answers[1 - row["safer_response_id"]]
 

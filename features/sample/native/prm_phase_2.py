@@ -42,7 +42,7 @@ def files(world: World) -> Files:
 
 
 def _row(rng: Generator, group: Group) -> Row:
-    """The reference is the better answer, and a solution with an error the other."""
+    """Return a row: the reference is the better answer, a solution with an error the other one."""
     better, worse = group.ranked(rng)
     solved = rng.random() < SOLVED
     steps = _sentences(better.text if solved else worse.text)

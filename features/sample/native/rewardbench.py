@@ -59,7 +59,7 @@ SUBSETS: Final[Mapping[str, tuple[int, Kind, Choice]]] = {
 """Rows upstream, what the prompts are about, and which answer is rejected."""
 
 SHARE: Final = 0.1
-"""Of the rows upstream, at scale 1."""
+"""The share of upstream's rows at scale 1."""
 
 
 def prompts(world: World, kind: Kind) -> list[str]:

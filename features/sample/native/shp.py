@@ -36,7 +36,7 @@ SPLITS: Final = ("train",) * 6 + ("validation", "test")
 """Posts take them in turn."""
 
 COMMENTS: Final = (2, 2, 5, 3, 2, 5, 2)
-"""Of a post, likewise: few have many, and those have most of the pairs."""
+"""The numbers of comments of posts, in turn: few have many, and those have most of the pairs."""
 
 LEAST_RATIO: Final = 2.0
 PAIRS_PER_POST: Final = 5
@@ -68,7 +68,7 @@ def _post(rng: Generator, domain: str, group: Group, n_comments: int) -> list[Ro
 
 
 def _votes(rng: Generator, group: Group, comments: Sequence[Answer]) -> list[int]:
-    """They grow exponentially with what a comment is worth; no two pairs of a post have the same ratio."""
+    """Return votes that grow exponentially with a comment's merit; no two pairs of a post have the same ratio."""
     while True:
         votes = [round(60 * 5 ** (group.merit(comment) + DOUBT * rng.standard_normal())) for comment in comments]
         ratios = [_ratio(*pair) for pair in itertools.combinations(votes, 2)]
@@ -99,7 +99,7 @@ def _compared(a: Row, b: Row) -> Row:
 
 
 def _truth(rows: Sequence[Row]) -> Truth:
-    """Of one post's distinct pairs, those with the highest ratios."""
+    """Return the pairs that are kept: of each post's distinct ones those with the highest ratios."""
     ratios = {pair_ids(_pair(row)): (row["history"], row["score_ratio"]) for row in rows}
     posts: defaultdict[str, list[tuple[float, PairIds]]] = defaultdict(list)
     for ids, (history, ratio) in ratios.items():

@@ -73,7 +73,7 @@ def _row(rng: Generator, subset: str, group: Group) -> Row:
 
 
 def _completion(rng: Generator, group: Group, model: str, answer: Answer) -> Row:
-    """A clean 10 has aspects above 4, else it would pass for the 1 that upstream once parsed as a 10."""
+    """Return a completion. A clean 10 has aspects above 4, else it would pass for a 1 that upstream parsed as 10."""
     ratings = {aspect: int(judge.rate(rng, group, answer)) for aspect, judge in ASPECTS.items()}
     overall, average = OVERALL.rate(rng, group, answer, step=0.5), sum(ratings.values()) / len(ratings)
     principle = pick(rng, PRINCIPLES)
@@ -97,13 +97,13 @@ def _annotation(aspect: str, rating: int) -> Row:
 
 
 def _rated(row: Row) -> list[Rated]:
-    """Of two equal completions the first counts."""
+    """Return the rated conversations; the first of two equal completions counts."""
     completions = {one["response"]: one for one in reversed(row["completions"]) if one["response"]}
     return [(single_turn(row["instruction"], response), _ratings(one)) for response, one in completions.items()]
 
 
 def _ratings(completion: Row) -> dict[str, float]:
-    """An overall 10 whose aspects say otherwise was a 1 if they are at most 2, and is in doubt if at most 4."""
+    """Return the usable ratings. An overall 10 counts as 1 if the aspects' mean is at most 2, as none up to 4."""
     given = {aspect: annotation["Rating"] for aspect, annotation in completion["annotations"].items()}
     ratings = {f"ultrafeedback-{aspect}": float(rating) for aspect, rating in given.items() if is_whole(rating, 1, 5)}
     overall, average = completion["overall_score"], completion["fine-grained_score"]

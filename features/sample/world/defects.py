@@ -25,24 +25,24 @@ class Outcome:
     status: Literal["kept", "rejected", "dropped"] = "kept"
     reason: str = ""
     parts: tuple[str, ...] = ()
-    """Of a kept row, the reason of each rating or completion that is refused."""
+    """The reasons why ratings or completions of a kept row are refused."""
 
 
 KEPT: Final = Outcome()
 
 
 def rejected(reason: str) -> Outcome:
-    """The row cannot be used."""
+    """Return the outcome of a row that cannot be used."""
     return Outcome("rejected", reason)
 
 
 def dropped(reason: str) -> Outcome:
-    """A stated rule leaves the row out."""
+    """Return the outcome of a row that a stated rule leaves out."""
     return Outcome("dropped", reason)
 
 
 def in_part(refused: str) -> Outcome:
-    """The row is kept without one part."""
+    """Return the outcome of a row that is kept without one part."""
     return Outcome(parts=(refused,))
 
 
@@ -55,7 +55,7 @@ class Defect:
     """Share of the rows that are kept; at least one row is spoilt, however few there are."""
     spoil: Callable[[Row], tuple[Line, ...]]
     outcome: Outcome = KEPT
-    """Of the spoilt row."""
+    """The outcome of the spoilt row."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -115,7 +115,7 @@ def _wish(rng: Generator, detail: float) -> str:
 
 
 def _run(rng: Generator, bank: Sequence[str], n: int) -> list[str]:
-    """`n` neighbours in the bank from a random place on, so that an answer seldom repeats itself."""
+    """Return `n` neighbours in the bank from a random place on, so that an answer seldom repeats itself."""
     start = int(rng.random() * len(bank))
     return [bank[(start + step) % len(bank)] for step in range(n)]
 

@@ -66,7 +66,7 @@ def from_ratings(
 def from_pairs(
     pair: Callable[[Row], Pair], *, rated: Callable[[Row], Iterable[Rated]] = lambda row: (), benchmark: bool = False
 ) -> Rule:
-    """The rule of rows that are a pair each, and may rate its sides; only a benchmark has the same pair twice."""
+    """Return the rule for rows that are a pair each and may rate its sides; only benchmarks keep repeated pairs."""
 
     def truth(rows: Sequence[Row]) -> Truth:
         pairs = [pair_ids(pair(row)) for row in rows]

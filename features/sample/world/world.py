@@ -151,7 +151,7 @@ def _answers(rng: Generator, prompt: Prompt, detail: float, n: int) -> tuple[Ans
 
 
 def _answer(rng: Generator, prompt: Prompt, detail: float) -> Answer:
-    """Qualities are correlated as in life; length follows the prompt's wish for detail in part."""
+    """Draw an answer. Its qualities are correlated; its length follows the prompt's wish for detail in part."""
     helps, correct, style, safe, complex_, own_length = rng.standard_normal(6)
     length = 0.7 * detail + 0.7 * own_length
     latent = {
