@@ -26,7 +26,7 @@ NO_NUISANCE: Final = "none"
 
 @dataclass(frozen=True, slots=True)
 class RegressionConfig:
-    """`[regression]`."""
+    """The settings of `[regression]`."""
 
     alphas: tuple[float, ...] = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 1e1, 1e2, 1e3, 1e4)
     """Ridge strengths to choose from, one for each objective, by loss on held-out prompts."""
@@ -42,7 +42,7 @@ class RegressionConfig:
 
 @dataclass(frozen=True, slots=True)
 class DecorrelationConfig:
-    """`[decorrelation]`."""
+    """The settings of `[decorrelation]`."""
 
     nuisance: str | tuple[str, ...] = "helpsteer-verbosity"
     """What is taken out of all objectives: one of them, or `n_tokens`, or several at once; or `none`."""

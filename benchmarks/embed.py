@@ -45,8 +45,7 @@ from armorm.features.embedding.fingerprint import BackboneSettings, read_fingerp
 from armorm.features.embedding.memory import keep_freed_memory
 from armorm.features.embedding.packs import TokenSequence, Wanted, plan_packs
 from armorm.features.embedding.remote_code import FOLDER_ALONE, Backbone, load
-from armorm.features.embedding.slowdown import product_flops
-from benchmarks.flops import cost_of, least_flops
+from benchmarks.flops import cost_of, least_flops, product_flops
 
 VOCABULARY = 4096
 

@@ -11,7 +11,7 @@ from armorm.features.checks.quality import Severity
 from armorm.features.embedding.fingerprint import read_fingerprint
 from armorm.features.store import Writer
 from armorm.features.store.freshness import record_success
-from armorm.flows.configuration.scheduled import BY_HAND, Limits, run_name
+from armorm.flows.configuration.scheduled import BY_HAND, RunLimits, run_name
 from armorm.flows.configuration.settings import Settings, load_settings
 from armorm.flows.plan import plan_stages
 from armorm.flows.runlog.observers import writing
@@ -51,7 +51,7 @@ def run_promote(writer: Writer, settings: Settings) -> Step:
 
 
 @flow(flow_run_name=run_name, persist_result=False)
-def evaluate(config: Path, promote: bool = False, limits: Limits = BY_HAND) -> list[Step]:
+def evaluate(config: Path, promote: bool = False, limits: RunLimits = BY_HAND) -> list[Step]:
     """Evaluate the newest model; with `promote` it becomes the promoted one if it beats that."""
     settings = load_settings(config)
     with writing(settings, "armorm evaluate", limits) as writer:

@@ -18,7 +18,7 @@ from armorm.features.ingest.hub import download_dataset
 from armorm.features.store import Done, Snapshot, Writer
 from armorm.features.store.freshness import record_success
 from armorm.features.units import size
-from armorm.flows.configuration.scheduled import BY_HAND, Limits, run_name
+from armorm.flows.configuration.scheduled import BY_HAND, RunLimits, run_name
 from armorm.flows.configuration.settings import Settings, load_settings
 from armorm.flows.plan import plan_ingest
 from armorm.flows.runlog import events
@@ -79,7 +79,7 @@ def run_ingest(writer: Writer, settings: Settings) -> list[Step]:
 
 
 @flow(flow_run_name=run_name, persist_result=False)
-def ingest(config: Path, limits: Limits = BY_HAND) -> list[Step]:
+def ingest(config: Path, limits: RunLimits = BY_HAND) -> list[Step]:
     """Read what has changed among the datasets of a configuration file, and emit an event for those who embed."""
     settings = load_settings(config)
     with writing(settings, "armorm ingest", limits) as writer:

@@ -7,7 +7,7 @@ from prefect import flow, get_run_logger
 from armorm.features.embedding.fingerprint import read_fingerprint
 from armorm.features.store import Writer
 from armorm.features.store.freshness import record_success
-from armorm.flows.configuration.scheduled import BY_HAND, Limits, run_name
+from armorm.flows.configuration.scheduled import BY_HAND, RunLimits, run_name
 from armorm.flows.configuration.settings import Settings, check_trainable, load_settings, require_devices
 from armorm.flows.plan import plan_stages, stage_names
 from armorm.flows.runlog.observers import writing
@@ -29,7 +29,7 @@ def run_train(writer: Writer, settings: Settings) -> list[Step]:
 
 
 @flow(flow_run_name=run_name, persist_result=False)
-def train(config: Path, limits: Limits = BY_HAND) -> list[Step]:
+def train(config: Path, limits: RunLimits = BY_HAND) -> list[Step]:
     """Train what has changed."""
     settings = load_settings(config)
     check_trainable(settings)

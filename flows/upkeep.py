@@ -16,7 +16,7 @@ from armorm.features.store.freshness import last_runs, require_fresh, told
 from armorm.features.units import parse_duration
 from armorm.features.upkeep.gc import collect, plan_collection
 from armorm.features.upkeep.verify import verify as compare
-from armorm.flows.configuration.scheduled import BY_HAND, Limits, run_name
+from armorm.flows.configuration.scheduled import BY_HAND, RunLimits, run_name
 from armorm.flows.configuration.settings import Settings, load_settings
 from armorm.flows.ingest import fetch_dataset, ingest_one
 from armorm.flows.runlog.lineage_text import to_retrain
@@ -48,7 +48,7 @@ def verify(config: Path, sample: float = 1.0) -> str:
 
 
 @flow(flow_run_name=run_name, persist_result=False)
-def gc(config: Path, delete: bool = False, limits: Limits = BY_HAND) -> str:
+def gc(config: Path, delete: bool = False, limits: RunLimits = BY_HAND) -> str:
     """Say what no kept snapshot refers to; with `delete`, collect it."""
     settings = load_settings(config)
     if delete:

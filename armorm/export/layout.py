@@ -80,7 +80,7 @@ def read_layout(folder: Path) -> Layout:
     except (OSError, ValueError, LookupError, AttributeError, TypeError, OverflowError, SafetensorError) as error:
         raise ModelFolderError(
             folder,
-            f"got files that are no model ({' '.join(str(error).split())}); expected those of an export; "
+            f"got files that do not make a model ({' '.join(str(error).split())}); expected the files of an export; "
             "copy them again",
         ) from error
     if not any(name.startswith(HEADS[0]) for name in heads):
@@ -114,7 +114,7 @@ def require_unchanged(folder: Path, found: Layout, hashed: Mapping[str, str]) ->
     except (OSError, ValueError) as error:
         raise ModelFolderError(
             folder,
-            f"got files that cannot be compared with {CHECKSUMS_FILE} ({error}); expected those of an export; "
+            f"got files that cannot be compared with {CHECKSUMS_FILE} ({error}); expected the files of an export; "
             "copy them again",
         ) from error
     for name, sha256 in sorted(actual.items()):

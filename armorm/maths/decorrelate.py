@@ -233,7 +233,7 @@ Found = tuple[Vector, Vector, Vector, Vector]
 
 
 class _Solver:
-    """Finds the penalties of one objective after the other, for the same nuisances."""
+    """A search for the penalties of one objective after the other, for the same nuisances."""
 
     def __init__(
         self, z_MN: NDArray[np.float64], p_NM: NDArray[np.float64], nuisances: Sequence[str], correlation: Correlation

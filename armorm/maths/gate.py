@@ -123,7 +123,7 @@ def _linear(n_inputs: int, n_outputs: int, generator: torch.Generator) -> nn.Lin
 
 @dataclass(frozen=True, slots=True)
 class CurvePoint:
-    """Training seen at one step; validation figures are None without validation pairs."""
+    """The figures of training at one step; validation figures are None without validation pairs."""
 
     step: int
     loss: float
@@ -144,7 +144,7 @@ class GateFit:
     config: GateConfig
     curve: tuple[CurvePoint, ...]
     step: int
-    """Whose parameters these are: the last one, or, with early stopping, that of the smallest validation loss."""
+    """The step whose parameters these are: the last, or, with early stopping, that of the smallest validation loss."""
 
     def gate(self) -> Gate:
         """Return the gate as a module."""

@@ -268,7 +268,7 @@ def _weighed(sums_F: Floats, n_columns: int) -> NDArray[np.float64]:
 
 @dataclass(frozen=True, slots=True)
 class Bin:
-    """Predictions of similar confidence, and how many of them were right."""
+    """A bin of predictions of similar confidence, and how many of them were right."""
 
     n: int
     confidence: float

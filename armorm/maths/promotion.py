@@ -13,7 +13,7 @@ class NoTest:
 
     why: str
     unopposed: bool
-    """Whether there is no model to beat; else there is one, and nobody knows whether the new one is better."""
+    """Whether there is no model to beat; if False, there is one, and it is unknown whether the new one is better."""
 
 
 @dataclass(frozen=True, slots=True)

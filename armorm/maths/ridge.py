@@ -74,7 +74,7 @@ class HeldOut:
 
 @dataclass(frozen=True, slots=True)
 class ObjectiveFit:
-    """How one objective was fitted; figures of rows that do not exist are NaN."""
+    """The fit of one objective; figures without rows are NaN."""
 
     objective: str
     alpha: float

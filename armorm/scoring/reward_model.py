@@ -70,7 +70,7 @@ class RewardModel(RewardHead):
             native_units(np.empty((0, len(self.objectives))), self.objectives, self.scales)
         except (TypeError, ValueError, AttributeError) as error:
             raise ModelError(
-                f"got scales that are none ({error}); expected those of an export; copy it again"
+                f"got scales that are malformed ({error}); expected the files of an export; copy it again"
             ) from error
 
     @classmethod
@@ -138,7 +138,7 @@ class RewardModel(RewardHead):
         Args:
             conversations: each a list of messages, a `(prompt, response)` of texts, or a mapping with `messages`, or
                 with `prompt` and `response`.
-            steering: what the objectives are to weigh, where it is not the gate alone that says so.
+            steering: overrides the gate's weights.
             token_budget: tokens of a forward pass.
 
         Raises:

@@ -89,8 +89,8 @@ class Connection:
                 for name, kind in zip(relation.columns, map(str, relation.types), strict=True):
                     if found := NOT_OF_POLARS.search(kind):
                         raise QueryError(
-                            f"got column {name} of type {found[0]}, which polars lacks; expected others; cast it with "
-                            "::VARCHAR, or use `sql`"
+                            f"got column {name} of type {found[0]}, which polars does not have; expected another; "
+                            "cast it with ::VARCHAR, or use `sql`"
                         )
                 frame: pl.DataFrame = relation.pl()
                 return frame

@@ -20,7 +20,7 @@ TRAINED_ON: Final = ("train", "validation")
 
 @dataclass(frozen=True, slots=True)
 class RetrainSettings:
-    """`[retrain]`: from which change on another model is due."""
+    """The settings of `[retrain]`: how much change makes a new model due."""
 
     rows: float = 0.05
     """Share of the rows of training that were added, removed or edited."""

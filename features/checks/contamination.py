@@ -58,7 +58,7 @@ def shingles(text: str, ngram: int) -> frozenset[str]:
 
 
 class PromptIndex:
-    """Finds, among the texts it was made of, those that are similar to another one.
+    """An index that finds, among its texts, those that are similar to another one.
 
     No match is lost by the index. Two sets whose similarity is at least `threshold` share at least
     `need(size) = ceil(threshold * size)` shingles of either. So their sizes are not far apart; and, whatever the order

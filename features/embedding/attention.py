@@ -34,7 +34,7 @@ class Span:
 
 @dataclass(slots=True)
 class Layout:
-    """Where the tokens of a pack stand, and what each may attend to."""
+    """The places of a pack's tokens, and what each may attend to."""
 
     token_ids_T: torch.Tensor
     positions_T: torch.Tensor
@@ -56,7 +56,7 @@ class Layout:
 
 @dataclass(frozen=True, slots=True)
 class Scoring:
-    """How a layer scores what a token sees."""
+    """The scoring of a layer: how it weights what a token sees."""
 
     scale: float
     """The factor of the scores."""

@@ -43,9 +43,9 @@ class Backbone:
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
     last_layer: LastLayer | None = None
-    """What a packed pass needs; none where the backbone is run in padded batches."""
+    """What a packed pass needs; None if the backbone is run in padded batches."""
     why_padded: str | None = None
-    """Why it is, in words."""
+    """The reason why it is run in padded batches, in words."""
 
     def embed(self, sequences: Sequence[TokenSequence], *, token_budget: int) -> Iterator[tuple[Wanted, Vector]]:
         """Yield every wanted feature with its vector `[D]`, a forward pass at a time.
@@ -108,8 +108,7 @@ class Backbone:
         return states
 
 
-Vectors = npt.NDArray[np.float32]
-"""`[N, D]`."""
+Floats = npt.NDArray[np.float32]
 
 
 def load(settings: BackboneSettings, fingerprint: Fingerprint) -> Backbone:
@@ -170,8 +169,8 @@ def _loaded(settings: BackboneSettings, fingerprint: Fingerprint) -> Backbone:
     if not isinstance(model.config.get_text_config(), PreTrainedConfig):
         raise BackboneError(
             settings.path,
-            f"got text_config in config.json, which a {model.config.model_type} has not; expected its own settings "
-            "alone; restore the file",
+            f"got text_config in config.json, which a {model.config.model_type} does not have; expected its own "
+            "settings alone; restore the file",
         )
     if not isinstance(tokenizer.model_max_length, int | float):
         raise BackboneError(
@@ -305,8 +304,8 @@ def _packed(padded: Backbone) -> Backbone:
         everything_ND = np.concatenate(alone)
         spread = float(np.sqrt(((everything_ND - everything_ND.mean(axis=0)) ** 2).sum(axis=1).mean())) or np.nan
 
-        def apart(ones: Sequence[Vectors], others: Sequence[Vectors]) -> npt.NDArray[np.float32]:
-            distances_N: npt.NDArray[np.float32] = np.linalg.norm(np.concatenate(ones) - np.concatenate(others), axis=1)
+        def apart(ones: Sequence[Floats], others: Sequence[Floats]) -> Floats:
+            distances_N: Floats = np.linalg.norm(np.concatenate(ones) - np.concatenate(others), axis=1)
             return distances_N / spread
 
         # Experts' rows are those of other texts too, so rounding is another, and now and then an expert.
@@ -325,7 +324,7 @@ def _packed(padded: Backbone) -> Backbone:
                 leak = apart([packed[0][:KEPT]], [packed[1][:KEPT]]).max()
                 if most <= tolerance and leak <= max(leak_tolerance * tolerance, 4 * beside):
                     return candidate
-                why = f"a packed pass gives other vectors, {most:.1e} apart, {leak:.1e} by other texts"
+                why = f"vectors of a packed pass differ, by {most:.1e}, and by {leak:.1e} because of other texts"
             else:  # what is no function of transformers' interface cannot be set, which a log line alone says
                 why = "it has an attention of its own"
         except Exception as error:  # whatever a model of any kind raises that does not take packs
@@ -383,7 +382,7 @@ def _narrowed(model: PreTrainedModel) -> Iterator[None]:
             setattr(holder, name, bound)
 
 
-def _vectors(backbone: Backbone, texts: Sequence[TokenSequence], *, token_budget: int) -> Vectors:
+def _vectors(backbone: Backbone, texts: Sequence[TokenSequence], *, token_budget: int) -> Floats:
     """Return `[N, D]` in their order."""
     got = dict(backbone.embed(texts, token_budget=token_budget))
     return np.stack([got[wanted] for sequence in texts for wanted in sequence.wanted])

@@ -97,7 +97,7 @@ def check_canaries(writer: Writer, canaries: Canaries, fingerprint: Fingerprint,
     """Compare the canaries' vectors with the first ones, or keep them as the first ones; return the largest distance.
 
     Raises:
-        CanaryError: one left the band.
+        CanaryError: a canary's vector is further from the first one than the band allows.
     """
     vectors_ND, machine = canaries.vectors_ND, canaries.machine
     backbone_id, dtype = fingerprint.backbone_id, fingerprint.record["dtype"]

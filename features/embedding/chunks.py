@@ -67,7 +67,7 @@ class Chunk:
 
 @dataclass(frozen=True, slots=True)
 class Recipes:
-    """How a chunk's shard and its rejects are made; each goes into a slot of its own, below the recipe's."""
+    """The recipes of a chunk's shard and of its rejects; each gets a slot of its own, below the recipe's."""
 
     shard: Recipe
     rejects: Recipe

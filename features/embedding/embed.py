@@ -45,7 +45,7 @@ NO_INPUTS: Final[Mapping[str, str]] = {}
 
 @dataclass(frozen=True, slots=True)
 class EmbedSettings:
-    """How the embedding is cut and kept."""
+    """The settings of `[embed]`: how texts are cut into passes and shards, and how vectors are kept."""
 
     token_budget: int = 8192
     """Tokens of a forward pass."""
@@ -99,7 +99,7 @@ class EmbedResult:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far an embedding run has come."""
+    """The progress of an embedding run."""
 
     texts: int
     total_texts: int
@@ -140,7 +140,7 @@ def embed_missing(
 
     Raises:
         BackboneError: it cannot be loaded, or gives nothing usable for plain short texts.
-        CanaryError: it gives other vectors than those in the store; nothing is appended.
+        CanaryError: this machine's vectors differ from the first run's; nothing is appended.
         OutOfMemory: for one text alone; shards before it stay committed.
     """
     fingerprint = read_fingerprint(backbone_settings)
@@ -354,7 +354,7 @@ def _commit_coverage(writer: Writer, backbone_id: str) -> None:
 
 
 class _Meter:
-    """Adds up what is done and what is planned, and reports it."""
+    """A meter that adds up what is done and planned, and reports it."""
 
     def __init__(
         self, total_texts: int, total_chars: int, predicted: Prediction, report: Callable[[Progress], None]

@@ -45,7 +45,7 @@ HUB_FILES = ("*.safetensors", "*.json", "*.jinja", "*.model", "merges.txt")
 
 @dataclass(frozen=True, slots=True)
 class BackboneSettings:
-    """Which backbone, and how it is run."""
+    """The settings of `[backbone]`: which one, and how it is run."""
 
     path: str
     """A local folder, or a Hub id such as `sfairXC/FsfairX-LLaMA3-RM-v0.1`."""

@@ -43,7 +43,7 @@ _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Made:
+class Finished:
     """What a worker gives back for a chunk."""
 
     worker: str
@@ -62,7 +62,7 @@ class Failed:
 
 
 class Tally:
-    """How far chunks have come that are at work: an actor that workers tell and the driver asks."""
+    """The progress of the chunks at work: an actor that workers tell and the driver asks."""
 
     def __init__(self) -> None:
         """Begin with nothing at work."""
@@ -110,7 +110,7 @@ class Worker:
         """Return a row with what was made of a chunk."""
         return _row(self._failed or self._made(*_unpacked(row)))
 
-    def _made(self, number: int, chunk: Chunk, done: Mapping[Name, Vector]) -> Made | Failed:
+    def _made(self, number: int, chunk: Chunk, done: Mapping[Name, Vector]) -> Finished | Failed:
         passes: list[Pass] = []
         told = time.monotonic()
         try:
@@ -124,7 +124,7 @@ class Worker:
                     )
         except FeatureStoreError as error:
             return Failed(self._name, str(error))
-        return Made(self._name, self._canaries, time.monotonic() - forwarded.started, forwarded.texts, passes)
+        return Finished(self._name, self._canaries, time.monotonic() - forwarded.started, forwarded.texts, passes)
 
 
 def forward_on_ray(
@@ -186,7 +186,7 @@ def forward_on_ray(
                 yield chunk, unfinished[number], forwarded
 
 
-def _rows(refs: list[Any], given: tuple[Any, ...], workers: int, *, num_gpus: int) -> Iterator[Made | Failed]:
+def _rows(refs: list[Any], given: tuple[Any, ...], workers: int, *, num_gpus: int) -> Iterator[Finished | Failed]:
     """Run the dataset; its results are in the order of the references."""
     from ray.data import ActorPoolStrategy, from_arrow_refs
     from ray.exceptions import RayActorError
@@ -220,7 +220,7 @@ def _rows(refs: list[Any], given: tuple[Any, ...], workers: int, *, num_gpus: in
         ) from error
 
 
-def _awaited(rows: Iterator[Made | Failed], waiting: Callable[[], None]) -> Iterator[Made | Failed]:
+def _awaited(rows: Iterator[Finished | Failed], waiting: Callable[[], None]) -> Iterator[Finished | Failed]:
     """Yield rows as they come; until the next one does, call `waiting` now and then, in the thread of the caller."""
     pool = ThreadPoolExecutor(1)
     try:

@@ -60,7 +60,7 @@ def lay_out(pack: Pack, *, last_layer: int, device: torch.device, step: int = 1)
 
 
 class LastLayer:
-    """Lets parts of the last layer see the wanted tokens alone, by hooks that gather before and scatter after."""
+    """The last layer, parts of which see the wanted tokens alone: hooks gather before and scatter after."""
 
     def __init__(self, model: PreTrainedModel) -> None:
         layers = getattr(model, "layers", None)

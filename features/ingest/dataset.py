@@ -20,7 +20,7 @@ from armorm.features.conversation import SplitFractions
 from armorm.features.errors import DatasetError, NativeFileError
 from armorm.features.ingest.forgotten import Forgotten, read_forgotten
 from armorm.features.ingest.merge import merge, merge_rejects, native_rows
-from armorm.features.ingest.native import Chunk, decode, file_sha256, find_files, read_chunks, relative_name
+from armorm.features.ingest.native import RowChunk, decode, file_sha256, find_files, read_chunks, relative_name
 from armorm.features.ingest.normalise import CANDIDATES, OUTCOMES, Rules, normalise, rated_schema
 from armorm.features.ingest.parallel import MapInOrder, processes
 from armorm.features.ingest.spill import Range, ranges, read_range, read_spill, write_spill
@@ -171,7 +171,7 @@ def _read(
     return pa.concat_tables([OUTCOMES.append(pa.field("file", pa.string())).empty_table(), *outcomes])
 
 
-def _spill(rules: Rules, folder: Path, numbered: tuple[int, Chunk]) -> tuple[str, int, pa.Table]:
+def _spill(rules: Rules, folder: Path, numbered: tuple[int, RowChunk]) -> tuple[str, int, pa.Table]:
     """Normalise a chunk in whatever process; only what became of its rows goes back."""
     number, chunk = numbered
     tables = dict(normalise(rules, decode(chunk), file=chunk.file))

@@ -84,7 +84,7 @@ _BROKEN: Final = (
 
 
 @dataclass(frozen=True, slots=True)
-class Chunk:
+class RowChunk:
     """Some rows of one file, still encoded."""
 
     file: str
@@ -169,7 +169,7 @@ def table_columns(path: Path) -> list[str]:
         raise NativeFileError(path, f"got {error}; expected a header and rows; mend the file") from error
 
 
-def read_chunks(path: Path, *, root: Path | None = None) -> Iterator[Chunk]:
+def read_chunks(path: Path, *, root: Path | None = None) -> Iterator[RowChunk]:
     """Yield all rows of one file, in order; `root` is the configured path, which the chunks' `file` is relative to.
 
     Raises:
@@ -190,7 +190,7 @@ def read_chunks(path: Path, *, root: Path | None = None) -> Iterator[Chunk]:
         ) from error
 
 
-def decode(chunk: Chunk) -> list[NativeRow]:
+def decode(chunk: RowChunk) -> list[NativeRow]:
     """Return the chunk's rows; blank lines are none."""
     try:
         if isinstance(chunk.texts, bytes):
@@ -292,7 +292,7 @@ class _Xz(RawIOBase):
         return len(data)
 
 
-def _cut_text(path: Path, name: str) -> Iterator[Chunk]:
+def _cut_text(path: Path, name: str) -> Iterator[RowChunk]:
     """Cut JSON. If the first byte that is no space is a bracket, it is an array, whatever the suffix says."""
     with _open(path) as (stream, file):
         start = stream.read(_CHUNK)
@@ -306,10 +306,10 @@ def _cut_text(path: Path, name: str) -> Iterator[Chunk]:
             while len(start) <= _MAX_ROW and (more := stream.read(_CHUNK)):
                 start += more
             if _is_object(start):
-                yield Chunk(name, line, 1, [start], file.tell())
+                yield RowChunk(name, line, 1, [start], file.tell())
                 return
         for first, n_rows, texts in _cut_elements(start, stream) if is_array else _cut_lines(start, stream, line):
-            yield Chunk(name, first, n_rows, texts, file.tell())
+            yield RowChunk(name, first, n_rows, texts, file.tell())
 
 
 def _refuse_other_encodings(path: Path, start: bytes) -> None:
@@ -460,7 +460,7 @@ def _value_end(text: str, start: int) -> int:
     return end if _AFTER.match(text, end) else 0
 
 
-def _cut_table(path: Path, name: str) -> Iterator[Chunk]:
+def _cut_table(path: Path, name: str) -> Iterator[RowChunk]:
     """Cut CSV or TSV: every column is text as it stands, so that nothing is guessed; an empty cell is null."""
     names = table_columns(path)
     if twice := sorted({column for column in names if names.count(column) > 1}):
@@ -478,7 +478,7 @@ def _cut_table(path: Path, name: str) -> Iterator[Chunk]:
                 texts = [orjson.dumps(row) for row in batch.to_pylist()]
                 if texts:
                     done += len(texts)
-                    yield Chunk(name, done - len(texts) + 1, len(texts), texts, size)
+                    yield RowChunk(name, done - len(texts) + 1, len(texts), texts, size)
     except pa.ArrowInvalid:
         _refuse_other_bytes(path)
         raise
@@ -493,7 +493,7 @@ def _open_table(path: Path, convert: csv.ConvertOptions) -> csv.CSVStreamingRead
     )
 
 
-def _cut_parquet(path: Path, name: str) -> Iterator[Chunk]:
+def _cut_parquet(path: Path, name: str) -> Iterator[RowChunk]:
     size = path.stat().st_size
     with pq.ParquetFile(path, buffer_size=_BUFFER, page_checksum_verification=True) as table:
         n_rows, done = table.metadata.num_rows, 0
@@ -502,10 +502,10 @@ def _cut_parquet(path: Path, name: str) -> Iterator[Chunk]:
             texts += [orjson.dumps(row, default=_as_json) for row in _rows(batch)]
             if sum(map(len, texts)) >= _CHUNK:
                 done += len(texts)
-                yield Chunk(name, done - len(texts) + 1, len(texts), texts, size * done // n_rows)
+                yield RowChunk(name, done - len(texts) + 1, len(texts), texts, size * done // n_rows)
                 texts = []
         if texts:
-            yield Chunk(name, done + 1, len(texts), texts, size)
+            yield RowChunk(name, done + 1, len(texts), texts, size)
 
 
 def _rows(batch: pa.RecordBatch) -> list[dict[str, Any]]:

@@ -55,7 +55,7 @@ def rated_schema(source: Source) -> pa.Schema:
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """How the rows of a dataset are to be read."""
+    """The rules by which a dataset's rows are read."""
 
     source: Source
     options: Options

@@ -12,7 +12,7 @@ from armorm.features.catalog.views import empty_connection, mount, parquet_paths
 from armorm.features.embedding import rejected
 from armorm.features.errors import InputError
 from armorm.features.ingest.forgotten import REASON, Entry, Forgotten, Kind, forgotten_of, make_list, read_entries
-from armorm.features.ingest.native import Chunk, decode
+from armorm.features.ingest.native import RowChunk, decode
 from armorm.features.ingest.normalise import Rules, normalise
 from armorm.features.lineage.graph import read_graph
 from armorm.features.lineage.impact import KINDS, Impact, Key, impact
@@ -151,7 +151,7 @@ def _may_refuse(store: Store, artifact: Artifact, rules: Rules | None, entry: En
         return True
     asking = replace(rules, forgotten=forgotten_of([entry]))
     for file, raws in _refused(store, artifact):
-        rows = decode(Chunk(file, 1, len(raws), raws, 0))
+        rows = decode(RowChunk(file, 1, len(raws), raws, 0))
         if REASON in normalise(asking, rows, file=file)["native_rows"]["reason"].to_pylist():
             return True
     return False

@@ -39,7 +39,7 @@ class RowCheck:
 
 @dataclass(frozen=True, slots=True)
 class Trace:
-    """Where an artifact comes from."""
+    """The origin of an artifact."""
 
     node: Node
     made_from: Sequence[Node]

@@ -29,7 +29,7 @@ MISSING: Any = object()
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """Why a whole row is left out: `rejected` as unusable, or `dropped` by a stated rule."""
+    """The reason why a whole row is left out: `rejected` as unusable, or `dropped` by a stated rule."""
 
     outcome: Literal["rejected", "dropped"]
     reason: str
@@ -258,7 +258,7 @@ Record = Rated | Pairs
 
 @dataclass(frozen=True, slots=True)
 class PairRule:
-    """How ratings become preferences: all unordered pairs in a group whose mean ratings differ."""
+    """The rule by which ratings become preferences: all unordered pairs of a group whose mean ratings differ."""
 
     group_by: Literal["prompt_id", "source_row"]
     objectives: tuple[str, ...]

@@ -26,7 +26,7 @@ _OBJECTIVE: Final = re.compile(r"[a-z0-9][a-z0-9._-]*")
 
 @dataclass(frozen=True, slots=True)
 class ConversationColumns:
-    """Which columns a conversation is read from."""
+    """The columns that a conversation is read from."""
 
     response: str
     """The column of the response; of the messages, or of the transcript, that end with it in the other styles."""
@@ -62,7 +62,7 @@ class ConversationColumns:
 
 @dataclass(frozen=True, slots=True)
 class Rating:
-    """Which column an objective's ratings are in, and their scale; null is no rating."""
+    """The column of an objective's ratings, and their scale; null is no rating."""
 
     column: str
     scale: Scale

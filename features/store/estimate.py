@@ -45,7 +45,7 @@ class Planned:
 
 @dataclass(frozen=True, slots=True)
 class Speed:
-    """How fast one run of this store was."""
+    """The speed of one run of this store."""
 
     per_s: float
     basis: str

@@ -38,7 +38,7 @@ RENEWED_EVERY_S: Final = 60
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """Somebody who works on the store."""
+    """A lease: who works on the store, and until when."""
 
     run_id: str
     kind: Kind
@@ -133,7 +133,7 @@ def holding(
         snapshot: the newest one.
         lock: that the caller holds; `NO_LOCK` for a reader.
         alone: whether writers of other machines are to be waited for as well. Of two that begin at once both may
-            withdraw; they try again after times that differ.
+            withdraw; each tries again after a random time, so that they do not livelock.
 
     Raises:
         StoreBusy: `gc` works on the store, or is to begin while others write; or others write, and it is to be alone.

@@ -66,10 +66,6 @@ class Objects:
         self._storage.drop_local(name_of(ref))
         self._check(ref, self._storage.local(name_of(ref)))
 
-    def unchecked_path(self, ref: ObjectRef) -> Path:
-        """Return where the object's file lies, or will lie once `path` is asked for it."""
-        return self._storage.local_path(name_of(ref))
-
     def read_bytes(self, ref: ObjectRef) -> bytes:
         """Return the object's checked content."""
         return self.path(ref).read_bytes()

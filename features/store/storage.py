@@ -139,7 +139,7 @@ class LocalFolder:
         if not path.exists():
             raise _absent(path)
         if not path.is_file():  # reading a pipe or a device may never come to an end
-            raise CorruptObject(path, "what is no regular file", "one of the store")
+            raise CorruptObject(path, "something that is no regular file", "a file of the store")
         return path
 
     def local_path(self, name: str) -> Path:
@@ -465,7 +465,7 @@ def make_folder(path: Path) -> None:
 
 
 def _absent(place: object) -> NotInStore:
-    return NotInStore(f"{place}: got no such file; expected one of the store; restore it from a copy")
+    return NotInStore(f"{place}: got no such file; expected a file of the store; restore it from a copy")
 
 
 def _first(error: Exception) -> str:

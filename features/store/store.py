@@ -174,7 +174,7 @@ class Done:
 
 
 class Observer(Protocol):
-    """Somebody who is told what a writer makes; what they do about it is no concern of the store."""
+    """An observer that is told what a writer makes."""
 
     def started(self, run: Run, recipe: Recipe) -> None:
         """Note that an artifact is about to be made."""
@@ -285,7 +285,7 @@ class Writer:
             )
             if self.store.manifests.create(snapshot):
                 return
-            # Those who lost to one commit would race for the next one as well, most of them in vain.
+            # Random back-off, so that writers who lost one commit do not all race for the next.
             time.sleep(random.uniform(0, lost * (time.monotonic() - begun)))
 
 

@@ -49,7 +49,7 @@ def trace(
 
 @app.command()
 def impact(
-    key: Annotated[str, typer.Argument(help="Of a native row, conversation, prompt or pair: 8 hex digits or more.")],
+    key: Annotated[str, typer.Argument(help="An id of a native row, conversation, prompt or pair: 8 digits or more.")],
     config: Config = DEFAULT_CONFIG,
     format: As = Format.table,
 ) -> None:
@@ -69,8 +69,8 @@ def impact(
 
 @app.command("forget")
 def forget_key(
-    key: Annotated[str, typer.Argument(help="Of a native row or a prompt: 8 hex digits of its id, or more.")],
-    reason: Annotated[str, typer.Option("--reason", "-r", help="Why, for the record.")],
+    key: Annotated[str, typer.Argument(help="An id of a native row or a prompt: 8 digits or more.")],
+    reason: Annotated[str, typer.Option("--reason", "-r", help="The reason, for the record.")],
     config: Config = DEFAULT_CONFIG,
     format: As = Format.table,
 ) -> None:

@@ -35,7 +35,7 @@ def score(
         ),
     ] = "",
     explain: Annotated[bool, typer.Option("--explain", help="Show the objectives that made each score.")] = False,
-    only: Annotated[str, typer.Option("--only", help="The objectives that count: a,b.")] = "",
+    only: Annotated[str, typer.Option("--only", help="Count these objectives alone: a,b.")] = "",
     weights: Annotated[str, typer.Option("--weights", help="Factors of the gate's weights: a=2,b=0.")] = "",
     mixture: Annotated[
         Path | None, typer.Option("--mixture", help='A JSON file with weights in place of the gate\'s: {"a": 0.7}.')
@@ -127,7 +127,7 @@ def evaluate_given(model: str, against: str, config: Path, format: Format) -> No
 def export(
     folder: Annotated[Path, typer.Argument(help="A new folder.")],
     model: Annotated[str, typer.Option("--model", "-m", help="A model's id; the promoted or newest by default.")] = "",
-    max_shard_size: Annotated[str, typer.Option("--max-shard-size", help="Of a file of weights.")] = "5GB",
+    max_shard_size: Annotated[str, typer.Option("--max-shard-size", help="The largest file of weights.")] = "5GB",
     config: Config = DEFAULT_CONFIG,
 ) -> None:
     """Write a model with its backbone as a Hugging Face folder, which transformers loads where armorm is not installed.

@@ -11,21 +11,21 @@ from armorm.flows.configuration.settings import CONFIG_NAME, ConfigError, load_s
 
 
 class Format(StrEnum):
-    """How results are printed."""
+    """The format in which results are printed."""
 
     table = "table"
     json = "json"
 
 
 class QueryFormat(StrEnum):
-    """How the rows of a query are printed."""
+    """The format in which the rows of a query are printed."""
 
     table = "table"
     csv = "csv"
     json = "json"
 
 
-class Part(StrEnum):
+class StageOrRun(StrEnum):
     """The pipeline, or a stage of it."""
 
     run = "run"

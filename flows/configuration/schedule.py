@@ -17,7 +17,7 @@ SCHEDULES: Final = ("ingest", "train", "verify", "gc", "run", "freshness")
 
 @dataclass(frozen=True, slots=True)
 class ScheduleSettings:
-    """When each deployment runs: a cron expression, or an interval such as `6h`; an empty one is turned off."""
+    """The settings of `[schedule]`: cron expressions, or intervals such as `6h`; an empty text turns one off."""
 
     name: str = "armorm"
     """What the deployments' names begin with: stores that share a Prefect server need different ones."""

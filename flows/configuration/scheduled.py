@@ -8,8 +8,8 @@ from prefect.runtime import flow_run
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
-    """How long a run waits, and how long it works; of a run by hand a person is the judge."""
+class RunLimits:
+    """The limits of a scheduled run: how long it waits, and how long it works. A run by hand has none."""
 
     wait: str = ""
     """How long to wait for other writers of the store: `6h`. By default a busy store ends the run at once."""
@@ -17,7 +17,7 @@ class Limits:
     """How long to work from then on: `24h`. What was committed by then is kept, and the next run goes on from there."""
 
 
-BY_HAND: Final = Limits()
+BY_HAND: Final = RunLimits()
 
 
 def run_name() -> str:

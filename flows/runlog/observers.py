@@ -16,7 +16,7 @@ from armorm.features.secrets import redact_error
 from armorm.features.store import Writer
 from armorm.features.store.hashes import hashed_once
 from armorm.features.units import in_words, parse_duration
-from armorm.flows.configuration.scheduled import BY_HAND, Limits
+from armorm.flows.configuration.scheduled import BY_HAND, RunLimits
 from armorm.flows.configuration.settings import Settings
 
 API_KEY = "OPENLINEAGE_API_KEY"
@@ -29,7 +29,7 @@ TRIED_EVERY_S = (1, 3)
 
 @contextmanager
 def writing(
-    settings: Settings, command: str, limits: Limits = BY_HAND, *, kind: Literal["write", "gc"] = "write"
+    settings: Settings, command: str, limits: RunLimits = BY_HAND, *, kind: Literal["write", "gc"] = "write"
 ) -> Iterator[Writer]:
     """Give the writer of the configured store, observed as configured; files are hashed once for plan and work.
 
@@ -55,7 +55,7 @@ def writing(
             observer.close()
 
 
-def _wait_for(begin: Callable[[bool], Writer], limits: Limits) -> Writer:
+def _wait_for(begin: Callable[[bool], Writer], limits: RunLimits) -> Writer:
     """Wait for a writer that is alone on all machines: if two are to do the same, the second finds it done."""
     wait_s = parse_duration(limits.wait) if limits.wait else 0
     deadline, told = time.monotonic() + wait_s, False

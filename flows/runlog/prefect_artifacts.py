@@ -28,14 +28,14 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 WRAPPED: Final = {"why it would run": 28, "rests on": 28, "why it ran": 30, "what it did": 48, "finds": 56}
-"""Columns to the letters of a line: Prefect breaks none, and what follows a long cell is out of sight."""
+"""Columns to the letters of a line: Prefect breaks none, and what follows a long cell would not be seen."""
 
 LONG_ID: Final = re.compile(r"\b([0-9a-f]{12})[0-9a-f]{20}\b")
 """An id within a text, of which these digits are enough for people."""
 
 
 def show_plan(store: Store, steps: Sequence[Planned]) -> Snapshot:
-    """Return what is going to run, and why, in what time; gives the snapshot that it is planned on."""
+    """Show what is going to run, why, and for how long; return the snapshot that it is planned on."""
     logger, before = get_run_logger(), store.head()
     for step in steps:
         if step.runs:

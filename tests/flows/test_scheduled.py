@@ -11,7 +11,7 @@ from armorm.features.errors import StoreBusy, TooOld
 from armorm.features.store import Store
 from armorm.features.store.freshness import last_runs
 from armorm.features.upkeep.verify import verify
-from armorm.flows.configuration.scheduled import Limits
+from armorm.flows.configuration.scheduled import RunLimits
 from armorm.flows.embed import embed
 from armorm.flows.ingest import ingest
 from armorm.flows.runlog import events
@@ -82,7 +82,7 @@ def test_a_run_on_a_schedule_waits_for_a_busy_store_and_says_so(
     with caplog.at_level(logging.INFO, logger="prefect.flow_runs"):
         ending = threading.Thread(target=end_when_waited_for)
         ending.start()
-        ingest(small, Limits(wait="10m"))
+        ingest(small, RunLimits(wait="10m"))
     ending.join()
     other.join()
     assert "armorm train) is writing" in caplog.text
@@ -90,7 +90,7 @@ def test_a_run_on_a_schedule_waits_for_a_busy_store_and_says_so(
 
 
 def test_a_run_that_takes_too_long_ends_and_leaves_a_valid_store(config: Path, told: Told) -> None:
-    state = ingest(config, Limits(work="0.2s"), return_state=True)
+    state = ingest(config, RunLimits(work="0.2s"), return_state=True)
     assert state.name == "TimedOut"
     store = Store(config.parent / "store")
     assert verify(store).damages == ()

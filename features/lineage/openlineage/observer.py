@@ -97,7 +97,7 @@ def observe(
 
 
 class LineageObserver:
-    """Told by the store's writer, tells other tools; what stands as it is gives no event."""
+    """An observer of the store's writer that tells other tools; a stage with nothing to do gives no event."""
 
     def __init__(self, events: "Events", transport: "Transport", *, where: str, in_background: bool) -> None:
         self._events = events
@@ -143,7 +143,7 @@ class LineageObserver:
 
 
 class Outbox:
-    """Hands events to a transport, in order, in a thread that lives as long as there are some."""
+    """A queue that hands events to a transport, in order, in a thread that lives as long as there are any."""
 
     def __init__(self, transport: "Transport", on_error: Callable[[Exception], None]) -> None:
         self._transport = transport

@@ -11,7 +11,7 @@ CONTAINER_BEFORE_HOST: Final = ("abfs", "abfss", "wasb", "wasbs")
 
 @dataclass(frozen=True, slots=True)
 class StageCode:
-    """Where a stage's code stands, and what it takes of the tables."""
+    """The place of a stage's code, and what it takes of the tables."""
 
     module: str
     splits: tuple[str, ...] = ()

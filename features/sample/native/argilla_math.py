@@ -7,7 +7,7 @@ from numpy.random import Generator
 
 from armorm.features.conversation import single_turn
 from armorm.features.sample.native.base import Dataset, Files
-from armorm.features.sample.world.defects import DUPLICATE, Defect, Line, Row, altered, dropped, holding, rejected
+from armorm.features.sample.world.defects import DUPLICATE, Defect, Line, Row, altered, dropped, rejected, with_value
 from armorm.features.sample.world.files import write_parquet
 from armorm.features.sample.world.truth import Pair, Rated, from_pairs
 from armorm.features.sample.world.world import FEWEST_ROWS, Group, Judge, World
@@ -60,7 +60,7 @@ DATASET: Final = Dataset(
     from_pairs(_pair, rated=_rated),
     (
         DUPLICATE,
-        Defect("value_null", 0.005, holding("chosen_response", None), rejected("wrong_type")),
+        Defect("value_null", 0.005, with_value("chosen_response", None), rejected("wrong_type")),
         Defect("tied_ratings", 0.02, altered("rejected_rating", lambda row: row["chosen_rating"])),
         Defect("ratings_swapped", 0.01, _ratings_swapped, rejected("preference_contradicts_scores")),
         Defect(
@@ -69,6 +69,6 @@ DATASET: Final = Dataset(
             altered("rejected_response", lambda row: row["chosen_response"]),
             dropped("identical_pair"),
         ),
-        Defect("empty_answer", 0.005, holding("rejected_response", ""), rejected("empty_turn")),
+        Defect("empty_answer", 0.005, with_value("rejected_response", ""), rejected("empty_turn")),
     ),
 )

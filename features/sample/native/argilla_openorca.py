@@ -7,7 +7,7 @@ from numpy.random import Generator
 
 from armorm.features.conversation import Conversation
 from armorm.features.sample.native.base import Dataset, Files, as_messages
-from armorm.features.sample.world.defects import DUPLICATE, Defect, Line, Row, dropped, holding, in_part, rejected
+from armorm.features.sample.world.defects import DUPLICATE, Defect, Line, Row, dropped, in_part, rejected, with_value
 from armorm.features.sample.world.files import write_parquet
 from armorm.features.sample.world.text import pick
 from armorm.features.sample.world.truth import Rated, from_ratings
@@ -116,7 +116,7 @@ DATASET: Final = Dataset(
     from_ratings(_rated),
     (
         DUPLICATE,
-        Defect("value_null", 0.003, holding("input", None), rejected("wrong_type")),
+        Defect("value_null", 0.003, with_value("input", None), rejected("wrong_type")),
         Defect("rating_null", 0.01, lambda row: (row | _unread(None),), dropped("not_rated")),
         Defect("rating_empty", 0.006, lambda row: (row | _unread([]),), dropped("not_rated")),
         Defect(
@@ -133,9 +133,9 @@ DATASET: Final = Dataset(
         ),
         Defect("tied_ratings", 0.03, _tied),
         Defect("swapped", 0.15, _swapped),
-        Defect("system_empty", 0.03, holding("system", "")),
-        Defect("system_null", 0.006, holding("system", None)),
-        Defect("in_gsm8k_train", 0.03, holding("in_gsm8k_train", True)),
+        Defect("system_empty", 0.03, with_value("system", "")),
+        Defect("system_null", 0.006, with_value("system", None)),
+        Defect("in_gsm8k_train", 0.03, with_value("in_gsm8k_train", True)),
         Defect("same_generation", 0.003, _same_generation, in_part("repeated_completion")),
         Defect("empty_answer", 0.003, _without_first, in_part("empty_turn")),
     ),

@@ -14,8 +14,8 @@ from armorm.features.sample.world.defects import (
     Line,
     Row,
     altered,
-    holding,
     rejected,
+    with_value,
     without,
 )
 from armorm.features.sample.world.files import write_json_lines
@@ -81,7 +81,7 @@ DATASET: Final = Dataset(
         MALFORMED,
         DUPLICATE,
         Defect("missing_column", 0.002, without("is_safe"), rejected("missing_column")),
-        Defect("label_not_boolean", 0.002, holding("is_safe", "yes"), rejected("wrong_type")),
+        Defect("label_not_boolean", 0.002, with_value("is_safe", "yes"), rejected("wrong_type")),
         Defect(
             "is_safe_contradicts_category",
             0.003,
@@ -89,6 +89,6 @@ DATASET: Final = Dataset(
             rejected("is_safe_contradicts_category"),
         ),
         Defect("conflicting_labels", 0.003, _second_opinion),
-        Defect("empty_answer", 0.002, holding("response", ""), rejected("empty_turn")),
+        Defect("empty_answer", 0.002, with_value("response", ""), rejected("empty_turn")),
     ),
 )

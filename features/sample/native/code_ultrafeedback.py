@@ -14,9 +14,9 @@ from armorm.features.sample.world.defects import (
     Row,
     altered,
     dropped,
-    holding,
     in_part,
     rejected,
+    with_value,
 )
 from armorm.features.sample.world.files import write_parquet
 from armorm.features.sample.world.truth import Rated, from_ratings, is_whole
@@ -111,9 +111,9 @@ DATASET: Final = Dataset(
     from_ratings(_rated, ranked_by=[f"code-{preference}" for preference in JUDGES]),
     (
         DUPLICATE,
-        Defect("value_null", 0.004, holding("instruction", None), rejected("wrong_type")),
-        Defect("unknown_preference", 0.004, holding("preference", "brevity"), rejected("unknown_preference")),
-        Defect("no_annotations", 0.01, holding("annotations", []), dropped("no_annotations")),
+        Defect("value_null", 0.004, with_value("instruction", None), rejected("wrong_type")),
+        Defect("unknown_preference", 0.004, with_value("preference", "brevity"), rejected("unknown_preference")),
+        Defect("no_annotations", 0.01, with_value("annotations", []), dropped("no_annotations")),
         Defect("few_annotations", 0.01, altered("annotations", lambda row: row["annotations"][:2])),
         Defect("not_applicable", 0.02, lambda row: _first("annotations", row, rating="N/A")),
         Defect(

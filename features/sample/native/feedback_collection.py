@@ -7,7 +7,7 @@ from numpy.random import Generator
 
 from armorm.features.conversation import single_turn
 from armorm.features.sample.native.base import Dataset, Files
-from armorm.features.sample.world.defects import DUPLICATE, Defect, Line, Row, altered, holding, rejected, without
+from armorm.features.sample.world.defects import DUPLICATE, Defect, Line, Row, altered, rejected, with_value, without
 from armorm.features.sample.world.files import write_json_array
 from armorm.features.sample.world.text import Answer
 from armorm.features.sample.world.truth import Rated, from_ratings
@@ -112,6 +112,6 @@ DATASET: Final = Dataset(
         ),
         Defect("score_out_of_range", 0.002, _scored("6"), rejected("rating_out_of_range")),
         Defect("score_not_a_number", 0.002, _scored("N/A"), rejected("rating_not_a_number")),
-        Defect("empty_answer", 0.002, holding("orig_response", ""), rejected("empty_turn")),
+        Defect("empty_answer", 0.002, with_value("orig_response", ""), rejected("empty_turn")),
     ),
 )

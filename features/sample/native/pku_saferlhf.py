@@ -14,8 +14,8 @@ from armorm.features.sample.world.defects import (
     again,
     altered,
     dropped,
-    holding,
     rejected,
+    with_value,
     without,
 )
 from armorm.features.sample.world.files import write_json_lines
@@ -85,12 +85,12 @@ DATASET: Final = Dataset(
         DUPLICATE,
         Defect("sides_swapped", 0.004, again(_mirrored)),
         Defect("missing_column", 0.002, without("safer_response_id"), rejected("no_label")),
-        Defect("unknown_response_id", 0.002, holding("safer_response_id", 2), rejected("label_not_0_or_1")),
-        Defect("better_response_null", 0.002, holding("better_response_id", None)),
+        Defect("unknown_response_id", 0.002, with_value("safer_response_id", 2), rejected("label_not_0_or_1")),
+        Defect("better_response_null", 0.002, with_value("better_response_id", None)),
         Defect("safer_contradicts_flags", 0.003, _unsafe_is_safer, rejected("label_contradicts_safety")),
         Defect(
             "identical_pair", 0.004, altered("response_1", lambda row: row["response_0"]), dropped("identical_pair")
         ),
-        Defect("empty_answer", 0.002, holding("response_1", ""), rejected("empty_turn")),
+        Defect("empty_answer", 0.002, with_value("response_1", ""), rejected("empty_turn")),
     ),
 )

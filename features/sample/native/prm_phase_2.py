@@ -18,8 +18,8 @@ from armorm.features.sample.world.defects import (
     Row,
     again,
     dropped,
-    holding,
     rejected,
+    with_value,
     without,
 )
 from armorm.features.sample.world.files import write_json_lines
@@ -127,8 +127,8 @@ DATASET: Final = Dataset(
         DUPLICATE,
         Defect("labelled_again", 0.006, again(lambda row: {"labeler": "00000000"})),
         Defect("missing_column", 0.004, without("question"), rejected("missing_column")),
-        Defect("quality_control", 0.02, holding("is_quality_control_question", True), dropped("quality_control")),
-        Defect("screening", 0.02, holding("is_initial_screening_question", True), dropped("screening_question")),
+        Defect("quality_control", 0.02, with_value("is_quality_control_question", True), dropped("quality_control")),
+        Defect("screening", 0.02, with_value("is_initial_screening_question", True), dropped("screening_question")),
         Defect("bad_problem", 0.01, lambda row: (row | _finished("bad_problem"),), dropped("bad_problem")),
         Defect("give_up", 0.01, lambda row: (row | _finished("give_up"),), dropped("gave_up")),
         Defect("unknown_finish", 0.004, lambda row: (row | _finished("coffee"),), rejected("unknown_finish_reason")),

@@ -20,8 +20,8 @@ from armorm.features.sample.world.defects import (
     again,
     altered,
     dropped,
-    holding,
     rejected,
+    with_value,
     without,
 )
 from armorm.features.sample.world.files import write_json_lines
@@ -165,7 +165,7 @@ DATASET: Final = Dataset(
         DUPLICATE,
         Defect("sides_swapped", 0.006, again(_mirrored)),
         Defect("missing_column", 0.004, without("human_ref_A"), rejected("missing_column")),
-        Defect("unknown_label", 0.004, holding("labels", 2), rejected("label_not_0_or_1")),
+        Defect("unknown_label", 0.004, with_value("labels", 2), rejected("label_not_0_or_1")),
         Defect(
             "label_contradicts_votes",
             0.004,
@@ -174,7 +174,7 @@ DATASET: Final = Dataset(
         ),
         Defect("identical_pair", 0.004, _same_comment, dropped("identical_pair")),
         Defect("twice_the_votes", 0.01, _twice_the_votes, dropped("score_ratio_too_low")),
-        Defect("empty_comment", 0.004, holding("human_ref_B", ""), rejected("empty_turn")),
+        Defect("empty_comment", 0.004, with_value("human_ref_B", ""), rejected("empty_turn")),
         Defect("very_long_post", 0.003, altered("history", lambda row: " ".join([row["history"]] * 150))),
         Defect("html_entities", 0.02, _quoting),
         Defect("escaped_slashes", 0.01, _linking),

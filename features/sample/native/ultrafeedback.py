@@ -15,9 +15,9 @@ from armorm.features.sample.world.defects import (
     Row,
     altered,
     dropped,
-    holding,
     in_part,
     rejected,
+    with_value,
     without,
 )
 from armorm.features.sample.world.files import write_json_lines
@@ -157,7 +157,7 @@ DATASET: Final = Dataset(
         MALFORMED,
         DUPLICATE,
         Defect("missing_column", 0.002, without("completions"), rejected("missing_column")),
-        Defect("no_completions", 0.004, holding("completions", []), dropped("no_completions")),
+        Defect("no_completions", 0.004, with_value("completions", []), dropped("no_completions")),
         Defect("one_completion", 0.005, altered("completions", lambda row: row["completions"][:1])),
         Defect("rating_not_applicable", 0.04, _given("honesty", "N/A")),
         Defect("nothing_applicable", 0.004, _nothing_applicable),

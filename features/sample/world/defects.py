@@ -118,7 +118,7 @@ def altered(column: str, value: Callable[[Row], Any]) -> Callable[[Row], tuple[L
     return lambda row: (row | {column: value(row)},)
 
 
-def holding(column: str, value: Any) -> Callable[[Row], tuple[Line, ...]]:
+def with_value(column: str, value: Any) -> Callable[[Row], tuple[Line, ...]]:
     """Return the row with a given value in one column."""
     return altered(column, lambda _: value)
 

@@ -68,7 +68,7 @@ class Group:
 
 @dataclass(frozen=True, slots=True)
 class Judge:
-    """How one objective is rated, on the scale `lo..hi`: weights in units of which one spans a quarter of the scale."""
+    """A judge of one objective on the scale `lo..hi`: weights in units of a quarter of the scale."""
 
     lo: int
     hi: int
