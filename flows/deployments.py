@@ -211,7 +211,7 @@ def to_yaml(settings: Settings, config: Path, pool: str) -> str:
 
 
 def _schedules(settings: Settings, of: Scheduled) -> list[dict[str, Any]]:
-    """Return one or none; none takes away what the server has."""
+    """Return one schedule or none; none removes the one that the server has."""
     if not of.schedule:
         return []
     every = interval_s(of.schedule)

@@ -115,7 +115,7 @@ def plan_ingest(settings: Settings) -> list[Planned]:
 
 
 def plan_stages(settings: Settings, *only: str) -> list[Planned]:
-    """Return some stages after ingest, on the data that the store holds; no native file is looked at."""
+    """Plan some stages after ingest, on the data that the store holds; no native file is read."""
     _, fingerprint = _backbone(settings)
     return _later(settings.open_store(), settings, fingerprint, {}, ingesting=False, only=only)
 
@@ -193,7 +193,7 @@ def _removals(store: Store, settings: Settings) -> list[Planned]:
 
 
 def _backbone(settings: Settings) -> tuple[Files, Fingerprint | None]:
-    """Return its files, and its fingerprint where they are all there."""
+    """Return the backbone's files, and its fingerprint if they are all there."""
     files = backbone_files(settings.local_backbone())
     return files, None if files.problem or files.missing_bytes else read_fingerprint(settings.local_backbone())
 
@@ -234,7 +234,7 @@ def _later(
     ingesting: bool,
     only: Collection[str] | None = None,
 ) -> list[Planned]:
-    """Return every stage after ingest, or only some: why it would run, or what it waits for."""
+    """Plan every stage after ingest, or only some: why it would run, or what it waits for."""
     snapshot = store.head()
     waiting = {"ingest"} if ingesting else set()
     blind = ingesting and not settings.datasets.keys() <= snapshot.within("ingest").keys()

@@ -132,7 +132,7 @@ def moved_ratings(connection: Catalog, *, by_more_than: float) -> list[tuple[str
 
 
 def _recipe(stage: Stage, snapshot: Snapshot, backbone_id: str, severities: Mapping[str, Severity]) -> Recipe:
-    """Return what moved since an earlier snapshot is no input: as long as the data stand, so does what was before."""
+    """Return the inputs of the checks. The earlier snapshot is none: as long as the data stand, it stays the same."""
     return Recipe(
         slot=stage.name,
         stage=stage.name,

@@ -159,11 +159,11 @@ class Sizes:
     """Whether to round sizes up: oneDNN compiles 16-bit kernels for each size, which takes as long as a block does."""
 
     def step(self, size: int) -> int:
-        """Return between the sizes about this one: there are eight from a power of two to the next."""
+        """Return the distance between the sizes about this one: there are eight from a power of two to the next."""
         return max(16, 2 ** (size - 1).bit_length() // 8) if self.few else 1
 
     def rounded(self, size: int) -> int:
-        """Return up to the next size."""
+        """Return a length rounded up to the next size."""
         return -(-size // self.step(size)) * self.step(size)
 
 

@@ -334,7 +334,7 @@ def _packed(padded: Backbone) -> Backbone:
 
 
 def _probe(backbone: Backbone) -> list[list[TokenSequence]]:
-    """Return two sets of texts that have the first ones in common, and as many tokens, packed as padded.
+    """Return two sets of texts with the first ones in common, and with as many tokens in all.
 
     What stands before those texts, and between their halves, is of another length in each set: whoever counts
     positions through a pass gives them other vectors.

@@ -59,7 +59,7 @@ SYSTEM: Final = ("system", "You answer in one short sentence.")
 
 
 def _canaries() -> tuple[Conversation, ...]:
-    """Return four of each exchange: alone, after another one, after a system turn, and long."""
+    """Return four conversations of each exchange: alone, after another one, after a system turn, and long."""
     found: list[Conversation] = []
     for before, (question, answer) in pairwise((EXCHANGES[-1], *EXCHANGES)):
         alone = (("user", question), ("assistant", answer))

@@ -89,7 +89,7 @@ def refuse_other_formats(folder: Path) -> None:
 
 
 def weight_files(folder: Path) -> list[Path]:
-    """Return its safetensors, by name."""
+    """Return the folder's safetensors, by name."""
     return sorted(folder.glob("*.safetensors"))
 
 
@@ -100,7 +100,7 @@ def text_config(config: Json) -> Json:
 
 
 def width_of(config: Json) -> int | None:
-    """Return numbers of a vector, as stated."""
+    """Return the length of a vector, as the configuration states it."""
     return _stated(config, WIDTHS)
 
 

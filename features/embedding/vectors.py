@@ -238,7 +238,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def _run(backbone: "Backbone", planned: "Pack | Batch") -> list[tuple[Wanted, Vector]] | None:
-    """Return none where memory did not suffice; what the attempt has taken is given back."""
+    """Run one pass; return None if memory did not suffice, and give back what the attempt has taken."""
     import torch
 
     try:

@@ -238,14 +238,14 @@ def _merge_rejects(folder: Path, rows: Range) -> tuple[Path, int]:
 
 
 def _conversation_sizes(folder: Path) -> pl.DataFrame:
-    """Return distinct conversations: the prompt's id, and characters."""
+    """Return the prompt's id and the number of characters of each distinct conversation."""
     columns = ["conversation_id", "prompt_id", "n_chars"]
     table = pa.concat_tables(read_spill(folder, "conversations", SCHEMAS["conversations"], columns))
     return pl.DataFrame(table).unique("conversation_id").select("n_chars", id="prompt_id")
 
 
 def _reject_sizes(folder: Path) -> pl.DataFrame:
-    """Return distinct rows with rejects, and characters of the native row."""
+    """Return each distinct row with rejects, and the number of its characters."""
     tables = [
         table.select(["source_row"]).append_column("n_chars", pc.utf8_length(table["raw"]).cast(pa.int64()))
         for table in read_spill(folder, "rejects", SCHEMAS["rejects"], ["source_row", "raw"])

@@ -74,7 +74,7 @@ class Rows:
         return self._read(column, str, "text", empty="", default=default)
 
     def boolean(self, column: str, *, default: bool | None = None) -> list[bool]:
-        """Return true or false; a `default` stands for null and for an absent column."""
+        """Return booleans; a `default` stands for null and for an absent column."""
         return self._read(column, bool, "true or false", empty=False, default=default)
 
     def array(self, column: str, *, default: list[Any] | None = None) -> list[list[Any]]:
@@ -82,7 +82,7 @@ class Rows:
         return self._read(column, list, "a list", empty=[], default=default)
 
     def values(self, column: str) -> list[Any]:
-        """Return whatever there is; None where the column is absent."""
+        """Return the column's values; None where the column is absent."""
         return [cell.get(column) for cell in self.cells]
 
     def number(self, column: str) -> list[float]:
@@ -96,7 +96,7 @@ class Rows:
         return numbers
 
     def zero_or_one(self, column: str) -> list[int]:
-        """Return labels that name one of two."""
+        """Return labels that name one of two: 0 or 1."""
         labels = []
         for row, value in enumerate(self._required(column)):
             is_label = value in (0, 1) and type(value) is not bool
@@ -106,7 +106,7 @@ class Rows:
         return labels
 
     def required(self, column: str) -> list[Any]:
-        """Return whatever there is; a row without the column has a fault."""
+        """Return the column's values; a row without the column has a fault."""
         return self._required(column)
 
     def messages(self, column: str) -> list[Conversation]:

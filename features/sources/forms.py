@@ -18,7 +18,7 @@ ASSISTANT = "\n\nAssistant:"
 
 
 def single_turns(prompts: Sequence[str], responses: Sequence[str]) -> list[Conversation]:
-    """Return one user turn and its answer, of each row."""
+    """Return conversations of one user turn and its answer, one a row."""
     return [single_turn(prompt, response) for prompt, response in zip(prompts, responses, strict=True)]
 
 

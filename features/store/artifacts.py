@@ -108,7 +108,7 @@ class Snapshot:
         return {s.removeprefix(start): self.artifacts[s] for s in sorted(self.artifacts) if s.startswith(start)}
 
     def ids_within(self, prefix: str) -> dict[str, str]:
-        """Return slot to artifact id below `prefix`: what a stage that reads them names as its inputs."""
+        """Return artifact ids by slot below `prefix`, as a stage that reads them names its inputs."""
         return {f"{prefix}/{name}": artifact.artifact_id for name, artifact in self.within(prefix).items()}
 
 

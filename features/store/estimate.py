@@ -68,7 +68,7 @@ def speed_of(artifacts: Iterable[Artifact], unit: str, *, called: str = "artifac
 
 
 def last_time(artifacts: Iterable[Artifact]) -> str:
-    """Return what the newest run that was predicted to make any of the artifacts should have taken, and has taken."""
+    """Return what the newest run with a prediction for the artifacts should have taken, and what it took."""
     _, of_run = _newest(artifacts, "predicted_seconds")
     if not of_run:
         return ""
@@ -143,7 +143,7 @@ def total(steps: Sequence[Planned]) -> Planned:
 
 
 def _peers(snapshot: Snapshot, slot: str) -> list[Artifact]:
-    """Return those below the same folder of slots: other datasets of an ingest, say."""
+    """Return the artifacts below the same folder of slots, for example other datasets of an ingest."""
     folder, _, _ = slot.rpartition("/")
     return list(snapshot.within(folder).values()) if folder else []
 

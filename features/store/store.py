@@ -318,7 +318,7 @@ def _lock(lock: Any, place: str, wait_s: float) -> None:
 
 
 def _time(text: str) -> datetime | None:
-    """Return a date (its last moment) or a time."""
+    """Parse a date (as its last moment) or a time."""
     if not re.match(r"\d{4}-\d{2}-\d{2}", text):
         return None
     try:

@@ -97,7 +97,7 @@ def _permissions(store: Store) -> tuple[Verdict, str]:
 
 
 def _exclusive(rival: Callable[[], Store]) -> tuple[Verdict, str]:
-    """Return several clients create the same names at once; of each name exactly one may be told that it did."""
+    """Check that the store supports atomic create-if-absent: of several clients exactly one may create a name."""
     folder = f"doctor/{uuid4().hex}"
     stores = [rival() for _ in range(RIVALS)]
     with ThreadPoolExecutor(RIVALS) as pool:
@@ -119,7 +119,7 @@ def _exclusive(rival: Callable[[], Store]) -> tuple[Verdict, str]:
 
 
 def _clock(store: Store) -> tuple[Verdict, str]:
-    """Return leases expire by the clock of whoever looks."""
+    """Compare this machine's clock with the store's: leases expire by the clock of whoever reads them."""
     name = f"doctor/{uuid4().hex}"
     store.storage.replace(name, b"probe")
     (file,) = [file for file in store.storage.files("doctor") if file.name == name]

@@ -1,4 +1,4 @@
-"""Commands that lead from a weight to its rows, and from a row to all that saw it."""
+"""Commands that lead from a weight to its rows, and from a row to all that was made with it."""
 
 from typing import Annotated
 
@@ -53,7 +53,7 @@ def impact(
     config: Config = DEFAULT_CONFIG,
     format: As = Format.table,
 ) -> None:
-    """Say where a row stands, every artifact that saw it, and which models to retrain if it must be deleted.
+    """Say where a row stands, every artifact that was made with it, and which models to retrain if it must be deleted.
 
     Example: `armorm impact 5ac72064`
     """

@@ -43,7 +43,7 @@ def score(
     config: Config = DEFAULT_CONFIG,
     format: As = Format.table,
 ) -> None:
-    """Score conversations or pairs with a trained model, in a file of any size; nothing is if a line is malformed.
+    """Score conversations or pairs with a trained model, in a file of any size; a malformed line stops the file.
 
     Example: `armorm score conversations.jsonl --explain`
     """

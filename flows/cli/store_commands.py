@@ -128,7 +128,7 @@ def gc(
     config: Config = DEFAULT_CONFIG,
     format: As = Format.table,
 ) -> None:
-    """Collect what no kept snapshot refers to: first to the trash, later away. What is kept says [retention].
+    """Move what no kept snapshot refers to into the trash, and delete it later; [retention] sets what is kept.
 
     Example: `armorm gc --delete`
     """

@@ -178,7 +178,7 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Return the environment goes before the file, whose values are given to the constructor."""
+        """Return the sources of settings: the environment goes before the file, which the constructor is given."""
         return env_settings, init_settings
 
     def open_store(self) -> Store:

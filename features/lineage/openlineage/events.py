@@ -143,7 +143,7 @@ class Events:
         return found
 
     def _inputs(self, recipe: Recipe, origin: str | None) -> Iterator[ol.InputDataset]:
-        """Yield one for each dataset, whatever the number of its parts that the recipe names."""
+        """Yield an input for each dataset, whatever the number of its parts that the recipe names."""
         parts: dict[str, dict[Place, str]] = {}
         for name, id in recipe.inputs.items():
             native = NATIVE_FILE.match(name)
