@@ -55,7 +55,7 @@ def gc(config: Path, delete: bool = False, limits: RunLimits = BY_HAND) -> str:
         with writing(settings, "armorm gc", limits, kind="gc") as writer:
             line = collect(writer, settings.retention).line
     else:
-        line = f"{plan_collection(settings.open_store(), settings.retention).line}; nothing was done"
+        line = f"{plan_collection(settings.open_store(), settings.retention).line}; nothing was deleted"
     get_run_logger().info(line)
     return line
 

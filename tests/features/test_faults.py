@@ -305,7 +305,7 @@ def lose(address: str, folder: Path, at: int, watch: LostRequests, acknowledged:
 
 
 @pytest.mark.parametrize("took_effect", [False, True], ids=["request", "answer"])
-@pytest.mark.parametrize("every", [pytest.param(1, fingerprint=pytest.mark.slow), 23])
+@pytest.mark.parametrize("every", [pytest.param(1, marks=pytest.mark.slow), 23])
 def test_a_request_is_lost(s3: str, every: int, took_effect: bool, tmp_path: Path, acknowledged: Acknowledged) -> None:
     with lost_requests() as watch:
         run(Store(f"{s3}/undisturbed", cache=tmp_path / "cache"), tmp_path, REMOTE)

@@ -102,8 +102,8 @@ def test_a_run_that_takes_too_long_ends_and_leaves_a_valid_store(config: Path, t
 def test_upkeep_says_what_it_finds_and_fails_where_the_command_does(small: Path, told: Told) -> None:
     ingest(small)
     assert "all as they were written" in verify_flow(small)
-    assert "nothing was done" in gc(small)
-    assert "nothing was done" not in gc(small, delete=True)
+    assert "nothing was deleted" in gc(small)
+    assert "nothing was deleted" not in gc(small, delete=True)
     assert "ingest" in freshness(small, "1h")
     with pytest.raises(TooOld, match="no run of train that has succeeded"):
         freshness(small, "1h", "train")
