@@ -26,7 +26,7 @@ NO_NUISANCE: Final = "none"
 
 @dataclass(frozen=True, slots=True)
 class RegressionConfig:
-    """`[regression]`."""
+    """The settings of `[regression]`."""
 
     alphas: tuple[float, ...] = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 1e1, 1e2, 1e3, 1e4)
     """Ridge strengths to choose from, one for each objective, by loss on held-out prompts."""
@@ -42,7 +42,7 @@ class RegressionConfig:
 
 @dataclass(frozen=True, slots=True)
 class DecorrelationConfig:
-    """`[decorrelation]`."""
+    """The settings of `[decorrelation]`."""
 
     nuisance: str | tuple[str, ...] = "helpsteer-verbosity"
     """What is taken out of all objectives: one of them, or `n_tokens`, or several at once; or `none`."""
@@ -52,7 +52,7 @@ class DecorrelationConfig:
 
     @property
     def nuisances(self) -> tuple[str, ...]:
-        """By name, also where it is one; empty where nothing is taken out."""
+        """The nuisances by name, as a list; empty if nothing is taken out."""
         return nuisances_of(self.nuisance)
 
     def __post_init__(self) -> None:
@@ -123,9 +123,9 @@ class GateConfig:
     """Points of the curve (a twentieth of the steps each) without a smaller loss on validation pairs after which
     training ends; the gate is then the one of the smallest. 0: all steps, and the last one."""
     precision: Literal["float32", "bfloat16"] = "float32"
-    """Of the layers' arithmetic in training; parameters, loss and what is exported are float32."""
+    """The type of the layers' arithmetic in training; parameters, loss and what is exported are float32."""
     device: str = "cpu"
-    """That training runs on: `cpu`, `cuda`, `cuda:1`."""
+    """The device that training runs on: `cpu`, `cuda`, `cuda:1`."""
     save_every_s: float = 30.0
     """Seconds between checkpoints of the training: what a killed run loses, at most."""
 
@@ -137,7 +137,7 @@ class GateConfig:
         _check_seed(self.seed)
 
     def record(self) -> dict[str, Any]:
-        """What the gate depends on: not where it is trained, and what came later only where it is not as it was."""
+        """Return what the gate depends on: not its device, and later settings only if they are not the default."""
         settings = asdict(self)
         for name in ("device", "save_every_s"):
             del settings[name]
@@ -151,7 +151,7 @@ class EvaluationConfig:
 
     n_resamples: int = 1000
     seed: int = 0
-    """Of the bootstrap, and of the choice of the probe's pairs where there are more."""
+    """The seed of the bootstrap, and of the choice of the probe's pairs where there are more."""
     probe_pairs: int = 100_000
     """Training pairs that the Bradley-Terry probe is fitted to, at most; 0: no probe."""
 

@@ -41,12 +41,11 @@ import numpy as np
 import torch
 from transformers import AutoModel, AutoTokenizer, LlamaConfig, LlamaModel
 
-from armorm.features.embedding.fingerprint import BackboneSettings, fingerprint
+from armorm.features.embedding.fingerprint import BackboneSettings, read_fingerprint
 from armorm.features.embedding.memory import keep_freed_memory
 from armorm.features.embedding.packs import TokenSequence, Wanted, plan_packs
 from armorm.features.embedding.remote_code import FOLDER_ALONE, Backbone, load
-from armorm.features.embedding.slowdown import product_flops
-from benchmarks.flops import cost_of, least_flops
+from benchmarks.flops import cost_of, least_flops, product_flops
 
 VOCABULARY = 4096
 
@@ -154,11 +153,11 @@ def open_way(kind: str, folder: Path, dtype: str, device: str) -> Callable[[list
         return sentence_transformer(folder, dtype, device)
     settings = BackboneSettings(str(folder), dtype=dtype, device=device)  # type: ignore[arg-type]
     if kind == "armorm":
-        packed = load(settings, fingerprint(settings))
+        packed = load(settings, read_fingerprint(settings))
         return lambda sequences, budget: dict(packed.embed(sequences, token_budget=budget))
     model = AutoModel.from_pretrained(folder, dtype=getattr(torch, dtype), use_safetensors=True, **FOLDER_ALONE)
     tokenizer = AutoTokenizer.from_pretrained(folder, **FOLDER_ALONE)
-    plain = Backbone(kind, fingerprint(settings), model.to(device).eval(), tokenizer)
+    plain = Backbone(kind, read_fingerprint(settings), model.to(device).eval(), tokenizer)
     if kind == "padded":
         return lambda sequences, budget: dict(plain.embed(sequences, token_budget=budget))
     if kind == "one at a time, memory kept":

@@ -24,7 +24,7 @@ from transformers import LlamaConfig, LlamaModel
 from armorm.export.layout import write_layout
 from armorm.export.pattern import find_pattern
 from armorm.features.embedding.backbone import load
-from armorm.features.embedding.fingerprint import BackboneSettings, fingerprint
+from armorm.features.embedding.fingerprint import BackboneSettings, read_fingerprint
 from armorm.stages.export import probe_conversations, rendered
 from tests.armorm.exported import fixed_mixture, random_heads
 from tests.features import tiny
@@ -72,10 +72,10 @@ def export(folder: Path, max_shard_size: str, results: "Queue[tuple[float, float
     sampler = threading.Thread(target=sample)
     sampler.start()
     settings = BackboneSettings(str(folder / "backbone"), dtype="bfloat16")
-    marks = fingerprint(settings)
-    backbone = load(settings, marks)
+    fingerprint = read_fingerprint(settings)
+    backbone = load(settings, fingerprint)
     samples = rendered(backbone, probe_conversations())
-    heads = random_heads(n_features=D, backbone_id=marks.backbone_id, backbone=dict(marks.record))
+    heads = random_heads(n_features=D, backbone_id=fingerprint.backbone_id, backbone=dict(fingerprint.record))
     write_layout(
         folder / "export",
         heads,

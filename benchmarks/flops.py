@@ -1,11 +1,20 @@
-"""What an embedding needs in arithmetic: a multiplication and an addition count as two operations."""
+"""What an embedding needs in arithmetic, and what a machine can do, in additions and multiplications."""
 
+import time
 from dataclasses import dataclass
+from typing import Final
 
 import torch
 from transformers import PreTrainedModel
 
+from armorm.features.embedding.linear import multiply
 from armorm.features.embedding.packs import Batch, Pack
+
+WITHIN_S: Final = 0.3
+"""How long the fastest product is looked for."""
+
+LARGEST: Final = 8192
+"""The most rows of a matrix that it is looked for with."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,3 +71,36 @@ def least_flops(cost: Cost, planned: Pack | Batch) -> float:
     before_last = (cost.layers - 1) * (n_tokens * cost.token + n_seen * cost.seen)
     last = n_tokens * cost.keys_values + len(taken) * (cost.token - cost.keys_values)
     return before_last + last + sum(wanted.position + 1 for wanted in taken) * cost.seen
+
+
+def product_flops(dtype: str, device: str) -> float:
+    """Return operations a second of a product of square matrices, the best of those that fit into `WITHIN_S`.
+
+    They grow while a product takes next to no time.
+
+    Args:
+        dtype: the name of torch's type.
+        device: as torch names it: `cpu`, `cuda:1`.
+    """
+    product = multiply if (dtype, device) == ("float32", "cpu") else torch.matmul
+    size, per_s, begun = 512, 0.0, time.perf_counter()
+    matrix = torch.randn(size, size, device=device).to(getattr(torch, dtype))
+    while time.perf_counter() - begun < WITHIN_S:
+        _finish(device)
+        started = time.perf_counter()
+        product(matrix, matrix)
+        _finish(device)
+        took_s = time.perf_counter() - started
+        per_s = max(per_s, 2 * size**3 / took_s)
+        if took_s < WITHIN_S / 100 and size < LARGEST:
+            try:
+                matrix = matrix.repeat(2, 2)
+            except torch.OutOfMemoryError:  # on a card that the backbone fills
+                break
+            size *= 2
+    return per_s
+
+
+def _finish(device: str) -> None:
+    if device != "cpu":
+        torch.accelerator.synchronize(device)

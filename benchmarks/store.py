@@ -122,7 +122,7 @@ def generate(folder: Path, n_conversations: int, n_shards: int) -> None:
     from armorm.features.checks.contamination import CONTAMINATION
     from armorm.features.checks.quality import QUALITY
     from armorm.features.embedding import embed
-    from armorm.features.embedding.fingerprint import fingerprint
+    from armorm.features.embedding.fingerprint import read_fingerprint
     from armorm.features.ingest.dataset import ingest_dataset
     from armorm.features.sample import write_sample
     from armorm.features.sample.backbone import sample_texts, write_backbone
@@ -139,7 +139,7 @@ def generate(folder: Path, n_conversations: int, n_shards: int) -> None:
     (folder / "armorm.toml").write_text(configuration(Profile.demo))
     settings = load_settings(folder / "armorm.toml")
     rng, store = np.random.default_rng(0), settings.open_store()
-    marks = fingerprint(settings.local_backbone())
+    fingerprint = read_fingerprint(settings.local_backbone())
     writer = Recorder(store, "benchmark")
     held: list[np.ndarray[Any, Any]] = []
     names = list(settings.datasets)
@@ -165,7 +165,7 @@ def generate(folder: Path, n_conversations: int, n_shards: int) -> None:
     backbone = {"hidden_size": WIDTH, "name": "backbone", "architecture": "llama", "dtype": "float32", "max_tokens": 1}
     record = {"record": store.objects.put_bytes("json", b"{}")}
     writer.commit(
-        Recipe(f"backbone/{marks.backbone_id}", "backbone", embed.STAGE_VERSION, dict(marks.record), {}),
+        Recipe(f"backbone/{fingerprint.backbone_id}", "backbone", embed.STAGE_VERSION, dict(fingerprint.record), {}),
         Made(record, backbone),
     )
     embedded = np.concatenate([conversations, prompts])
@@ -173,12 +173,12 @@ def generate(folder: Path, n_conversations: int, n_shards: int) -> None:
     inputs = store.head().ids_within("ingest")
     changes = []
     for part in np.array_split(order, n_shards):
-        changes.append(shard(store, rng, embedded, len(conversations), np.sort(part), marks.backbone_id, inputs))
+        changes.append(shard(store, rng, embedded, len(conversations), np.sort(part), fingerprint.backbone_id, inputs))
     writer.commit_all(changes)
     stand_in = {name: store.objects.put_bytes("json", b"{}") for name in ("record", "tensors", "description")}
     covered = {"conversations": len(conversations), "prompts": len(prompts)}
     writer.made = lambda: Made(stand_in, {"line": "stand-in"} | covered)
-    id = marks.backbone_id
+    id = fingerprint.backbone_id
     writer.ensure(embed._coverage(store.head(), id), lambda: Made({}))
     QUALITY.ensure(writer, settings.checks)
     empty = put(store, SCHEMAS["contamination"].empty_table())

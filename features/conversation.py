@@ -34,37 +34,37 @@ class MalformedConversation(ValueError):
 
 
 def canonical_bytes(messages: Conversation) -> bytes:
-    """A JSON array of `[role, content]` in UTF-8 without added spaces: what ids are hashes of."""
+    """Return a JSON array of `[role, content]` in UTF-8 without added spaces: what ids are hashes of."""
     return orjson.dumps(messages)
 
 
 def conversation_id(messages: Conversation) -> str:
-    """32 hex digits: the first 16 bytes of the SHA-256 of the canonical bytes."""
+    """Return 32 hex digits: the first 16 bytes of the SHA-256 of the canonical bytes."""
     return sha256(canonical_bytes(messages)).hexdigest()[:32]
 
 
 def conversation_ids(conversations: Sequence[Conversation]) -> list[str]:
-    """The id of each conversation."""
+    """Return the id of each conversation."""
     return [sha256(orjson.dumps(messages)).hexdigest()[:32] for messages in conversations]
 
 
 def prompt_id(messages: Conversation) -> str:
-    """The id of all messages but the last."""
+    """Return the id of all messages but the last."""
     return conversation_id(messages[:-1])
 
 
 def single_turn(prompt: str, response: str) -> Conversation:
-    """One user turn and its answer."""
+    """Return one user turn and its answer."""
     return (("user", prompt), ("assistant", response))
 
 
 def has_text(content: str) -> bool:
-    """Whether there is anything but white space."""
+    """Return whether there is anything but white space."""
     return bool(content) and not content.isspace()
 
 
 def check_conversation(messages: Conversation) -> None:
-    """Accepts an optional system or developer turn, then user and assistant in turn, the last one an answer.
+    """Accept an optional system or developer turn, then user and assistant in turn, the last one an answer.
 
     Raises:
         MalformedConversation: with reason `roles_out_of_order`, `empty_turn` or `invalid_unicode`, and the turn's
@@ -84,7 +84,7 @@ def check_conversation(messages: Conversation) -> None:
 
 @lru_cache
 def _out_of_order(roles: tuple[str, ...]) -> str | None:
-    """The first turn whose role is not the expected one, in words."""
+    """Return the first turn whose role is not the expected one, in words."""
     if not roles:
         return "got no turns; expected [system,] user, assistant, .. ending with assistant"
     n_system = 1 if roles[0] in SYSTEM_ROLES else 0
@@ -111,7 +111,7 @@ class SplitFractions:
             )
 
     def of(self, prompt_id: str) -> Split:
-        """The split of a prompt: a function of its id alone, so that it is stable as data grows."""
+        """Return the split of a prompt: a function of its id alone, so that it is stable as data grows."""
         place = position(prompt_id, "split")
         if place < self.test:
             return "test"
@@ -119,6 +119,6 @@ class SplitFractions:
 
 
 def position(prompt_id: str, purpose: str) -> float:
-    """A place in 0..1 that follows from the prompt's id alone, another one for each purpose."""
+    """Return a place in 0..1 that follows from the prompt's id alone, another one for each purpose."""
     digest = sha256(f"{purpose}:{prompt_id}".encode()).digest()
     return int.from_bytes(digest[:8]) / 2**64

@@ -9,14 +9,14 @@ A leaf module: of the project it imports `armorm.features.secrets` alone. Every 
     │   │   └── MalformedRows     some of its rows cannot be used, where all are needed
     │   ├── DatasetError      a dataset is unknown, or none of its rows is usable
     │   ├── BackboneError     a backbone cannot be loaded or does not fit
-    │   │   └── CanaryError       it gives other vectors here than it gave at first
+    │   │   └── CanaryError       its vectors differ from those of the first run
     │   ├── OutOfMemory       one text alone is more than memory holds
     │   ├── WorkerError       one of the above, or a death, on another machine
     │   ├── HubError          the Hugging Face Hub does not give what was asked for
     │   │   └── HubUnreachable    it may do so later: the only error that is worth a retry
     │   ├── QualityError      rows that a check does not let through
-    │   ├── PlanOutdated      a plan of a world that has moved since
-    │   ├── OverLimit         a run that would do more than was meant
+    │   ├── PlanOutdated      a plan that no longer holds: something has changed since
+    │   ├── OverLimit         a run whose estimate exceeds a limit
     │   └── TooOld            a store whose last success is longer ago than allowed
     ├── StoreError            what the store holds, or lacks
     │   ├── CorruptObject     a file's bytes are not those that were written
@@ -84,9 +84,9 @@ class CanaryError(BackboneError):
     ) -> None:
         super().__init__(
             backbone,
-            f"got canary {furthest} at {distance:.2g} of its length from where it was at first (median of all: "
-            f"{median:.2g}), on {machines[1]}; expected at most {band:g}, as on {machines[0]}; nothing was appended: "
-            "run it with the device and the versions of then, or embed all of it anew in another store",
+            f"got vectors that differ from the first run's: canary {furthest} by {distance:.2g} of its length "
+            f"(median of all: {median:.2g}), on {machines[1]}; expected at most {band:g}, as on {machines[0]}; "
+            "nothing was appended: use the same device and libraries as then, or embed all of it in another store",
         )
         self.furthest = furthest
         self.distance = distance
@@ -100,8 +100,8 @@ class OutOfMemory(InputError):
 
     def __init__(self, n_tokens: int) -> None:
         super().__init__(
-            f"got too little memory for one text of {n_tokens} tokens; expected enough for the longest one; free some, "
-            "or set max_tokens in [backbone]; what was embedded before is kept"
+            f"got too little memory for one text of {n_tokens} tokens; expected enough for the longest text; free "
+            "memory, or set max_tokens in [backbone]; what was embedded before is kept"
         )
         self.n_tokens = n_tokens
 
@@ -142,7 +142,7 @@ class PlanOutdated(InputError):
     """What a plan was made on is not what is there now."""
 
     def __init__(self, plan: str, what: str, got: str, expected: str) -> None:
-        super().__init__(f"{plan}: {what}: got {got}; expected {expected}, as it was planned on; make a new plan")
+        super().__init__(f"{plan}: {what}: got {got}; expected {expected}, as in the plan; make a new plan")
         self.what = what
 
 
@@ -152,7 +152,7 @@ class OverLimit(InputError):
     def __init__(self, limit: str, got: str, expected: str) -> None:
         super().__init__(
             f"{limit}: got {got} in all; expected at most {expected}; nothing was started: see `armorm plan`, then "
-            "raise the limit, or do a part of it first, such as `armorm ingest`"
+            "raise the limit, or run a part first, for example `armorm ingest`"
         )
         self.limit = limit
 

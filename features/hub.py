@@ -11,9 +11,8 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 from armorm.features.errors import HubError, HubUnreachable
 
@@ -21,6 +20,9 @@ if TYPE_CHECKING:
     from huggingface_hub import RepoFile
 
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")  # read when huggingface_hub is imported
+
+HIDDEN: Final = [".*", "*/.*"]
+"""Patterns of files that are hidden or in a hidden folder; `*` also crosses slashes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,9 +62,9 @@ class HubPlan:
     """The commit's 40 hex digits."""
     n_files: int
     size_bytes: int
-    """Of all files."""
+    """The size of all files."""
     cached_bytes: int
-    """Of those that are in the cache."""
+    """The size of the files that are in the cache."""
 
     @property
     def missing_bytes(self) -> int:
@@ -71,7 +73,7 @@ class HubPlan:
 
 
 def download(repo: HubRepo, patterns: Sequence[str]) -> HubFiles:
-    """Brings the matching files into the cache, as far as they are not there.
+    """Bring the matching files into the cache, as far as they are not there.
 
     Args:
         repo: which repository, at which revision; without a network, what the cache knows of a branch counts.
@@ -94,7 +96,7 @@ def download(repo: HubRepo, patterns: Sequence[str]) -> HubFiles:
 
 
 def plan_download(repo: HubRepo, patterns: Sequence[str]) -> HubPlan:
-    """What `download` would fetch; fetches no content. Arguments and errors are those of `download`."""
+    """Return what `download` would fetch; fetches no content. Arguments and errors are those of `download`."""
     from huggingface_hub import snapshot_download
 
     with _named_errors(repo), _bars():
@@ -117,23 +119,21 @@ def _commit(repo: HubRepo) -> str:
 
 
 def _chosen(repo: HubRepo, commit: str, patterns: Sequence[str]) -> dict[str, "RepoFile"]:
-    """The files below the repository's folder that match a pattern and are not hidden, by their path there."""
+    """Return the files below the repository's folder that match a pattern and are not hidden, by their path there."""
+    from huggingface_hub.utils import filter_repo_objects  # type: ignore[attr-defined]
+
     files, start = _listing(repo, commit), f"{repo.folder}/" if repo.folder else ""
     below = {file.path.removeprefix(start): file for file in files if file.path.startswith(start)}
-    chosen = {path: below[path] for path in sorted(below) if _matches(path, patterns)}
+    matching = filter_repo_objects(sorted(below), allow_patterns=list(patterns), ignore_patterns=HIDDEN)
+    chosen = {path: below[path] for path in matching}
     if not chosen:
         wanted = ", ".join(patterns)
         raise HubError(repo, f"got {len(files)} files, none of them {wanted}; correct the name, the revision or folder")
     return chosen
 
 
-def _matches(path: str, patterns: Sequence[str]) -> bool:
-    hidden = any(part.startswith(".") for part in path.split("/"))
-    return not hidden and any(fnmatchcase(path, pattern) for pattern in patterns)
-
-
 def _listing(repo: HubRepo, commit: str) -> list["RepoFile"]:
-    """All files of a commit: from the cache, since a commit never changes, else from the Hub."""
+    """Return all files of a commit: from the cache, since a commit never changes, else from the Hub."""
     from huggingface_hub import HfApi, RepoFile, get_cached_repo_tree
     from huggingface_hub.errors import CachedRepoTreeNotFoundError
 
@@ -148,12 +148,12 @@ def _listing(repo: HubRepo, commit: str) -> list["RepoFile"]:
 
 
 def _token() -> str | Literal[False]:
-    """`False` keeps huggingface_hub from looking for a token that was stored by a login."""
+    """Return HF_TOKEN, or `False`, which keeps huggingface_hub from looking for a token that a login stored."""
     return os.environ.get("HF_TOKEN", "").strip() or False
 
 
 def _bars() -> AbstractContextManager[object]:
-    """huggingface_hub's progress bars on a terminal, or as its own variable says."""
+    """Show huggingface_hub's progress bars on a terminal, or as its own variable says."""
     from huggingface_hub.utils.tqdm import disable_progress_bars
 
     if sys.stderr.isatty() or "HF_HUB_DISABLE_PROGRESS_BARS" in os.environ:
@@ -179,7 +179,7 @@ def _named_errors(repo: HubRepo) -> Iterator[None]:
 
 
 def _named(repo: HubRepo, error: Exception) -> HubError:
-    """The one line for what huggingface_hub says in many ways."""
+    """Return an error of one line for the many that huggingface_hub raises."""
     from huggingface_hub import is_offline_mode
     from huggingface_hub.errors import (
         GatedRepoError,

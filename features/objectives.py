@@ -40,7 +40,7 @@ OBJECTIVES: Final[tuple[str, ...]] = (
 
 
 def in_order(names: Iterable[str]) -> tuple[str, ...]:
-    """The 19 in their order, whether named or not, and after them the other names in alphabetical order."""
+    """Return the 19 in their order, whether named or not, and after them the other names in alphabetical order."""
     return (*OBJECTIVES, *sorted(set(names) - set(OBJECTIVES)))
 
 
@@ -80,11 +80,11 @@ class Scale:
         return "false or true" if self.rule == "boolean" else f"{self.lo:g}..{self.hi:g}"
 
     def to_value(self, raw: Number) -> Number:
-        """Maps a native rating, or an array of them, into 0..1."""
+        """Map a native rating, or an array of them, into 0..1."""
         return (raw - self.lo + self._half_bin) / self.width
 
     def to_raw(self, value: float) -> float:
-        """Maps a value in 0..1 back to native units; exact for ratings of up to nine decimals."""
+        """Map a value in 0..1 back to native units; exact for ratings of up to nine decimals."""
         return round(value * self.width + self.lo - self._half_bin, 9)
 
     @property

@@ -13,7 +13,7 @@ SQL: Final = Path(__file__).parent.parent / "sql"
 """Where the views, checks and questions over the tables are."""
 
 FORMAT: Final = 2
-"""Of the Parquet files; a later one is refused by name. Format 1 does not say which it is."""
+"""The format of the Parquet files; later ones are refused. Format 1 is not stated in them."""
 
 FORMAT_KEY: Final = b"armorm.format"
 
@@ -124,20 +124,20 @@ SCHEMAS: Final[Mapping[str, pa.Schema]] = {
 
 
 def make_table(name: str, rows: Sequence[Mapping[str, Any]]) -> pa.Table:
-    """Rows as a table of that schema, in the order of its columns: the order of rows given changes nothing."""
+    """Return rows as a table of that schema, in the order of its columns: the order of rows given changes nothing."""
     table = pa.Table.from_pylist(list(rows), schema=SCHEMAS[name])
     keys = [(column, "ascending") for column in table.column_names if column != "messages"]
     return table.sort_by(keys)
 
 
 def write_parquet(path: Path, table: pa.Table) -> None:
-    """Parquet with page checksums that says its format; equal tables give equal bytes."""
+    """Write Parquet with page checksums that states its format; equal tables give equal bytes."""
     marked = table.replace_schema_metadata({FORMAT_KEY: str(FORMAT)})
     pq.write_table(marked, path, compression="zstd", write_page_checksum=True)
 
 
 def check_parquet(path: Path) -> None:
-    """Refuses a table that a later version has written.
+    """Refuse a table that a later version has written.
 
     Raises:
         StoreError: by the name of its format.
@@ -147,7 +147,7 @@ def check_parquet(path: Path) -> None:
 
 
 def check_format(path: Path | str, got: object, newest: int) -> None:
-    """Refuses what a later version has written, since what it means is not known.
+    """Refuse what a later version has written, since what it means is not known.
 
     Raises:
         StoreError: by the name of its format.

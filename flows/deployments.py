@@ -22,7 +22,7 @@ from prefect.runner import Runner
 from prefect.settings import get_current_settings
 from prefect.types.entrypoint import EntrypointType
 
-from armorm.features.durations import parse_duration
+from armorm.features.units import parse_duration
 from armorm.flows import stopping
 from armorm.flows.configuration.schedule import interval_s
 from armorm.flows.configuration.settings import Settings
@@ -62,7 +62,7 @@ class Scheduled:
 
     @property
     def when(self) -> str:
-        """For a person."""
+        """The schedule, for people."""
         return " and ".join(filter(None, (self.schedule, "on an event" if self.triggers else ""))) or "when asked to"
 
     @property
@@ -73,7 +73,7 @@ class Scheduled:
 
 
 def scheduled(settings: Settings, *, any_store: bool = False) -> list[Scheduled]:
-    """All deployments of a configuration.
+    """Return all deployments of a configuration.
 
     Args:
         settings: `[schedule]` says when.
@@ -109,7 +109,7 @@ def scheduled(settings: Settings, *, any_store: bool = False) -> list[Scheduled]
         Scheduled(
             "gc",
             "armorm.flows.upkeep.gc",
-            "Says what no kept snapshot refers to; with `delete`, collects it.",
+            "Says what no kept snapshot refers to; with `delete`, collect it.",
             of.gc,
             {"delete": False} | limits,
         ),
@@ -136,18 +136,18 @@ def scheduled(settings: Settings, *, any_store: bool = False) -> list[Scheduled]
 
 
 def name_of(settings: Settings, stage: str) -> str:
-    """A deployment's name."""
+    """Return a deployment's name."""
     return f"{settings.schedule.name}-{stage}"
 
 
 def _on(event: str, store: str) -> dict[str, Any]:
-    """A trigger: something happened to the store."""
+    """Return a trigger: something happened to the store."""
     match = {"prefect.resource.id": store}
     return {"type": "event", "posture": "Reactive", "expect": [event], "match": match}
 
 
 def _on_silence(names: Sequence[str], max_age: str) -> dict[str, Any]:
-    """A trigger: no run of any of these deployments has completed for so long; again after as long, if none has."""
+    """Return a trigger: no run of these deployments has completed for so long; it repeats while none does."""
     return {
         "type": "event",
         "posture": "Proactive",
@@ -160,7 +160,7 @@ def _on_silence(names: Sequence[str], max_age: str) -> dict[str, Any]:
 
 
 def to_runner(settings: Settings, config: Path) -> list[RunnerDeployment]:
-    """For a process that serves them on this machine."""
+    """Return the deployments for a process that serves them on this machine."""
     return [
         RunnerDeployment.from_flow(
             of.flow,
@@ -181,7 +181,7 @@ def to_runner(settings: Settings, config: Path) -> list[RunnerDeployment]:
 
 
 def to_yaml(settings: Settings, config: Path, pool: str) -> str:
-    """`prefect.yaml`, for `prefect deploy --all`.
+    """Return `prefect.yaml`, for `prefect deploy --all`.
 
     A store in a folder may lie at another path for each worker, and then has another name in events: those of every
     store count there. At worst an embedding begins that finds nothing to do.
@@ -211,7 +211,7 @@ def to_yaml(settings: Settings, config: Path, pool: str) -> str:
 
 
 def _schedules(settings: Settings, of: Scheduled) -> list[dict[str, Any]]:
-    """One or none; none takes away what the server has."""
+    """Return one schedule or none; none removes the one that the server has."""
     if not of.schedule:
         return []
     every = interval_s(of.schedule)
@@ -220,7 +220,7 @@ def _schedules(settings: Settings, of: Scheduled) -> list[dict[str, Any]]:
 
 
 def watch_for_the_dead() -> None:
-    """An automation for all deployments of armorm: a run whose process has died is marked as crashed.
+    """Register an automation for all deployments of armorm: a run whose process has died is marked as crashed.
 
     It can tell nobody, so it would stand as running for ever, and hold its deployment's only place if the server was
     started again meanwhile. Runs send a heartbeat every `PREFECT_FLOWS_HEARTBEAT_FREQUENCY` seconds, 180 by default,
@@ -259,7 +259,7 @@ def watch_for_the_dead() -> None:
 
 
 def serve(settings: Settings, config: Path) -> None:
-    """Registers the deployments and runs them on this machine, each in a process of its own, until it is stopped.
+    """Register the deployments and run them on this machine, each in a process of its own, until it is stopped.
 
     Schedules stay active meanwhile: what was due when nobody served runs when somebody does again, once.
     """
@@ -271,7 +271,7 @@ def serve(settings: Settings, config: Path) -> None:
 
 
 async def _until_stopped(runner: Runner) -> None:
-    """Ctrl-C and SIGTERM end the runs that are at work, then the runner; Prefect's own handler waits for neither."""
+    """Serve until Ctrl-C or SIGTERM, which end the runs at work, then the runner: Prefect waits for neither."""
     serving = asyncio.create_task(runner.start())
     while not (runner.started or serving.done()):
         await asyncio.sleep(0.1)
@@ -280,10 +280,6 @@ async def _until_stopped(runner: Runner) -> None:
         stopped = asyncio.create_task(stop.wait())
         await asyncio.wait({serving, stopped}, return_when=asyncio.FIRST_COMPLETED)
         if stop.is_set():
-            # All at once: `astop` ends one after the other, and looks every three seconds whether it has ended.
-            runner._scheduled_run_poller.stopping = True
-            running = runner._process_manager.flow_run_ids()
-            await asyncio.gather(*(runner._cancellation_manager.cancel_by_id(run) for run in running))
-            await runner.astop()
+            await runner.astop()  # one run after the other: one at most works on the store, others end at once
         stopped.cancel()
         await serving

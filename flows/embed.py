@@ -1,4 +1,4 @@
-"""The embed flow: every conversation and prompt gets its vector, once; then, whether another model is due."""
+"""The embed flow: every conversation and prompt gets its vector, once; then, whether a new model is due."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from armorm.features.embedding.embed import EmbedResult, EmbedSettings, Progress
 from armorm.features.embedding.fingerprint import BackboneSettings
 from armorm.features.store import Store, Writer
 from armorm.features.store.freshness import record_success
-from armorm.flows.configuration.scheduled import BY_HAND, Limits, run_name
+from armorm.flows.configuration.scheduled import BY_HAND, RunLimits, run_name
 from armorm.flows.configuration.settings import Settings, load_settings
 from armorm.flows.plan import plan_stages
 from armorm.flows.runlog.console import of_tokens
@@ -32,7 +32,7 @@ def forwarded_line(result: EmbedResult) -> str:
 
 @task(task_run_name="embed", cache_policy=NO_CACHE)
 def embed_all(writer: Writer, backbone: BackboneSettings, settings: EmbedSettings) -> Step:
-    """What the newest snapshot holds and the backbone has not seen."""
+    """Return what the newest snapshot holds and the backbone has not seen."""
     logger = get_run_logger()
     said = False
     with progress("embedding") as on_progress:
@@ -44,7 +44,7 @@ def embed_all(writer: Writer, backbone: BackboneSettings, settings: EmbedSetting
                 said = True
                 logger.warning(
                     f"embed: in {backbone.dtype} this processor is {done.slowdown:.1f} times slower than in float32; "
-                    'to be faster, stop this run and set dtype = "float32" in [backbone], for all of its vectors'
+                    'for a faster run, stop this one and set dtype = "float32" in [backbone], which embeds all anew'
                 )
             show(done)
 
@@ -66,24 +66,24 @@ def embed_all(writer: Writer, backbone: BackboneSettings, settings: EmbedSetting
     if result.rejected:
         counted = ", ".join(f"{reason} ({n})" for reason, n in sorted(result.rejected.items()))
         logger.warning(
-            f"embed: no usable vector for some texts: {counted}; they are in `rejects`, and left out from here"
+            f"embed: some texts have no usable vector: {counted}; they are listed in `rejects` and not used further"
         )
     if result.token_budget and result.token_budget < settings.token_budget:
         logger.warning(
-            f"embed: memory did not suffice for passes of {settings.token_budget} tokens, only for "
-            f"{result.token_budget}; set token_budget = {result.token_budget} in [embed]"
+            f"embed: memory sufficed for passes of {result.token_budget} tokens, not of {settings.token_budget}; "
+            f"set token_budget = {result.token_budget} in [embed]"
         )
     return step
 
 
 def run_embed(writer: Writer, settings: Settings) -> Step:
-    """Embeds with the configured backbone."""
+    """Embed with the configured backbone."""
     return embed_all(writer, settings.local_backbone(), settings.embed)
 
 
 @flow(flow_run_name=run_name, persist_result=False)
-def embed(config: Path, limits: Limits = BY_HAND) -> Step:
-    """Embeds what has no vector yet."""
+def embed(config: Path, limits: RunLimits = BY_HAND) -> Step:
+    """Embed what has no vector yet."""
     settings = load_settings(config)
     with writing(settings, "armorm embed", limits) as writer:
         before = show_plan(writer.store, plan_stages(settings, "quality", "embed"))
@@ -96,15 +96,15 @@ def embed(config: Path, limits: Limits = BY_HAND) -> Step:
 
 
 def tell_change(store: Store, settings: Settings) -> None:
-    """Says how far they have moved, and emits an event when it is far enough."""
+    """Report how far the canaries have moved, and emit an event if that is far enough."""
     logger, change = get_run_logger(), change_since_training(store)
     if change is None:
-        logger.info("since training: no model was trained yet: one is due")
+        logger.info("since training: no model has been trained yet, so one is due")
         emit(CHANGED, store, {"why": "no model was trained yet", "model": None})
         return
     logger.info(f"since training: {change.line}")
     if why := due(change, settings.retrain):
-        logger.info(f"since training: another model is due: {why}")
+        logger.info(f"since training: a new model is due: {why}")
         payload = {
             "why": why,
             "model": store.head().artifacts[MODEL].artifact_id,

@@ -8,10 +8,10 @@ from prefect.cache_policies import NO_CACHE
 
 from armorm.config import PromotionConfig
 from armorm.features.checks.quality import Severity
-from armorm.features.embedding.fingerprint import fingerprint
+from armorm.features.embedding.fingerprint import read_fingerprint
 from armorm.features.store import Writer
 from armorm.features.store.freshness import record_success
-from armorm.flows.configuration.scheduled import BY_HAND, Limits, run_name
+from armorm.flows.configuration.scheduled import BY_HAND, RunLimits, run_name
 from armorm.flows.configuration.settings import Settings, load_settings
 from armorm.flows.plan import plan_stages
 from armorm.flows.runlog.observers import writing
@@ -24,8 +24,8 @@ from armorm.stages.report import load_report, report_path, write_report
 
 
 def run_evaluate(writer: Writer, settings: Settings) -> Step:
-    """Evaluates, writes the report beside the model where it is not there, and shows it in Prefect."""
-    step = run_stage(writer, EVALUATE, settings, fingerprint(settings.local_backbone()).backbone_id)
+    """Evaluate, write the report beside the model if it is missing, and show it in Prefect."""
+    step = run_stage(writer, EVALUATE, settings, read_fingerprint(settings.local_backbone()).backbone_id)
     path = report_path(writer.store, settings.models_path)
     if step.reason or not path.exists():
         write_report(writer.store, settings.models_path)
@@ -36,7 +36,7 @@ def run_evaluate(writer: Writer, settings: Settings) -> Step:
 
 @task(task_run_name="promote", cache_policy=NO_CACHE)
 def promote_model(writer: Writer, config: PromotionConfig, severities: Mapping[str, Severity]) -> Step:
-    """The newest model, against the promoted one, if either is another than the last time."""
+    """Return the newest model, against the promoted one, if either is another than the last time."""
     promotion = promote(writer, config, severities)
     step = Step("promote", promotion.reason, promotion.line)
     get_run_logger().info(step.line)
@@ -46,13 +46,13 @@ def promote_model(writer: Writer, config: PromotionConfig, severities: Mapping[s
 
 
 def run_promote(writer: Writer, settings: Settings) -> Step:
-    """Promotes the newest model, or says why not; after `run_evaluate`."""
+    """Promote the newest model, or say why not; after `run_evaluate`."""
     return promote_model(writer, settings.promotion, settings.checks)
 
 
 @flow(flow_run_name=run_name, persist_result=False)
-def evaluate(config: Path, promote: bool = False, limits: Limits = BY_HAND) -> list[Step]:
-    """Evaluates the newest model; with `promote` it becomes the promoted one if it beats that."""
+def evaluate(config: Path, promote: bool = False, limits: RunLimits = BY_HAND) -> list[Step]:
+    """Evaluate the newest model; with `promote` it becomes the promoted one if it beats that."""
     settings = load_settings(config)
     with writing(settings, "armorm evaluate", limits) as writer:
         before = show_plan(writer.store, plan_stages(settings, EVALUATE.name))

@@ -10,18 +10,18 @@ from prefect.cache_policies import NO_CACHE
 from armorm.features.catalog.diff import count_changes
 from armorm.features.conversation import SplitFractions
 from armorm.features.embedding.embed import why_incomplete
-from armorm.features.embedding.fingerprint import fingerprint
+from armorm.features.embedding.fingerprint import read_fingerprint
 from armorm.features.errors import HubUnreachable
 from armorm.features.hub import HubFiles
 from armorm.features.ingest.dataset import DatasetFiles, forget_unconfigured, ingest_dataset
 from armorm.features.ingest.hub import download_dataset
 from armorm.features.store import Done, Snapshot, Writer
 from armorm.features.store.freshness import record_success
-from armorm.flows.configuration.scheduled import BY_HAND, Limits, run_name
+from armorm.features.units import size
+from armorm.flows.configuration.scheduled import BY_HAND, RunLimits, run_name
 from armorm.flows.configuration.settings import Settings, load_settings
 from armorm.flows.plan import plan_ingest
 from armorm.flows.runlog import events
-from armorm.flows.runlog.console import size
 from armorm.flows.runlog.observers import writing
 from armorm.flows.runlog.outcomes import Step
 from armorm.flows.runlog.prefect_artifacts import show_done, show_plan
@@ -30,7 +30,7 @@ from armorm.flows.stages import run_checks
 
 
 def _may_pass(task: Any, run: Any, state: Any) -> bool:
-    """Whether what stopped a task is worth a retry."""
+    """Return whether what stopped a task is worth a retry."""
     return isinstance(state.result(raise_on_failure=False), HubUnreachable)
 
 
@@ -42,7 +42,7 @@ def _may_pass(task: Any, run: Any, state: Any) -> bool:
     retry_condition_fn=_may_pass,
 )
 def fetch_dataset(name: str, uri: str, patterns: Sequence[str]) -> HubFiles:
-    """A dataset's files on the Hub, as far as the cache lacks them. The network is here alone, and so are retries."""
+    """Fetch a dataset's files from the Hub, as far as the cache lacks them; the only task with network and retries."""
     fetched = download_dataset(uri, patterns)
     what = f"{len(fetched.files)} files, {size(fetched.size_bytes)}"
     get_run_logger().info(f"fetch {name}: {what} of {uri}, commit {fetched.revision}")
@@ -51,7 +51,7 @@ def fetch_dataset(name: str, uri: str, patterns: Sequence[str]) -> HubFiles:
 
 @task(task_run_name="ingest {dataset.source.name}", cache_policy=NO_CACHE)
 def ingest_one(writer: Writer, dataset: DatasetFiles, splits: SplitFractions) -> Step:
-    """One dataset, if its files or settings have changed."""
+    """Return one dataset, if its files or settings have changed."""
     with progress(f"reading {dataset.source.name}", of_bytes=True) as on_bytes:
         done = ingest_dataset(
             writer,
@@ -65,7 +65,7 @@ def ingest_one(writer: Writer, dataset: DatasetFiles, splits: SplitFractions) ->
 
 
 def run_ingest(writer: Writer, settings: Settings) -> list[Step]:
-    """Every configured dataset, when all are there; those no longer configured leave the snapshot. Then the checks."""
+    """Ingest every configured dataset, take those no longer configured out of the snapshot, and run the checks."""
     fetched = {
         name: fetch_dataset(name, section.uri, settings.hub_patterns(name))
         for name, section in settings.datasets.items()
@@ -79,8 +79,8 @@ def run_ingest(writer: Writer, settings: Settings) -> list[Step]:
 
 
 @flow(flow_run_name=run_name, persist_result=False)
-def ingest(config: Path, limits: Limits = BY_HAND) -> list[Step]:
-    """Reads what has changed among the datasets of a configuration file, and tells those who embed."""
+def ingest(config: Path, limits: RunLimits = BY_HAND) -> list[Step]:
+    """Read what has changed among the datasets of a configuration file, and emit an event for those who embed."""
     settings = load_settings(config)
     with writing(settings, "armorm ingest", limits) as writer:
         before = show_plan(writer.store, plan_ingest(settings))
@@ -92,7 +92,7 @@ def ingest(config: Path, limits: Limits = BY_HAND) -> list[Step]:
 
 
 def tell_of_change(settings: Settings, before: Snapshot) -> None:
-    """Emits an event if anything was committed since a snapshot, or still waits for its vector.
+    """Emit an event if anything was committed since a snapshot, or still waits for its vector.
 
     So an embedding that was killed is taken up when the next ingest has come to its end, changes or none.
     """
@@ -101,7 +101,7 @@ def tell_of_change(settings: Settings, before: Snapshot) -> None:
     if head.number != before.number:
         changed = count_changes(store, before, head)
     else:
-        backbone_id = fingerprint(settings.local_backbone()).backbone_id
+        backbone_id = read_fingerprint(settings.local_backbone()).backbone_id
         if not why_incomplete(store, backbone_id, settings.embed.vector_type_of(settings.backbone.dtype)):
             return
     payload = {"number": head.number, "snapshot_id": head.snapshot_id, "changed": changed}

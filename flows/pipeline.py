@@ -6,7 +6,7 @@ from prefect import flow, get_run_logger
 
 from armorm.features.embedding.forecast import require_planned
 from armorm.features.store.freshness import RUN, record_success
-from armorm.flows.configuration.scheduled import BY_HAND, Limits, run_name
+from armorm.flows.configuration.scheduled import BY_HAND, RunLimits, run_name
 from armorm.flows.configuration.settings import check_trainable, load_settings, require_devices
 from armorm.flows.embed import run_embed
 from armorm.flows.evaluate import run_evaluate, run_promote
@@ -22,9 +22,9 @@ from armorm.stages.preconditions import require_data
 
 @flow(flow_run_name=run_name, persist_result=False)
 def pipeline(
-    config: Path, planned_on: str | None = None, promote: bool = False, limits: Limits = BY_HAND
+    config: Path, planned_on: str | None = None, promote: bool = False, limits: RunLimits = BY_HAND
 ) -> list[Step]:
-    """From native files to an evaluated model.
+    """Run the pipeline: from native files to an evaluated model.
 
     Args:
         config: the configuration file.
@@ -56,8 +56,8 @@ def pipeline(
 
 
 @flow(flow_run_name=run_name, persist_result=False)
-def retrain(config: Path, promote: bool = True, limits: Limits = BY_HAND) -> list[Step]:
-    """Trains what has changed, on what has its vectors, evaluates it, and promotes it if it is better."""
+def retrain(config: Path, promote: bool = True, limits: RunLimits = BY_HAND) -> list[Step]:
+    """Train what has changed, on what has its vectors; evaluate it, and promote it if it is better."""
     settings = load_settings(config)
     check_trainable(settings)
     require_devices(settings)

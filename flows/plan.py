@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from armorm.features.documents import parse_object
-from armorm.features.durations import in_words
-from armorm.features.embedding.fingerprint import Fingerprint, fingerprint
+from armorm.features.embedding.fingerprint import Fingerprint, read_fingerprint
 from armorm.features.embedding.forecast import (
     Files,
     backbone_files,
@@ -26,8 +25,8 @@ from armorm.features.store.artifacts import why_stale
 from armorm.features.store.estimate import Planned, estimate, total, unknown
 from armorm.features.store.stage import Computed, Part
 from armorm.features.store.storage import replace_file
+from armorm.features.units import in_words, size
 from armorm.flows.configuration.settings import Settings, check_trainable
-from armorm.flows.runlog.console import size
 from armorm.stages.pipeline import PIPELINE
 from armorm.stages.preconditions import require_data
 
@@ -41,9 +40,9 @@ class Premises:
     snapshot_id: str
     code_version: str
     settings: Mapping[str, str]
-    """Of each table of the configuration: 32 hex digits over its settings, those of the environment included."""
+    """A hash of the settings of each table of the configuration, those of the environment included: 32 hex digits."""
     inputs: Mapping[str, str]
-    """Of each dataset, and of the backbone: 32 hex digits over its files' hashes, or its commit on the Hub."""
+    """A hash of the files of each dataset and of the backbone (32 hex digits), or its commit on the Hub."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +60,7 @@ class Plan:
 
     @property
     def line(self) -> str:
-        """For a person."""
+        """One line for people."""
         whole = self.total
         if not whole.runs:
             return f"nothing to do on snapshot {self.premises.snapshot}"
@@ -69,7 +68,7 @@ class Plan:
         return f"on snapshot {self.premises.snapshot}: {whole.reason} would run, in {time}"
 
     def as_json(self) -> dict[str, Any]:
-        """For a program, and for `armorm run --plan`."""
+        """Return it as JSON can hold it, also for `armorm run --plan`."""
         return {
             "premises": asdict(self.premises),
             "files": [asdict(files) for files in self.files],
@@ -79,7 +78,7 @@ class Plan:
 
 
 def plan_run(settings: Settings) -> Plan:
-    """Asks the file system, the Hub and the store; what depends on a stage that would run is estimated, or not known.
+    """Ask the file system, the Hub and the store; what depends on a stage that would run is estimated, or not known.
 
     Raises:
         ConfigError: a run would refuse the settings.
@@ -92,22 +91,22 @@ def plan_run(settings: Settings) -> Plan:
     steps = [*(step for step, _ in ingests.values()), *_removals(store, settings)]
     if not any(step.runs for step in steps):  # else the run finds out after its ingest
         require_data(store, snapshot, settings.decorrelation, settings.gate)
-    backbone, marks = _backbone(settings)
+    backbone, fingerprint = _backbone(settings)
     inputs = {name: files[name].revision or digest for name, (_, digest) in ingests.items()}
     premises = Premises(
         snapshot.number,
         snapshot.snapshot_id,
         version("armorm"),
         {table: content_id(of) for table, of in settings.model_dump(mode="json").items()},
-        inputs | {"backbone": backbone.revision or (marks.backbone_id if marks else "")},
+        inputs | {"backbone": backbone.revision or (fingerprint.backbone_id if fingerprint else "")},
     )
     to_ingest = {name: files[name].size_bytes for name, (step, _) in ingests.items() if step.runs}
-    later = _later(store, settings, marks, to_ingest, ingesting=any(step.runs for step in steps))
+    later = _later(store, settings, fingerprint, to_ingest, ingesting=any(step.runs for step in steps))
     return Plan(premises, [*files.values(), backbone], steps + later)
 
 
 def plan_ingest(settings: Settings) -> list[Planned]:
-    """The stages of `armorm ingest`; no backbone is looked at."""
+    """Return the stages of `armorm ingest`; no backbone is looked at."""
     store = settings.open_store()
     _, ingests = _ingests(store, settings)
     steps = [*(step for step, _ in ingests.values()), *_removals(store, settings)]
@@ -116,23 +115,23 @@ def plan_ingest(settings: Settings) -> list[Planned]:
 
 
 def plan_stages(settings: Settings, *only: str) -> list[Planned]:
-    """Some stages after ingest, on the data that the store holds; no native file is looked at."""
-    _, marks = _backbone(settings)
-    return _later(settings.open_store(), settings, marks, {}, ingesting=False, only=only)
+    """Plan some stages after ingest, on the data that the store holds; no native file is read."""
+    _, fingerprint = _backbone(settings)
+    return _later(settings.open_store(), settings, fingerprint, {}, ingesting=False, only=only)
 
 
 def stage_names(*parts: Part) -> tuple[str, ...]:
-    """The stages of some parts of the pipeline."""
+    """Return the stages of some parts of the pipeline."""
     return tuple(stage.name for stage in PIPELINE if stage.part in parts)
 
 
 def write_plan(plan: Plan, path: Path) -> None:
-    """Keeps a plan, so that exactly it can be run."""
+    """Keep a plan, so that exactly it can be run."""
     replace_file(path, (json.dumps(plan.as_json(), indent=2, ensure_ascii=False) + "\n").encode())
 
 
 def require_unmoved(path: Path, now: Plan) -> None:
-    """Holds a plan that was written against one that was made now.
+    """Refuse a written plan that a plan made now no longer agrees with.
 
     Raises:
         InputError: the file is no plan.
@@ -151,7 +150,7 @@ def require_unmoved(path: Path, now: Plan) -> None:
 
 
 def _told(premises: Premises, reasons: Mapping[str, str | None]) -> dict[str, str]:
-    """All that has to be the same, by what it is called."""
+    """Return all that has to be the same, by what it is called."""
     return {
         "snapshot": premises.snapshot_id,
         **{f"settings of {table}": digest for table, digest in premises.settings.items()},
@@ -162,7 +161,7 @@ def _told(premises: Premises, reasons: Mapping[str, str | None]) -> dict[str, st
 
 
 def require_within(plan: Plan, *, max_rows: int | None, max_seconds: float | None) -> None:
-    """Lets no run begin that would do more than was meant.
+    """Let no run begin that would do more than was meant.
 
     Raises:
         OverLimit: the plan's total is more than a limit, or is not known.
@@ -183,7 +182,7 @@ def require_within(plan: Plan, *, max_rows: int | None, max_seconds: float | Non
 
 
 def _ingests(store: Store, settings: Settings) -> tuple[dict[str, Files], dict[str, tuple[Planned, str]]]:
-    """Of each configured dataset its files, and what `_ingest` says."""
+    """Return the files of each configured dataset, and what `_ingest` says."""
     files = {name: _files(settings, name) for name in settings.datasets}
     return files, {name: _ingest(store, settings, of) for name, of in files.items()}
 
@@ -194,9 +193,9 @@ def _removals(store: Store, settings: Settings) -> list[Planned]:
 
 
 def _backbone(settings: Settings) -> tuple[Files, Fingerprint | None]:
-    """Its files, and its fingerprint where they are all there."""
+    """Return the backbone's files, and its fingerprint if they are all there."""
     files = backbone_files(settings.local_backbone())
-    return files, None if files.problem or files.missing_bytes else fingerprint(settings.local_backbone())
+    return files, None if files.problem or files.missing_bytes else read_fingerprint(settings.local_backbone())
 
 
 def _files(settings: Settings, name: str) -> Files:
@@ -208,7 +207,7 @@ def _files(settings: Settings, name: str) -> Files:
 
 
 def _ingest(store: Store, settings: Settings, files: Files) -> tuple[Planned, str]:
-    """The stage, and 32 hex digits over the files' hashes where they are on this machine."""
+    """Return the stage, and 32 hex digits over the files' hashes where they are on this machine."""
     name = f"ingest {files.name}"
     if files.problem:
         step = unknown(name, "cannot be told", "its files cannot be seen", n_bytes=None)
@@ -229,13 +228,13 @@ def _ingest(store: Store, settings: Settings, files: Files) -> tuple[Planned, st
 def _later(
     store: Store,
     settings: Settings,
-    marks: Fingerprint | None,
+    fingerprint: Fingerprint | None,
     to_ingest: Mapping[str, int],
     *,
     ingesting: bool,
     only: Collection[str] | None = None,
 ) -> list[Planned]:
-    """Every stage after ingest, or only some: why it would run, or what it waits for."""
+    """Plan every stage after ingest, or only some: why it would run, or what it waits for."""
     snapshot = store.head()
     waiting = {"ingest"} if ingesting else set()
     blind = ingesting and not settings.datasets.keys() <= snapshot.within("ingest").keys()
@@ -248,7 +247,7 @@ def _later(
         if isinstance(stage, Computed):
             of = stage.settings_in(settings)
             work = stage.work(snapshot, of)
-            backbone_id = marks.backbone_id if marks else ""
+            backbone_id = fingerprint.backbone_id if fingerprint else ""
             reason = f"after {waits_for}" if waits_for else stage.reason(snapshot, of, backbone_id)
             if reason and blind and work:
                 step = unknown(stage.name, reason, "not known before ingest")
@@ -257,19 +256,19 @@ def _later(
                 if step.runs and ingesting and work:
                     step = replace(step, basis=f"{step.basis}; rows as before ingest")
         else:
-            step = _embed(store, settings, marks, waiting, to_ingest)
+            step = _embed(store, settings, fingerprint, waiting, to_ingest)
         steps.append(step)
         waiting |= {stage.name} if step.runs else set()
     return steps
 
 
 def _embed(
-    store: Store, settings: Settings, marks: Fingerprint | None, waiting: set[str], to_ingest: Mapping[str, int]
+    store: Store, settings: Settings, fingerprint: Fingerprint | None, waiting: set[str], to_ingest: Mapping[str, int]
 ) -> Planned:
     vector_type = settings.embed.vector_type_of(settings.backbone.dtype)
-    if marks is None:
+    if fingerprint is None:
         after = "ingest" if "ingest" in waiting else "fetching the backbone"
         return unknown("embed", f"after {after}", "not known before the backbone is there", n_bytes=None)
     if to_ingest:
-        return plan_embedding_at_most(store, marks, vector_type, "after ingest", to_ingest)
-    return plan_embedding(store, marks, vector_type)
+        return plan_embedding_at_most(store, fingerprint, vector_type, "after ingest", to_ingest)
+    return plan_embedding(store, fingerprint, vector_type)

@@ -163,7 +163,7 @@ def _let_through() -> None:
 
 
 def _not_in_a_child() -> None:
-    """A forked process shares the pipe; what it is told is not for this one."""
+    """Forget the pipe in a forked process, which shares it: what it is told is not for this one."""
     signal.set_wakeup_fd(-1)
     for number in SIGNALS:
         if signal.getsignal(number) is not signal.SIG_IGN:
@@ -172,7 +172,7 @@ def _not_in_a_child() -> None:
 
 
 def _unless_asked(hook: Callable[[Any], Any]) -> Callable[[Any], None]:
-    """What fails in a thread or a destructor is said without secrets, and not at all when it was stopped."""
+    """Return what fails in a thread or a destructor is said without secrets, and not at all when it was stopped."""
 
     def call(failed: Any) -> None:
         if not asked():

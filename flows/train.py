@@ -4,10 +4,10 @@ from pathlib import Path
 
 from prefect import flow, get_run_logger
 
-from armorm.features.embedding.fingerprint import fingerprint
+from armorm.features.embedding.fingerprint import read_fingerprint
 from armorm.features.store import Writer
 from armorm.features.store.freshness import record_success
-from armorm.flows.configuration.scheduled import BY_HAND, Limits, run_name
+from armorm.flows.configuration.scheduled import BY_HAND, RunLimits, run_name
 from armorm.flows.configuration.settings import Settings, check_trainable, load_settings, require_devices
 from armorm.flows.plan import plan_stages, stage_names
 from armorm.flows.runlog.observers import writing
@@ -20,8 +20,8 @@ from armorm.stages.preconditions import require_data
 
 
 def run_train(writer: Writer, settings: Settings) -> list[Step]:
-    """Every stage of the training in order, then the model folder."""
-    backbone_id = fingerprint(settings.local_backbone()).backbone_id
+    """Return every stage of the training in order, then the model folder."""
+    backbone_id = read_fingerprint(settings.local_backbone()).backbone_id
     steps = [run_stage(writer, stage, settings, backbone_id) for stage in computed("train")]
     folder = write_model_folder(writer.store, settings.models_path)
     get_run_logger().info(f"model folder: {folder}")
@@ -29,8 +29,8 @@ def run_train(writer: Writer, settings: Settings) -> list[Step]:
 
 
 @flow(flow_run_name=run_name, persist_result=False)
-def train(config: Path, limits: Limits = BY_HAND) -> list[Step]:
-    """Trains what has changed."""
+def train(config: Path, limits: RunLimits = BY_HAND) -> list[Step]:
+    """Train what has changed."""
     settings = load_settings(config)
     check_trainable(settings)
     require_devices(settings)

@@ -8,15 +8,15 @@ from typing import Any
 
 from prefect import flow, get_run_logger
 
-from armorm.features.durations import parse_duration
 from armorm.features.errors import CorruptObject, InputError
 from armorm.features.lineage.forget import Forgetting, LeftVector, left_vectors, replace_shards
 from armorm.features.lineage.forget import forget as put_on_list
 from armorm.features.store import Writer
 from armorm.features.store.freshness import last_runs, require_fresh, told
+from armorm.features.units import parse_duration
 from armorm.features.upkeep.gc import collect, plan_collection
 from armorm.features.upkeep.verify import verify as compare
-from armorm.flows.configuration.scheduled import BY_HAND, Limits, run_name
+from armorm.flows.configuration.scheduled import BY_HAND, RunLimits, run_name
 from armorm.flows.configuration.settings import Settings, load_settings
 from armorm.flows.ingest import fetch_dataset, ingest_one
 from armorm.flows.runlog.lineage_text import to_retrain
@@ -27,7 +27,7 @@ from armorm.stages.model import check_model_folders
 
 @flow(flow_run_name=run_name, persist_result=False)
 def verify(config: Path, sample: float = 1.0) -> str:
-    """Compares the checksums of every manifest, model folder and object, or of a share of the objects.
+    """Compare the checksums of every manifest, model folder and object, or of a share of the objects.
 
     Raises:
         CorruptObject: any is damaged.
@@ -48,21 +48,21 @@ def verify(config: Path, sample: float = 1.0) -> str:
 
 
 @flow(flow_run_name=run_name, persist_result=False)
-def gc(config: Path, delete: bool = False, limits: Limits = BY_HAND) -> str:
-    """Says what no kept snapshot refers to; with `delete`, collects it."""
+def gc(config: Path, delete: bool = False, limits: RunLimits = BY_HAND) -> str:
+    """Say what no kept snapshot refers to; with `delete`, collect it."""
     settings = load_settings(config)
     if delete:
         with writing(settings, "armorm gc", limits, kind="gc") as writer:
             line = collect(writer, settings.retention).line
     else:
-        line = f"{plan_collection(settings.open_store(), settings.retention).line}; nothing was done"
+        line = f"{plan_collection(settings.open_store(), settings.retention).line}; nothing was deleted"
     get_run_logger().info(line)
     return line
 
 
 @flow(flow_run_name=run_name, persist_result=False)
 def freshness(config: Path, max_age: str, of: str = "ingest") -> str:
-    """The alarm: fails if a stage has not succeeded lately, as `armorm status --max-age` does.
+    """Return the alarm: fails if a stage has not succeeded lately, as `armorm status --max-age` does.
 
     Raises:
         TooOld: it has not.
@@ -88,7 +88,7 @@ class Forgot:
 
     @property
     def lines(self) -> list[str]:
-        """For a person."""
+        """Lines for people."""
         entry = self.forgotten.entry
         lines = [f"{entry.kind} {entry.id}: left out of every ingest from now on ({entry.reason})"]
         lines += [f"{name} may still hold it ({why}); run `armorm ingest`" for name, why in self.waiting.items()]
@@ -102,7 +102,7 @@ class Forgot:
         return [*lines, "older snapshots keep it until `armorm gc` has collected them"]
 
     def as_json(self) -> dict[str, Any]:
-        """For a program."""
+        """Return it as JSON can hold it."""
         entry = self.forgotten.entry
         return {
             "kind": entry.kind,
@@ -117,7 +117,7 @@ class Forgot:
 
 @flow
 def forget(config: Path, key: str, reason: str) -> Forgot:
-    """Forgets one native row or prompt."""
+    """Forget one native row or prompt."""
     settings = load_settings(config)
     with writing(settings, "armorm forget") as writer:
         found = put_on_list(writer, key, reason, settings.rules())

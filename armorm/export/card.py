@@ -22,13 +22,13 @@ class Card:
     facts: Sequence[str]
     data: Section
     settings: Json
-    """By stage, then by name."""
+    """The settings by stage, then by name."""
     results: Sequence[Section]
     limits: Sequence[str] = field(default_factory=list)
 
 
 def write_card(card: Card) -> str:
-    """Front matter for the Hub, then text for people; what comes from data is escaped."""
+    """Return the card: front matter for the Hub, then text for people; what comes from data is escaped."""
     settings = Section(
         "Settings",
         ["stage", "setting", "value"],
@@ -41,7 +41,7 @@ def write_card(card: Card) -> str:
 
 
 def _front_matter(card: Card) -> str:
-    """YAML, of which JSON is a part."""
+    """Return YAML, of which JSON is a part."""
     fields: dict[str, Any] = {
         "library_name": "transformers",
         "pipeline_tag": "text-classification",

@@ -42,7 +42,7 @@ SIZE: Final = re.compile(r"0*[1-9]\d* ?[KMGT]B", re.IGNORECASE)
 HEADS: Final = ("regression_layer.", "reward_transform_matrix", "gating.")
 
 DEFAULTS: Final = {"num_objectives": 19, "gating_temperature": 10, "gating_hidden_dim": 1024, "gating_n_hidden": 3}
-"""Of the published model's code, for what a configuration does not say."""
+"""The defaults of the published model's code, for what a configuration does not say."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,18 +51,18 @@ class Layout:
 
     config: Json
     heads: dict[str, Floats]
-    """In float32, by name."""
+    """The heads' tensors by name, in float32."""
     description: Json | None
-    """Of a model that was exported from here: objectives, scales, metrics, digests of the training rows."""
+    """What the description of an exported model says: objectives, scales, metrics, digests of the training rows."""
 
 
 def is_layout(folder: Path) -> bool:
-    """Whether a folder is a Hugging Face model, and not the two files of armorm's own."""
+    """Return whether a folder is a Hugging Face model, and not the two files of armorm's own."""
     return (folder / CONFIG_FILE).is_file()
 
 
 def read_layout(folder: Path) -> Layout:
-    """Reads the heads alone: of a sharded model only the shards, and of these only the parts, that hold them.
+    """Read the heads alone: of a sharded model only the shards, and of these only the parts, that hold them.
 
     Raises:
         ModelFolderError: the folder is damaged, or no such model.
@@ -80,7 +80,7 @@ def read_layout(folder: Path) -> Layout:
     except (OSError, ValueError, LookupError, AttributeError, TypeError, OverflowError, SafetensorError) as error:
         raise ModelFolderError(
             folder,
-            f"got files that are no model ({' '.join(str(error).split())}); expected those of an export; "
+            f"got files that do not make a model ({' '.join(str(error).split())}); expected the files of an export; "
             "copy them again",
         ) from error
     if not any(name.startswith(HEADS[0]) for name in heads):
@@ -114,7 +114,7 @@ def require_unchanged(folder: Path, found: Layout, hashed: Mapping[str, str]) ->
     except (OSError, ValueError) as error:
         raise ModelFolderError(
             folder,
-            f"got files that cannot be compared with {CHECKSUMS_FILE} ({error}); expected those of an export; "
+            f"got files that cannot be compared with {CHECKSUMS_FILE} ({error}); expected the files of an export; "
             "copy them again",
         ) from error
     for name, sha256 in sorted(actual.items()):
@@ -127,7 +127,7 @@ def require_unchanged(folder: Path, found: Layout, hashed: Mapping[str, str]) ->
 
 
 def gate_shape(config: Json) -> Json:
-    """The settings of the gate that a configuration states."""
+    """Return the settings of the gate that a configuration states."""
     of = DEFAULTS | config
     return {
         "hidden_dim": of["gating_hidden_dim"],
@@ -148,7 +148,7 @@ def write_layout(
     card: str,
     max_shard_size: str = "5GB",
 ) -> None:
-    """Writes all of it or nothing. The backbone's tensors are not copied on the way.
+    """Write all of it or nothing. The backbone's tensors are not copied on the way.
 
     Args:
         folder: a new or empty one.
@@ -188,7 +188,7 @@ def write_layout(
 
 
 def check_target(folder: Path, max_shard_size: str) -> None:
-    """Says before anything is loaded what `write_layout` would say.
+    """Say before anything is loaded what `write_layout` would say.
 
     Raises:
         ExportError: the size is none.
@@ -249,14 +249,14 @@ def require_stock_head(config: PreTrainedConfig, n_features: int) -> None:
 
 
 def stock_head(model: RewardHead, mixture_K: Floats) -> Floats:
-    """`[1, D]` the head of a classifier whose logit is the score under one mixture: `mixture' T' W`."""
+    """Return `[1, D]` the head of a classifier whose logit is the score under one mixture: `mixture' T' W`."""
     return np.asarray((model.transform_KK @ mixture_K) @ model.W_KD, np.float32)[None]
 
 
 def _module(
     model: RewardHead, backbone: PreTrainedModel, prompt_end: PromptEnd, padding: int | None, mixture_K: Floats
 ) -> RewardModelWithGating:
-    """The shipped class over the backbone's own tensors."""
+    """Return the shipped class over the backbone's own tensors."""
     config = deepcopy(backbone.config)
     stock: Any = MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING[type(config)]
     config.update(
@@ -287,7 +287,7 @@ def _module(
 
 
 def _with_padding(tokenizer: PreTrainedTokenizerBase, backbone: PreTrainedModel) -> PreTrainedTokenizerBase:
-    """A tokenizer that can pad batches, with a token that the backbone has; an attention mask tells it from text."""
+    """Return a tokenizer that can pad batches, with a token that the backbone has; a mask tells it from text."""
     n_tokens = backbone.get_input_embeddings().num_embeddings
     if tokenizer.pad_token_id is None or tokenizer.pad_token_id >= n_tokens:
         tokenizer = deepcopy(tokenizer)
@@ -296,7 +296,7 @@ def _with_padding(tokenizer: PreTrainedTokenizerBase, backbone: PreTrainedModel)
 
 
 def _padding(tokenizer: PreTrainedTokenizerBase, texts: Sequence[Sequence[int]]) -> int | None:
-    """The token that is padding wherever it stands; None if it stands in conversations, too."""
+    """Return the token that is padding wherever it stands; None if it stands in conversations, too."""
     padding = tokenizer.pad_token_id
     return None if any(padding in text for text in texts) else padding
 
@@ -309,7 +309,7 @@ def _json(path: Path) -> Json:
 
 
 def _check_config(config: Json) -> None:
-    """Refuses what of a configuration is read here and is of another type."""
+    """Refuse a configuration whose values that are read here have another type."""
     for name in ("num_objectives", "gating_hidden_dim", "gating_n_hidden"):
         if type(value := config.get(name, DEFAULTS[name])) is not int or value < 1:
             raise ValueError(f"{CONFIG_FILE}: {name} is {str(value)[:40]!r}")
@@ -322,7 +322,7 @@ def _check_config(config: Json) -> None:
 
 
 def _is_beside(path: Path) -> bool:
-    """Whether a file of an export may change, as no loader reads it: its card, a licence, what is hidden."""
+    """Return whether a file of an export may change, as no loader reads it: its card, a licence, what is hidden."""
     return path.suffix == ".md" or path.name.startswith((".", "LICENSE")) or path.name == CHECKSUMS_FILE
 
 

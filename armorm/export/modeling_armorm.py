@@ -43,7 +43,7 @@ class GatingNetwork(nn.Module):
         self.logit_scale = nn.Parameter(torch.ones(1))
 
     def forward(self, states_BD: Tensor) -> Tensor:
-        """`[B, K]` weights."""
+        """Return `[B, K]` weights."""
         *hidden, last = self.layers
         for layer in hidden:
             states_BD = torch.relu(layer(states_BD))
@@ -105,7 +105,7 @@ class RewardModelWithGating(PreTrainedModel):  # type: ignore[no-untyped-call]
         return_dict: bool | None = None,
         **kwargs: Any,
     ) -> RewardOutput | tuple[Any, ...]:
-        """Scores conversations, each rendered whole by the tokenizer's chat template.
+        """Score conversations, each rendered whole by the tokenizer's chat template.
 
         Args:
             input_ids: `[B, L]`, or all that the tokenizer returns.
@@ -139,7 +139,7 @@ class RewardModelWithGating(PreTrainedModel):  # type: ignore[no-untyped-call]
     def _heads(
         self, states_BD: Tensor, prompts_BD: Tensor, weights: Tensor | None, mixture: Tensor | None
     ) -> RewardOutput:
-        """In float32, whatever the backbone's type."""
+        """Compute the heads in float32, whatever the backbone's type."""
         with torch.autocast(states_BD.device.type, enabled=False):
             rewards_BK = self.regression_layer(states_BD.to(self.regression_layer.weight.dtype)).float()
             gating_BK = self.gating(prompts_BD.to(self.gating.logit_scale.dtype)).float()
@@ -160,7 +160,7 @@ class RewardModelWithGating(PreTrainedModel):  # type: ignore[no-untyped-call]
         )
 
     def _mask(self, ids_BL: Tensor, attention_mask: Tensor | None) -> Tensor:
-        """`[B, L]` True for tokens of a conversation."""
+        """Return `[B, L]` True for tokens of a conversation."""
         if attention_mask is not None:
             return attention_mask.bool()
         padding = self.config.get_text_config().pad_token_id
@@ -172,7 +172,7 @@ class RewardModelWithGating(PreTrainedModel):  # type: ignore[no-untyped-call]
         return torch.ones_like(ids_BL, dtype=torch.bool)
 
     def _prompt_ends(self, ids_BL: Tensor, last_B: Tensor) -> Tensor:
-        """`[B]` places of the prompts' last tokens."""
+        """Return `[B]` places of the prompts' last tokens."""
         ends_B = find_prompt_ends(ids_BL, last_B, self.config.prompt_end_pattern, self.config.prompt_end_offset)
         if bool((ends_B < 0).any()):
             raise ValueError(
@@ -183,7 +183,7 @@ class RewardModelWithGating(PreTrainedModel):  # type: ignore[no-untyped-call]
 
 
 def find_prompt_ends(ids_BL: Tensor, last_B: Tensor, pattern: Sequence[int], offset: int) -> Tensor:
-    """`[B]` places of the prompts' last tokens, by the last pattern that something follows upon; -1 where none is.
+    """Return `[B]` places of the prompts' last tokens, by the last pattern that something follows; else -1.
 
     Args:
         ids_BL: `[B, L]` token ids.

@@ -36,14 +36,14 @@ class PromptEnd:
     offset: int
 
     def finds(self, sample: Sample) -> bool:
-        """Whether it tells where the sample's prompt ends."""
+        """Return whether it tells where the sample's prompt ends."""
         ids_BL = torch.tensor([list(sample.token_ids)])
         (end,) = find_prompt_ends(ids_BL, torch.tensor([ids_BL.shape[1] - 1]), self.pattern, self.offset).tolist()
         return bool(end == sample.n_prompt_tokens - 1)
 
 
 def find_pattern(samples: Sequence[Sample]) -> PromptEnd:
-    """What all samples have in common around the ends of their prompts, as much of it as tells each of them.
+    """Return what all samples have in common around the ends of their prompts, as much of it as tells each of them.
 
     Args:
         samples: with answers that begin in many ways, so that nothing of them gets into the pattern: a tokenizer may
@@ -67,6 +67,6 @@ def find_pattern(samples: Sequence[Sample]) -> PromptEnd:
 
 
 def _shared(sequences: Sequence[TokenIds]) -> tuple[int, ...]:
-    """The leading tokens that all have in common."""
+    """Return the leading tokens that all have in common."""
     columns = takewhile(lambda column: len(set(column)) == 1, zip(*sequences, strict=False))
     return tuple(column[0] for column in columns)

@@ -14,12 +14,12 @@ Floats = NDArray[np.floating]
 
 
 def mean_objective(differences_PK: Floats) -> Floats:
-    """`[P]` the plain mean of the objectives."""
+    """Return `[P]` the plain mean of the objectives."""
     return np.asarray(differences_PK.mean(axis=1))
 
 
 def single_objective(differences_PK: Floats, objectives: Sequence[str], *, name: str) -> Floats:
-    """`[P]` one objective alone."""
+    """Return `[P]` one objective alone."""
     return differences_PK[:, list(objectives).index(name)]
 
 

@@ -20,7 +20,7 @@ Row = dict[str, Any]
 
 
 def penalty_rows(found: Decorrelation) -> list[Row]:
-    """What was found, a row for each objective and nuisance."""
+    """Return the penalties that were found: a row for each objective and nuisance."""
     figures = {"lambda": found.lambda_MK, "before": found.before_MK, "after": found.after_MK, "step": found.step_MK}
     return [
         {"objective": objective, "nuisance": nuisance, "status": found.status_K[k]}
@@ -40,7 +40,7 @@ def correlation_rows(
     nuisances: Sequence[str],
     correlation: Correlation,
 ) -> list[Row]:
-    """Correlation of every objective with every nuisance, and with token length whether it is one or not.
+    """Return the correlation of every objective with every nuisance, and with token length whether it is one or not.
 
     An objective's correlation with itself is left out. Intervals are bootstraps over prompts.
 
@@ -74,7 +74,7 @@ def correlation_rows(
 
 
 def summarise(rows: Sequence[Mapping[str, Any]]) -> list[Row]:
-    """A line for each part, dataset and nuisance: mean size of the correlations, and the largest one that is left."""
+    """Return a row for each part, dataset and nuisance: the mean size of correlations, and the largest left."""
     by = itemgetter("part", "dataset", "nuisance", "n_responses", "n_prompts")
     return [
         dict(zip(("part", "dataset", "nuisance", "n_responses", "n_prompts"), key, strict=True)) | _summary(list(of))
@@ -100,6 +100,6 @@ def _summary(rows: Sequence[Mapping[str, Any]]) -> Row:
 
 
 def _flat(name: str, interval: Interval) -> Row:
-    """NaN as null, as SQL wants it."""
+    """Return the row with NaN as null, as SQL wants it."""
     values = {name: interval.estimate, f"{name}_low": interval.low, f"{name}_high": interval.high}
     return {key: value if np.isfinite(value) else None for key, value in values.items()}

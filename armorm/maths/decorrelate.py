@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from armorm.config import NO_NUISANCE, TOKEN_LENGTH, Correlation
 from armorm.errors import DecorrelationError
-from armorm.maths.metrics import MARKS, unit_ranks
+from armorm.maths.metrics import STANDARDISE, unit_ranks
 
 Status = Literal["decorrelated", "untouched", "nuisance", "constant", "no_root", "above_tolerance", "lost", "copy"]
 """`untouched`: there is no nuisance; `constant`: predictions that do not vary; `no_root`: no sign change was found;
@@ -107,7 +107,7 @@ def decorrelate(
     correlation: Correlation = "spearman",
     tolerance: float = 0.03,
 ) -> Decorrelation:
-    """Finds each objective's penalties on a reference sample (Eq. 2 and 3).
+    """Find each objective's penalties on a reference sample (Eq. 2 and 3).
 
     Args:
         rewards_NK: `[N, K]` predicted rewards over the reference distribution's responses.
@@ -129,7 +129,7 @@ def decorrelate(
             tuple(objectives), (), correlation, none_MK.T, none_MK, none_MK, none_MK, none_MK, untouched
         )
     rewards_NK = _checked(rewards_NK, objectives, nuisances, n_tokens_N)
-    z_MN = np.stack([MARKS[correlation](_column(rewards_NK, objectives, n, n_tokens_N)) for n in nuisances])
+    z_MN = np.stack([STANDARDISE[correlation](_column(rewards_NK, objectives, n, n_tokens_N)) for n in nuisances])
     directions_KM = np.stack(
         [_direction(rewards_NK, objectives, *named) for named in zip(nuisances, z_MN, strict=True)], axis=1
     )
@@ -157,7 +157,7 @@ def decorrelate(
 
 
 def _kept(rewards_NK: Floats, left_NK: Floats, status_K: tuple[Status, ...]) -> tuple[Status, ...]:
-    """The statuses, where decorrelation has left nothing of an objective, or of two objectives one."""
+    """Return the statuses, where decorrelation has left nothing of an objective, or of two objectives one."""
     found = list(status_K)
     own = [k for k, status in enumerate(status_K) if status == "decorrelated"]
     before_K, after_K = rewards_NK.std(axis=0), left_NK.std(axis=0)
@@ -176,7 +176,7 @@ def _kept(rewards_NK: Floats, left_NK: Floats, status_K: tuple[Status, ...]) -> 
 def _checked(
     rewards_NK: Floats, objectives: Sequence[str], nuisances: Sequence[str], n_tokens_N: Floats | None
 ) -> NDArray[np.float64]:
-    """The rewards, after the checks that everything else rests on."""
+    """Return the rewards, after the checks that everything else rests on."""
     if rewards_NK.ndim != 2 or rewards_NK.shape[1] != len(objectives):
         raise DecorrelationError(f"got rewards of shape {rewards_NK.shape}; expected [N, {len(objectives)}]")
     if set(objectives) <= set(nuisances):
@@ -206,14 +206,14 @@ def _checked(
 
 
 def _column(rewards_NK: Floats, objectives: Sequence[str], nuisance: str, n_tokens_N: Floats | None) -> Floats:
-    """`[N]` what a nuisance is: an objective's predictions, or the tokens of each response."""
+    """Return `[N]` what a nuisance is: an objective's predictions, or the tokens of each response."""
     column_N = n_tokens_N if nuisance == TOKEN_LENGTH else rewards_NK[:, list(objectives).index(nuisance)]
     assert column_N is not None, "checked"
     return column_N
 
 
 def _direction(rewards_NK: Floats, objectives: Sequence[str], nuisance: str, z_N: Floats) -> Vector:
-    """`[K]` what is taken off for a nuisance; for token length, what the rewards tell of its standardised values."""
+    """Return `[K]` what is subtracted for a nuisance; for token length, what rewards tell of its values."""
     if nuisance != TOKEN_LENGTH:
         return np.array([float(name == nuisance) for name in objectives])
     centred_NK = rewards_NK - rewards_NK.mean(axis=0)
@@ -229,16 +229,16 @@ def _status(before_M: Vector, after_M: Vector, tolerance: float) -> Status:
 
 
 Found = tuple[Vector, Vector, Vector, Vector]
-"""Of one objective, `[M]` each: penalties, correlations before, correlations after, heights of the last step."""
+"""The result for one objective, `[M]` each: penalties, correlations before and after, heights of the last step."""
 
 
 class _Solver:
-    """Finds the penalties of one objective after the other, for the same nuisances."""
+    """A search for the penalties of one objective after the other, for the same nuisances."""
 
     def __init__(
         self, z_MN: NDArray[np.float64], p_NM: NDArray[np.float64], nuisances: Sequence[str], correlation: Correlation
     ) -> None:
-        """Takes the nuisances' marks, centred and of length 1, and what is taken off for each."""
+        """Take the standardised nuisances (centred, of length 1), and what is subtracted for each."""
         self._z_MN, self._p_NM, self._nuisances, self._correlation = z_MN, p_NM, list(nuisances), correlation
         cross_MM, lengths_M = z_MN @ p_NM, np.linalg.norm(p_NM - p_NM.mean(axis=0), axis=0)
         if not lengths_M.all() or np.linalg.svd(cross_MM / lengths_M, compute_uv=False)[-1] < _MIN_SINE:
@@ -252,8 +252,8 @@ class _Solver:
         self._q_MN = np.ascontiguousarray((p_NM @ self._turned_MM).T)
 
     def find(self, name: str, r_N: Vector) -> Found:
-        """The penalties of one objective; NaN where there are none."""
-        before_M = self._z_MN @ MARKS[self._correlation](r_N)
+        """Return the penalties of one objective; NaN where there are none."""
+        before_M = self._z_MN @ STANDARDISE[self._correlation](r_N)
         nothing_M, no_step_M = np.full((2, len(self._q_MN)), np.nan)
         if name in self._nuisances:  # takes itself off, whole, and is constant then
             return (np.array(self._nuisances) == name).astype(np.float64), before_M, nothing_M, no_step_M
@@ -265,11 +265,11 @@ class _Solver:
         lambda_M = self._turned_MM @ moves_M
         if np.isnan(lambda_M).any():
             return nothing_M, before_M, nothing_M, no_step_M
-        after_M = self._z_MN @ MARKS[self._correlation](r_N - self._p_NM @ lambda_M)
+        after_M = self._z_MN @ STANDARDISE[self._correlation](r_N - self._p_NM @ lambda_M)
         return lambda_M, before_M, after_M, step_M
 
     def _turns(self, r_N: Vector, moves_M: Vector) -> tuple[Vector, Vector]:
-        """Removes one nuisance after the other, until none has come back; begins where linear correlations are 0."""
+        """Remove one nuisance after the other, until none has come back; begins where linear correlations are 0."""
         step_M = np.zeros(len(moves_M))
         for _ in range(_MAX_TURNS):
             for m, (q_N, z_N) in enumerate(zip(self._q_MN, self._z_MN, strict=True)):
@@ -282,7 +282,7 @@ class _Solver:
 
 
 def _spearman_root(r_N: Vector, q_N: Vector, z_N: Vector, *, near: float) -> tuple[float, float]:
-    """Where the rank correlation of `r - lambda q` with z crosses zero, and the height of the step that does; or NaN.
+    """Return where the rank correlation of `r - lambda q` with z crosses zero, and the height of that step; or NaN.
 
     Args:
         r_N: `[N]` what is to be uncorrelated.
@@ -310,7 +310,7 @@ Point = tuple[float, float]
 
 
 def _bracket(correlation: Callable[[float], float], centre: float, *, radius: float) -> tuple[Point, Point] | None:
-    """Widens an interval about `centre` until the correlation changes its sign in it; None if it never does."""
+    """Widen an interval about `centre` until the correlation changes its sign in it; None if it never does."""
     for _ in range(_MAX_DOUBLINGS):
         low, high = centre - radius, centre + radius
         at_low, at_high = correlation(low), correlation(high)
@@ -321,7 +321,7 @@ def _bracket(correlation: Callable[[float], float], centre: float, *, radius: fl
 
 
 def _crossing(correlation: Callable[[float], float], left: Point, right: Point) -> tuple[float, float]:
-    """Closes in on the step that crosses zero: its side with the smaller correlation, and its height (0: met zero).
+    """Close in on the step that crosses zero: its side with the smaller correlation, and its height (0: met zero).
 
     Secant and bisection steps take turns: the first are quick while the steps look like a smooth curve, the second
     halve the interval when they do not.

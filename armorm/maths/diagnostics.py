@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from armorm.config import TOKEN_LENGTH, Correlation
-from armorm.maths.metrics import MARKS
+from armorm.maths.metrics import STANDARDISE
 from armorm.maths.score import contributions
 
 Floats = NDArray[np.floating]
@@ -25,7 +25,7 @@ def correlation_matrices(
     objectives: Sequence[str],
     correlation: Correlation,
 ) -> Json:
-    """Correlation of every predicted reward with every other, and with token length, before and after decorrelation.
+    """Return the correlations of predicted rewards with each other and with token length, before and after.
 
     Args:
         rewards_NK: `[N, K]` raw rewards of distinct answers.
@@ -43,8 +43,8 @@ def correlation_matrices(
 
     def matrix(columns_NK: Floats) -> list[list[float]]:
         columns = [*columns_NK.T, n_tokens_N]
-        marks = np.stack([MARKS[correlation](column_N) for column_N in columns])
-        return (marks @ marks.T).tolist() if len(n_tokens_N) else []
+        standardised = np.stack([STANDARDISE[correlation](column_N) for column_N in columns])
+        return (standardised @ standardised.T).tolist() if len(n_tokens_N) else []
 
     return {
         "names": [*objectives, TOKEN_LENGTH],
@@ -58,7 +58,7 @@ def correlation_matrices(
 def mean_by_kind(
     kind: str, names: Sequence[str], names_P: NDArray[Any], prompt_P: NDArray[np.integer], values_UK: Floats
 ) -> list[Json]:
-    """Mean of the gate's coefficients over the distinct prompts of each kind.
+    """Return the mean of the gate's coefficients over the distinct prompts of each kind.
 
     Args:
         kind: What the names name: `dataset`, `section`, `subset`.
@@ -78,7 +78,7 @@ def mean_by_kind(
 
 
 def worst_pairs(differences_P: Floats, n: int) -> NDArray[np.intp]:
-    """Places of the pairs that a model gets wrong by most, the worst first; of equals, the earlier. A tie is a miss.
+    """Return the places of the pairs that a model gets most wrong, the worst first, then the earlier. A tie is a miss.
 
     Args:
         differences_P: `[P]` scores, chosen minus rejected.
@@ -91,7 +91,7 @@ def worst_pairs(differences_P: Floats, n: int) -> NDArray[np.intp]:
 def explain_pair(
     chosen_K: Floats, rejected_K: Floats, transform_KK: Floats, gating_K: Floats, *, objectives: Sequence[str]
 ) -> list[Json]:
-    """What each objective adds to the scores of a pair's two answers; what sets them apart most comes first.
+    """Return what each objective adds to the scores of a pair's two answers; what sets them apart most comes first.
 
     The sums over the objectives are the scores.
 

@@ -53,7 +53,7 @@ LENGTH_BINS = 4
 
 
 def choose_best_objective(train_differences_PK: Floats, objectives: Sequence[str]) -> str | None:
-    """The objective that alone ranks most training pairs rightly; None without training pairs."""
+    """Return the objective that alone ranks most training pairs rightly; None without training pairs."""
     return baselines.best_objective(train_differences_PK, objectives) if len(train_differences_PK) else None
 
 
@@ -66,7 +66,7 @@ def rank(
     objectives: Sequence[str],
     best_objective: str | None,
 ) -> dict[str, Floats]:
-    """What the gate and each baseline make of pairs, by the names of `SCORERS`.
+    """Return what the gate and each baseline make of pairs, by the names of `SCORERS`.
 
     Args:
         differences_PK: `[P, K]` decorrelated rewards r' of chosen minus rejected: what the gate mixes, so that
@@ -86,7 +86,7 @@ def rank(
 
 
 def held_out_accuracy(ranked: Ranked, *, datasets_P: Names, prompts_P: Names, config: EvaluationConfig) -> Json:
-    """Accuracy with 95 % intervals of the gate and its baselines, over all pairs and per dataset.
+    """Return the accuracy with 95 % intervals of the gate and its baselines, over all pairs and per dataset.
 
     Args:
         ranked: of each scorer, on held-out pairs.
@@ -113,7 +113,7 @@ def held_out_accuracy(ranked: Ranked, *, datasets_P: Names, prompts_P: Names, co
 def length_accuracy(
     ranked: Ranked, length_differences_P: Floats, *, prompts_P: Names, config: EvaluationConfig
 ) -> Json:
-    """Accuracy against the difference of the answers' lengths: what follows length is right where the longer is.
+    """Return the accuracy by the difference of lengths, where following length is right for longer answers.
 
     Bins are symmetric: they go by the absolute difference, so each has a mirror image. Pairs of equal length are a bin
     of their own. `bias` is the accuracy where the chosen answer is longer less that where it is shorter, over all such
@@ -153,7 +153,7 @@ def length_accuracy(
 
 
 def length_bins(differences_P: Floats, n_bins: int = LENGTH_BINS) -> npt.NDArray[np.int64]:
-    """`[P]` -n .. n: how much longer the chosen answer is, by ranks of the absolute differences; 0: not at all.
+    """Return `[P]` -n .. n: how much longer the chosen answer is, by ranks of the absolute differences; 0: not at all.
 
     Equal differences share the lowest of their ranks, so the question `accuracy_by_length` has the same bins.
     """
@@ -164,7 +164,7 @@ def length_bins(differences_P: Floats, n_bins: int = LENGTH_BINS) -> npt.NDArray
 
 
 def calibration(score_differences_P: Floats, *, beta: float, datasets_P: Names) -> Json:
-    """How well the Bradley-Terry probability `sigmoid(beta (R_chosen - R_rejected))` is what comes true.
+    """Return how well the Bradley-Terry probability `sigmoid(beta (R_chosen - R_rejected))` is what comes true.
 
     Args:
         score_differences_P: `[P]` the gate's, chosen minus rejected, of held-out pairs.
@@ -200,7 +200,7 @@ def benchmark_scores(
     prior_section: str,
     config: EvaluationConfig,
 ) -> Json:
-    """Accuracy per subset, and the benchmark's own weighted means, with 95 % intervals; the means of baselines, too.
+    """Return the accuracy per subset, and the benchmark's weighted means with 95 % intervals, baselines' too.
 
     A resample draws prompts of the whole benchmark, since subsets share some, and goes through the same means.
 
@@ -266,7 +266,7 @@ def benchmark_scores(
 
 
 def summary_line(pairs: Json, benchmark: Json) -> str:
-    """Both results in a few words."""
+    """Return both results in a few words."""
     parts = []
     if pairs["rows"]:
         whole = pairs["rows"][0]
@@ -277,7 +277,7 @@ def summary_line(pairs: Json, benchmark: Json) -> str:
 
 
 def _won(ranked: Ranked) -> Bools:
-    """`[P, S]`."""
+    """Return `[P, S]`."""
     return np.stack([wins(by_P) for by_P in ranked.values()], axis=1)
 
 
@@ -293,7 +293,7 @@ def _bounds(of: Interval) -> Json:
 def _resampled_subsets(
     won_P: Bools, accuracy: Mapping[str, float], subsets_P: Names, prompts_P: Names, config: EvaluationConfig
 ) -> dict[str, npt.NDArray[np.float64]]:
-    """`[R]` accuracies of each subset. One of a few prompts, none of which was drawn, has its own accuracy there."""
+    """Return `[R]` accuracies of each subset; a subset of which no prompt was drawn keeps its own accuracy."""
     inside_PS = np.stack([subsets_P == name for name in accuracy], axis=1)
     values_PF = np.concatenate([inside_PS & won_P[:, None], inside_PS], axis=1)
     sums_RF = bootstrap_sums(values_PF, prompts_P, n_resamples=config.n_resamples, seed=config.seed)

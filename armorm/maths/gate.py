@@ -75,7 +75,7 @@ class Gate(nn.Module):
     """A ReLU MLP with a softmax over the objectives; parameters are named as in the published model."""
 
     def __init__(self, n_features: int, n_objectives: int, config: GateConfig) -> None:
-        """Makes a gate whose layers are drawn from `config.seed`, and from nothing else."""
+        """Make a gate whose layers are drawn from `config.seed`, and from nothing else."""
         super().__init__()
         self.temperature = config.temperature
         sizes = [n_features, *[config.hidden_dim] * config.n_hidden, n_objectives]
@@ -85,7 +85,7 @@ class Gate(nn.Module):
         self.logit_scale = nn.Parameter(torch.ones(1), requires_grad=False)
 
     def forward(self, H_ND: Tensor) -> Tensor:
-        """`[N, K]` weights `softmax(logits / temperature) * logit_scale`, normalised over the objectives."""
+        """Return `[N, K]` weights `softmax(logits / temperature) * logit_scale`, normalised over the objectives."""
         *hidden, last = self.layers
         for layer in hidden:
             H_ND = torch.relu(layer(H_ND))
@@ -93,7 +93,7 @@ class Gate(nn.Module):
 
     @classmethod
     def from_state(cls, state: State, config: GateConfig) -> "Gate":
-        """Rebuilds a trained gate."""
+        """Rebuild a trained gate."""
         n_features, n_objectives = state["layers.0.weight"].shape[1], len(state[f"layers.{config.n_hidden}.bias"])
         gate = cls(n_features, n_objectives, config)
         gate.load_state_dict({name: torch.tensor(array) for name, array in state.items()})
@@ -104,17 +104,17 @@ _HAS_ONEDNN: bool = torch.backends.mkldnn.is_available()  # type: ignore[no-unty
 
 
 class _Linear(nn.Linear):
-    """Of float32 on a CPU by oneDNN: torch takes MKL, which on other processors than Intel's is half as fast."""
+    """A float32 layer by oneDNN on a CPU: torch takes MKL, which is half as fast on other processors than Intel's."""
 
     def forward(self, input: Tensor) -> Tensor:
-        """`[N, outputs]`, as the base class."""
+        """Return `[N, outputs]`, as the base class."""
         if input.device.type != "cpu" or torch.is_autocast_enabled("cpu") or not _HAS_ONEDNN:
             return super().forward(input)
         return nn.functional.linear(input.to_mkldnn(), self.weight, self.bias).to_dense()
 
 
 def _linear(n_inputs: int, n_outputs: int, generator: torch.Generator) -> nn.Linear:
-    """A layer drawn as `nn.Linear` does by default, but not from torch's global generator."""
+    """Return a layer drawn as `nn.Linear` does by default, but not from torch's global generator."""
     layer = _Linear(n_inputs, n_outputs, device="meta").to_empty(device="cpu")
     for parameter in layer.parameters():
         nn.init.uniform_(parameter, -(n_inputs**-0.5), n_inputs**-0.5, generator=generator)
@@ -123,7 +123,7 @@ def _linear(n_inputs: int, n_outputs: int, generator: torch.Generator) -> nn.Lin
 
 @dataclass(frozen=True, slots=True)
 class CurvePoint:
-    """Training seen at one step; validation figures are None without validation pairs."""
+    """The figures of training at one step; validation figures are None without validation pairs."""
 
     step: int
     loss: float
@@ -144,10 +144,10 @@ class GateFit:
     config: GateConfig
     curve: tuple[CurvePoint, ...]
     step: int
-    """Whose parameters these are: the last one, or, with early stopping, that of the smallest validation loss."""
+    """The step whose parameters these are: the last, or, with early stopping, that of the smallest validation loss."""
 
     def gate(self) -> Gate:
-        """The gate as a module."""
+        """Return the gate as a module."""
         return Gate.from_state(self.state, self.config)
 
 
@@ -163,13 +163,13 @@ class Checkpoint:
 
 
 def bradley_terry(margins_P: Tensor, beta: Tensor | float) -> Tensor:
-    """`[P]` losses `-log sigmoid(beta (R_chosen - R_rejected))` (Eq. 5)."""
+    """Return `[P]` losses `-log sigmoid(beta (R_chosen - R_rejected))` (Eq. 5)."""
     return -nn.functional.logsigmoid(beta * margins_P)
 
 
 @torch.no_grad()
 def gate_weights(gate: Gate, H_ND: Vectors) -> NDArray[np.float32]:
-    """`[N, K]` gate weights of prompts, in batches.
+    """Return `[N, K]` gate weights of prompts, in batches.
 
     Raises:
         GateError: if a feature is not finite.
@@ -192,7 +192,7 @@ def train_gate(
     resume: Checkpoint | None = None,
     save_checkpoint: Callable[[Callable[[], Checkpoint]], None] | None = None,
 ) -> GateFit:
-    """Trains a gate on preference pairs by AdamW with cosine decay (Eq. 5).
+    """Train a gate on preference pairs by AdamW with cosine decay (Eq. 5).
 
     Args:
         pairs: Training pairs, with raw rewards.
@@ -243,7 +243,7 @@ class _Run:
         self._best: dict[str, Tensor] = self._parameters()
 
     def advance(self, batch: Rows) -> None:
-        """One step, on a batch of pairs."""
+        """Make one step, on a batch of pairs."""
         for group in self._optimiser.param_groups:
             group["lr"] = self._config.learning_rate * (1 + math.cos(math.pi * self.step / self._config.steps)) / 2
         margins_P = self._training(self._pairs, batch)
@@ -266,12 +266,12 @@ class _Run:
         return bool(patience and self._curve) and len(self._curve) - 1 - self._best_point() >= patience
 
     def _best_point(self) -> int:
-        """The point of the curve whose parameters are the result: the last one, or that of the smallest loss."""
+        """Return the point of the curve whose parameters are the result: the last one, or that of the smallest loss."""
         losses = [point.validation_loss for point in self._curve if point.validation_loss is not None]
         return losses.index(min(losses)) if self._config.early_stopping else len(self._curve) - 1
 
     def fit(self) -> GateFit:
-        """What was trained."""
+        """Return what was trained."""
         with torch.no_grad():
             for name, parameter in self._training.named_parameters():
                 parameter.copy_(self._best[name])
@@ -280,7 +280,7 @@ class _Run:
         return GateFit(self._training.folded_state(), beta, self._config, tuple(self._curve), step)
 
     def checkpoint(self) -> Checkpoint:
-        """All that the next step depends on."""
+        """Return all that the next step depends on."""
         tensors = {f"now.{name}": tensor for name, tensor in self._parameters().items()}
         tensors |= {f"best.{name}": tensor for name, tensor in self._best.items()}
         for number, moments in self._optimiser.state_dict()["state"].items():
@@ -290,7 +290,7 @@ class _Run:
         return Checkpoint(self.step, arrays, tuple(self._curve))
 
     def take_up(self, checkpoint: Checkpoint) -> None:
-        """Puts this run where that one was."""
+        """Resume from a checkpoint."""
         state: dict[int, dict[str, Tensor]] = {}
         parameters = dict(self._training.named_parameters())
         with torch.no_grad():
@@ -313,7 +313,7 @@ class _Run:
 
 
 def _float32(rows: Floats, device: torch.device) -> Tensor:
-    """Rows that were just read, as a tensor of their own."""
+    """Return rows that were just read, as a tensor of their own."""
     return torch.from_numpy(rows).to(device, torch.float32)
 
 
@@ -363,7 +363,7 @@ class _Training(nn.Module):
         return self.log_beta.exp()
 
     def forward(self, pairs: Pairs, rows: Rows) -> Tensor:
-        """`[P]` margins `R_chosen - R_rejected` of some pairs."""
+        """Return `[P]` margins `R_chosen - R_rejected` of some pairs."""
         device = self.centre_D.device
         features_PD = _float32(pairs.prompts_UD[pairs.prompt_P[rows]], device).sub_(self.centre_D).div_(self.spread_D)
         differences_PK = _float32(pairs.differences_PK[rows], device)
@@ -372,7 +372,7 @@ class _Training(nn.Module):
         return score(differences_PK, self.transform_KK, gating_PK)
 
     def point(self, step: int, recent: Tensor, validation: Pairs | None) -> CurvePoint:
-        """A point of the curve, of `[N, 2]` losses and accuracies; refuses to go on from a loss that is no number."""
+        """Return a point of the curve, of `[N, 2]` losses and accuracies; refuse a loss that is no number."""
         loss, accuracy = map(float, recent.mean(dim=0))
         if not math.isfinite(loss):
             raise GateError(f"got a loss of {loss} by step {step}; expected a number; lower the learning rate")
@@ -385,7 +385,7 @@ class _Training(nn.Module):
         return CurvePoint(step, loss, accuracy, float(validation_loss), float((margins > 0).float().mean()))
 
     def folded_state(self) -> dict[str, NDArray[np.float32]]:
-        """The gate's parameters for raw features: `W (x - c) / s + b = (W / s) x + (b - (W / s) c)`."""
+        """Return the gate's parameters for raw features: `W (x - c) / s + b = (W / s) x + (b - (W / s) c)`."""
         state = {name: tensor.detach().cpu().numpy() for name, tensor in self.gate.state_dict().items()}
         weight = state["layers.0.weight"] / self.spread_D.cpu().numpy().astype(np.float64)
         bias = state["layers.0.bias"] - weight @ self.centre_D.cpu().numpy()
@@ -393,7 +393,7 @@ class _Training(nn.Module):
 
 
 def feature_scale(prompts_UD: Vectors) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """`[D]` mean and `[D]` standard deviation, in blocks.
+    """Return `[D]` mean and `[D]` standard deviation, in blocks.
 
     A feature that hardly varies gets a floor, so that other prompts do not blow it up; one that never varies gets an
     infinite spread, so that its folded weights are 0.
@@ -414,7 +414,7 @@ def feature_scale(prompts_UD: Vectors) -> tuple[NDArray[np.float64], NDArray[np.
 
 
 def _batches(pairs: Pairs, config: GateConfig) -> Iterator[Rows]:
-    """One batch of pairs a step, from one shuffled epoch after the other."""
+    """Yield one batch of pairs a step, from one shuffled epoch after the other."""
     rng = np.random.default_rng(config.seed)
     size = min(config.batch_size, len(pairs))
     waiting = np.empty(0, np.intp)
@@ -426,7 +426,7 @@ def _batches(pairs: Pairs, config: GateConfig) -> Iterator[Rows]:
 
 
 def _epoch(rng: np.random.Generator, pairs: Pairs, mixing: Mixing) -> Rows:
-    """About as many draws as there are pairs, in random order: by size each pair once.
+    """Return about as many draws as there are pairs, in random order: by size each pair once.
 
     A dataset that is to be drawn more often than it has pairs gives each of them as many times as will go, and
     so many others of them once more.
@@ -443,6 +443,6 @@ def _epoch(rng: np.random.Generator, pairs: Pairs, mixing: Mixing) -> Rows:
 
 
 def mixing_shares(n_pairs: NDArray[np.integer], mixing: Mixing) -> NDArray[np.float64]:
-    """The share of each dataset among the pairs that are drawn, from its number of pairs."""
+    """Return the share of each dataset among the pairs that are drawn, from its number of pairs."""
     weights = n_pairs.astype(np.float64) ** {"size": 1.0, "sqrt": 0.5, "uniform": 0.0}[mixing]
     return np.asarray(weights / weights.sum())

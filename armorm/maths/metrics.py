@@ -25,19 +25,19 @@ _ROUNDING: Final = 1e-12
 
 
 def mse(truth_N: Floats, prediction_N: Floats) -> float:
-    """Mean squared error; NaN without rows."""
+    """Return the mean squared error; NaN without rows."""
     return float(np.mean((truth_N - prediction_N) ** 2)) if len(truth_N) else float("nan")
 
 
 def r2(truth_N: Floats, prediction_N: Floats) -> float:
-    """Share of the variance explained, `1 - SSE / SST`; NaN for constant truth."""
+    """Return the share of the variance explained, `1 - SSE / SST`; NaN for constant truth."""
     if len(truth_N) == 0 or np.ptp(truth_N) == 0:
         return float("nan")
     return float(1 - np.sum((truth_N - prediction_N) ** 2) / np.sum((truth_N - truth_N.mean()) ** 2))
 
 
 def clustered_error(values_N: Floats, clusters_N: NDArray[np.generic]) -> float:
-    """Standard error of the mean of values of which those of a cluster are not independent; NaN below two clusters.
+    """Return the standard error of the mean of values that depend on each other in clusters; NaN below two.
 
     `sqrt(C / (C - 1) sum_c (sum_{i in c} (v_i - mean))^2) / N` (Liang and Zeger, Biometrika 73, 1986).
     """
@@ -50,7 +50,7 @@ def clustered_error(values_N: Floats, clusters_N: NDArray[np.generic]) -> float:
 
 
 def average_ranks(values_N: Floats) -> NDArray[np.float64]:
-    """`[N]` ranks from 1; equal values share the mean of their ranks."""
+    """Return `[N]` ranks from 1; equal values share the mean of their ranks."""
     order = np.argsort(values_N)
     in_order = values_N[order]
     starts = np.flatnonzero(np.r_[True, in_order[1:] != in_order[:-1]])
@@ -61,7 +61,7 @@ def average_ranks(values_N: Floats) -> NDArray[np.float64]:
 
 
 def unit(values_N: Floats) -> NDArray[np.float64]:
-    """`[N]` the values centred and of length 1, so that a dot product is a correlation; NaN for constant values."""
+    """Return `[N]` values centred and of length 1: a dot product is a correlation; NaN for constant values."""
     if len(values_N) == 0 or np.ptp(values_N) == 0:
         return np.full(len(values_N), np.nan)
     centred = values_N.astype(np.float64) - values_N.mean(dtype=np.float64)
@@ -69,26 +69,29 @@ def unit(values_N: Floats) -> NDArray[np.float64]:
 
 
 def unit_ranks(values_N: Floats) -> NDArray[np.float64]:
-    """`[N]` average ranks, centred and of length 1, so that a dot product is a rank correlation; NaN if constant."""
+    """Return `[N]` average ranks, centred, of length 1: a dot product is a rank correlation; NaN if constant."""
     return unit(average_ranks(values_N))
 
 
-MARKS: Final[Mapping[Correlation, Callable[[Floats], NDArray[np.float64]]]] = {"spearman": unit_ranks, "pearson": unit}
-"""What each correlation is the dot product of."""
+STANDARDISE: Final[Mapping[Correlation, Callable[[Floats], NDArray[np.float64]]]] = {
+    "spearman": unit_ranks,
+    "pearson": unit,
+}
+"""What brings values into the form whose dot product is the correlation: centred, of length 1."""
 
 
 def pearson(a_N: Floats, b_N: Floats) -> float:
-    """Linear correlation; NaN for constant input."""
+    """Return the linear correlation; NaN for constant input."""
     return float(unit(a_N) @ unit(b_N)) if len(a_N) else float("nan")
 
 
 def spearman(a_N: Floats, b_N: Floats) -> float:
-    """Rank correlation, ties by average ranks; NaN for constant input."""
+    """Return the rank correlation, ties by average ranks; NaN for constant input."""
     return pearson(average_ranks(a_N), average_ranks(b_N))
 
 
 def wins(scores_chosen_P: Floats, scores_rejected_P: Floats | float = 0.0) -> NDArray[np.bool_]:
-    """`[P]` whether the chosen answer scores higher; a tie is a miss. Differences may be given alone.
+    """Return `[P]` whether the chosen answer scores higher; a tie is a miss. Differences may be given alone.
 
     Raises:
         MetricError: if a score is not finite, which would count as a miss unseen.
@@ -101,7 +104,7 @@ def wins(scores_chosen_P: Floats, scores_rejected_P: Floats | float = 0.0) -> ND
 
 
 def pair_accuracy(scores_chosen_P: Floats, scores_rejected_P: Floats | float = 0.0) -> float:
-    """Share of pairs in which the chosen answer scores higher; a tie is a miss; NaN without pairs."""
+    """Return the share of pairs in which the chosen answer scores higher; a tie is a miss; NaN without pairs."""
     won_P = wins(scores_chosen_P, scores_rejected_P)
     return float(won_P.mean()) if len(won_P) else float("nan")
 
@@ -118,7 +121,7 @@ class Interval:
 def bootstrap_sums(
     values_NF: Floats, groups_N: NDArray[np.generic], *, n_resamples: int = 1000, seed: int = 0
 ) -> NDArray[np.float64]:
-    """`[R, F]` sums of each column over rows of prompts that are drawn with replacement, whole prompts at a time.
+    """Return `[R, F]` sums of each column over prompts that are drawn with replacement, with all their rows.
 
     Prompts of equal sums are of one kind, and how often each kind is drawn is multinomial: the same distribution as
     that of drawing prompts one by one, at a cost that grows with the kinds.
@@ -147,7 +150,7 @@ _DRAWS: Final = 1 << 22
 
 
 def interval(estimate: float, resampled_R: Floats) -> Interval:
-    """An estimate with the percentile interval of its resamples; those that are not defined (NaN) are left out."""
+    """Return an estimate with the percentile interval of its resamples, without those that are NaN."""
     if not np.isfinite(resampled_R).any():
         return Interval(estimate, float("nan"), float("nan"))
     low, high = np.nanquantile(resampled_R, [0.025, 0.975])
@@ -157,7 +160,7 @@ def interval(estimate: float, resampled_R: Floats) -> Interval:
 def bootstrap_accuracies(
     wins_PS: NDArray[np.bool_], groups_P: NDArray[np.generic], *, n_resamples: int = 1000, seed: int = 0
 ) -> list[Interval]:
-    """Accuracy of each scorer on the same pairs with a percentile bootstrap over prompts, of the same draws.
+    """Return the accuracy of each scorer on the same pairs with a percentile bootstrap over prompts, of the same draws.
 
     Args:
         wins_PS: `[P, S]` whether each pair was won by each scorer.
@@ -174,7 +177,7 @@ def bootstrap_accuracies(
 def bootstrap_accuracy(
     wins_P: NDArray[np.bool_], groups_P: NDArray[np.generic], *, n_resamples: int = 1000, seed: int = 0
 ) -> Interval:
-    """The same of one scorer: `[P]` whether each pair was won."""
+    """Return the same of one scorer: `[P]` whether each pair was won."""
     return bootstrap_accuracies(wins_P[:, None], groups_P, n_resamples=n_resamples, seed=seed)[0]
 
 
@@ -187,7 +190,7 @@ def bootstrap_gaps(
     n_resamples: int = 1000,
     seed: int = 0,
 ) -> list[Interval]:
-    """Each scorer's accuracy on some pairs less that on others, prompts of both drawn together; NaN if one has none.
+    """Return each scorer's accuracy on some pairs less that on others, drawn together; NaN if one has none.
 
     Args:
         wins_PS: `[P, S]` whether each pair was won by each scorer.
@@ -219,7 +222,7 @@ def bootstrap_correlation(
     n_resamples: int = 300,
     seed: int = 0,
 ) -> list[Interval]:
-    """Correlation of each column with one more, with a percentile bootstrap over prompts.
+    """Return the correlation of each column with one more, with a percentile bootstrap over prompts.
 
     Ranks are those of the whole sample: a resample weighs them by how often their prompt was drawn, so that it costs
     one pass over the prompts' sums. Constant columns have NaN.
@@ -237,8 +240,8 @@ def bootstrap_correlation(
             f"got {len(columns_NK)} rows, {len(with_N)} to correlate with and {len(groups_N)} groups; expected as many "
             "of each, and rows"
         )
-    mark, n_columns = MARKS[correlation], columns_NK.shape[1]
-    a_NK, b_N = np.stack([mark(column_N) for column_N in columns_NK.T], axis=1), mark(with_N)
+    standardise, n_columns = STANDARDISE[correlation], columns_NK.shape[1]
+    a_NK, b_N = np.stack([standardise(column_N) for column_N in columns_NK.T], axis=1), standardise(with_N)
     prompts, group_N = np.unique(groups_N, return_inverse=True)
     sums_CF = np.zeros((len(prompts), 3 + 3 * n_columns))
     parts = [np.ones((len(b_N), 1)), b_N[:, None], b_N[:, None] ** 2, a_NK, a_NK**2, a_NK * b_N[:, None]]
@@ -254,7 +257,7 @@ def bootstrap_correlation(
 
 
 def _weighed(sums_F: Floats, n_columns: int) -> NDArray[np.float64]:
-    """`[K]` correlations from the sums of 1, b, b^2 and of each column's a, a^2, ab; NaN for what is constant."""
+    """Return `[K]` correlations from sums of 1, b, b^2 and each column's a, a^2, ab; NaN for constant columns."""
     _, b, bb = sums_F[:3] / sums_F[0]
     a_K, aa_K, ab_K = np.split(sums_F[3:] / sums_F[0], [n_columns, 2 * n_columns])
     variances_K, variance = aa_K - a_K**2, bb - b**2
@@ -265,7 +268,7 @@ def _weighed(sums_F: Floats, n_columns: int) -> NDArray[np.float64]:
 
 @dataclass(frozen=True, slots=True)
 class Bin:
-    """Predictions of similar confidence, and how many of them were right."""
+    """A bin of predictions of similar confidence, and how many of them were right."""
 
     n: int
     confidence: float
@@ -275,7 +278,7 @@ class Bin:
 
 
 def reliability(differences_P: Floats, beta: float, n_bins: int = 10) -> list[Bin]:
-    """The reliability curve of pairs, in bins of equal numbers, by rising confidence.
+    """Return the reliability curve of pairs, in bins of equal numbers, by rising confidence.
 
     Which answer was chosen is known, so a pair says nothing but the probability of that, p = sigmoid(beta (R_chosen -
     R_rejected)); its confidence is the probability of the answer that is preferred, max(p, 1 - p). It is right where
@@ -300,13 +303,13 @@ def reliability(differences_P: Floats, beta: float, n_bins: int = 10) -> list[Bi
 
 
 def calibration_error(bins: Sequence[Bin]) -> float:
-    """Expected calibration error: the mean distance of confidence and accuracy, by numbers; NaN without pairs."""
+    """Return the expected calibration error: the mean distance of confidence and accuracy; NaN without pairs."""
     n_pairs = sum(one.n for one in bins)
     return sum(one.n * abs(one.confidence - one.accuracy) for one in bins) / n_pairs if n_pairs else float("nan")
 
 
 def _weighted_mean(values: Mapping[str, Score], weights: Mapping[str, float]) -> Score:
-    """Mean over the names that have a value; the others are left out of both sums."""
+    """Return the mean over the names that have a value; the others are left out of both sums."""
     total: Any = sum(weights[name] * value for name, value in values.items())
     mean: Score = total / sum(weights[name] for name in values)
     return mean
@@ -320,7 +323,7 @@ def _refuse_unknown(names: Mapping[str, Any], known: set[str], kind: str) -> Non
 def section_scores(
     subset_accuracy: Mapping[str, Score], weights: Mapping[str, Mapping[str, float]]
 ) -> dict[str, Score]:
-    """RewardBench's sections: means of the subsets' accuracies, weighted by their counts.
+    """Return RewardBench's sections: means of the subsets' accuracies, weighted by their counts.
 
     Args:
         subset_accuracy: Subset -> accuracy, for the subsets that were measured.
@@ -338,7 +341,7 @@ def section_scores(
 
 
 def overall_score(sections: Mapping[str, Score], section_weights: Mapping[str, float]) -> Score:
-    """RewardBench's score: the mean of the sections by weight (1 each, prior sets 0.5).
+    """Return RewardBench's score: the mean of the sections by weight (1 each, prior sets 0.5).
 
     A section that was not measured is left out of both sums, so a partial run gives a mean of what there is.
     """
@@ -358,7 +361,7 @@ def benchmark_name(rewardbench: Mapping[str, Any]) -> str:
 
 
 def benchmark_figures(scores: Mapping[str, Any]) -> dict[str, Any]:
-    """Sections and overall scores of one scorer, under the names that they are shown by."""
+    """Return the sections and overall scores of one scorer, under the names that they are shown by."""
     overall = {"overall": "overall", "overall without prior sets": "overall_without_prior_sets"}
     found = {**scores["sections"], **{title: scores.get(name) for title, name in overall.items()}}
     return {title: score for title, score in found.items() if score is not None}

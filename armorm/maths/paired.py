@@ -34,7 +34,7 @@ def paired_test(
     n_resamples: int = 1000,
     seed: int = 0,
 ) -> PairedTest:
-    """Whether two models that won these pairs differ, pairs of one prompt not being independent.
+    """Return whether two models that won these pairs differ, pairs of one prompt not being independent.
 
     If they do not, then on each prompt the two might as well be swapped, so the sum of wins more is as likely with each
     sign of each prompt's part: a sign-flip test, exact, and with one pair a prompt McNemar's exact test.
@@ -61,7 +61,7 @@ def paired_test(
 
 
 def sign_flip_p(values_C: NDArray[np.integer]) -> float:
-    """Probability that the sum of whole numbers is as far from 0 under random signs; below 1e-12 it is rounding.
+    """Return the probability that a sum of whole numbers is as far from 0 under random signs; exact to 1e-12.
 
     The sum has the characteristic function `prod cos(v t)`; its probabilities are the Fourier transform of that.
     """

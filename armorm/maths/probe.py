@@ -50,7 +50,7 @@ class ProbeFit:
 
 
 def fit_probe(training: Blocks, validation: Blocks, *, strengths: Sequence[float] = STRENGTHS) -> ProbeFit:
-    """Minimises `mean log(1 + exp(-w'd)) + alpha ||w||^2 / 2` over training pairs, for each alpha.
+    """Minimise `mean log(1 + exp(-w'd)) + alpha ||w||^2 / 2` over training pairs, for each alpha.
 
     By L-BFGS over all alphas together, whose losses just add up. It runs in the eigenvectors of X'X / P, scaled so that
     the curvature at w = 0, X'X / 4P + alpha, is the identity: hidden states have directions thousands of times as long
@@ -86,7 +86,7 @@ def fit_probe(training: Blocks, validation: Blocks, *, strengths: Sequence[float
 
 
 def _gram(training: Blocks) -> tuple[int, NDArray[np.float64]]:
-    """Number of pairs, and `[D, D]` X'X / P."""
+    """Return the number of pairs, and `[D, D]` X'X / P."""
     n_pairs, gram_DD = 0, np.zeros((0, 0))
     for X_BD in training():
         wide_BD = X_BD.astype(np.float64)
@@ -98,7 +98,7 @@ def _gram(training: Blocks) -> tuple[int, NDArray[np.float64]]:
 def _descend(
     training: Blocks, gram_DD: Floats, alpha_A: Floats, n_pairs: int
 ) -> tuple[NDArray[np.float64], int, float]:
-    """`[A, D]` weights, the number of passes, and the largest element of the gradient at the end."""
+    """Return `[A, D]` weights, the number of passes, and the largest element of the gradient at the end."""
     values_D, vectors_DD = scipy.linalg.eigh(gram_DD, check_finite=False)
     scale_AD = 1 / np.sqrt(np.maximum(values_D, 0) / 4 + alpha_A[:, None])
 
@@ -127,5 +127,5 @@ def _descend(
 
 
 def _losses(margin_BA: Floats) -> NDArray[np.float64]:
-    """`[A]` sums of `log(1 + exp(-margin))`."""
+    """Return `[A]` sums of `log(1 + exp(-margin))`."""
     return np.asarray(np.logaddexp(0, -margin_BA).sum(axis=0))

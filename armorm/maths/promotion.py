@@ -13,7 +13,7 @@ class NoTest:
 
     why: str
     unopposed: bool
-    """Whether there is no model to beat; else there is one, and nobody knows whether the new one is better."""
+    """Whether there is no model to beat; if False, there is one, and it is unknown whether the new one is better."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +25,7 @@ class Verdict:
 
 
 def decide(found: PairedTest | NoTest, config: PromotionConfig, *, stopping: Mapping[str, int]) -> Verdict:
-    """A new model has to be better than the promoted one by more than chance, on data that no check stops.
+    """Decide whether a new model is promoted: it must be better by more than chance, on data that no check stops.
 
     Args:
         found: the promoted model, then the new one, on pairs that neither was trained on.

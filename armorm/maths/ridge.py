@@ -54,7 +54,7 @@ class Weights:
 
     W_KD: NDArray[np.float64]
     alphas: tuple[float, ...]
-    """That were chosen from."""
+    """The alphas that were chosen from."""
     alpha_K: NDArray[np.float64]
     train_mse_K: NDArray[np.float64]
     validation_mse_K: NDArray[np.float64]
@@ -74,7 +74,7 @@ class HeldOut:
 
 @dataclass(frozen=True, slots=True)
 class ObjectiveFit:
-    """How one objective was fitted; figures of rows that do not exist are NaN."""
+    """The fit of one objective; figures without rows are NaN."""
 
     objective: str
     alpha: float
@@ -84,14 +84,14 @@ class ObjectiveFit:
     n_validation: int
     n_test: int
     train_mse: float
-    """Of the weights that are fitted to `train` alone, as is `validation_mse`, which alpha is chosen by."""
+    """The error of weights fitted to `train` alone, as is `validation_mse`, by which alpha is chosen."""
     validation_mse: float
     test_mse: float
-    """Of the final weights, as all that follows."""
+    """The error of the final weights, as are all figures that follow."""
     test_mse_error: float
     """Its standard error, over prompts."""
     test_mse_native: float
-    """In squares of the units that the datasets rate in, each row in those of its own."""
+    """The error in squares of the datasets' own units, each row in those of its dataset."""
     test_r2: float
     test_r2_error: float
     """Its standard error, over prompts."""
@@ -111,7 +111,7 @@ class RidgeFit:
 
 
 def solve_path(statistics: RidgeStatistics, alphas: Sequence[float]) -> NDArray[np.float64]:
-    """`[A, G, D]` ridge weights `(X'X + alpha I)^-1 X'Y` for every alpha.
+    """Return `[A, G, D]` ridge weights `(X'X + alpha I)^-1 X'Y` for every alpha.
 
     By a Cholesky factorisation for each, or by one eigendecomposition for all where that is cheaper, or where X'X is
     singular: with fewer rows than features no more eigenvalues than rows are above zero, and the eigenvectors of the
@@ -149,7 +149,7 @@ def _by_eigenvectors(statistics: RidgeStatistics, alphas: Sequence[float], *, ra
 
 
 def solve_by_scikit_learn(X_ND: Floats, Y_NG: Floats, alphas: Sequence[float]) -> NDArray[np.float64]:
-    """`[A, G, D]` the same by scikit-learn, one fit an alpha, in the precision of the features.
+    """Return `[A, G, D]` the same by scikit-learn, one fit an alpha, in the precision of the features.
 
     Raises:
         RegressionError: it is not installed.
@@ -173,7 +173,7 @@ def fit_parts(
     refit: bool = True,
     solver: Solver = "statistics",
 ) -> Weights:
-    """Fits objectives, each with the alpha of the lowest error on `validation`.
+    """Fit objectives, each with the alpha of the lowest error on `validation`.
 
     Args:
         parts: all rows; statistics of no more than two of them are in memory at once.
@@ -210,7 +210,7 @@ def fit_parts(
 
 
 def _sets(parts: Sequence[Part], objectives: Sequence[str]) -> Iterator[tuple[list[Part], list[str]]]:
-    """The objectives that the same parts label, with these parts."""
+    """Yield the objectives that the same parts label, with these parts."""
     holders: dict[tuple[int, ...], list[str]] = {}
     for name in objectives:
         held = tuple(number for number, part in enumerate(parts) if name in part.objectives)
@@ -220,7 +220,7 @@ def _sets(parts: Sequence[Part], objectives: Sequence[str]) -> Iterator[tuple[li
 
 
 def _total(members: Sequence[Part], names: Sequence[str], split: str) -> RidgeStatistics:
-    """The sum over parts, of the named objectives."""
+    """Return the sum over parts, of the named objectives."""
     total: RidgeStatistics | None = None
     for part in members:
         statistics = part.statistics(split).select(_columns(part, names))
@@ -252,7 +252,7 @@ def _columns(part: Part, names: Sequence[str]) -> Rows:
 
 
 def predict(X_ND: "Vectors", W_KD: NDArray[Scalar], *, rows: Rows | None = None) -> NDArray[Scalar]:
-    """`[N, K]` predicted rewards `X W'` of all or some rows, in blocks and in the precision of the weights.
+    """Return `[N, K]` predicted rewards `X W'` of all or some rows, in blocks and in the precision of the weights.
 
     Raises:
         RegressionError: if a prediction is not finite, as with features that overflowed.
@@ -267,7 +267,7 @@ def predict(X_ND: "Vectors", W_KD: NDArray[Scalar], *, rows: Rows | None = None)
 
 
 def count_rows(X_ND: Floats, Y_NG: Floats, rows: Rows) -> RidgeStatistics:
-    """The statistics of some rows, in blocks; the features may be a memory map."""
+    """Return the statistics of some rows, in blocks; the features may be a memory map."""
     statistics = RidgeStatistics.zeros(X_ND.shape[1], Y_NG.shape[1])
     for start in range(0, len(rows), BLOCK_ROWS):
         block = rows[start : start + BLOCK_ROWS]
@@ -276,7 +276,7 @@ def count_rows(X_ND: Floats, Y_NG: Floats, rows: Rows) -> RidgeStatistics:
 
 
 def label_masks(Y_NK: Floats) -> Iterator[tuple[Rows, Rows]]:
-    """Rows and columns of each mask: which objectives are labelled, and on which rows just these are."""
+    """Yield rows and columns of each mask: which objectives are labelled, and on which rows just these are."""
     masks_MK, mask_of_row = np.unique(~np.isnan(Y_NK), axis=0, return_inverse=True)
     for number, mask_K in enumerate(masks_MK):
         if mask_K.any():
@@ -284,7 +284,7 @@ def label_masks(Y_NK: Floats) -> Iterator[tuple[Rows, Rows]]:
 
 
 def parts_of(X_ND: Floats, Y_NK: Floats, objectives: Sequence[str], splits: Mapping[str, Mask]) -> list[Part]:
-    """Rows in memory as parts, one for each mask; a split is counted when it is asked for."""
+    """Return rows in memory as parts, one for each mask; a split is counted when it is asked for."""
 
     def of_split(rows: Rows, columns: Rows, split: str) -> tuple[Floats, Rows]:
         return Y_NK[:, columns], rows[splits[split][rows]]
@@ -313,7 +313,7 @@ def fit_ridge(
     alphas: Sequence[float] = ALPHAS,
     refit: bool = True,
 ) -> RidgeFit:
-    """Fits every objective that can be fitted, each with the alpha of the lowest validation error.
+    """Fit every objective that can be fitted, each with the alpha of the lowest validation error.
 
     Minimises `||X w - y||^2 + alpha ||w||^2` over the present labels of the training rows, without an intercept.
 
@@ -358,7 +358,7 @@ def _check(X_ND: Floats, Y_NK: Floats, objectives: Sequence[str], splits: Sequen
 def trainable(
     Y_NK: Floats, objectives: Sequence[str], train_N: Mask, validation_N: Mask
 ) -> tuple[tuple[str, ...], dict[str, str]]:
-    """The objectives that can be trained, and of the others why not.
+    """Return the objectives that can be trained, and why the others cannot.
 
     Raises:
         RegressionError: none can.
@@ -381,7 +381,7 @@ def trainable(
 def report_fits(
     objectives: Sequence[str], weights: Weights, counts: tuple[Rows, Rows], held_out: HeldOut
 ) -> tuple[ObjectiveFit, ...]:
-    """Counts (`[K]` training and validation ratings), errors and held-out figures of every objective."""
+    """Return counts (`[K]` training and validation ratings), errors and held-out figures of every objective."""
     return tuple(
         ObjectiveFit(
             objective=name,
@@ -398,7 +398,7 @@ def report_fits(
 
 
 def _end(alpha: float, alphas: Sequence[float]) -> End | None:
-    """At which end of the grid an alpha is; of one alone nothing was chosen."""
+    """Return at which end of the grid an alpha is; None for a grid of one."""
     ends: dict[float, End] = {min(alphas): "smallest", max(alphas): "largest"}
     return ends.get(alpha) if len(ends) > 1 else None
 

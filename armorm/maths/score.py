@@ -15,23 +15,23 @@ Array = TypeVar("Array", "NDArray[np.floating]", "torch.Tensor")
 
 
 def score(rewards_NK: Array, transform_KK: Array, gating_NK: Array) -> Array:
-    """`[N]` the score `R = g(f(x))' r'` with `r' = r T` (Eq. 4 of arXiv 2406.12845)."""
+    """Return `[N]` the score `R = g(f(x))' r'` with `r' = r T` (Eq. 4 of arXiv 2406.12845)."""
     total_N: Array = (gating_NK * (rewards_NK @ transform_KK)).sum(-1)
     return total_N
 
 
 def coefficients(transform_KK: Array, gating_NK: Array) -> Array:
-    """`[N, K]` weights of the raw rewards, `g T'`: `sum(rewards * coefficients)` is the score."""
+    """Return `[N, K]` weights of the raw rewards, `g T'`: `sum(rewards * coefficients)` is the score."""
     return gating_NK @ transform_KK.T
 
 
 def contributions(rewards_NK: Array, transform_KK: Array, gating_NK: Array) -> Array:
-    """`[N, K]` what each raw reward adds to the score, its penalty for verbosity booked under verbosity."""
+    """Return `[N, K]` what each raw reward adds to the score, its penalty for verbosity booked under verbosity."""
     return rewards_NK * coefficients(transform_KK, gating_NK)
 
 
 def reweighted(gating_NK: Array, factors_K: Array) -> Array:
-    """`[N, K]` the gate's weights times factors of 0 or more, made to sum to what they did; 0 masks an objective.
+    """Return `[N, K]` gate weights times factors of 0 or more, with the sum they had; 0 masks an objective.
 
     Where the gate gives the objectives that are left nothing at all, they share by their factors.
     """

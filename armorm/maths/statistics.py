@@ -19,7 +19,7 @@ Floats = NDArray[np.floating]
 Indices = NDArray[np.intp]
 
 LOST: Final = 16.0
-"""By so many times a sum may shrink while rows are taken out: four bits of 53 are lost then."""
+"""How many times a sum may shrink while rows are taken out: four bits of 53 are lost then."""
 
 
 @dataclass(slots=True)
@@ -38,12 +38,12 @@ class RidgeStatistics:
 
     @classmethod
     def zeros(cls, n_features: int, n_objectives: int) -> "RidgeStatistics":
-        """The statistics of no rows."""
+        """Return the statistics of no rows."""
         gram_DD = np.zeros((n_features, n_features), order="F")
         return cls(gram_DD, np.zeros((n_features, n_objectives)), np.zeros(n_objectives), np.zeros(n_features))
 
     def add(self, X_ND: Floats, Y_NG: Floats, *, sign: Literal[1, -1] = 1) -> None:
-        """Adds one block of rows, every one of them labelled; or takes it out again.
+        """Add one block of rows, every one of them labelled; or take it out again.
 
         Raises:
             RegressionError: if a feature or a label is not finite.
@@ -60,7 +60,7 @@ class RidgeStatistics:
         self.peak_D = np.maximum(self.peak_D, self.gram_DD.diagonal())
 
     def merge(self, other: "RidgeStatistics") -> None:
-        """Adds the statistics of other rows."""
+        """Add the statistics of other rows."""
         self.gram_DD += other.gram_DD
         self.moment_DG += other.moment_DG
         self.squares_G += other.squares_G
@@ -73,12 +73,12 @@ class RidgeStatistics:
         return bool((self.peak_D > LOST * np.maximum(self.gram_DD.diagonal(), 0)).any())
 
     def select(self, columns: Indices) -> "RidgeStatistics":
-        """The statistics of some of the objectives; the Gram matrix is shared, not copied."""
+        """Return the statistics of some of the objectives; the Gram matrix is shared, not copied."""
         moment_DG, squares_G = self.moment_DG[:, columns], self.squares_G[columns]
         return RidgeStatistics(self.gram_DD, moment_DG, squares_G, self.peak_D, self.n_rows)
 
     def mse(self, W_AGD: Floats) -> NDArray[np.float64]:
-        """`[A, G]` mean squared error of weights on these very rows, `(y'y - 2 w'X'y + w'X'Xw) / n`."""
+        """Return `[A, G]` mean squared error of weights on these very rows, `(y'y - 2 w'X'y + w'X'Xw) / n`."""
         n_features = W_AGD.shape[-1]
         fitted_DM = blas.dsymm(1.0, self.gram_DD, W_AGD.reshape(-1, n_features).T, lower=True)  # X'Xw
         fitted_AGD = fitted_DM.T.reshape(W_AGD.shape)
@@ -86,22 +86,24 @@ class RidgeStatistics:
         return np.asarray(np.maximum(errors_AG, 0) / self.n_rows)
 
     def arrays(self) -> dict[str, NDArray[Any]]:
-        """As arrays by name, for a file: of the symmetric matrix its triangle, D (D + 1) / 2 numbers."""
+        """Return arrays by name, for a file; of the symmetric matrix its triangle, D (D + 1) / 2 numbers."""
         packed, _ = lapack.dtrttp(self.gram_DD, uplo="L")
         rest = {"moment_DG": self.moment_DG, "squares_G": self.squares_G, "peak_D": self.peak_D}
         return {"gram": packed, **rest, "n_rows": np.array([self.n_rows])}
 
     @classmethod
     def of_arrays(cls, arrays: Mapping[str, NDArray[Any]]) -> "RidgeStatistics":
-        """The other way round."""
+        """Return the statistics that such arrays were made from."""
         gram_DD, _ = lapack.dtpttr(len(arrays["peak_D"]), arrays["gram"], uplo="L")
         n_rows = int(arrays["n_rows"][0])
         return cls(gram_DD, arrays["moment_DG"], arrays["squares_G"], arrays["peak_D"], n_rows)
 
 
 def refuse_not_finite(what: str, values: Floats) -> None:
-    """Raises:
-    RegressionError: if a row of numbers holds one that is not finite.
+    """Refuse numbers that are not finite.
+
+    Raises:
+        RegressionError: a row of numbers holds one that is not finite.
     """
     if bad := int((~np.isfinite(values)).any(axis=1).sum()):
         raise RegressionError(

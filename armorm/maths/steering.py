@@ -38,7 +38,7 @@ class Steering:
                 raise SteeringError(f"got weight {weight} for {name} in a mixture; expected a number; correct it")
 
     def apply(self, gating_NK: Floats, objectives: Sequence[str]) -> Floats:
-        """`[N, K]` weights in place of the gate's.
+        """Return `[N, K]` weights in place of the gate's.
 
         Raises:
             SteeringError: an objective is named that the model does not have, or none is left.
@@ -52,7 +52,7 @@ class Steering:
         return reweighted(gating_NK, (factors_K / factors_K.max()).astype(gating_NK.dtype))
 
     def require_known(self, objectives: Sequence[str]) -> None:
-        """Refuses names of objectives that the model does not have, and weights that leave none.
+        """Refuse names of objectives that the model does not have, and weights that leave none.
 
         Raises:
             SteeringError: with the names.

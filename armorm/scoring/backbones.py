@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from armorm.features.embedding.fingerprint import BackboneSettings, Dtype, Fingerprint, SystemTurns, fingerprint
+from armorm.features.embedding.fingerprint import BackboneSettings, Dtype, Fingerprint, SystemTurns, read_fingerprint
 from armorm.features.errors import BackboneError
 from armorm.model.head import RewardHead
 
@@ -13,22 +13,22 @@ DTYPES: Mapping[str, Dtype] = {"float32": "float32", "bfloat16": "bfloat16", "fl
 
 
 def require_backbone(settings: BackboneSettings, model: RewardHead) -> Fingerprint:
-    """The fingerprint of a backbone that has to be the one that a model was trained on.
+    """Return the fingerprint of a backbone that has to be the one that a model was trained on.
 
     `system = "first_user"` may be set for it all the same: a template that refuses system turns saw none in training.
 
     Raises:
         BackboneError: it is another one.
     """
-    marks = fingerprint(settings)
-    as_rendered = {name: value for name, value in marks.record.items() if name != "system"}
-    if model.backbone_id not in (marks.backbone_id, replace(marks, record=as_rendered).backbone_id):
+    fingerprint = read_fingerprint(settings)
+    as_rendered = {name: value for name, value in fingerprint.record.items() if name != "system"}
+    if model.backbone_id not in (fingerprint.backbone_id, replace(fingerprint, record=as_rendered).backbone_id):
         raise BackboneError(
             settings.path,
-            f"got backbone {marks.backbone_id}; expected {model.backbone_id}, which the model was trained on; "
+            f"got backbone {fingerprint.backbone_id}; expected {model.backbone_id}, which the model was trained on; "
             "configure that one, or train a model on this one",
         )
-    return marks
+    return fingerprint
 
 
 def own_backbone(
@@ -39,7 +39,7 @@ def own_backbone(
     *,
     system: SystemTurns = "template",
 ) -> BackboneSettings:
-    """How the backbone in a model's folder is run: as it was for the model's features, as far as that is known.
+    """Return how the backbone in a model's folder is run: as it was for the model's features, as far as that is known.
 
     Args:
         folder: in the published layout.

@@ -31,7 +31,7 @@ class RowRead(NamedTuple):
 
 
 def one_conversation(given: Given) -> Conversation:
-    """A conversation in any form.
+    """Return a conversation in any form.
 
     Raises:
         MalformedConversation: it is none.
@@ -47,7 +47,7 @@ def one_conversation(given: Given) -> Conversation:
 
 
 def read_row(data: Mapping[str, Any]) -> RowRead:
-    """The one or two conversations of a line: of the first form that it has; null is absent.
+    """Return the one or two conversations of a line: of the first form that it has; null is absent.
 
     A system text is put before any form, a prompt before answers. Beside messages, which are whole, a prompt that is a
     text is a copy of what they ask, and left alone; so it is where a pair's row has messages that ask the same.
@@ -81,7 +81,7 @@ def read_row(data: Mapping[str, Any]) -> RowRead:
 
 
 def _side(name: str, answer: Any, prompt: Any, system: Any) -> Conversation:
-    """The conversation of an answer's column; an error names all columns that it is made of, whose turns it counts."""
+    """Return the conversation in an answer's column; an error names all columns of which it is made."""
     try:
         return _checked(read_conversation(answer, prompt, system))
     except MalformedConversation as malformed:
@@ -92,7 +92,7 @@ def _side(name: str, answer: Any, prompt: Any, system: Any) -> Conversation:
 
 
 def _is_whole(used: Sequence[str], here: Mapping[str, Any]) -> bool:
-    """Whether the columns hold all turns: they are messages, or ask what messages beside them ask."""
+    """Return whether the columns hold all turns: they are messages, or ask what messages beside them ask."""
     if used != SIDES:
         return used[0] in WHOLE
     beside = next((here[name] for name in WHOLE if name in here), None)
@@ -105,7 +105,7 @@ def _is_whole(used: Sequence[str], here: Mapping[str, Any]) -> bool:
 
 
 def _missing(data: Mapping[str, Any], here: Mapping[str, Any]) -> str:
-    """What a line has that no conversation can be read from, and what it lacks."""
+    """Return what a line has that no conversation can be read from, and what it lacks."""
     has = f"got {', '.join(sorted(name for name in data if not is_absent(data[name]))) or 'nothing'}"
     nulls = ", ".join(sorted(name for name in data if is_absent(data[name])))
     has += f" ({nulls}: null)" if nulls else ""

@@ -64,14 +64,14 @@ class Scored:
     """True if the text lost its beginning, being longer than the backbone allows."""
 
     def as_json(self, *, explain: bool) -> Json:
-        """For a program; the contributions only on request."""
+        """Return it as JSON can hold it; contributions only on request."""
         names = ("line", "side", "score", "rewards", "native", "gating", "coefficients", "truncated")
         record = {name: getattr(self, name) for name in names}
         return record | ({"contributions": self.contributions} if explain else {})
 
 
 def count_requests(file: Path, *, on_note: Callable[[str], None] = lambda note: None) -> int:
-    """The conversations of a file, or of all files of a folder, both sides of a pair; all of them can be read.
+    """Return the conversations of a file, or of all files of a folder, both sides of a pair; all of them can be read.
 
     Args:
         file: or folder.
@@ -121,7 +121,7 @@ def score_file(
     steering: Steering | None = None,
     on_progress: Callable[[int], None] = lambda done: None,
 ) -> Iterator[list[Scored]]:
-    """Scores every conversation of a file, and both sides of every pair, a chunk at a time.
+    """Score every conversation of a file, and both sides of every pair, a chunk at a time.
 
     Raises:
         NativeFileError: a line cannot be used, or gets no vector; the chunks before it have been given out.
@@ -156,7 +156,7 @@ def _chunks(requests: Iterator[Request]) -> Iterator[list[Request]]:
 
 
 def _read_or_listed(path: Path, bad: list[str]) -> Iterator[RowRead]:
-    """The lines that can be used; what is wrong with the others is listed, until that is enough."""
+    """Yield the lines that can be used; what is wrong with the others is listed, until that is enough."""
     try:
         for row in read_rows(path):
             try:

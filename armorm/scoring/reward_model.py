@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from armorm.config import NO_NUISANCE
 from armorm.errors import ModelError, ModelFolderError
 from armorm.features.conversation import Conversation, MalformedConversation, conversation_id, prompt_id
-from armorm.features.embedding.fingerprint import BackboneSettings, Fingerprint, fingerprint
+from armorm.features.embedding.fingerprint import BackboneSettings, Fingerprint, read_fingerprint
 from armorm.features.embedding.folder import refuse_other_formats
 from armorm.features.embedding.vectors import Reject, embed_conversations
 from armorm.features.errors import InputError
@@ -60,9 +60,9 @@ class RewardModel(RewardHead):
     """A reward model that was loaded, with the backbone that it scores conversations by, if there is one."""
 
     backbone_settings: BackboneSettings | None = None
-    """Of its own folder, or as it was given."""
-    marks: Fingerprint | None = None
-    """Of that backbone."""
+    """The settings of the backbone: that of its own folder, or as given."""
+    fingerprint: Fingerprint | None = None
+    """The fingerprint of that backbone."""
 
     def __post_init__(self) -> None:
         RewardHead.__post_init__(self)
@@ -70,12 +70,12 @@ class RewardModel(RewardHead):
             native_units(np.empty((0, len(self.objectives))), self.objectives, self.scales)
         except (TypeError, ValueError, AttributeError) as error:
             raise ModelError(
-                f"got scales that are none ({error}); expected those of an export; copy it again"
+                f"got scales that are malformed ({error}); expected the files of an export; copy it again"
             ) from error
 
     @classmethod
     def load(cls, folder: str | Path, *, backbone: str | BackboneSettings | None = None, device: str = "cpu") -> Self:
-        """Reads the heads of a saved model: armorm's own two files, or a folder in the published model's layout.
+        """Read the heads of a saved model: armorm's own two files, or a folder in the published model's layout.
 
         The layout is read without remote code, so the released ArmoRM can be loaded, too. The backbone itself is loaded
         at the first conversation.
@@ -99,20 +99,20 @@ class RewardModel(RewardHead):
             if backbone is None:
                 return model
             settings = BackboneSettings(path=backbone, device=device) if isinstance(backbone, str) else backbone
-            return replace(model, backbone_settings=settings, marks=require_backbone(settings, model))
+            return replace(model, backbone_settings=settings, fingerprint=require_backbone(settings, model))
         found = layout.read_layout(folder)
         record = (found.description or {}).get("backbone", {})
         system = backbone.system if isinstance(backbone, BackboneSettings) else "template"
         settings = own_backbone(folder, found.config, record, device, system=system)
-        marks = fingerprint(settings)
-        layout.require_unchanged(folder, found, {**marks.record["weights"], **marks.record["tokenizer"]})
-        described = found.description or _described(found, marks)
+        fingerprint = read_fingerprint(settings)
+        layout.require_unchanged(folder, found, {**fingerprint.record["weights"], **fingerprint.record["tokenizer"]})
+        described = found.description or _described(found, fingerprint)
         beta = np.array([found.config.get("beta", np.nan)], np.float32)  # not all publish it
         try:
             model = cls.from_parts({**found.heads, "beta": beta}, described)
         except ModelError as error:
             raise ModelFolderError(folder, str(error)) from error
-        return replace(model, backbone_settings=settings, marks=marks)
+        return replace(model, backbone_settings=settings, fingerprint=fingerprint)
 
     @cached_property
     def loaded_backbone(self) -> "Backbone":
@@ -123,22 +123,22 @@ class RewardModel(RewardHead):
         """
         from armorm.features.embedding.backbone import load  # torch and transformers, seconds to import
 
-        if self.backbone_settings is None or self.marks is None:
+        if self.backbone_settings is None or self.fingerprint is None:
             raise ModelError(
                 f"got a model without a backbone ({TENSORS_FILE} and {DESCRIPTION_FILE} alone); expected one to read "
                 "conversations with; load it with backbone=.., or load a folder of `armorm export`"
             )
-        return load(self.backbone_settings, self.marks)
+        return load(self.backbone_settings, self.fingerprint)
 
     def score(
         self, conversations: Sequence[Given], *, steering: Steering | None = None, token_budget: int = TOKEN_BUDGET
     ) -> ConversationScores:
-        """Scores conversations, in passes over many of them at once.
+        """Score conversations, in passes over many of them at once.
 
         Args:
             conversations: each a list of messages, a `(prompt, response)` of texts, or a mapping with `messages`, or
                 with `prompt` and `response`.
-            steering: what the objectives are to weigh, where it is not the gate alone that says so.
+            steering: overrides the gate's weights.
             token_budget: tokens of a forward pass.
 
         Raises:
@@ -161,7 +161,7 @@ def score_conversations(
     steering: Steering | None = None,
     token_budget: int = TOKEN_BUDGET,
 ) -> ConversationScores:
-    """Embeds each distinct text once, and scores.
+    """Score conversations; each distinct text is embedded once.
 
     Raises:
         Unscored: one gets no vector: a score without it would be made up.
@@ -185,7 +185,7 @@ def score_conversations(
 
 
 def native_units(rewards_NK: Floats, objectives: Sequence[str], scales: Mapping[str, Any]) -> Floats:
-    """`[N, K]` rewards on the scale that the objective was rated on; NaN where that is not one scale."""
+    """Return `[N, K]` rewards on the scale that the objective was rated on; NaN where that is not one scale."""
     ends_2K = np.full((2, len(objectives)), np.nan)
     for column, objective in enumerate(objectives):
         known = {Scale(**scale) for scale in scales.get(objective, {}).values()}
@@ -203,8 +203,8 @@ def _refuse(conversations: Sequence[Conversation], rejects: Sequence[Reject]) ->
             raise Unscored(place, detail)
 
 
-def _described(found: Any, marks: Fingerprint) -> Json:
-    """What can be told of a model in the published layout that was not exported from here."""
+def _described(found: Any, fingerprint: Fingerprint) -> Json:
+    """Return what can be told of a model in the published layout that was not exported from here."""
     from armorm.export.layout import gate_shape
 
     n_objectives = len(found.heads["regression_layer.weight"])
@@ -216,8 +216,8 @@ def _described(found: Any, marks: Fingerprint) -> Json:
         "untrained": {},
         "gate": gate_shape(found.config),
         "nuisance": nuisance_of(found.heads["reward_transform_matrix"], names),
-        "backbone_id": marks.backbone_id,
-        "backbone": dict(marks.record),
+        "backbone_id": fingerprint.backbone_id,
+        "backbone": dict(fingerprint.record),
         "scales": {name: _known_scales(name) for name in names},
         "metrics": {},
         "inputs": {},

@@ -10,7 +10,7 @@ SHOWN_OBJECTIVES: Final = 3
 
 
 def summary_table(scored: Sequence[Scored]) -> Section:
-    """A row a conversation: its score and the objectives that made most of it."""
+    """Return a row a conversation: its score and the objectives that made most of it."""
     rows: list[tuple[Cell, ...]] = []
     for one in scored:
         largest = list(one.contributions.items())[:SHOWN_OBJECTIVES]
@@ -19,7 +19,7 @@ def summary_table(scored: Sequence[Scored]) -> Section:
 
 
 def explain_tables(scored: Sequence[Scored]) -> list[Section]:
-    """A table a conversation: reward, coefficient and contribution of every objective."""
+    """Return a table a conversation: reward, coefficient and contribution of every objective."""
     columns = ["objective", "reward", "in native units", "gate", "coefficient", "contribution"]
     return [
         Section(

@@ -12,7 +12,7 @@ from pathlib import Path
 from armorm.errors import ArmormError
 from armorm.features.checks.quality import QUALITY, read_results, require_passed
 from armorm.features.embedding.embed import embed_missing
-from armorm.features.embedding.fingerprint import fingerprint
+from armorm.features.embedding.fingerprint import read_fingerprint
 from armorm.features.errors import FeatureStoreError, HubUnreachable, StoreBusy
 from armorm.features.ingest.dataset import forget_unconfigured, ingest_dataset
 from armorm.features.ingest.hub import download_dataset
@@ -40,7 +40,7 @@ def ingest(writer: Writer, settings: Settings) -> Iterator[Done]:
 
 def train(writer: Writer, settings: Settings) -> Iterator[Done]:
     """Every stage of the training, the model's folder, its figures and their report."""
-    backbone_id = fingerprint(settings.local_backbone()).backbone_id
+    backbone_id = read_fingerprint(settings.local_backbone()).backbone_id
     for stage in computed("train"):
         yield stage.ensure(writer, stage.settings_in(settings), backbone_id)
     write_model_folder(writer.store, settings.models_path)

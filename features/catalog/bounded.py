@@ -24,6 +24,7 @@ from uuid import UUID
 
 from armorm.features import errors
 from armorm.features.errors import QueryError
+from armorm.features.units import size
 
 BEGUN: Final = b"\0begun\n"
 """What the process writes when everything is imported, from when on its time counts."""
@@ -33,7 +34,7 @@ RUNTIME_BYTES: Final = 512 * 1024**2
 
 
 NO_MEMORY: Final = re.compile("MemoryError|OutOfMemory|Out of Memory|bad_alloc|[Cc]annot allocate memory")
-"""In the last line of a process that memory was refused to."""
+"""What the last line of a process says that ran out of memory."""
 
 
 def half_of_memory() -> int:
@@ -46,15 +47,15 @@ class Limits:
     """What a process may take."""
 
     time_s: float = 300.0
-    """From when it begins its work."""
+    """The time from when the process begins its work."""
     memory_bytes: int = 0
-    """0: half of the machine's."""
+    """The most memory; 0 stands for half of the machine's."""
     temporary_bytes: int = 20 * 10**9
-    """On disk, of what does not fit into memory."""
+    """The most space on disk, for what does not fit into memory."""
     rows: int = 1_000_000
-    """Of an answer."""
+    """The most rows of an answer."""
     answer_bytes: int = 500 * 10**6
-    """Of an answer, as text."""
+    """The largest answer, as text."""
 
     @property
     def memory(self) -> int:
@@ -133,14 +134,14 @@ def _has_begun(stdout: int) -> bool:
 def too_much(limits: Limits, said: str) -> QueryError:
     """Return the error of work that needs more than its memory or temporary space."""
     return QueryError(
-        f"got a query that needs more than {limits.memory / 1e9:.3g} GB of memory, or "
-        f"{limits.temporary_bytes / 1e9:.3g} GB on disk ({said}); expected a smaller one; "
+        f"got a query that needs more than {size(limits.memory)} of memory, or "
+        f"{size(limits.temporary_bytes)} on disk ({said}); expected a smaller one; "
         "ask for less, or raise --memory-limit"
     )
 
 
 def _error(name: str, message: str, facts: Mapping[str, Any]) -> errors.FeatureStoreError:
-    """An error of the tree as it was raised, with its facts."""
+    """Return an error of the tree as it was raised, with its facts."""
     kind = getattr(errors, name)
     error: errors.FeatureStoreError = kind.__new__(kind, message)
     error.args = (message,)
@@ -162,7 +163,7 @@ _TEXTUAL: Final[Mapping[str, tuple[type, Callable[[Any], str], Callable[[str], A
 
 
 def encode(value: Any) -> Any:
-    """The value as JSON can hold it; what JSON does not know is a mapping with a tag.
+    """Return the value as JSON can hold it; what JSON does not know is a mapping with a tag.
 
     Raises:
         QueryError: it is of a type that would come out as another.
@@ -194,7 +195,7 @@ def encode(value: Any) -> Any:
 
 
 def decode(value: Any) -> Any:
-    """What `encode` was given."""
+    """Return what `encode` was given."""
     if isinstance(value, list):
         return [decode(item) for item in value]
     if not isinstance(value, dict):

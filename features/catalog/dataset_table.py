@@ -30,7 +30,7 @@ class ListedDataset:
 def list_datasets(
     sources: Sequence[Source], configured: Mapping[str, tuple[str, Options]], snapshot: Snapshot | None
 ) -> list[ListedDataset]:
-    """Every source, those configured first.
+    """Return every source, those configured first.
 
     Args:
         sources: the known datasets and the users' own.
@@ -63,7 +63,7 @@ def _listed(source: Source, configured: tuple[str, Options] | None, artifact: Ar
 
 
 def feeds(source: Source) -> str:
-    """For a person."""
+    """Return what a source gives (ratings, pairs or a benchmark), for people."""
     if source.evaluation:
         return "evaluation"
     n = len(source.scales)

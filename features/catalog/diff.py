@@ -23,7 +23,7 @@ class ChangedRow:
     gone from a place where another one stands now, or with the same texts and labels)."""
     file: str
     line: int
-    """In the later snapshot, where it is there."""
+    """Its line in the later snapshot, or in the earlier one if it is gone."""
     before: str | None
     """The source row, in the earlier snapshot and in the later one."""
     after: str | None
@@ -43,7 +43,7 @@ class MovedMean:
 
     @property
     def moved(self) -> float | None:
-        """By how much; None where there were or are none."""
+        """The difference of the means; None if either snapshot has none."""
         return None if self.mean_before is None or self.mean_after is None else self.mean_after - self.mean_before
 
 
@@ -54,9 +54,9 @@ class Diff:
     before: Snapshot
     after: Snapshot
     rows: Sequence[ChangedRow]
-    """As many of them as were asked for."""
+    """The changed rows, as many as were asked for."""
     datasets: Mapping[str, Mapping[str, int]]
-    """For each dataset with changed rows, how many of each kind."""
+    """The number of changed rows of each kind, by dataset."""
     means: Sequence[MovedMean]
     conversations_added: int
     """Distinct ones of all datasets: those that may need a vector."""
@@ -64,7 +64,7 @@ class Diff:
 
     @property
     def line(self) -> str:
-        """For a person."""
+        """One line for people."""
         changes = {change: sum(of[change] for of in self.datasets.values()) for change in CHANGES}
         listed = ", ".join(f"{changes[change]} rows {change}" for change in CHANGES)
         between = f"snapshot {self.before.number} to {self.after.number}"
@@ -74,7 +74,7 @@ class Diff:
         return f"{between}: {listed}; {conversations}"
 
     def as_json(self) -> dict[str, Any]:
-        """For a program."""
+        """Return it as JSON can hold it."""
         return {
             "before": self.before.snapshot_id,
             "after": self.after.snapshot_id,
@@ -87,7 +87,7 @@ class Diff:
 
 
 def diff(store: Store, before: Snapshot, after: Snapshot, *, n_rows: int | None = None) -> Diff:
-    """Compares the native rows of two snapshots by content, by what they say of which texts, and by their places.
+    """Compare the native rows of two snapshots by content, by what they say of which texts, and by their places.
 
     A row that only moved is no difference; neither is a repeated row.
 
@@ -116,7 +116,7 @@ def diff(store: Store, before: Snapshot, after: Snapshot, *, n_rows: int | None 
 
 
 def count_changes(store: Store, before: Snapshot, after: Snapshot) -> dict[str, dict[str, int]]:
-    """`Diff.datasets` without the rows, of which a new dataset has many; kinds that do not occur are left out."""
+    """Return `Diff.datasets` without reading rows, of which a new dataset has many. Kinds without rows are left out."""
     with empty_connection() as connection:
         _mount(connection, store, before, after)
         counts = f"SELECT dataset, change, count(*) FROM ({_ROWS}) GROUP BY ALL ORDER BY ALL"
@@ -125,10 +125,10 @@ def count_changes(store: Store, before: Snapshot, after: Snapshot) -> dict[str, 
 
 
 def _mount(connection: "DuckDBPyConnection", store: Store, before: Snapshot, after: Snapshot) -> None:
-    """Puts the tables there; but for conversations, which datasets share, those of the datasets that differ."""
+    """Mount the tables: conversations whole, as datasets share them, the others of the datasets that differ."""
     for when, snapshot, other in (("before", before, after), ("after", after, before)):
         whole = list(snapshot.artifacts.values())
-        changed = [a for slot, a in snapshot.artifacts.items() if _marks(a) != _marks(other.artifacts.get(slot))]
+        changed = [a for slot, a in snapshot.artifacts.items() if _identity(a) != _identity(other.artifacts.get(slot))]
         for name, artifacts in (
             ("conversations", whole),
             *((name, changed) for name in ("native_rows", "ratings", "preferences")),
@@ -136,7 +136,7 @@ def _mount(connection: "DuckDBPyConnection", store: Store, before: Snapshot, aft
             mount(connection, f"{name}_{when}", name, parquet_paths(store, artifacts, name))
 
 
-def _marks(artifact: Artifact | None) -> object:
+def _identity(artifact: Artifact | None) -> object:
     return artifact and (artifact.objects, artifact.provenance)
 
 

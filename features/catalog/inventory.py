@@ -11,7 +11,7 @@ from armorm.features.store import Snapshot, Store
 
 
 def _schema(columns: str) -> pa.Schema:
-    """Columns by name, of text where no type is said."""
+    """Return the columns by name, of text where no type is said."""
     types = {"": pa.string(), "int": pa.int64(), "float": pa.float64(), "bool": pa.bool_()}
     parts = (column.partition(":") for column in columns.split())
     return pa.schema([(name, types[kind]) for name, _, kind in parts])
@@ -36,7 +36,7 @@ INVENTORY: Final[Mapping[str, pa.Schema]] = {
 
 
 def inventory_table(store: Store, snapshot: Snapshot, name: str) -> pa.Table:
-    """One of the tables."""
+    """Return one of the tables."""
     rows = list(_ROWS[name](store, snapshot))
     names = INVENTORY[name].names
     return pa.Table.from_pylist([dict(zip(names, row, strict=True)) for row in rows], schema=INVENTORY[name])
@@ -69,7 +69,7 @@ def _datasets(store: Store, snapshot: Snapshot) -> Iterable[tuple[Any, ...]]:
 
 
 def _objectives(store: Store, snapshot: Snapshot) -> Iterable[tuple[Any, ...]]:
-    """One row an objective and dataset that rates it; an objective that none rates still has its row."""
+    """Return one row an objective and dataset that rates it; an objective that none rates still has its row."""
     for position, objective in enumerate(stored_objectives(snapshot)):
         rated = [
             (position, objective, a.summary["dataset"], scale["lo"], scale["hi"], scale["rule"])
@@ -120,7 +120,7 @@ _ROWS: Final[Mapping[str, Callable[[Store, Snapshot], Iterable[tuple[Any, ...]]]
 
 
 def ingested(snapshot: Snapshot, what: str) -> int:
-    """How many `conversations`, `ratings` or `preferences` the datasets of a snapshot have, shared ones in each."""
+    """Return how many `conversations`, `ratings` or `preferences` a snapshot's datasets have, shared ones in each."""
     return sum(int(artifact.summary.get(what, 0)) for artifact in snapshot.within("ingest").values())
 
 
@@ -130,12 +130,12 @@ def rows_of(what: str) -> Callable[[Snapshot, object], dict[str, int]]:
 
 
 def stored_objectives(snapshot: Snapshot) -> tuple[str, ...]:
-    """The names of all objectives, those that only own datasets rate among them, in the order of models."""
+    """Return the names of all objectives, those that only own datasets rate among them, in the order of models."""
     return in_order(name for artifact in snapshot.artifacts.values() for name in artifact.summary.get("scales", {}))
 
 
 def stored_scales(snapshot: Snapshot) -> dict[tuple[str, str], Scale]:
-    """The native scale of each dataset and objective that it rates."""
+    """Return the native scale of each dataset and objective that it rates."""
     return {
         (artifact.summary["dataset"], objective): Scale(scale["lo"], scale["hi"], scale["rule"])
         for artifact in snapshot.within("ingest").values()

@@ -62,7 +62,7 @@ class Connection:
         return catalog.connection
 
     def sql(self, query: str, parameters: object = None) -> "DuckDBPyRelation":
-        """A SELECT over the views as a relation: shown when it stands last in a cell; `.df()`, `.arrow()`, `.pl()`.
+        """Return a SELECT over the views as a relation, which a cell shows; `.df()`, `.arrow()`, `.pl()` read it.
 
         Its methods know the views that the query names, and what they do has to fit into memory.
 
@@ -75,7 +75,7 @@ class Connection:
         return catalog.sql(query, parameters)
 
     def polars(self, query: str, parameters: object = None) -> pl.DataFrame:
-        """The rows of a SELECT as a frame.
+        """Return the rows of a SELECT as a frame.
 
         Raises:
             QueryError: it is something else.
@@ -89,14 +89,14 @@ class Connection:
                 for name, kind in zip(relation.columns, map(str, relation.types), strict=True):
                     if found := NOT_OF_POLARS.search(kind):
                         raise QueryError(
-                            f"got column {name} of type {found[0]}, which polars lacks; expected others; cast it with "
-                            "::VARCHAR, or use `sql`"
+                            f"got column {name} of type {found[0]}, which polars does not have; expected another; "
+                            "cast it with ::VARCHAR, or use `sql`"
                         )
                 frame: pl.DataFrame = relation.pl()
                 return frame
 
     def _opened(self) -> Catalog:
-        """A catalogue for one relation: its methods run any statement, which is to change nothing for the others."""
+        """Open a catalogue for one relation: its methods run any statement, which must change no other's."""
         catalog = self._held.enter_context(Catalog(self._store, self.snapshot, before=self._before, spills=False))
         catalog.lock()
         return catalog
@@ -104,7 +104,7 @@ class Connection:
     def vectors(
         self, ids: Sequence[str], kind: Kind = "conversation", *, backbone: str | None = None
     ) -> npt.NDArray[np.float32]:
-        """`[N, D]` vectors of conversations or prompts in the order of `ids`.
+        """Return `[N, D]` vectors of conversations or prompts in the order of `ids`.
 
         Args:
             ids: of conversations, or of prompts.
@@ -121,7 +121,7 @@ class Connection:
         return self._readers[backbone].gather(kind, list(ids))
 
     def close(self) -> None:
-        """Lets go of the snapshot."""
+        """Close the snapshot."""
         self._held.close()
 
     def __enter__(self) -> Self:
@@ -133,7 +133,7 @@ class Connection:
 
 
 def connect(place: Path | str = "store", *, at: str = "head", before: str | None = None) -> Connection:
-    """Opens a store to look into.
+    """Open a store to look into.
 
     Args:
         place: its folder or address.

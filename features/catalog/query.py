@@ -12,6 +12,7 @@ from armorm.features.catalog.select_only import one_line, require_query
 from armorm.features.catalog.views import connect, spill_path
 from armorm.features.errors import QueryError
 from armorm.features.store import Snapshot, Store
+from armorm.features.units import size
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -101,7 +102,7 @@ def call_on(
 
 
 def opened(place: str, cache: str | None) -> Store:
-    """The store that another process has named."""
+    """Return the store that another process has named."""
     return Store(place, cache=Path(cache) if cache else None)
 
 
@@ -149,7 +150,7 @@ def fetched(cursor: "DuckDBPyConnection", limits: Limits) -> tuple[list[str], li
         n_bytes += len(str(some))
         if len(rows) > limits.rows or n_bytes > limits.answer_bytes:
             raise QueryError(
-                f"got an answer of more than {limits.rows:,} rows or {limits.answer_bytes / 1e6:g} MB; expected a "
+                f"got an answer of more than {limits.rows:,} rows or {size(limits.answer_bytes)}; expected a "
                 "smaller one; ask for less, or raise --max-rows"
             )
     return [column[0] for column in cursor.description or []], rows

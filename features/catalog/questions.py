@@ -37,7 +37,7 @@ class Parameter:
     """None where one has to be given."""
 
     def value(self, given: object) -> Value:
-        """A given value, or its text, in the parameter's type.
+        """Return a given value, or its text, in the parameter's type.
 
         Raises:
             InputError: it is of another type.
@@ -66,7 +66,7 @@ class Question:
     sql: str
 
     def values(self, given: Mapping[str, object]) -> dict[str, Value]:
-        """A value for every parameter: what is given, else its default.
+        """Return a value for every parameter: what is given, else its default.
 
         Raises:
             InputError: a parameter is not known, is missing, or has a value of another type.
@@ -86,7 +86,7 @@ class Question:
 
 
 def list_questions() -> list[Question]:
-    """Every question, in alphabetical order."""
+    """Return every question, in alphabetical order."""
     return [_read(path) for path in sorted(QUESTIONS.glob("*.sql"))]
 
 
@@ -100,7 +100,7 @@ def ask(
     limits: Limits = LIMITS,
     **parameters: object,
 ) -> QueryResult:
-    """The answer to a question; parameters that are not given have their defaults.
+    """Return the answer to a question; parameters that are not given have their defaults.
 
     Args:
         store: whose snapshots are asked.

@@ -12,5 +12,5 @@ SHARING: Final = {
 
 
 def sharing(store: Store) -> dict[str, QueryResult]:
-    """`overlap` of each pair of datasets, and `savings` of each dataset and in total."""
+    """Return the `overlap` of each pair of datasets, and the `savings` of each dataset and in total."""
     return {name: query(store, sql) for name, sql in SHARING.items()}

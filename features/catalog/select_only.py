@@ -50,7 +50,7 @@ def require_query(connection: "DuckDBPyConnection", sql: str) -> None:
 
 
 def one_line(error: Exception) -> str:
-    """DuckDB's message; of a refusal by Python code that it calls, the last line of its traceback."""
+    """Return DuckDB's message; of a refusal by Python code that it calls, the last line of its traceback."""
     text = str(error)
     if "Traceback (most recent call last)" in text:
         text = text.strip().splitlines()[-1]
@@ -58,7 +58,7 @@ def one_line(error: Exception) -> str:
 
 
 def _nesting(sql: str) -> int:
-    """How deep brackets are open at most, those within texts and comments counted as well."""
+    """Return how deep brackets are open at most, those within texts and comments counted as well."""
     depth = deepest = 0
     for bracket in re.findall(r"[(\[{)\]}]", sql):
         depth = depth + 1 if bracket in "([{" else max(0, depth - 1)

@@ -41,7 +41,7 @@ TAKE_NAMES: Final = frozenset({"query_table", "histogram", "histogram_values"})
 
 
 def empty_connection() -> "DuckDBPyConnection":
-    """An in-memory DuckDB connection with nothing in it. Extensions are never downloaded."""
+    """Return an in-memory DuckDB connection with nothing in it. Extensions are never downloaded."""
     import duckdb
 
     connection = duckdb.connect(config={"autoinstall_known_extensions": "false", "autoload_known_extensions": "false"})
@@ -93,7 +93,7 @@ class Catalog:
             self._define(schema, of)
 
     def execute(self, sql: str, parameters: object = None) -> "DuckDBPyConnection":
-        """Runs a statement after what it names is mounted.
+        """Run a statement after what it names is mounted.
 
         Raises:
             CorruptObject: a file that it reads is not what was written.
@@ -104,12 +104,12 @@ class Catalog:
             return self.connection.execute(sql, parameters)
 
     def sql(self, sql: str, params: object = None) -> "DuckDBPyRelation":
-        """A query as a relation, whose rows can be had as Arrow, polars or numpy."""
+        """Return a query as a relation, whose rows can be had as Arrow, polars or numpy."""
         self.mount(sql)
         return self.connection.sql(sql, params=params)
 
     def mount(self, sql: str) -> None:
-        """Checks the files under every view that a text names, and puts them there."""
+        """Check the files under every view that a text names, and mount them."""
         for schema in self._snapshots:
             for relation in _relations_of(sql):
                 if (schema, relation) not in self._mounted:
@@ -117,7 +117,7 @@ class Catalog:
                     self._mounted.add((schema, relation))
 
     def mount_all(self) -> None:
-        """Checks every file, and puts it under its view; vectors are still checked when they are asked for."""
+        """Check every file and mount it; vectors are still checked when they are asked for."""
         self.mount(" ".join(_view_files()))
 
     def mount_alone(self, sql: str) -> None:
@@ -139,15 +139,15 @@ class Catalog:
         self.connection.execute("SET lock_configuration = true")
 
     def parquet(self, paths: Sequence[str]) -> str:
-        """SQL that reads files of a table, which this connection may read from now on."""
+        """Return SQL that reads files of a table, which this connection may read from now on."""
         return _parquet([self._files.add(Path(path)) for path in paths])
 
     def register(self, name: str, table: pa.Table) -> None:
-        """Puts a table under a name."""
+        """Put a table under a name."""
         self.connection.register(name, table)
 
     def close(self) -> None:
-        """Lets go of DuckDB."""
+        """Close the connection."""
         self.connection.close()
 
     def __enter__(self) -> Self:
@@ -158,7 +158,7 @@ class Catalog:
 
     @contextmanager
     def own_errors(self) -> Iterator[None]:
-        """Raises what stopped one of our functions in place of DuckDB's error about it."""
+        """Raise what stopped one of our functions in place of DuckDB's error about it."""
         import duckdb
 
         try:
@@ -174,7 +174,7 @@ class Catalog:
             raise
 
     def _define(self, schema: str, snapshot: Snapshot) -> None:
-        """Every view, over relations of the right types that hold nothing yet."""
+        """Create every view, over relations of the right types that hold nothing yet."""
         if schema != "main":
             self.connection.execute(f"CREATE SCHEMA {schema}")
         self.connection.execute(f"SET schema = '{schema}'")
@@ -192,7 +192,7 @@ class Catalog:
         self.connection.unregister("given")
 
     def _replace(self, schema: str, relation: str) -> None:
-        """Puts what is stored under a relation."""
+        """Put what is stored under a relation."""
         name, snapshot = relation.removeprefix("stored_"), self._snapshots[schema]
         if name in SCHEMAS:
             paths = parquet_paths(self.store, snapshot.artifacts.values(), name)
@@ -207,7 +207,7 @@ class Catalog:
             self.connection.execute(f"CREATE OR REPLACE VIEW {schema}.{relation} AS {source}")
 
     def _features(self, schema: str, snapshot: Snapshot) -> str | None:
-        """All indexes, with a function that fetches the vectors of just those rows whose vector is asked for.
+        """Return all indexes, with a function that fetches the vectors of just those rows whose vector is asked for.
 
         Vectors stay fixed-size arrays where all backbones agree on the size.
         """
@@ -236,14 +236,14 @@ class Catalog:
         return " UNION ALL ".join(selects) or None
 
     def _each_once(self, rows: str) -> str:
-        """Rows of indexes, those of a text that two machines have embedded at the same time once, as readers do."""
+        """Return index rows, once each where two machines have embedded a text at the same time."""
         counted = self.connection.execute(f"SELECT count(*) = count(DISTINCT hash(kind, id)) FROM ({rows})")
         if counted.fetchall() == [(True,)]:
             return rows
         return f"FROM ({rows}) QUALIFY row_number() OVER (PARTITION BY kind, id ORDER BY shard) = 1"
 
     def _gather(self, vectors: Vectors, shard: Any, row: Any) -> pa.Array:
-        """Called by DuckDB, some thousand rows at a time."""
+        """Return the vectors of some thousand rows; DuckDB calls this."""
         try:
             shards_N = shard.combine_chunks() if isinstance(shard, pa.ChunkedArray) else shard
             vectors_ND = vectors.gather(shards_N, row.to_numpy())
@@ -256,12 +256,12 @@ class Catalog:
 def connect(
     store: Store, snapshot: Snapshot | None = None, *, before: Snapshot | None = None, temporary: Path | None = None
 ) -> Catalog:
-    """The views of a snapshot (the newest one)."""
+    """Open a catalogue with the views of a snapshot, by default the newest one."""
     return Catalog(store, snapshot, before=before, temporary=temporary)
 
 
 def spill_path(store: Store) -> Path:
-    """Where DuckDB may put what does not fit into memory; on a store that may only be read it cannot.
+    """Return the folder for what does not fit into memory; on a read-only store nothing can be put there.
 
     What queries that were killed have left there goes first: it may be large, and the next writer be far.
     """
@@ -273,7 +273,7 @@ def spill_path(store: Store) -> Path:
 
 
 def parquet_paths(store: Store, artifacts: Iterable[Artifact], table: str) -> list[str]:
-    """The checked files of one table."""
+    """Return the checked files of one table."""
     paths = [
         store.objects.path(ref).resolve()
         for artifact in artifacts
@@ -286,7 +286,7 @@ def parquet_paths(store: Store, artifacts: Iterable[Artifact], table: str) -> li
 
 
 def mount(connection: "DuckDBPyConnection | Catalog", relation: str, table: str, paths: list[str]) -> None:
-    """Puts Parquet files of a canonical table under a relation, which is empty when there are none."""
+    """Put Parquet files of a canonical table under a relation, which is empty when there are none."""
     if not paths:
         connection.register(relation, SCHEMAS[table].empty_table())
         return
@@ -304,7 +304,7 @@ def _listed(paths: Sequence[str]) -> str:
 
 @cache
 def _view_files() -> Mapping[str, str]:
-    """The statement of every view, those first that others read."""
+    """Return the statement of every view, those first that others read."""
     texts = {path.stem: re.sub(r"(?m)^--.*\n", "", path.read_text()) for path in sorted(VIEWS.glob("*.sql"))}
     ordered: dict[str, str] = {}
     while len(ordered) < len(texts):
@@ -316,7 +316,7 @@ def _view_files() -> Mapping[str, str]:
 
 @cache
 def _stored_under() -> Mapping[str, frozenset[str]]:
-    """For every view the stored relations that it reads, through other views too."""
+    """Return the stored relations that each view reads, itself or through other views."""
     under: dict[str, frozenset[str]] = {}
     for name, text in _view_files().items():
         words = _words(text)
@@ -326,7 +326,7 @@ def _stored_under() -> Mapping[str, frozenset[str]]:
 
 
 def _relations_of(sql: str) -> list[str]:
-    """The stored relations that a statement may read: a name that occurs in whatever role counts."""
+    """Return the stored relations that a statement may read: a name that occurs in whatever role counts."""
     words = _words(sql)
     under = _stored_under()
     if words & TAKE_NAMES:  # which may be put together
@@ -340,7 +340,7 @@ def _words(sql: str) -> set[str]:
 
 
 def _empty(snapshot: Snapshot) -> dict[str, pa.Schema]:
-    """The columns and types of every stored relation."""
+    """Return the columns and types of every stored relation."""
     widths = {shards.width for shards in shards_of(snapshot)}
     vector = pa.list_(pa.float32(), widths.pop()) if len(widths) == 1 else pa.list_(pa.float32())
     return {**SCHEMAS, **INVENTORY, "features": FEATURES.append(pa.field("vector", vector))}

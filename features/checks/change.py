@@ -20,7 +20,7 @@ TRAINED_ON: Final = ("train", "validation")
 
 @dataclass(frozen=True, slots=True)
 class RetrainSettings:
-    """`[retrain]`: from which change on another model is due."""
+    """The settings of `[retrain]`: how much change makes a new model due."""
 
     rows: float = 0.05
     """Share of the rows of training that were added, removed or edited."""
@@ -63,7 +63,7 @@ class Change:
     removed: int = 0
     edited: int = 0
     moved: Sequence[MovedRatings] = ()
-    """Of datasets whose content has changed, those that moved at all, the farthest first."""
+    """The objectives whose ratings have moved, in datasets whose content has changed; the farthest first."""
 
     @property
     def rows(self) -> float:
@@ -77,7 +77,7 @@ class Change:
 
     @property
     def line(self) -> str:
-        """For a person."""
+        """One line for people."""
         if not self.n_before:
             return f"snapshot {self.before} to {self.after}: no row of training has changed"
         rows = f"{self.added:,} added, {self.removed:,} removed, {self.edited:,} edited"
@@ -89,7 +89,7 @@ class Change:
 
 
 def trained_in(store: Store, model: Artifact) -> Snapshot | None:
-    """The oldest snapshot that holds a model: what it was trained on stands beside it. None if all are gone.
+    """Return the oldest snapshot that holds a model: what it was trained on stands beside it. None if all are gone.
 
     Looked for from when the model was made on, which bisection finds, since a store may have thousands of snapshots.
     """
@@ -100,7 +100,7 @@ def trained_in(store: Store, model: Artifact) -> Snapshot | None:
 
 
 def change_since_training(store: Store) -> Change | None:
-    """What has changed since the newest model was trained; None without a model."""
+    """Return what has changed since the newest model was trained; None without a model."""
     head = store.head()
     model = head.artifacts.get(MODEL)
     before = model and trained_in(store, model)
@@ -108,7 +108,7 @@ def change_since_training(store: Store) -> Change | None:
 
 
 def change_since(store: Store, before: Snapshot, after: Snapshot) -> Change:
-    """Compares two snapshots by what training would read of them, not in Python but in DuckDB, which spills to disk.
+    """Compare two snapshots by what training would read of them, not in Python but in DuckDB, which spills to disk.
 
     Manifests tell which datasets are the same: of those, rows are only counted. Where all are, nothing is opened.
     """
@@ -124,7 +124,7 @@ def change_since(store: Store, before: Snapshot, after: Snapshot) -> Change:
 
 
 def due(change: Change, settings: RetrainSettings) -> str | None:
-    """Why another model is due, in words; None while it is not."""
+    """Return why another model is due, in words; None while it is not."""
     reasons = []
     if change.rows > settings.rows:
         reasons.append(f"{change.rows:.1%} of the rows of training have changed, more than {settings.rows:.1%}")
@@ -137,7 +137,7 @@ def due(change: Change, settings: RetrainSettings) -> str | None:
 
 
 def _changed(before: Snapshot, after: Snapshot) -> list[str]:
-    """Datasets whose rows of training may differ: all of them where other prompts are contaminated."""
+    """Return datasets whose rows of training may differ: all of them where other prompts are contaminated."""
     one, other = (snapshot.ids_within("ingest") for snapshot in (before, after))
     contaminated = [snapshot.artifacts.get(contamination.STAGE) for snapshot in (before, after)]
     same = {of.artifact_id if of else None for of in contaminated}
@@ -146,14 +146,14 @@ def _changed(before: Snapshot, after: Snapshot) -> list[str]:
 
 
 def _count(catalog: Catalog) -> int:
-    """Rows of training in the earlier snapshot."""
+    """Return rows of training in the earlier snapshot."""
     parts = " + ".join(f"(SELECT count(*) FROM {_entering('before', table)})" for table in ("ratings", "preferences"))
     ((n_rows,),) = catalog.execute(f"SELECT {parts}").fetchall()
     return int(n_rows)
 
 
 def _moved(catalog: Catalog) -> list[MovedRatings]:
-    """By the formula of the check `moved_ratings`, of datasets that both snapshots hold."""
+    """Return how far ratings have moved, by the formula of the check `moved_ratings`, in datasets of both snapshots."""
     catalog.execute("CREATE SCHEMA compared")
     for name, schema, other in (("ratings", "main", "before"), ("earlier_ratings", "before", "main")):
         catalog.execute(
@@ -165,7 +165,7 @@ def _moved(catalog: Catalog) -> list[MovedRatings]:
 
 
 def _entering(schema: str, table: str) -> str:
-    """The rows of one table that training reads."""
+    """Return the rows of one table that training reads."""
     return (
         f"(FROM {schema}.{table} WHERE split IN {TRAINED_ON} "
         f"AND prompt_id NOT IN (SELECT prompt_id FROM {schema}.contamination))"
@@ -173,7 +173,7 @@ def _entering(schema: str, table: str) -> str:
 
 
 def _said(schema: str, now: int) -> str:
-    """What each row says of what: a rating of a text and an objective, a preference of two texts, in either order."""
+    """Return what each row says: a rating of a text and an objective, or a preference of two texts."""
     return f"""
         SELECT dataset, conversation_id AS one, objective AS other, raw AS said, {now} AS now
         FROM {_entering(schema, "ratings")} SEMI JOIN changed USING (dataset)

@@ -50,7 +50,7 @@ class ContaminationSettings:
 
 
 def shingles(text: str, ngram: int) -> frozenset[str]:
-    """The runs of `ngram` words (letters and digits, in lower case); a text with fewer words is one shingle."""
+    """Return the runs of `ngram` words (letters and digits, in lower case); a text with fewer words is one shingle."""
     words = _WORD.findall(text.lower())
     if len(words) <= ngram:
         return frozenset([" ".join(words) or text])  # what has no words, such as "?!", is only like itself
@@ -58,7 +58,7 @@ def shingles(text: str, ngram: int) -> frozenset[str]:
 
 
 class PromptIndex:
-    """Finds, among the texts it was made of, those that are similar to another one.
+    """An index that finds, among its texts, those that are similar to another one.
 
     No match is lost by the index. Two sets whose similarity is at least `threshold` share at least
     `need(size) = ceil(threshold * size)` shingles of either. So their sizes are not far apart; and, whatever the order
@@ -82,7 +82,7 @@ class PromptIndex:
                 self._holders.setdefault(rank, []).append(place)
 
     def similar_to(self, text: str) -> Iterator[tuple[int, float]]:
-        """The numbers of the texts of at least the threshold, each with its similarity."""
+        """Yield the numbers of the texts of at least the threshold, each with its similarity."""
         own = shingles(text, self._ngram)
         known = {self._rank[shingle] for shingle in own if shingle in self._rank}
         need = self._need(len(own))
@@ -143,7 +143,7 @@ CONTAMINATION: Final[Computed[ContaminationSettings]] = Computed(
 
 
 def _matches(connection: Catalog, settings: ContaminationSettings, on_progress: OnProgress) -> list[dict[str, Any]]:
-    """The rows of the table."""
+    """Return the rows of the table."""
     held = _held(connection, settings.against)
     benchmark = {id: text for id, text in _prompts(connection, "split = 'evaluation'") if id in held}
     ids = list(benchmark)
@@ -167,7 +167,7 @@ def _matches(connection: Catalog, settings: ContaminationSettings, on_progress: 
 
 
 def _held(connection: Catalog, against: Sequence[str]) -> dict[str, list[str]]:
-    """Each prompt to compare with, and the evaluation datasets that hold it."""
+    """Return each prompt to compare with, and the evaluation datasets that hold it."""
     rows = connection.execute(
         "SELECT DISTINCT prompt_id, dataset FROM occurrences WHERE split = 'evaluation' ORDER BY ALL"
     ).fetchall()
@@ -193,7 +193,7 @@ _PROMPTS: Final = """
 
 
 def _prompts(connection: Catalog, condition: str) -> Iterator[tuple[str, str]]:
-    """Prompt ids with the text of the user's turns; a conversation that datasets share may come several times."""
+    """Yield prompt ids with the text of the user's turns; a conversation that datasets share may come several times."""
     text = "array_to_string([turn.content FOR turn IN messages IF turn.role = 'user'], ' ')"
     cursor = connection.execute(f"SELECT prompt_id, {text} {_PROMPTS.format(condition=condition)}")
     while rows := cursor.fetchmany(FETCH_ROWS):
@@ -205,7 +205,7 @@ def _count(connection: Catalog, condition: str) -> int:
 
 
 def _left_out(connection: Catalog, table: pa.Table) -> dict[str, dict[str, int]]:
-    """How many prompts, ratings and pairs, by `exact` and `near`."""
+    """Return how many prompts, ratings and pairs, by `exact` and `near`."""
     connection.register("found", table)
     rows = connection.execute(
         """

@@ -30,7 +30,7 @@ EXAMPLES: Final = 3
 """Offending rows that a result carries with it."""
 
 LIMITS: Final = Limits(time_s=3600)
-"""Of all checks together: they read every row."""
+"""The limits of all checks together, which read every row."""
 
 Severity = Literal["stop", "warn", "off"]
 
@@ -64,7 +64,7 @@ class CheckResult:
 
 
 def read_checks(severities: Mapping[str, Severity]) -> list[Check]:
-    """Every check, with the given severities in place of its own.
+    """Return every check, with the given severities in place of its own.
 
     Raises:
         InputError: a severity is given for a check that does not exist.
@@ -76,7 +76,7 @@ def read_checks(severities: Mapping[str, Severity]) -> list[Check]:
 
 
 def run_checks(store: Store, severities: Mapping[str, Severity], *, limits: Limits = LIMITS) -> list[CheckResult]:
-    """What every check that is not `off` finds in the newest snapshot, in a process that ends at its limits.
+    """Return what every check that is not `off` finds in the newest snapshot, in a process that ends at its limits.
 
     Raises:
         InputError: a severity is given for a check that does not exist.
@@ -90,13 +90,13 @@ def run_checks(store: Store, severities: Mapping[str, Severity], *, limits: Limi
 def found_by_checks(
     place: str, cache: str | None, number: int, temporary: str, severities: Mapping[str, Severity], limits: Any
 ) -> list[dict[str, Any]]:
-    """What `run_checks` gives, within the process that may be ended."""
+    """Return what `run_checks` gives, within the process that may be ended."""
     with _connected(opened(place, cache), number, Path(temporary), Limits(**limits)) as connection:
         return [asdict(_run(connection, check)) for check in read_checks(severities) if check.severity != "off"]
 
 
 def offending_rows(store: Store, name: str, *, limits: Limits = LIMITS) -> QueryResult:
-    """All rows that one check finds in the newest snapshot, in a process that ends at its limits.
+    """Return all rows that one check finds in the newest snapshot, in a process that ends at its limits.
 
     Raises:
         InputError: there is no such check.
@@ -111,14 +111,14 @@ def offending_rows(store: Store, name: str, *, limits: Limits = LIMITS) -> Query
 def found_by_check(
     place: str, cache: str | None, number: int, temporary: str, name: str, limits: Any
 ) -> tuple[list[str], list[tuple[Any, ...]]]:
-    """What `offending_rows` gives, within the process that may be ended."""
+    """Return what `offending_rows` gives, within the process that may be ended."""
     allowed = Limits(**limits)
     with _connected(opened(place, cache), number, Path(temporary), allowed) as connection:
         return fetched(connection.execute(_read(CHECKS / f"{name}.sql").sql), allowed)
 
 
 def moved_ratings(connection: Catalog, *, by_more_than: float) -> list[tuple[str, str, int, int, float]]:
-    """How far each objective of each dataset has moved from `earlier_ratings` to `ratings`, as the check of that name.
+    """Return how far each dataset's objectives have moved from `earlier_ratings` to `ratings`, as the check does.
 
     Args:
         connection: has both relations.
@@ -132,7 +132,7 @@ def moved_ratings(connection: Catalog, *, by_more_than: float) -> list[tuple[str
 
 
 def _recipe(stage: Stage, snapshot: Snapshot, backbone_id: str, severities: Mapping[str, Severity]) -> Recipe:
-    """What moved since an earlier snapshot is no input: as long as the data stand, so does what was before."""
+    """Return the inputs of the checks. The earlier snapshot is none: as long as the data stand, it stays the same."""
     return Recipe(
         slot=stage.name,
         stage=stage.name,
@@ -164,12 +164,12 @@ QUALITY: Final[Computed[Mapping[str, Severity]]] = Computed(
 
 
 def read_results(store: Store, artifact: Artifact) -> list[CheckResult]:
-    """The counts that an artifact of this stage holds."""
+    """Return the counts that an artifact of this stage holds."""
     return [CheckResult(**record) for record in read_record(store, artifact.objects["record"])]
 
 
 def require_passed(results: Sequence[CheckResult]) -> None:
-    """Lets nothing through that a check stops.
+    """Let nothing through that a check stops.
 
     Raises:
         QualityError: with the number of rows of each check that stops.
@@ -195,7 +195,7 @@ def _run(connection: Catalog, check: Check) -> CheckResult:
 
 
 def _connected(store: Store, number: int, temporary: Path, limits: Limits) -> Catalog:
-    """The views of a snapshot, and `earlier_ratings` beside them."""
+    """Return the views of a snapshot, and `earlier_ratings` beside them."""
     connection = connect(store, store.manifests.read(number), temporary=temporary)
     connection.lock(limits)
     mount(connection, "earlier_ratings", "ratings", parquet_paths(store, _earlier(store), "ratings"))
@@ -203,7 +203,7 @@ def _connected(store: Store, number: int, temporary: Path, limits: Limits) -> Ca
 
 
 def _earlier(store: Store) -> Iterator[Artifact]:
-    """For each dataset of the newest snapshot what it was before its content last changed, if it was anything."""
+    """Yield what each dataset of the newest snapshot was before its content last changed, if it existed."""
     open_slots = store.head().ids_within("ingest")
     for snapshot in store.history():
         for slot in [slot for slot in open_slots if slot in snapshot.artifacts]:

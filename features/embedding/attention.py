@@ -34,32 +34,32 @@ class Span:
 
 @dataclass(slots=True)
 class Layout:
-    """Where the tokens of a pack stand, and what each may attend to."""
+    """The places of a pack's tokens, and what each may attend to."""
 
     token_ids_T: torch.Tensor
     positions_T: torch.Tensor
     rows_W: torch.Tensor
-    """Of the wanted tokens."""
+    """Rows of the wanted tokens."""
     spans: Sequence[Span]
-    """Of the branches."""
+    """The rows of each branch."""
     contexts: Sequence[tuple[Span, ...]]
-    """For each branch the rows that it follows upon, in order of position, from the beginning of the text."""
+    """The rows that each branch follows upon, in order of position, from the beginning of the text."""
     wanted_of: Sequence[Sequence[int]]
-    """For each branch the rows of its wanted tokens."""
+    """The rows of each branch's wanted tokens."""
     last_layer: int
     """From this one on only wanted tokens are computed; -1 where that is not known."""
     masks: dict[int | None, BlockMask] = field(default_factory=dict)
-    """For flex attention, by sliding window: made when first asked for, the same in every layer."""
+    """Masks for flex attention by sliding window, made when first asked for and shared by all layers."""
     attended: set[int] = field(default_factory=set)
     """The layers that have called the attention below."""
 
 
 @dataclass(frozen=True, slots=True)
 class Scoring:
-    """How a layer scores what a token sees."""
+    """The scoring of a layer: how it weights what a token sees."""
 
     scale: float
-    """Of the scores."""
+    """The factor of the scores."""
     window: int | None = None
     """How many tokens a token sees, itself among them; None: all before it."""
     softcap: float | None = None
@@ -79,7 +79,7 @@ def branch_attention(
     softcap: float | None = None,
     **_: Any,
 ) -> tuple[torch.Tensor, None]:
-    """What transformers calls in every layer: `query` is `[1, H, T, E]`, the result `[1, T, H, E]`."""
+    """Return what transformers calls in every layer: `query` is `[1, H, T, E]`, the result `[1, T, H, E]`."""
     scoring = Scoring(query.shape[-1] ** -0.5 if scaling is None else scaling, sliding_window, softcap)
     layout.attended.add(module.layer_idx)  # type: ignore[arg-type]
     if query.is_cuda:
@@ -100,7 +100,7 @@ def by_blocks(
     *,
     only_wanted: bool,
 ) -> torch.Tensor:
-    """`[1, T, H, E]`; scores and their softmax are in float32, whatever the type of the vectors.
+    """Return `[1, T, H, E]`; scores and their softmax are in float32, whatever the type of the vectors.
 
     Args:
         query: `[1, H, T, E]`.
@@ -153,17 +153,17 @@ ROWS: Final = 128
 
 @dataclass(frozen=True, slots=True)
 class Sizes:
-    """Of matrices."""
+    """Sizes of matrices."""
 
     few: bool
     """Whether to round sizes up: oneDNN compiles 16-bit kernels for each size, which takes as long as a block does."""
 
     def step(self, size: int) -> int:
-        """Between the sizes about this one: there are eight from a power of two to the next."""
+        """Return the distance between the sizes about this one: there are eight from a power of two to the next."""
         return max(16, 2 ** (size - 1).bit_length() // 8) if self.few else 1
 
     def rounded(self, size: int) -> int:
-        """Up to the next size."""
+        """Return a length rounded up to the next size."""
         return -(-size // self.step(size)) * self.step(size)
 
 
@@ -172,7 +172,7 @@ def _cut(span: Span) -> Iterator[Span]:
 
 
 def _seen(tensor_KTE: torch.Tensor, spans: Sequence[Span], sizes: Sizes, surplus: int) -> torch.Tensor:
-    """`[K, N, E]` of the spans one after another, and zeros up to the next size, and `surplus` more."""
+    """Return `[K, N, E]` of the spans one after another, and zeros up to the next size, and `surplus` more."""
     parts = [tensor_KTE[:, span.start : span.end] for span in spans]
     length = sum(map(len, spans))
     if n_zeros := sizes.rounded(length) + surplus - length:
@@ -181,7 +181,7 @@ def _seen(tensor_KTE: torch.Tensor, spans: Sequence[Span], sizes: Sizes, surplus
 
 
 def _scores(query_KRE: torch.Tensor, key_KNE: torch.Tensor, scale: float, *, from_bfloat16: bool) -> torch.Tensor:
-    """`[K, R, N]` in float32. Numbers that came from bfloat16 lose nothing in bfloat16 units, which sum in float32.
+    """Return `[K, R, N]` in float32; bfloat16 units lose nothing of bfloat16 numbers, and sum in float32.
 
     oneDNN uses them with AMX, and multiplies in float32 elsewhere, faster than MKL on other processors than Intel's.
     """
@@ -197,7 +197,7 @@ def _scores(query_KRE: torch.Tensor, key_KNE: torch.Tensor, scale: float, *, fro
 
 
 def _hide(scores_KGRN: torch.Tensor, position: int, n_rows: int, window: int | None) -> None:
-    """Takes out what rows do not see, in place: what comes after them, and what a sliding window has left behind.
+    """Take out what rows do not see, in place: what comes after them, and what a sliding window has left behind.
 
     Args:
         scores_KGRN: more rows and keys than there are may be in it.
@@ -216,7 +216,7 @@ def _hide(scores_KGRN: torch.Tensor, position: int, n_rows: int, window: int | N
 
 @cache
 def _later(n_keys: int) -> torch.Tensor:
-    """`[ROWS, n_keys]` -inf right of the diagonal, for the largest block. It is kept: ask for few widths."""
+    """Return `[ROWS, n_keys]` -inf right of the diagonal, for the largest block. It is kept: ask for few widths."""
     return torch.full((ROWS, n_keys), -torch.inf).triu(1)
 
 
@@ -227,7 +227,7 @@ def by_flex(
     layout: Layout,
     scoring: Scoring,
 ) -> torch.Tensor:
-    """`[1, T, H, E]`, like `by_blocks`, by one kernel for the whole pack that skips blocks in which nothing is seen."""
+    """Return `[1, T, H, E]`, like `by_blocks`, by one kernel for the pack that skips blocks nothing is seen in."""
     n_tokens = query.shape[2]
     attend = _compiled_flex() if query.is_cuda else flex_attention
     attended = attend(
@@ -256,7 +256,7 @@ def _squeezed(softcap: float) -> Any:
 
 
 def _block_mask(layout: Layout, window: int | None, n_tokens: int, device: torch.device) -> BlockMask:
-    """Which tokens of a pack see which: of their own branch and of those it leaves, up to where it leaves them."""
+    """Return which tokens of a pack see which: those of their own branch and of the ones it leaves, up to there."""
     if window not in layout.masks:
         branch_T, until_BB = _ancestry(layout, n_tokens, device)
         position_T = layout.positions_T
@@ -271,7 +271,7 @@ def _block_mask(layout: Layout, window: int | None, n_tokens: int, device: torch
 
 
 def _ancestry(layout: Layout, n_tokens: int, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
-    """`[T]` the branch of each token, and `[B, B]` up to which position the first branch sees the second."""
+    """Return `[T]` the branch of each token, and `[B, B]` up to which position the first branch sees the second."""
     branch_T = torch.zeros(n_tokens, dtype=torch.long)
     of_row = {span.start: branch for branch, span in enumerate(layout.spans)}
     until_BB = torch.zeros((len(layout.spans), len(layout.spans)), dtype=torch.long)

@@ -43,12 +43,12 @@ class Backbone:
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
     last_layer: LastLayer | None = None
-    """What a packed pass needs; none where the backbone is run in padded batches."""
+    """What a packed pass needs; None if the backbone is run in padded batches."""
     why_padded: str | None = None
-    """Why it is, in words."""
+    """The reason why it is run in padded batches, in words."""
 
     def embed(self, sequences: Sequence[TokenSequence], *, token_budget: int) -> Iterator[tuple[Wanted, Vector]]:
-        """Every wanted feature with its vector `[D]`, a forward pass at a time.
+        """Yield every wanted feature with its vector `[D]`, a forward pass at a time.
 
         Args:
             sequences: what to compute.
@@ -58,14 +58,14 @@ class Backbone:
             yield from self.run(planned)
 
     def plan(self, sequences: Sequence[TokenSequence], *, token_budget: int) -> Sequence[Pack | Batch]:
-        """The forward passes that give every wanted feature once."""
+        """Return the forward passes that give every wanted feature once."""
         if self.last_layer is not None:
             return plan_packs(sequences, token_budget=token_budget)
         batches = plan_batches([len(sequence.token_ids) for sequence in sequences], token_budget=token_budget)
         return [Batch(tuple(sequences[index] for index in batch)) for batch in batches]
 
     def run(self, planned: Pack | Batch) -> list[tuple[Wanted, Vector]]:
-        """One forward pass."""
+        """Run one forward pass."""
         if isinstance(planned, Batch):
             return self._padded(planned)
         assert self.last_layer is not None
@@ -73,7 +73,7 @@ class Backbone:
         return list(zip(planned.features, states_WD, strict=True))
 
     def _padded(self, batch: Batch) -> list[tuple[Wanted, Vector]]:
-        """Right-padded: what follows a token cannot change its state, so padding needs no further care."""
+        """Run a right-padded batch: what follows a token cannot change its state, so padding needs no further care."""
         longest = max(len(sequence.token_ids) for sequence in batch.sequences)
         ids_BL = torch.zeros((len(batch.sequences), longest), dtype=torch.long)
         mask_BL = torch.zeros((len(batch.sequences), longest), dtype=torch.long)
@@ -95,12 +95,12 @@ class Backbone:
 
     @property
     def dtype(self) -> Dtype:
-        """Of its weights, by name."""
+        """The name of its weights' type."""
         dtype: Dtype = self.fingerprint.record["dtype"]
         return dtype
 
     def last_hidden_state(self, ids_BL: torch.Tensor, mask_BL: torch.Tensor) -> torch.Tensor:
-        """`[B, L, D]` states of the last layer, after the final norm."""
+        """Return `[B, L, D]` states of the last layer, after the final norm."""
         device = self.model.device
         with torch.inference_mode():
             output = self.model(input_ids=ids_BL.to(device), attention_mask=mask_BL.to(device), use_cache=False)
@@ -108,12 +108,11 @@ class Backbone:
         return states
 
 
-Vectors = npt.NDArray[np.float32]
-"""`[N, D]`."""
+Floats = npt.NDArray[np.float32]
 
 
 def load(settings: BackboneSettings, fingerprint: Fingerprint) -> Backbone:
-    """Loads weights and tokenizer, without remote code and without pickle, and finds out whether it can be packed.
+    """Load weights and tokenizer, without remote code and without pickle, and find out whether it can be packed.
 
     Raises:
         BackboneError: transformers cannot load it, weights are missing, or it is no causal decoder.
@@ -155,7 +154,7 @@ def read_architecture(settings: BackboneSettings, fingerprint: Fingerprint) -> P
 
 
 def _loaded(settings: BackboneSettings, fingerprint: Fingerprint) -> Backbone:
-    """In padded batches, which every decoder takes."""
+    """Load a backbone that runs in padded batches, which every decoder takes."""
     folder = fingerprint.folder
     try:
         model = _read_weights(folder, getattr(torch, settings.dtype))
@@ -170,8 +169,8 @@ def _loaded(settings: BackboneSettings, fingerprint: Fingerprint) -> Backbone:
     if not isinstance(model.config.get_text_config(), PreTrainedConfig):
         raise BackboneError(
             settings.path,
-            f"got text_config in config.json, which a {model.config.model_type} has not; expected its own settings "
-            "alone; restore the file",
+            f"got text_config in config.json, which a {model.config.model_type} does not have; expected its own "
+            "settings alone; restore the file",
         )
     if not isinstance(tokenizer.model_max_length, int | float):
         raise BackboneError(
@@ -189,7 +188,7 @@ def _loaded(settings: BackboneSettings, fingerprint: Fingerprint) -> Backbone:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without bars and lines of transformers' own."""
+    """Silence the progress bars and log lines of transformers."""
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     usual = logging.get_verbosity()
     logging.set_verbosity_error()  # type: ignore[no-untyped-call]
@@ -200,7 +199,7 @@ def _quiet() -> Iterator[None]:
 
 
 def _read_weights(folder: Path, dtype: torch.dtype) -> Any:
-    """The backbone alone: what else is in the files, such as a head, is left out without a word."""
+    """Return the backbone alone: what else is in the files, such as a head, is left out without a word."""
     config = AutoConfig.from_pretrained(folder, **FOLDER_ALONE)
     # A folder may ask for kernels, from the Hub or of another package, and for tuples in place of named outputs.
     config._attn_implementation = config._experts_implementation = None
@@ -221,7 +220,7 @@ def _read_weights(folder: Path, dtype: torch.dtype) -> Any:
 
 
 def _renamed(folder: Path, config: Any) -> dict[str, str] | None:
-    """How the weights of a reward model's folder, which are `model.*`, are called in a kind with another prefix."""
+    """Return how a reward model's weights, which are `model.*`, are called in a kind with another prefix."""
     kind = MODEL_MAPPING.get(type(config), None)
     prefix = getattr(kind, "base_model_prefix", "model")
     if prefix == "model":
@@ -244,7 +243,7 @@ def _why_not_loaded(error: Exception) -> str:
 
 
 def _check_causal(backbone: Backbone) -> None:
-    """Changes the last token and demands that no earlier state moves."""
+    """Change the last token and demand that no earlier state moves."""
     if backbone.model.config.is_encoder_decoder:
         raise BackboneError(backbone.name, "got an encoder-decoder; expected a decoder-only model")
     ids_BL = torch.tensor([[1, 2, 3, 4], [1, 2, 3, 5]])
@@ -279,7 +278,7 @@ PROBE_TOLERANCES: Final[Mapping[Dtype, float]] = {"float32": 1e-3, "float16": 2e
 does, and less than a wrong mask does."""
 
 LEAK_TOLERANCES: Final[Mapping[str, float]] = {"cpu": 0.01, "cuda": 1.0}
-"""Of that, what other texts in the same pass may do, by device: on a CPU the numbers of all products are the same; flex
+"""The share of it that other texts in the same pass may cause, by device: on a CPU all products are the same; flex
 attention sums over the pack's rows, in another order where a text stands elsewhere."""
 
 KEPT: Final = 2
@@ -287,7 +286,7 @@ KEPT: Final = 2
 
 
 def _packed(padded: Backbone) -> Backbone:
-    """The backbone as it is run: packed, if a probe's texts get the vectors that they get alone, else as it came.
+    """Return the backbone packed if a probe's texts get the same vectors as alone, else as it came.
 
     Raises:
         BackboneError: in padded batches, too, they get others.
@@ -305,8 +304,8 @@ def _packed(padded: Backbone) -> Backbone:
         everything_ND = np.concatenate(alone)
         spread = float(np.sqrt(((everything_ND - everything_ND.mean(axis=0)) ** 2).sum(axis=1).mean())) or np.nan
 
-        def apart(ones: Sequence[Vectors], others: Sequence[Vectors]) -> npt.NDArray[np.float32]:
-            distances_N: npt.NDArray[np.float32] = np.linalg.norm(np.concatenate(ones) - np.concatenate(others), axis=1)
+        def apart(ones: Sequence[Floats], others: Sequence[Floats]) -> Floats:
+            distances_N: Floats = np.linalg.norm(np.concatenate(ones) - np.concatenate(others), axis=1)
             return distances_N / spread
 
         # Experts' rows are those of other texts too, so rounding is another, and now and then an expert.
@@ -325,7 +324,7 @@ def _packed(padded: Backbone) -> Backbone:
                 leak = apart([packed[0][:KEPT]], [packed[1][:KEPT]]).max()
                 if most <= tolerance and leak <= max(leak_tolerance * tolerance, 4 * beside):
                     return candidate
-                why = f"a packed pass gives other vectors, {most:.1e} apart, {leak:.1e} by other texts"
+                why = f"vectors of a packed pass differ, by {most:.1e}, and by {leak:.1e} because of other texts"
             else:  # what is no function of transformers' interface cannot be set, which a log line alone says
                 why = "it has an attention of its own"
         except Exception as error:  # whatever a model of any kind raises that does not take packs
@@ -335,7 +334,7 @@ def _packed(padded: Backbone) -> Backbone:
 
 
 def _probe(backbone: Backbone) -> list[list[TokenSequence]]:
-    """Two sets of texts that have the first ones in common, and as many tokens, packed as padded.
+    """Return two sets of texts with the first ones in common, and with as many tokens in all.
 
     What stands before those texts, and between their halves, is of another length in each set: whoever counts
     positions through a pass gives them other vectors.
@@ -364,12 +363,12 @@ NARROWED: Final = ("sliding_window", "attention_chunk_size", "index_topk")
 """What bounds the tokens that a token sees, in models and in their configurations; the probe's texts are shorter."""
 
 NARROW: Final = 8
-"""Tokens: what they are set to meanwhile."""
+"""The tokens that they are set to meanwhile."""
 
 
 @contextmanager
 def _narrowed(model: PreTrainedModel) -> Iterator[None]:
-    """Has those bounds lie within the probe's texts, so that it tells whether they are kept."""
+    """Narrow those bounds to less than the probe's texts, so that the probe tells whether they are respected."""
     configs = {id(config): config for module in model.modules() if (config := getattr(module, "config", None))}
     holders = [*model.modules(), *configs.values()]
     bounds = [(holder, name, getattr(holder, name, None)) for holder in holders for name in NARROWED]
@@ -383,7 +382,7 @@ def _narrowed(model: PreTrainedModel) -> Iterator[None]:
             setattr(holder, name, bound)
 
 
-def _vectors(backbone: Backbone, texts: Sequence[TokenSequence], *, token_budget: int) -> Vectors:
-    """`[N, D]` in their order."""
+def _vectors(backbone: Backbone, texts: Sequence[TokenSequence], *, token_budget: int) -> Floats:
+    """Return `[N, D]` in their order."""
     got = dict(backbone.embed(texts, token_budget=token_budget))
     return np.stack([got[wanted] for sequence in texts for wanted in sequence.wanted])

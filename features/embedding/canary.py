@@ -59,7 +59,7 @@ SYSTEM: Final = ("system", "You answer in one short sentence.")
 
 
 def _canaries() -> tuple[Conversation, ...]:
-    """Four of each exchange: alone, after another one, after a system turn, and long."""
+    """Return four conversations of each exchange: alone, after another one, after a system turn, and long."""
     found: list[Conversation] = []
     for before, (question, answer) in pairwise((EXCHANGES[-1], *EXCHANGES)):
         alone = (("user", question), ("assistant", answer))
@@ -85,7 +85,7 @@ class Canaries:
 
 
 def take_canaries(backbone: "Backbone", *, token_budget: int) -> Canaries:
-    """Embeds them here.
+    """Embed them here.
 
     Raises:
         BackboneError: one has no usable vector at all.
@@ -93,14 +93,14 @@ def take_canaries(backbone: "Backbone", *, token_budget: int) -> Canaries:
     return Canaries(backbone.name, _machine(backbone), embed_canaries(backbone, token_budget=token_budget))
 
 
-def check_canaries(writer: Writer, canaries: Canaries, marks: Fingerprint, backbone_artifact: str) -> float:
-    """Compares the canaries' vectors with the first ones, or keeps them as the first; gives how far the furthest is.
+def check_canaries(writer: Writer, canaries: Canaries, fingerprint: Fingerprint, backbone_artifact: str) -> float:
+    """Compare the canaries' vectors with the first ones, or keep them as the first ones; return the largest distance.
 
     Raises:
-        CanaryError: one left the band.
+        CanaryError: a canary's vector is further from the first one than the band allows.
     """
     vectors_ND, machine = canaries.vectors_ND, canaries.machine
-    backbone_id, dtype = marks.backbone_id, marks.record["dtype"]
+    backbone_id, dtype = fingerprint.backbone_id, fingerprint.record["dtype"]
     recipe = Recipe(f"{SLOT}/{backbone_id}", SLOT, STAGE_VERSION, {}, {"backbone": backbone_artifact})
 
     def make() -> Made:
@@ -127,7 +127,7 @@ def check_canaries(writer: Writer, canaries: Canaries, marks: Fingerprint, backb
 
 
 def embed_canaries(backbone: "Backbone", *, token_budget: int) -> npt.NDArray[np.float32]:
-    """`[64, D]` vectors in the order of `CANARIES`. A system turn is left out where the template refuses it.
+    """Return `[64, D]` vectors in the order of `CANARIES`. A system turn is left out where the template refuses it.
 
     Raises:
         BackboneError: the template renders one of them in neither way, or its vector is no use.
@@ -150,7 +150,7 @@ def embed_canaries(backbone: "Backbone", *, token_budget: int) -> npt.NDArray[np
 
 
 def distances(first_ND: npt.NDArray[np.float32], now_ND: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """`[N]` how far each vector has moved, as a share of its first length."""
+    """Return `[N]` how far each vector has moved, as a share of its first length."""
     apart_N: npt.NDArray[np.float32] = np.linalg.norm(now_ND - first_ND, axis=1) / np.linalg.norm(first_ND, axis=1)
     return apart_N
 

@@ -28,7 +28,7 @@ TO_EMBED = (
 """The conversations that are to be read, in a catalogue with the tables of what is missing."""
 
 BEGINNING: Final = "left(array_to_string([turn.content FOR turn IN messages[1:len(messages) - 1]], chr(10)), 256)"
-"""Of the prompt, and of nothing else of a conversation: so those of one prompt stay together. Cut to bound the sort."""
+"""The beginning of the prompt alone, so that conversations of one prompt stay together; cut to bound the sort."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +55,7 @@ class Chunk:
         return {work.conversation_id for work in self.works if work.is_missing}
 
     def id(self, token_budget: int) -> str:
-        """Names the same work of another run: the same texts, in passes of the same size."""
+        """The name of the same work in any run: the same texts, in passes of the same size."""
         return content_id([token_budget, sorted(self.conversation_ids), sorted(self.prompt_ids)])[:16]
 
     @property
@@ -67,7 +67,7 @@ class Chunk:
 
 @dataclass(frozen=True, slots=True)
 class Recipes:
-    """How a chunk's shard and its rejects are made; each goes into a slot of its own, below the recipe's."""
+    """The recipes of a chunk's shard and of its rejects; each gets a slot of its own, below the recipe's."""
 
     shard: Recipe
     rejects: Recipe
@@ -78,14 +78,14 @@ class Forwarded:
     """What a backbone makes of a chunk."""
 
     started: float
-    """By the monotonic clock."""
+    """When the chunk was begun, by the monotonic clock."""
     texts: Texts
     passes: Iterable[Pass]
     """Each is run when it is asked for, or was run elsewhere."""
 
 
 def cut(catalog: Catalog, size: int) -> Iterator[Chunk]:
-    """Conversations in order of `BEGINNING`, prompt and conversation; those of one prompt lie together."""
+    """Yield conversations in order of `BEGINNING`, prompt and conversation; those of one prompt lie together."""
     cursor = catalog.execute(
         "SELECT conversation_id, prompt_id, messages, conversation_id IN (FROM missing_conversations), "
         f"prompt_id IN (FROM missing_prompts) {TO_EMBED} ORDER BY {BEGINNING}, prompt_id, conversation_id"
@@ -109,7 +109,7 @@ class Forwarder:
         self._backbone, self._token_budget = backbone, token_budget
 
     def forward(self, chunk: Chunk, done: Mapping[Name, Vector]) -> Forwarded:
-        """Plans the passes of a chunk, without those that give only what is `done`."""
+        """Plan the passes of a chunk, without those that give only what is `done`."""
         started, works = time.monotonic(), chunk.works
         texts = plan_texts(self._backbone, [work.messages for work in works], chunk.conversation_ids, chunk.prompt_ids)
         return Forwarded(started, texts, self._passes(texts, done))
@@ -122,7 +122,7 @@ class Forwarder:
 
 def commit(
     writer: Writer,
-    marks: "Fingerprint",
+    fingerprint: "Fingerprint",
     embedded: Embedded,
     chunk: Chunk,
     recipes: Recipes,
@@ -131,13 +131,13 @@ def commit(
     spent: Mapping[str, float],
     started: float,
 ) -> None:
-    """In one commit: the shard, what was rejected, and away with the parts; `spent` is kept beside the shard's time."""
+    """Commit a shard and its rejected texts, and remove its checkpoints; `spent` is kept beside the shard's time."""
     changes = []
     if embedded.features:
         changes.append(
             _shard(
                 writer.store,
-                marks,
+                fingerprint,
                 embedded.features,
                 recipes.shard,
                 vector_type,
@@ -149,7 +149,7 @@ def commit(
     if embedded.rejects:
         changes.append(
             rejected.change_of(
-                writer.store, recipes.rejects, embedded.rejects, chunk.messages, backbone_id=marks.backbone_id
+                writer.store, recipes.rejects, embedded.rejects, chunk.messages, backbone_id=fingerprint.backbone_id
             )
         )
     writer.commit_all(changes, remove=unfinished.slots)
@@ -157,7 +157,7 @@ def commit(
 
 def _shard(
     store: Store,
-    marks: "Fingerprint",
+    fingerprint: "Fingerprint",
     features: list[Feature],
     recipe: Recipe,
     vector_type: VectorType,
@@ -166,15 +166,15 @@ def _shard(
     spent: Mapping[str, float],
     started: float,
 ) -> tuple[Recipe, Made]:
-    """A shard; what an earlier run has kept of it, `done`, counts for no time of this one's."""
-    objects = write_shard(store, marks.backbone_id, marks.record, features, vector_type=vector_type)
+    """Return a shard; what an earlier run has kept of it, `done`, counts for no time of this one's."""
+    objects = write_shard(store, fingerprint.backbone_id, fingerprint.record, features, vector_type=vector_type)
     computed = [feature for feature in features if (feature.kind, feature.id) not in done]
     work = {"rows": len(computed), "tokens": _n_tokens(computed), "bytes": objects["shard"].size_bytes}
     summary = {"rows": len(features), "tokens": _n_tokens(features), "width": len(features[0].vector)}
-    own = replace(recipe, slot=slot_of(marks.backbone_id, objects["shard"]))
+    own = replace(recipe, slot=slot_of(fingerprint.backbone_id, objects["shard"]))
     return own, with_measured(Made(objects, summary), time.monotonic() - started, {**work, **spent})
 
 
 def _n_tokens(features: Iterable[Feature]) -> int:
-    """Of the conversations."""
+    """Return the tokens of the conversations."""
     return sum(feature.n_tokens for feature in features if feature.kind == "conversation")

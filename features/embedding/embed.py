@@ -21,7 +21,7 @@ from armorm.features.embedding import rejected
 from armorm.features.embedding.canary import SLOT as CANARY
 from armorm.features.embedding.canary import Canaries, check_canaries, take_canaries
 from armorm.features.embedding.chunks import TO_EMBED, Chunk, Forwarded, Forwarder, Recipes, commit, cut
-from armorm.features.embedding.fingerprint import BackboneSettings, Dtype, Fingerprint, fingerprint
+from armorm.features.embedding.fingerprint import BackboneSettings, Dtype, Fingerprint, read_fingerprint
 from armorm.features.embedding.predict import Prediction, missing_tokens, predict
 from armorm.features.embedding.unfinished import SLOT as UNFINISHED
 from armorm.features.embedding.unfinished import Unfinished
@@ -45,7 +45,7 @@ NO_INPUTS: Final[Mapping[str, str]] = {}
 
 @dataclass(frozen=True, slots=True)
 class EmbedSettings:
-    """How the embedding is cut and kept."""
+    """The settings of `[embed]`: how texts are cut into passes and shards, and how vectors are kept."""
 
     token_budget: int = 8192
     """Tokens of a forward pass."""
@@ -60,7 +60,7 @@ class EmbedSettings:
     engine: Literal["local", "ray"] = "local"
     """Where passes are run: by this process, or by workers of Ray, here or on the cluster that `RAY_ADDRESS` names."""
     workers: int = 1
-    """Of `ray`: each has a copy of the backbone, on a GPU or a core of its own."""
+    """Workers of `ray`: each has a copy of the backbone, on a GPU or a core of its own."""
 
     def __post_init__(self) -> None:
         for name, least in (("token_budget", 1), ("shard_conversations", 1), ("save_every_s", 0), ("workers", 1)):
@@ -68,7 +68,7 @@ class EmbedSettings:
                 raise ValueError(f"{name}: got {getattr(self, name)}; expected {least} or more")
 
     def vector_type_of(self, dtype: Dtype) -> VectorType:
-        """How the vectors of a backbone of that type are kept."""
+        """Return how the vectors of a backbone of that type are kept."""
         if self.vector_type == "auto":
             return "float32" if dtype == "float32" else "float16"
         return self.vector_type
@@ -82,9 +82,9 @@ class EmbedResult:
     n_conversations: int = 0
     n_prompts: int = 0
     n_tokens: int = 0
-    """Of the texts that were forwarded, each counted whole, a prompt as the beginning of its conversation."""
+    """Tokens of the texts that were forwarded, each counted whole, a prompt as the beginning of its conversation."""
     n_forwarded: int = 0
-    """That went through the backbone: beginnings that texts share once, padding included where there is any."""
+    """Tokens that went through the backbone: shared beginnings once, padding included."""
     n_truncated: int = 0
     n_shards: int = 0
     n_present: int = 0
@@ -92,21 +92,21 @@ class EmbedResult:
     rejected: Mapping[str, int] = field(default_factory=dict)
     """Reason to texts that were given no vector."""
     token_budget: int = 0
-    """Of a forward pass in the end: less than was set where memory did not suffice. 0 where nothing was forwarded."""
+    """Tokens of a forward pass at the end: fewer than set if memory did not suffice, 0 if nothing was forwarded."""
     canary_distance: float = 0.0
     """How far the furthest canary lies from its first vector, as a share of its length."""
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far an embedding run has come."""
+    """The progress of an embedding run."""
 
     texts: int
     total_texts: int
     tokens: int
-    """Of those texts, as they are to be forwarded one by one."""
+    """Tokens of those texts, if they were forwarded one by one."""
     total_tokens: int
-    """As far as it can be told: what was not tokenised yet is taken to have as many tokens a character."""
+    """An estimate: texts that are not tokenised yet are taken to have as many tokens a character as the others."""
     slowdown: float | None = None
     """So many times longer products take in the backbone's dtype than in float32, on the processor that computes."""
 
@@ -130,7 +130,7 @@ def embed_missing(
     *,
     on_progress: Callable[[Progress], None] = lambda progress: None,
 ) -> EmbedResult:
-    """Embeds what the newest snapshot holds and this backbone has not seen.
+    """Embed what the newest snapshot holds and this backbone has not seen.
 
     Args:
         writer: the store's writer; every full shard is a commit.
@@ -140,45 +140,47 @@ def embed_missing(
 
     Raises:
         BackboneError: it cannot be loaded, or gives nothing usable for plain short texts.
-        CanaryError: it gives other vectors than those in the store; nothing is appended.
+        CanaryError: this machine's vectors differ from the first run's; nothing is appended.
         OutOfMemory: for one text alone; shards before it stay committed.
     """
-    marks = fingerprint(backbone_settings)
+    fingerprint = read_fingerprint(backbone_settings)
     vector_type = settings.vector_type_of(backbone_settings.dtype)
-    backbone_artifact = _commit_backbone(writer, marks, backbone_settings.path)
-    complete = writer.store.head().artifacts.get(f"{COVERAGE}/{marks.backbone_id}")
-    if complete and not why_incomplete(writer.store, marks.backbone_id, vector_type):
-        return EmbedResult(marks.backbone_id, n_present=complete.summary["conversations"] + complete.summary["prompts"])
-    _forget_stale_rejects(writer, marks.backbone_id, vector_type)
+    backbone_artifact = _commit_backbone(writer, fingerprint, backbone_settings.path)
+    complete = writer.store.head().artifacts.get(f"{COVERAGE}/{fingerprint.backbone_id}")
+    if complete and not why_incomplete(writer.store, fingerprint.backbone_id, vector_type):
+        return EmbedResult(
+            fingerprint.backbone_id, n_present=complete.summary["conversations"] + complete.summary["prompts"]
+        )
+    _forget_stale_rejects(writer, fingerprint.backbone_id, vector_type)
     with connect(writer.store) as catalog:
-        missing = find_missing(catalog, marks.backbone_id, vector_type)
-        result = EmbedResult(marks.backbone_id, n_present=missing.n_present)
-        if missing or not _has_canaries(writer.store.head(), marks.backbone_id):
-            tokens, _ = missing_tokens(catalog, marks.backbone_id)
-            predicted = predict(catalog.snapshot, marks.backbone_id, tokens)
+        missing = find_missing(catalog, fingerprint.backbone_id, vector_type)
+        result = EmbedResult(fingerprint.backbone_id, n_present=missing.n_present)
+        if missing or not _has_canaries(writer.store.head(), fingerprint.backbone_id):
+            tokens, _ = missing_tokens(catalog, fingerprint.backbone_id)
+            predicted = predict(catalog.snapshot, fingerprint.backbone_id, tokens)
             meter = _Meter(missing.conversations + missing.prompts, _n_chars(catalog), predicted, on_progress)
-            result = _embed(writer, catalog, marks, backbone_artifact, backbone_settings, settings, result, meter)
-    _commit_coverage(writer, marks.backbone_id)
+            result = _embed(writer, catalog, fingerprint, backbone_artifact, backbone_settings, settings, result, meter)
+    _commit_coverage(writer, fingerprint.backbone_id)
     return result
 
 
 def _embed(
     writer: Writer,
     catalog: Catalog,
-    marks: Fingerprint,
+    fingerprint: Fingerprint,
     backbone_artifact: str,
     backbone_settings: BackboneSettings,
     settings: EmbedSettings,
     result: EmbedResult,
     meter: "_Meter",
 ) -> EmbedResult:
-    backbone_id, vector_type = marks.backbone_id, settings.vector_type_of(marks.record["dtype"])
+    backbone_id, vector_type = fingerprint.backbone_id, settings.vector_type_of(fingerprint.record["dtype"])
     inputs = {"backbone": backbone_artifact} | writer.store.head().ids_within("ingest")
     recipes = Recipes(_shard_recipe(backbone_id, inputs), _reject_recipe(backbone_id, vector_type, inputs))
     moved = [0.0]
 
     def check(canaries: Canaries) -> None:
-        moved.append(check_canaries(writer, canaries, marks, backbone_artifact))
+        moved.append(check_canaries(writer, canaries, fingerprint, backbone_artifact))
         if settings.engine == "local":  # else others compute, and not this machine
             meter.begin(backbone_settings)
 
@@ -190,10 +192,10 @@ def _embed(
     begun = map(begin, cut(catalog, settings.shard_conversations))
     result = replace(result, token_budget=settings.token_budget)
     ended = time.monotonic()
-    for chunk, unfinished, forwarded in _forward_all(begun, backbone_settings, marks, settings, check, meter):
+    for chunk, unfinished, forwarded in _forward_all(begun, backbone_settings, fingerprint, settings, check, meter):
         started = max(ended, forwarded.started)
         embedded, result = _run_passes(chunk, unfinished, forwarded, vector_type, result, meter)
-        commit(writer, marks, embedded, chunk, recipes, vector_type, unfinished, meter.of_shard, started)
+        commit(writer, fingerprint, embedded, chunk, recipes, vector_type, unfinished, meter.of_shard, started)
         result = _added(result, embedded)
         ended = time.monotonic()
     return replace(result, canary_distance=max(moved))
@@ -205,12 +207,12 @@ Begun = tuple[Chunk, Unfinished]
 def _forward_all(
     begun: Iterable[Begun],
     backbone_settings: BackboneSettings,
-    marks: Fingerprint,
+    fingerprint: Fingerprint,
     settings: EmbedSettings,
     check: Callable[[Canaries], None],
     meter: "_Meter",
 ) -> Iterator[tuple[Chunk, Unfinished, Forwarded]]:
-    """What the backbone makes of chunk after chunk, in their order, by the engine that is set.
+    """Yield what the backbone makes of chunk after chunk, in their order, by the engine that is set.
 
     The canaries of whoever runs a pass are checked before anything that comes of it is given on.
     """
@@ -220,7 +222,7 @@ def _forward_all(
         yield from forward_on_ray(
             begun,
             backbone_settings,
-            marks,
+            fingerprint,
             token_budget=settings.token_budget,
             workers=settings.workers,
             check=check,
@@ -229,7 +231,7 @@ def _forward_all(
         return
     from armorm.features.embedding.backbone import load  # torch and transformers, seconds to import
 
-    backbone = load(backbone_settings, marks)
+    backbone = load(backbone_settings, fingerprint)
     check(take_canaries(backbone, token_budget=settings.token_budget))
     forwarder = Forwarder(backbone, settings.token_budget)
     for chunk, unfinished in begun:
@@ -244,7 +246,7 @@ def _run_passes(
     result: EmbedResult,
     meter: "_Meter",
 ) -> tuple[Embedded, EmbedResult]:
-    """The vectors of a chunk, with what has come of it before the run that began it was stopped."""
+    """Return the vectors of a chunk, with what has come of it before the run that began it was stopped."""
     of = {(wanted.kind, wanted.id): wanted for sequence in forwarded.texts.sequences for wanted in sequence.wanted}
     vectors = {name: vector for name, vector in unfinished.done.items() if name in of}
     meter.plan(chunk, forwarded.texts, vectors.keys())
@@ -263,7 +265,7 @@ def _run_passes(
 
 
 def find_missing(catalog: Catalog, backbone_id: str, vector_type: VectorType) -> Missing:
-    """Compares a snapshot with the backbone's features; leaves what is missing as two tables in the catalogue.
+    """Compare a snapshot with the backbone's features; leave what is missing as two tables in the catalogue.
 
     A text that was rejected is not missing, unless it was under another version or another type of vector.
     """
@@ -287,7 +289,7 @@ def find_missing(catalog: Catalog, backbone_id: str, vector_type: VectorType) ->
 
 
 def why_incomplete(store: Store, backbone_id: str, vector_type: VectorType) -> str | None:
-    """Why a backbone may lack vectors of the newest snapshot, from manifests alone; None when it lacks none.
+    """Return why a backbone may lack vectors of the newest snapshot, from manifests alone; None when it lacks none.
 
     A text that was rejected counts as done.
     """
@@ -298,7 +300,7 @@ def why_incomplete(store: Store, backbone_id: str, vector_type: VectorType) -> s
 
 
 def _has_canaries(snapshot: Snapshot, backbone_id: str) -> bool:
-    """They may be lost, or the store be older than they are: then they are computed again."""
+    """Return whether the canaries are stored; if they are missing, recompute them."""
     return f"{CANARY}/{backbone_id}" in snapshot.artifacts
 
 
@@ -331,7 +333,7 @@ def _coverage(snapshot: Snapshot, backbone_id: str) -> Recipe:
 
 
 def _commit_coverage(writer: Writer, backbone_id: str) -> None:
-    """Records that everything has its vector or was rejected, and that there are canaries: nothing is left to do.
+    """Record that every text has a vector or was rejected, and that there are canaries: nothing is left to do.
 
     Parts of shards that will never be finished, since the texts have changed meanwhile, go.
     """
@@ -352,7 +354,7 @@ def _commit_coverage(writer: Writer, backbone_id: str) -> None:
 
 
 class _Meter:
-    """Adds up what is done and what is planned, and reports it."""
+    """A meter that adds up what is done and planned, and reports it."""
 
     def __init__(
         self, total_texts: int, total_chars: int, predicted: Prediction, report: Callable[[Progress], None]
@@ -362,16 +364,16 @@ class _Meter:
         self._slowdown: float | None = None
         self._texts = self._tokens = self._planned_tokens = self._planned_chars = 0
         self.of_shard: dict[str, float] = {}
-        """Of the shard at work: what was forwarded for it, and what the plan would have said of it."""
+        """What was forwarded for the shard at work, and what the plan predicted for it."""
 
     def begin(self, backbone: BackboneSettings) -> None:
-        """Passes are about to run on this machine."""
+        """Note that passes are about to run on this machine."""
         from armorm.features.embedding.slowdown import slowdown
 
         self._slowdown = slowdown(backbone.dtype, backbone.device)
 
     def plan(self, chunk: Chunk, texts: Texts, known: Set[Name]) -> None:
-        """A shard is to be made; some of its vectors may be known, and some of its texts are rejected at once."""
+        """Count a shard that is to be made: some vectors may be known, and some texts are rejected at once."""
         n_chars = sum(len(content) for work in chunk.works for _, content in work.messages)
         self._planned_tokens += sum(len(one.token_ids) for one in texts.sequences)
         self._planned_chars += n_chars
@@ -383,7 +385,7 @@ class _Meter:
         self._add(len(known) + len(texts.rejects), sum(len(one.token_ids) for one in done))
 
     def ran(self, one: Pass) -> None:
-        """A forward pass is done."""
+        """Count a forward pass."""
         self.of_shard["forwarded"] += one.n_forwarded
         self._add(len(one.vectors), one.n_tokens)
 
@@ -408,13 +410,13 @@ def _n_chars(catalog: Catalog) -> int:
     return _number(catalog, f"SELECT coalesce(sum(n_chars), 0) {TO_EMBED}")
 
 
-def _commit_backbone(writer: Writer, marks: Fingerprint, name: str) -> str:
-    record = dict(marks.record)
+def _commit_backbone(writer: Writer, fingerprint: Fingerprint, name: str) -> str:
+    record = dict(fingerprint.record)
 
     def make() -> Made:
         return Made({"record": writer.store.objects.put_bytes("json", encode_record(record))}, {"name": name} | record)
 
-    slot = f"{BACKBONE_STAGE}/{marks.backbone_id}"
+    slot = f"{BACKBONE_STAGE}/{fingerprint.backbone_id}"
     return writer.ensure(Recipe(slot, BACKBONE_STAGE, STAGE_VERSION, record, inputs={}), make).artifact.artifact_id
 
 

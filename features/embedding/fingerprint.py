@@ -45,12 +45,12 @@ HUB_FILES = ("*.safetensors", "*.json", "*.jinja", "*.model", "merges.txt")
 
 @dataclass(frozen=True, slots=True)
 class BackboneSettings:
-    """Which backbone, and how it is run."""
+    """The settings of `[backbone]`: which one, and how it is run."""
 
     path: str
     """A local folder, or a Hub id such as `sfairXC/FsfairX-LLaMA3-RM-v0.1`."""
     revision: str | None = None
-    """Of a Hub id: a commit, tag or branch."""
+    """The commit, tag or branch of a Hub id."""
     dtype: Dtype = "float32"
     max_tokens: int | None = None
     """Longest conversation; by default what the backbone's configuration allows."""
@@ -94,8 +94,8 @@ class Fingerprint:
         return system
 
 
-def fingerprint(settings: BackboneSettings) -> Fingerprint:
-    """Finds the backbone's folder and hashes what a vector depends on.
+def read_fingerprint(settings: BackboneSettings) -> Fingerprint:
+    """Find the backbone's folder and hash what a vector depends on.
 
     Raises:
         BackboneError: no such folder or Hub id, or a file that is needed is missing.
@@ -125,12 +125,12 @@ def fingerprint(settings: BackboneSettings) -> Fingerprint:
 
 
 def find_folder(settings: BackboneSettings) -> Path:
-    """The local folder; of a Hub id, the downloaded snapshot (from the cache when offline)."""
+    """Return the local folder; of a Hub id, the downloaded snapshot (from the cache when offline)."""
     return local_folder(settings) or _download(settings)
 
 
 def local_folder(settings: BackboneSettings) -> Path | None:
-    """The folder on this machine; None for a Hub id.
+    """Return the folder on this machine; None for a Hub id.
 
     Raises:
         BackboneError: it is neither.
@@ -152,7 +152,7 @@ def local_folder(settings: BackboneSettings) -> Path | None:
 
 
 def hub_repo(settings: BackboneSettings) -> HubRepo:
-    """What a Hub id stands for."""
+    """Return what a Hub id stands for."""
     return HubRepo("model", settings.path, settings.revision or "main")
 
 
@@ -161,7 +161,7 @@ Template = str | list[dict[str, str]]
 
 
 def chat_template(folder: Path, settings: BackboneSettings) -> Template:
-    """The template that renders conversations: the one that is set, else the backbone's own.
+    """Return the template that renders conversations: the one that is set, else the backbone's own.
 
     Where it asks for today's date it is given a fixed one.
 
@@ -186,7 +186,7 @@ def chat_template(folder: Path, settings: BackboneSettings) -> Template:
 
 
 def _template(folder: Path, settings: BackboneSettings) -> Template:
-    """As it is given."""
+    """Return the template as it is given, dates and all."""
     if settings.chat_template:
         try:
             return read_text(Path(settings.chat_template))

@@ -30,7 +30,7 @@ Json = Mapping[str, Any]
 
 
 def read_config(folder: Path) -> Json:
-    """The configuration of a folder that can be loaded as a backbone, as far as its files tell.
+    """Return the configuration of a folder that can be loaded as a backbone, as far as its files tell.
 
     Raises:
         BackboneError: it is an adapter, a GGUF or quantized, its weights are no safetensors, or lie elsewhere.
@@ -63,7 +63,7 @@ def read_config(folder: Path) -> Json:
 
 
 def refuse_other_formats(folder: Path) -> None:
-    """Says of an adapter, and of a GGUF, what it is and what makes a backbone of it.
+    """Say of an adapter, and of a GGUF, what it is and what makes a backbone of it.
 
     Raises:
         BackboneError: it is one.
@@ -89,23 +89,23 @@ def refuse_other_formats(folder: Path) -> None:
 
 
 def weight_files(folder: Path) -> list[Path]:
-    """Its safetensors, by name."""
+    """Return the folder's safetensors, by name."""
     return sorted(folder.glob("*.safetensors"))
 
 
 def text_config(config: Json) -> Json:
-    """The part of a configuration that is the decoder's."""
+    """Return the part of a configuration that is the decoder's."""
     nested = config.get("text_config")
     return nested if isinstance(nested, dict) else config
 
 
 def width_of(config: Json) -> int | None:
-    """Numbers of a vector, as stated."""
+    """Return the length of a vector, as the configuration states it."""
     return _stated(config, WIDTHS)
 
 
 def most_tokens(config: Json) -> int | None:
-    """The longest text in which a token's state depends on the tokens before it, and on nothing after it.
+    """Return the longest text in which a token's state depends on the tokens before it, and on nothing after it.
 
     That is what positions allow; with LongRoPE what they were trained on first: a longer text changes the positions of
     all its tokens, and of all texts beside it.
@@ -135,7 +135,7 @@ def read_json(folder: Path, name: str) -> dict[str, Any]:
 
 
 def read_text(path: Path) -> str:
-    """A file in UTF-8."""
+    """Return a file in UTF-8."""
     try:
         return path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
@@ -143,7 +143,7 @@ def read_text(path: Path) -> str:
 
 
 def _check_weights(folder: Path, config: Json) -> None:
-    """All weights that would be read are safetensors beside the configuration: those are hashed, and hold no code."""
+    """Refuse weights other than safetensors beside the configuration: those alone are hashed, and hold no code."""
     there = {path.name for path in weight_files(folder)}
     if not there:
         others = [path.name for pattern in ("*.bin", "*.pt", "*.pth", "*.gguf") for path in folder.glob(pattern)]
@@ -168,7 +168,7 @@ def _stated(config: Json, names: tuple[str, ...]) -> int | None:
 
 
 def _ropes(config: Json) -> Iterator[Json]:
-    """How positions are scaled: one way, or one for each type of layer."""
+    """Yield how positions are scaled: one way, or one for each type of layer."""
     for name in ("rope_scaling", "rope_parameters"):
         found = config.get(name)
         if isinstance(found, dict):

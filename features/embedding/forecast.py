@@ -36,7 +36,7 @@ class Files:
 
 
 def local_files(name: str, path: Path, find: Callable[[], Sequence[Path]]) -> Files:
-    """Of files on this machine."""
+    """Return the number and size of files on this machine."""
     try:
         sizes = [file.stat().st_size for file in find()]
     except (FeatureStoreError, OSError) as error:
@@ -45,7 +45,7 @@ def local_files(name: str, path: Path, find: Callable[[], Sequence[Path]]) -> Fi
 
 
 def hub_files(name: str, repo: HubRepo, patterns: Sequence[str]) -> Files:
-    """Of files on the Hub, some of which may be in its cache."""
+    """Return the number and size of files on the Hub, some of which may be in its cache."""
     try:
         planned = hub.plan_download(repo, patterns)
     except FeatureStoreError as error:
@@ -54,7 +54,7 @@ def hub_files(name: str, repo: HubRepo, patterns: Sequence[str]) -> Files:
 
 
 def backbone_files(settings: BackboneSettings) -> Files:
-    """Of the backbone, wherever it lies."""
+    """Return the number and size of the backbone's files, on this machine or on the Hub."""
     try:
         folder = local_folder(settings)
     except FeatureStoreError as error:
@@ -65,7 +65,7 @@ def backbone_files(settings: BackboneSettings) -> Files:
 
 
 def require_planned(store: Store, snapshot_id: str) -> None:
-    """Whoever holds the writer's lock makes sure that nobody has committed since the plan was looked at.
+    """Refuse to run if somebody has committed since the plan was made; the caller holds the writer's lock.
 
     Raises:
         PlanOutdated: the newest snapshot is another one.
@@ -74,40 +74,42 @@ def require_planned(store: Store, snapshot_id: str) -> None:
         raise PlanOutdated("run", "snapshot", now, snapshot_id)
 
 
-def plan_embedding(store: Store, marks: Fingerprint, vector_type: VectorType) -> Planned:
-    """What of the newest snapshot has no vector of this backbone. A text that was rejected is not missing.
+def plan_embedding(store: Store, fingerprint: Fingerprint, vector_type: VectorType) -> Planned:
+    """Return what of the newest snapshot has no vector of this backbone. A text that was rejected is not missing.
 
     Tables and indexes are opened only when the manifests do not tell that nothing is missing.
     """
-    if not why_incomplete(store, marks.backbone_id, vector_type):
-        return Planned("embed", None, basis=_last_time(store.head(), marks))
+    if not why_incomplete(store, fingerprint.backbone_id, vector_type):
+        return Planned("embed", None, basis=_last_time(store.head(), fingerprint))
     with connect(store) as catalog:
-        missing = find_missing(catalog, marks.backbone_id, vector_type)
-        tokens, notes = missing_tokens(catalog, marks.backbone_id) if missing else (0, "")
+        missing = find_missing(catalog, fingerprint.backbone_id, vector_type)
+        tokens, notes = missing_tokens(catalog, fingerprint.backbone_id) if missing else (0, "")
     if not missing:
-        there = f"{CANARY}/{marks.backbone_id}" in store.head().artifacts
+        there = f"{CANARY}/{fingerprint.backbone_id}" in store.head().artifacts
         reason = None if there else "no canaries of this backbone"
-        return Planned("embed", reason, basis=_last_time(store.head(), marks))
+        return Planned("embed", reason, basis=_last_time(store.head(), fingerprint))
     reason = f"{missing.conversations} conversations and {missing.prompts} prompts without a vector of this backbone"
-    return _timed(store.head(), marks, vector_type, reason, missing.conversations + missing.prompts, tokens, notes)
+    return _timed(
+        store.head(), fingerprint, vector_type, reason, missing.conversations + missing.prompts, tokens, notes
+    )
 
 
 def plan_embedding_at_most(
-    store: Store, marks: Fingerprint, vector_type: VectorType, reason: str, n_bytes: Mapping[str, int]
+    store: Store, fingerprint: Fingerprint, vector_type: VectorType, reason: str, n_bytes: Mapping[str, int]
 ) -> Planned:
-    """The most that there can be to embed once some datasets were ingested again: as if nothing in them were known.
+    """Return the most that can be to embed after an ingest of some datasets: as if all of it were new.
 
     Args:
         store: what it holds tells how many conversations and tokens there are in a byte.
-        marks: the backbone.
+        fingerprint: the backbone.
         vector_type: how vectors are kept.
         reason: why more cannot be told.
         n_bytes: bytes of the native files of each dataset that is to be ingested.
     """
     snapshot = store.head()
     ingested = {name: snapshot.artifacts.get(f"ingest/{name}") for name in n_bytes}
-    covered = snapshot.artifacts.get(f"{COVERAGE}/{marks.backbone_id}")
-    shards = [shard.summary for shard in snapshot.within(f"{SLOT}/{marks.backbone_id}").values()]
+    covered = snapshot.artifacts.get(f"{COVERAGE}/{fingerprint.backbone_id}")
+    shards = [shard.summary for shard in snapshot.within(f"{SLOT}/{fingerprint.backbone_id}").values()]
     known = all(measured(artifact).get("bytes") for artifact in ingested.values())
     if not (known and covered and covered.summary["conversations"]):
         return unknown("embed", reason, "not known before ingest", n_bytes=None)
@@ -116,22 +118,28 @@ def plan_embedding_at_most(
         for name, artifact in ingested.items()
         if artifact
     )
-    there = plan_embedding(store, marks, vector_type)
+    there = plan_embedding(store, fingerprint, vector_type)
     rows = round(conversations * (1 + covered.summary["prompts"] / covered.summary["conversations"]))
     tokens = round(rows * sum(shard["tokens"] for shard in shards) / sum(shard["rows"] for shard in shards))
     rows, tokens = rows + (there.rows or 0), tokens + (there.tokens or 0)
     notes = f"at most, as if nothing in {', '.join(n_bytes)} had a vector; tokens by those of stored vectors"
-    return _timed(snapshot, marks, vector_type, reason, rows, tokens, notes)
+    return _timed(snapshot, fingerprint, vector_type, reason, rows, tokens, notes)
 
 
 def _timed(
-    snapshot: Snapshot, marks: Fingerprint, vector_type: VectorType, reason: str, rows: int, tokens: int, notes: str
+    snapshot: Snapshot,
+    fingerprint: Fingerprint,
+    vector_type: VectorType,
+    reason: str,
+    rows: int,
+    tokens: int,
+    notes: str,
 ) -> Planned:
-    predicted = predict(snapshot, marks.backbone_id, tokens)
-    width = int(marks.record["hidden_size"]) * (2 if vector_type == "float16" else 4)
-    basis = "; ".join(filter(None, [predicted.basis, notes, _last_time(snapshot, marks)]))
+    predicted = predict(snapshot, fingerprint.backbone_id, tokens)
+    width = int(fingerprint.record["hidden_size"]) * (2 if vector_type == "float16" else 4)
+    basis = "; ".join(filter(None, [predicted.basis, notes, _last_time(snapshot, fingerprint)]))
     return Planned("embed", reason, "", rows, tokens, rows * width, predicted.seconds, basis)
 
 
-def _last_time(snapshot: Snapshot, marks: Fingerprint) -> str:
-    return last_time(snapshot.within(f"{SLOT}/{marks.backbone_id}").values())
+def _last_time(snapshot: Snapshot, fingerprint: Fingerprint) -> str:
+    return last_time(snapshot.within(f"{SLOT}/{fingerprint.backbone_id}").values())

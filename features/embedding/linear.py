@@ -13,7 +13,7 @@ HAS_ONEDNN: Final[bool] = torch.backends.mkldnn.is_available()  # type: ignore[n
 
 
 def multiply(X_ND: Tensor, W_KD: Tensor, bias_K: Tensor | None = None) -> Tensor:
-    """`[.., K]` products `X W' + b` of float32 matrices on a CPU."""
+    """Return `[.., K]` products `X W' + b` of float32 matrices on a CPU."""
     if not HAS_ONEDNN:
         return nn.functional.linear(X_ND, W_KD, bias_K)
     return nn.functional.linear(X_ND.to_mkldnn(), W_KD, bias_K).to_dense()
@@ -27,7 +27,7 @@ class _Linear(nn.Linear):
 
 
 def use_onednn(model: nn.Module) -> None:
-    """Has the linear layers of a model in float32 on a CPU multiply by oneDNN. Layers of other classes stay."""
+    """Have the linear layers of a model in float32 on a CPU multiply by oneDNN. Layers of other classes stay."""
     for layer in model.modules():
         if type(layer) is nn.Linear:
             layer.__class__ = _Linear

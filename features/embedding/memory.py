@@ -9,7 +9,7 @@ M_MMAP_MAX: Final = -4
 
 
 def keep_freed_memory() -> bool:
-    """Has this process use again what it has freed, rather than give it back to the system and ask for it anew.
+    """Have this process use again what it has freed, rather than give it back to the system and ask for it anew.
 
     Every layer frees tensors of megabytes and asks for the same again; by default the system takes their pages, and
     clears them at the next touch. Memory of the process stays at its peak instead. False where the allocator is not

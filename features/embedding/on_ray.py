@@ -22,14 +22,14 @@ import pyarrow as pa
 
 from armorm.features.embedding.canary import Canaries, take_canaries
 from armorm.features.embedding.chunks import Chunk, Forwarded, Forwarder
-from armorm.features.embedding.fingerprint import BackboneSettings, Fingerprint, fingerprint
+from armorm.features.embedding.fingerprint import BackboneSettings, Fingerprint, read_fingerprint
 from armorm.features.embedding.unfinished import Unfinished
 from armorm.features.embedding.vectors import Pass, Texts
 from armorm.features.errors import BackboneError, FeatureStoreError, InputError, WorkerError
 from armorm.features.vectors.shards import Name, Vector
 
 ADDRESS: Final = "RAY_ADDRESS"
-"""Of the environment: a running cluster. Without it Ray is started on this machine, and stopped in the end."""
+"""The environment variable of a running cluster. Without it Ray is started on this machine, and stopped in the end."""
 
 RETRIES: Final = 3
 """A chunk whose workers die so often, and once more, ends the run: its texts may be why."""
@@ -43,7 +43,7 @@ _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Made:
+class Finished:
     """What a worker gives back for a chunk."""
 
     worker: str
@@ -55,17 +55,17 @@ class Made:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """That a worker cannot go on, and why."""
+    """The report of a worker that cannot go on, with the reason."""
 
     worker: str
     why: str
 
 
 class Tally:
-    """How far chunks have come that are at work: an actor that workers tell and the driver asks."""
+    """The progress of the chunks at work: an actor that workers tell and the driver asks."""
 
     def __init__(self) -> None:
-        """Nothing is at work yet."""
+        """Begin with nothing at work."""
         self._done: dict[int, tuple[int, int]] = {}
 
     def tell(self, number: int, n_texts: int, n_tokens: int) -> None:
@@ -82,21 +82,21 @@ class Worker:
     """One copy of the backbone, in a process of its own on a machine that has its files."""
 
     def __init__(self, settings: BackboneSettings, backbone_id: str, token_budget: int, tally: Any) -> None:
-        """Loads it. What goes wrong is told with the first chunk, since Ray would start the worker again and again."""
+        """Load the backbone. An error is reported with the first chunk, as Ray would restart the worker for ever."""
         from armorm.features.embedding.backbone import load
 
         self._name = f"{socket.gethostname()} (pid {os.getpid()})"
         self._failed: Failed | None = None
         self._tally = tally
         try:
-            marks = fingerprint(settings)
-            if marks.backbone_id != backbone_id:
+            fingerprint = read_fingerprint(settings)
+            if fingerprint.backbone_id != backbone_id:
                 raise BackboneError(
                     settings.path,
-                    f"got files of backbone {marks.backbone_id[:12]} here; expected those of {backbone_id[:12]}, as "
-                    "where the run was started; copy them",
+                    f"got files of backbone {fingerprint.backbone_id[:12]} on this machine; expected the files of "
+                    f"{backbone_id[:12]}, with which the run was started; copy them to this machine",
                 )
-            backbone = load(settings, marks)
+            backbone = load(settings, fingerprint)
             self._canaries = take_canaries(backbone, token_budget=token_budget)
             self._forwarder = Forwarder(backbone, token_budget)
         except FeatureStoreError as error:
@@ -107,10 +107,10 @@ class Worker:
             self._failed = Failed(self._name, f"it cannot load the backbone: {type(error).__name__}: {first_line}")
 
     def __call__(self, row: pa.Table) -> pa.Table:
-        """A row with a chunk becomes a row with what was made of it."""
+        """Return a row with what was made of a chunk."""
         return _row(self._failed or self._made(*_unpacked(row)))
 
-    def _made(self, number: int, chunk: Chunk, done: Mapping[Name, Vector]) -> Made | Failed:
+    def _made(self, number: int, chunk: Chunk, done: Mapping[Name, Vector]) -> Finished | Failed:
         passes: list[Pass] = []
         told = time.monotonic()
         try:
@@ -124,26 +124,26 @@ class Worker:
                     )
         except FeatureStoreError as error:
             return Failed(self._name, str(error))
-        return Made(self._name, self._canaries, time.monotonic() - forwarded.started, forwarded.texts, passes)
+        return Finished(self._name, self._canaries, time.monotonic() - forwarded.started, forwarded.texts, passes)
 
 
 def forward_on_ray(
     begun: Iterable[tuple[Chunk, Unfinished]],
     backbone: BackboneSettings,
-    marks: Fingerprint,
+    fingerprint: Fingerprint,
     *,
     token_budget: int,
     workers: int,
     check: Callable[[Canaries], None],
     at_work: Callable[[int, int], None] = lambda n_texts, n_tokens: None,
 ) -> Iterator[tuple[Chunk, Unfinished, Forwarded]]:
-    """What workers make of chunks, in the order of the chunks.
+    """Yield what workers make of chunks, in the order of the chunks.
 
     Args:
         begun: chunks, and what is known of each. All go into Ray's object store, which spills to disk, before the first
             is forwarded.
         backbone: loaded by every worker from its own machine.
-        marks: what its files have to be.
+        fingerprint: of the backbone; a machine whose files have another one is refused.
         token_budget: of a pass.
         workers: how many copies of the backbone; each takes a GPU if its device is one, else a core.
         check: given the canaries of each worker, before the first of what it has made.
@@ -163,7 +163,7 @@ def forward_on_ray(
         # a run that lacks canaries alone has them taken all the same
         rows = _rows(
             refs or [ray.put(_row((0, NOTHING, {})))],
-            (replace(backbone, device="cuda") if on_gpu else backbone, marks.backbone_id, token_budget, tally),
+            (replace(backbone, device="cuda") if on_gpu else backbone, fingerprint.backbone_id, token_budget, tally),
             workers,
             num_gpus=1 if on_gpu else 0,
         )
@@ -186,8 +186,8 @@ def forward_on_ray(
                 yield chunk, unfinished[number], forwarded
 
 
-def _rows(refs: list[Any], given: tuple[Any, ...], workers: int, *, num_gpus: int) -> Iterator[Made | Failed]:
-    """Runs the dataset; what it gives is in the order of the references."""
+def _rows(refs: list[Any], given: tuple[Any, ...], workers: int, *, num_gpus: int) -> Iterator[Finished | Failed]:
+    """Run the dataset; its results are in the order of the references."""
     from ray.data import ActorPoolStrategy, from_arrow_refs
     from ray.exceptions import RayActorError
     from ray.util.annotations import RayDeprecationWarning
@@ -220,7 +220,7 @@ def _rows(refs: list[Any], given: tuple[Any, ...], workers: int, *, num_gpus: in
         ) from error
 
 
-def _awaited(rows: Iterator[Made | Failed], waiting: Callable[[], None]) -> Iterator[Made | Failed]:
+def _awaited(rows: Iterator[Finished | Failed], waiting: Callable[[], None]) -> Iterator[Finished | Failed]:
     """Yield rows as they come; until the next one does, call `waiting` now and then, in the thread of the caller."""
     pool = ThreadPoolExecutor(1)
     try:
@@ -237,7 +237,7 @@ def _awaited(rows: Iterator[Made | Failed], waiting: Callable[[], None]) -> Iter
 
 @contextmanager
 def _running(workers: int, *, on_gpu: bool) -> Iterator[Any]:
-    """Ray, as it runs already, on the cluster of the environment, or started here for so many workers."""
+    """Connect to Ray as it runs already, or to the environment's cluster, or start it here for so many workers."""
     # Read when Ray is imported or started. Neither figures for its makers nor lines of its own on the terminal; and
     # workers that do the very work that was asked for are no background jobs, which Ray takes them for.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
@@ -283,7 +283,7 @@ def _running(workers: int, *, on_gpu: bool) -> Iterator[Any]:
 
 @contextmanager
 def _without_stderr() -> Iterator[None]:
-    """Ray's own library writes a line there when it starts: that it follows the level that was set for its lines."""
+    """Discard standard error: Ray's library writes a line there when it starts, about the level that was set."""
     kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     try:
         os.dup2(nowhere, 2)
@@ -301,14 +301,14 @@ def _log_error(data: Any, ignore_prefix: bool) -> None:
 
 
 def _reach(address: str) -> None:
-    """Ray itself would try for many minutes; of another form than `host:port` it is left to Ray."""
+    """Refuse a `host:port` that does not answer: Ray itself would try for many minutes."""
     host, _, port = address.rpartition(":")
     if port.isdecimal() and "//" not in host:
         socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
 
 
 def _row(value: Any) -> pa.Table:
-    """A table of one row: Ray's unit of work."""
+    """Return a table of one row: Ray's unit of work."""
     return pa.table({"pickled": pa.array([pickle.dumps(value, protocol=5)], pa.large_binary())})
 
 

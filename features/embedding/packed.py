@@ -26,7 +26,7 @@ longer than some rows more, and keeps it."""
 
 
 def lay_out(pack: Pack, *, last_layer: int, device: torch.device, step: int = 1) -> Layout:
-    """The tensors of a pack, padded at its end to a multiple of `step` tokens, which are in no span."""
+    """Return the tensors of a pack, padded at its end to a multiple of `step` tokens, which are in no span."""
     spans: list[Span] = []
     contexts: list[tuple[Span, ...]] = []
     for branch in pack.branches:
@@ -60,7 +60,7 @@ def lay_out(pack: Pack, *, last_layer: int, device: torch.device, step: int = 1)
 
 
 class LastLayer:
-    """Lets parts of the last layer see the wanted tokens alone, by hooks that gather before and scatter after."""
+    """The last layer, parts of which see the wanted tokens alone: hooks gather before and scatter after."""
 
     def __init__(self, model: PreTrainedModel) -> None:
         layers = getattr(model, "layers", None)
@@ -76,7 +76,7 @@ class LastLayer:
 
     @contextmanager
     def only(self, rows_W: torch.Tensor) -> Iterator[None]:
-        """While the block runs."""
+        """Restrict the last layer to these rows while the block runs."""
         self._rows_W = torch.unique(rows_W)
         try:
             yield
@@ -98,7 +98,7 @@ class LastLayer:
 
 
 def forward(model: PreTrainedModel, last_layer: LastLayer, pack: Pack) -> torch.Tensor:
-    """`[W, D]` states of a pack's wanted tokens after the final norm, in the order of `pack.wanted`.
+    """Return `[W, D]` states of a pack's wanted tokens after the final norm, in the order of `pack.wanted`.
 
     Raises:
         TypeError: not every layer attends by our attention, so that some would take the pack for one text.

@@ -30,7 +30,7 @@ class Wanted:
     position: int
     """Index of the token whose state is the feature."""
     n_tokens: int
-    """Of the whole text, before anything was cut off."""
+    """Tokens of the whole text, before anything was cut off."""
     truncated: bool = False
 
 
@@ -61,7 +61,7 @@ class Branch:
     """The branch that it leaves, by its place among the pack's branches; it goes on from that one's tokens before
     `position`, and from what those follow upon."""
     position: int
-    """Of its first token, counted from the beginning of the text."""
+    """The position of its first token, from the beginning of the text."""
     token_ids: TokenIds
 
 
@@ -75,7 +75,7 @@ class Pack:
 
     @property
     def n_tokens(self) -> int:
-        """That are computed."""
+        """Tokens that are computed."""
         return sum(len(branch.token_ids) for branch in self.branches)
 
     @property
@@ -92,7 +92,7 @@ class Batch:
 
     @property
     def n_tokens(self) -> int:
-        """That are computed, padding included."""
+        """Tokens that are computed, padding included."""
         return len(self.sequences) * max(len(sequence.token_ids) for sequence in self.sequences)
 
     @property
@@ -104,7 +104,7 @@ class Batch:
 def plan_sequences(
     rendered: Sequence[Rendered], *, conversations: Set[str], prompts: Set[str], max_tokens: int
 ) -> list[TokenSequence]:
-    """Every wanted feature exactly once, each prompt's taken in the pass of the first of its conversations.
+    """Return every wanted feature exactly once, each prompt's taken in the pass of the first of its conversations.
 
     A text of more than `max_tokens` loses its beginning, so that the token of the feature stays; then the
     prompt, whose end may be lost with it, gets a sequence of its own.
@@ -138,7 +138,7 @@ def plan_sequences(
 
 
 def plan_packs(sequences: Sequence[TokenSequence], *, token_budget: int) -> list[Pack]:
-    """Packs of at most the budget, cut where the fewest tokens are computed in all.
+    """Return packs of at most the budget, cut so that the fewest tokens are computed in all.
 
     In the order of their tokens, sequences that begin alike lie together. A cut makes the first sequence after it
     compute again what it shares with the one before. A sequence longer than the budget goes alone. The plan is a
@@ -152,7 +152,7 @@ def plan_packs(sequences: Sequence[TokenSequence], *, token_budget: int) -> list
 
 
 def plan_batches(lengths: Sequence[int], *, token_budget: int) -> list[list[int]]:
-    """Indices grouped in order of length, so that padding stays small: for backbones that cannot be packed.
+    """Return the indices grouped in order of length, so that padding stays small: for backbones that cannot be packed.
 
     A batch's padded size (rows times longest) stays within the budget; a sequence longer than the budget
     goes alone. Equal lengths keep their order: the plan is a function of `lengths`.
@@ -167,7 +167,7 @@ def plan_batches(lengths: Sequence[int], *, token_budget: int) -> list[list[int]
 
 
 def _cheapest_cuts(lengths: Sequence[int], shared: Sequence[int], budget: int) -> list[tuple[int, int]]:
-    """First and last-but-one index of each pack, by dynamic programming over where the last pack begins.
+    """Return first and last-but-one index of each pack, by dynamic programming over where the last pack begins.
 
     Args:
         lengths: of the sequences, in order.
@@ -194,7 +194,7 @@ def _cheapest_cuts(lengths: Sequence[int], shared: Sequence[int], budget: int) -
 
 
 def _pack(sequences: Sequence[TokenSequence], shared: Sequence[int]) -> Pack:
-    """Sequences in the order of their tokens as branches: each leaves the path of the one before where they part."""
+    """Return sequences in the order of their tokens as branches, each leaving the one before where they part."""
     branches: list[Branch] = []
     wanted: list[tuple[int, int, Wanted]] = []
     path: list[int] = []
@@ -212,7 +212,7 @@ def _pack(sequences: Sequence[TokenSequence], shared: Sequence[int]) -> Pack:
 
 
 def _common(one: npt.NDArray[np.int_], two: npt.NDArray[np.int_]) -> int:
-    """Leading tokens that both share, or 0 where they are too few."""
+    """Return leading tokens that both share, or 0 where they are too few."""
     length = min(len(one), len(two))
     apart = np.flatnonzero(one[:length] != two[:length])
     shared = int(apart[0]) if len(apart) else length

@@ -12,12 +12,12 @@ from armorm.features.store.estimate import UNKNOWN, speed_of
 from armorm.features.vectors.shards import SLOT
 
 CHARS_A_TOKEN: Final = 4
-"""Where a store has measured nothing."""
+"""Characters of a token, as long as a store has measured nothing."""
 
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """Of the conversations without a vector."""
+    """What embedding the conversations without a vector should take."""
 
     tokens: int
     seconds: float | None
@@ -26,14 +26,14 @@ class Prediction:
 
 
 def predict(snapshot: Snapshot, backbone_id: str, tokens: int) -> Prediction:
-    """At the speed of the newest shards of this backbone, else of any."""
+    """Predict the time at the speed of this backbone's newest shards, else of any backbone's."""
     own = speed_of(snapshot.within(f"{SLOT}/{backbone_id}").values(), "tokens", called="shards")
     speed = own or speed_of(snapshot.within(SLOT).values(), "tokens", called="shards of another backbone")
     return Prediction(tokens, tokens / speed.per_s if speed else None, speed.basis if speed else UNKNOWN)
 
 
 def missing_tokens(catalog: Catalog, backbone_id: str) -> tuple[int, str]:
-    """Tokens of the conversations that `find_missing` has found, from their characters; and what that rests on."""
+    """Return the tokens of the conversations in `find_missing`, estimated from characters, and on what basis."""
     sized = "(SELECT DISTINCT conversation_id, n_chars FROM stored_conversations)"
     ((n_chars,),) = catalog.execute(
         f"SELECT coalesce(sum(n_chars), 0) FROM {sized} SEMI JOIN missing_conversations ON id = conversation_id"

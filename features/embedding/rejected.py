@@ -34,7 +34,7 @@ def change_of(
     *,
     backbone_id: str,
 ) -> tuple[Recipe, Made]:
-    """What a commit records of texts that were rejected.
+    """Return what a commit records of texts that were rejected.
 
     Args:
         store: keeps the table.
@@ -60,7 +60,7 @@ def change_of(
 def without(
     store: Store, artifact: Artifact, backbone_id: str, names: Collection[tuple[str, str]]
 ) -> tuple[Recipe, Made] | None:
-    """What records rejected texts with some left out, by kind and id; None where none would be left."""
+    """Return what records rejected texts with some left out, by kind and id; None where none would be left."""
     table = pq.read_table(store.objects.path(artifact.objects[f"{TABLE}/000"]), schema=SCHEMAS[TABLE])
     of = zip(table["scope"].to_pylist(), table["source_row"].to_pylist(), strict=True)
     kept = table.filter(pa.array([name not in names for name in of], pa.bool_()))
@@ -74,12 +74,12 @@ def _change(store: Store, recipe: Recipe, backbone_id: str, table: pa.Table) -> 
 
 
 def recipe_of(backbone_id: str, version: int, parameters: Mapping[str, Any], inputs: Mapping[str, str]) -> Recipe:
-    """How texts come to be rejected; under another version or other parameters they are tried again."""
+    """Return how texts come to be rejected; under another version or other parameters they are tried again."""
     return Recipe(f"{SLOT}/{backbone_id}", SLOT, version, parameters, inputs)
 
 
 def split_by_age(snapshot: Snapshot, recipe: Recipe) -> tuple[list[Artifact], list[Artifact]]:
-    """A backbone's rejected texts: those by this recipe, and those by another one, which are to be tried again."""
+    """Return a backbone's rejected texts: those of this recipe, and those of others, which are tried again."""
     fresh: list[Artifact] = []
     stale: list[Artifact] = []
     for artifact in snapshot.within(recipe.slot).values():

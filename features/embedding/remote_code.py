@@ -13,7 +13,7 @@ from transformers import dynamic_module_utils
 dynamic_module_utils.TIME_OUT_REMOTE_CODE = 0
 
 RUN_NOTHING: Final[Mapping[str, Any]] = {"trust_remote_code": False}
-"""Where nothing is said, transformers asks whether to run a folder's code, and a pipe may answer."""
+"""Arguments of loaders: without them transformers asks whether to run a folder's code, and a pipe may answer."""
 
 FOLDER_ALONE: Final[Mapping[str, Any]] = {**RUN_NOTHING, "local_files_only": True}
-"""And no file is fetched."""
+"""The same, and no file is fetched."""

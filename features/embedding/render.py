@@ -28,7 +28,7 @@ class Rendering:
 def render(
     tokenizer: PreTrainedTokenizerBase, conversations: Sequence[Conversation], *, system: SystemTurns = "template"
 ) -> Rendering:
-    """Tokenises whole conversations, each distinct prompt once, and finds where each prompt ends.
+    """Tokenise whole conversations, each distinct prompt once, and find where each prompt ends.
 
     The ids are those of `apply_chat_template(messages, tokenize=True)`: a template writes its own special
     tokens, so the tokenizer adds none and a BOS is never doubled. A prompt ends where the ids of the
@@ -64,14 +64,14 @@ def render(
 
 
 def shortened(messages: Conversation) -> list[Conversation]:
-    """The conversation without its oldest exchange, without its two oldest, and so on; a system turn stays."""
+    """Return the conversation without its oldest exchange, without its two oldest, and so on; a system turn stays."""
     head = messages[:1] if messages[0][0] in SYSTEM_ROLES else ()
     turns = messages[len(head) :]
     return [(*head, *turns[start:]) for start in range(2, len(turns), 2)]
 
 
 def common_prefix(first: TokenIds, second: TokenIds) -> int:
-    """The number of leading tokens that both share."""
+    """Return the number of leading tokens that both share."""
     both = zip(first, second, strict=False)
     return next((n for n, (a, b) in enumerate(both) if a != b), min(len(first), len(second)))
 
@@ -84,13 +84,13 @@ def _with_system(messages: Conversation, system: SystemTurns) -> Conversation:
 
 
 def _begins_with(text: str, alone: str | None, prompt: Conversation) -> bool:
-    """Whether a rendered conversation begins as its prompt rendered alone does, to the end of what the prompt says."""
+    """Return whether a rendered conversation begins as its prompt rendered alone, to the end of its content."""
     said = prompt[-1][1].strip()
     return alone is not None and said in alone and text.startswith(alone[: alone.rindex(said) + len(said)])
 
 
 def _before_answers(tokenizer: PreTrainedTokenizerBase, prompts: Mapping[str, Conversation]) -> dict[str, TokenIds]:
-    """For each prompt the tokens that stand before an answer to it, whatever the answer."""
+    """Return the tokens that stand before any answer to each prompt."""
     one, other = (
         _encode(tokenizer, _write(tokenizer, {id: (*p, ("assistant", answer)) for id, p in prompts.items()})[0])
         for answer in STAND_INS
@@ -101,7 +101,7 @@ def _before_answers(tokenizer: PreTrainedTokenizerBase, prompts: Mapping[str, Co
 def _write(
     tokenizer: PreTrainedTokenizerBase, texts: Mapping[str, Conversation]
 ) -> tuple[dict[str, str], dict[str, str]]:
-    """Ids to what the template writes; and ids to why it does not."""
+    """Return the ids to what the template writes; and ids to why it does not."""
     written: dict[str, str] = {}
     refused: dict[str, str] = {}
     for id, messages in texts.items():
@@ -118,7 +118,7 @@ def _write(
 
 
 def _encode(tokenizer: PreTrainedTokenizerBase, texts: Mapping[str, str]) -> dict[str, TokenIds]:
-    """All texts in one batch."""
+    """Return all texts in one batch."""
     if not texts:
         return {}
     encoded: Any = tokenizer(list(texts.values()), add_special_tokens=False, return_attention_mask=False, verbose=False)

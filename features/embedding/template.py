@@ -14,7 +14,7 @@ _CHANCE: Final = re.compile(r"strftime_now|\|\s*random\b")
 
 
 def dated(template: str) -> str:
-    """The template with `DATE` written where it asks for today's.
+    """Return the template with `DATE` written where it asks for today's.
 
     Raises:
         ValueError: what it writes would still depend on the clock, or on chance.

@@ -21,7 +21,7 @@ class Unfinished:
     """The vectors of one shard so far: those of a checkpoint, and those that are not yet in one."""
 
     def __init__(self, writer: Writer, slot: str, inputs: Mapping[str, str], every_s: float) -> None:
-        """Takes up what an earlier run has left.
+        """Take up what an earlier run has left.
 
         Args:
             writer: commits the parts.
@@ -39,7 +39,7 @@ class Unfinished:
 
     @property
     def slots(self) -> list[str]:
-        """Of the parts: what a commit of the shard is to take out."""
+        """The slots of the checkpoints, which a commit of the shard takes out."""
         return [f"{self._slot}/{name}" for name in self._parts()]
 
     def add(self, vectors: Sequence[tuple[Wanted, Vector]]) -> None:

@@ -45,11 +45,11 @@ class Pass:
 
     vectors: list[tuple[Wanted, Vector]]
     n_tokens: int
-    """Of its texts, each counted whole."""
+    """Tokens of its texts, each counted whole."""
     n_forwarded: int
     """Tokens that were computed: shared beginnings once, padding included."""
     token_budget: int
-    """That memory sufficed for."""
+    """The tokens of a pass for which memory sufficed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +69,7 @@ def embed_conversations(
     token_budget: int,
     vector_type: VectorType = "float32",
 ) -> Embedded:
-    """The wanted features of some conversations, all at once."""
+    """Return the wanted features of some conversations, all at once."""
     texts = plan_texts(backbone, conversations, wanted_conversations, wanted_prompts)
     passes = run_passes(backbone, texts.sequences, token_budget=token_budget)
     judged = judge([pair for one in passes for pair in one.vectors], vector_type)
@@ -82,7 +82,7 @@ def plan_texts(
     wanted_conversations: Set[str],
     wanted_prompts: Set[str],
 ) -> Texts:
-    """Renders conversations and says what to forward; every wanted text is either in there or among the rejects."""
+    """Render conversations and say what to forward; every wanted text is either in there or among the rejects."""
     from armorm.features.embedding.render import render
 
     rendering = render(backbone.tokenizer, conversations, system=backbone.fingerprint.system)
@@ -108,7 +108,7 @@ def plan_texts(
 
 
 def within_vocabulary(backbone: "Backbone", sequences: Sequence[TokenSequence]) -> Texts:
-    """Without texts that hold a token which the tokenizer knows and the backbone has no embedding for."""
+    """Reject texts with a token that the tokenizer knows and the backbone has no embedding for."""
     kept, rejects, n_known = [], [], backbone.n_embeddings
     for sequence in sequences:
         if max(sequence.token_ids) < n_known:
@@ -128,7 +128,7 @@ def within_vocabulary(backbone: "Backbone", sequences: Sequence[TokenSequence]) 
 def _within_length(
     backbone: "Backbone", sequences: list[TokenSequence], conversations: Sequence[Conversation]
 ) -> Texts:
-    """What the policy makes of over-long texts, which were planned without their first tokens."""
+    """Return what the policy makes of over-long texts, which were planned without their first tokens."""
     policy = backbone.fingerprint.over_long
     if policy == "cut_left":
         return Texts(sequences, [])
@@ -149,7 +149,7 @@ def _within_length(
 
 
 def _without_oldest(backbone: "Backbone", of: Wanted, messages: Conversation) -> TokenSequence | None:
-    """The text without as few of its oldest exchanges as will do; None where the last one alone is too long."""
+    """Return the text without as few of its oldest exchanges as will do; None where the last one alone is too long."""
     from armorm.features.embedding.render import render, shortened
 
     candidates = render(backbone.tokenizer, shortened(messages), system=backbone.fingerprint.system).rendered
@@ -175,7 +175,7 @@ def run_passes(
     token_budget: int,
     done: Mapping[Name, Vector] | None = None,
 ) -> Iterator[Pass]:
-    """Forwards sequences; where memory does not suffice, from there on in passes of half the tokens.
+    """Forward sequences; where memory does not suffice, from there on in passes of half the tokens.
 
     Args:
         backbone: what gives the vectors.
@@ -207,7 +207,7 @@ def run_passes(
 
 
 def judge(vectors: Sequence[tuple[Wanted, Vector]], vector_type: VectorType) -> Embedded:
-    """Tells vectors that can be kept from those that cannot."""
+    """Tell vectors that can be kept from those that cannot."""
     reasons = unusable([vector for _, vector in vectors], vector_type)
     features, rejects = [], []
     for (of, vector), reason in zip(vectors, reasons, strict=True):
@@ -229,7 +229,7 @@ WHY: Final = {
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether there was too little memory: torch says so by class on a GPU, and on a CPU in words alone."""
+    """Return whether there was too little memory: torch says so by class on a GPU, and on a CPU in words alone."""
     import torch
 
     in_words = ("not enough memory", "can't allocate memory", "cannot allocate memory", "out of memory")
@@ -238,7 +238,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def _run(backbone: "Backbone", planned: "Pack | Batch") -> list[tuple[Wanted, Vector]] | None:
-    """None where memory did not suffice; what the attempt has taken is given back."""
+    """Run one pass; return None if memory did not suffice, and give back what the attempt has taken."""
     import torch
 
     try:

@@ -20,7 +20,7 @@ from armorm.features.conversation import SplitFractions
 from armorm.features.errors import DatasetError, NativeFileError
 from armorm.features.ingest.forgotten import Forgotten, read_forgotten
 from armorm.features.ingest.merge import merge, merge_rejects, native_rows
-from armorm.features.ingest.native import Chunk, decode, file_sha256, find_files, read_chunks, relative_name
+from armorm.features.ingest.native import RowChunk, decode, file_sha256, find_files, read_chunks, relative_name
 from armorm.features.ingest.normalise import CANDIDATES, OUTCOMES, Rules, normalise, rated_schema
 from armorm.features.ingest.parallel import MapInOrder, processes
 from armorm.features.ingest.spill import Range, ranges, read_range, read_spill, write_spill
@@ -56,7 +56,7 @@ class DatasetFiles:
     origin: Mapping[str, Any] = field(default_factory=dict)
     """Where the files are from, for the record: an address and its revision."""
     definition: Mapping[str, Any] = field(default_factory=dict)
-    """Of a user's own dataset: its columns and scales, as JSON values."""
+    """The columns and scales of a user's own dataset, as JSON values."""
 
 
 OnProgress = Callable[[int, int, int], None]
@@ -70,7 +70,7 @@ def ingest_dataset(
     splits: SplitFractions,
     on_progress: OnProgress = lambda rows, done, total: None,
 ) -> Done:
-    """Reads one dataset and commits its tables, unless files and settings are those of the last time.
+    """Read one dataset and commit its tables, unless files and settings are those of the last time.
 
     Memory holds some batches of rows, or one part of the result, and about 100 bytes for every native row and
     conversation; the rest is below the store's `tmp/`, about as much as the files hold, until the end.
@@ -98,7 +98,7 @@ def ingest_dataset(
 
 
 def ingest_recipe(store: Store, dataset: DatasetFiles, splits: SplitFractions) -> Recipe:
-    """What an ingest of a dataset would depend on now; files are hashed, and nothing is read.
+    """Return what an ingest of a dataset would depend on now; files are hashed, and nothing is read.
 
     Raises:
         NativeFileError: a file is missing.
@@ -107,12 +107,12 @@ def ingest_recipe(store: Store, dataset: DatasetFiles, splits: SplitFractions) -
 
 
 def rules_of(dataset: DatasetFiles, splits: SplitFractions, forgotten: Forgotten) -> Rules:
-    """How the dataset's rows are to be read."""
+    """Return how the dataset's rows are to be read."""
     return Rules(dataset.source, dataset.options, splits, dataset.share, dataset.split, forgotten)
 
 
 def forget_unconfigured(writer: Writer, configured: Collection[str]) -> list[str]:
-    """Takes datasets that the configuration no longer names out of the newest snapshot."""
+    """Take datasets that the configuration no longer names out of the newest snapshot."""
     gone = sorted(writer.store.head().within(STAGE).keys() - set(configured))
     if gone:
         writer.commit_all([], remove=[f"{STAGE}/{name}" for name in gone])
@@ -135,7 +135,7 @@ def _recipe(dataset: DatasetFiles, files: list[Path], rules: Rules) -> Recipe:
 
 
 def data_files(dataset: DatasetFiles) -> list[Path]:
-    """The data files that are to be read: those asked for, else those with the paper's data, else all."""
+    """Return the data files that are to be read: those asked for, else those with the paper's data, else all."""
     files = find_files(dataset.path)
 
     def matching(patterns: Iterable[str]) -> list[Path]:
@@ -159,7 +159,7 @@ def _read(
     in_order: MapInOrder,
     on_progress: Callable[[int, int], None],
 ) -> pa.Table:
-    """Spills what each chunk gives; returns the outcome of every native row, with its file."""
+    """Spill what each chunk gives; return the outcome of every native row, with its file."""
     chunks = enumerate(chunk for file in files for chunk in read_chunks(file, root=root))
     n_rows, done = 0, {relative_name(file, root): 0 for file in files}
     outcomes = []
@@ -171,8 +171,8 @@ def _read(
     return pa.concat_tables([OUTCOMES.append(pa.field("file", pa.string())).empty_table(), *outcomes])
 
 
-def _spill(rules: Rules, folder: Path, numbered: tuple[int, Chunk]) -> tuple[str, int, pa.Table]:
-    """Normalises a chunk in whatever process; only what became of its rows goes back."""
+def _spill(rules: Rules, folder: Path, numbered: tuple[int, RowChunk]) -> tuple[str, int, pa.Table]:
+    """Normalise a chunk in whatever process; only what became of its rows goes back."""
     number, chunk = numbered
     tables = dict(normalise(rules, decode(chunk), file=chunk.file))
     outcomes = tables.pop("native_rows")
@@ -183,7 +183,7 @@ def _spill(rules: Rules, folder: Path, numbered: tuple[int, Chunk]) -> tuple[str
 def _merge(
     store: Store, rules: Rules, dataset: DatasetFiles, outcomes: pa.Table, folder: Path, in_order: MapInOrder
 ) -> Made:
-    """Merges what was spilled, part by part, into objects of the store."""
+    """Merge what was spilled, part by part, into objects of the store."""
     files: dict[str, Path] = {}
     counts, pairs_dropped, lost_rows = Counter[str](), Counter[str](), dict[str, str]()
     for number, part in enumerate(in_order(partial(_merge_part, rules, folder), ranges(_conversation_sizes(folder)))):
@@ -230,7 +230,7 @@ def _merge_part(rules: Rules, folder: Path, prompts: Range) -> _Part:
 
 
 def _merge_rejects(folder: Path, rows: Range) -> tuple[Path, int]:
-    """The file of the part, and how many refused parts of rows are in it."""
+    """Return the file of the part, and how many refused parts of rows are in it."""
     table = merge_rejects(read_range(folder, "rejects", SCHEMAS["rejects"], rows))
     file = folder / f"rejects.{rows.first}.parquet"
     write_parquet(file, table)
@@ -238,14 +238,14 @@ def _merge_rejects(folder: Path, rows: Range) -> tuple[Path, int]:
 
 
 def _conversation_sizes(folder: Path) -> pl.DataFrame:
-    """Distinct conversations: the prompt's id, and characters."""
+    """Return the prompt's id and the number of characters of each distinct conversation."""
     columns = ["conversation_id", "prompt_id", "n_chars"]
     table = pa.concat_tables(read_spill(folder, "conversations", SCHEMAS["conversations"], columns))
     return pl.DataFrame(table).unique("conversation_id").select("n_chars", id="prompt_id")
 
 
 def _reject_sizes(folder: Path) -> pl.DataFrame:
-    """Distinct rows with rejects, and characters of the native row."""
+    """Return each distinct row with rejects, and the number of its characters."""
     tables = [
         table.select(["source_row"]).append_column("n_chars", pc.utf8_length(table["raw"]).cast(pa.int64()))
         for table in read_spill(folder, "rejects", SCHEMAS["rejects"], ["source_row", "raw"])
@@ -254,7 +254,7 @@ def _reject_sizes(folder: Path) -> pl.DataFrame:
 
 
 def _stamp(file: Path) -> tuple[int, int]:
-    """What changes with a file: its size, and when it was written."""
+    """Return what changes with a file: its size, and when it was written."""
     status = file.stat()
     return status.st_size, status.st_mtime_ns
 
@@ -265,7 +265,7 @@ def _report(on_progress: OnProgress, n_bytes: int, n_rows: int, done: int) -> No
 
 @contextmanager
 def _folder(store: Store) -> Iterator[Path]:
-    """A folder below the store's `tmp/` while the block runs."""
+    """Make a folder below the store's `tmp/` while the block runs."""
     folder = scratch_path(store.storage)
     folder.mkdir()
     try:
@@ -275,7 +275,7 @@ def _folder(store: Store) -> Iterator[Path]:
 
 
 def _put(store: Store, file: Path) -> ObjectRef:
-    """Moves a file among the store's objects."""
+    """Move a file among the store's objects."""
     return store.objects.put("parquet", partial(os.replace, file))
 
 

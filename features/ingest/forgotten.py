@@ -14,7 +14,7 @@ STAGE: Final = "forgotten"
 STAGE_VERSION: Final = 1
 
 REASON: Final = "forgotten"
-"""Of the rows that ingest drops for it."""
+"""The reason of rows that ingest drops because they are to be forgotten."""
 
 Kind = Literal["row", "prompt"]
 
@@ -25,7 +25,7 @@ class Entry:
 
     kind: Kind
     id: str
-    """Of the native row (`source_row`), or of the prompt."""
+    """The id of the native row (`source_row`), or of the prompt."""
     reason: str
     at: str
     """UTC, ISO 8601."""
@@ -48,7 +48,7 @@ class Forgotten:
 
 
 def forgotten_of(entries: Iterable[Entry]) -> Forgotten:
-    """The ids of some entries."""
+    """Return the ids of some entries."""
     ids: dict[Kind, set[str]] = {"row": set(), "prompt": set()}
     for entry in entries:
         ids[entry.kind].add(entry.id)
@@ -56,18 +56,18 @@ def forgotten_of(entries: Iterable[Entry]) -> Forgotten:
 
 
 def read_entries(store: Store) -> list[Entry]:
-    """The list of the newest snapshot, the oldest entry first."""
+    """Return the list of the newest snapshot, the oldest entry first."""
     artifact = store.head().artifacts.get(STAGE)
     return [Entry(**record) for record in read_record(store, artifact.objects["record"])] if artifact else []
 
 
 def read_forgotten(store: Store) -> Forgotten:
-    """What the newest snapshot says is to be left out."""
+    """Return what the newest snapshot says is to be left out."""
     return forgotten_of(read_entries(store))
 
 
 def make_list(store: Store, entries: Iterable[Entry]) -> tuple[Recipe, Made]:
-    """The list as an artifact, to be committed."""
+    """Return the list as an artifact, to be committed."""
     entries = list(entries)
     ref = store.objects.put_bytes("json", encode_record([asdict(entry) for entry in entries]))
     n_rows = sum(entry.kind == "row" for entry in entries)

@@ -12,7 +12,7 @@ DATA_FILES = tuple(f"*{suffix}" for suffix in ROW_SUFFIXES)
 
 
 def download_dataset(uri: str, patterns: Sequence[str] = DATA_FILES) -> HubFiles:
-    """Brings a dataset's files into huggingface_hub's cache, as far as they are not there.
+    """Bring a dataset's files into huggingface_hub's cache, as far as they are not there.
 
     Args:
         uri: which dataset; the revision is `main` by default, the folder all of it.
@@ -26,12 +26,12 @@ def download_dataset(uri: str, patterns: Sequence[str] = DATA_FILES) -> HubFiles
 
 
 def plan_download(uri: str, patterns: Sequence[str] = DATA_FILES) -> HubPlan:
-    """What `download_dataset` would fetch. Arguments and errors are the same."""
+    """Return what `download_dataset` would fetch. Arguments and errors are the same."""
     return hub.plan_download(parse_uri(uri), patterns)
 
 
 def parse_uri(uri: str) -> HubRepo:
-    """The repository, revision and folder that a URI names.
+    """Return the repository, revision and folder that a URI names.
 
     Raises:
         HubError: it is no `hf://datasets/owner/name@revision/folder`.

@@ -40,7 +40,7 @@ class Merged:
 
 
 def merge(rules: Rules, tables: Tables) -> Merged:
-    """Drops repeated rows and pairs, makes pairs of ratings, limits pairs, and keeps the conversations in use."""
+    """Drop repeated rows and pairs, make pairs of ratings, limit pairs, and keep the conversations in use."""
     rated = _frame(tables["ratings"]).unique(RATED_KEY).sort(RATED_KEY)
     pairs = _frame(tables["preferences"]).unique(PAIR_KEY).sort(PAIR_KEY)
     dropped: dict[str, pl.DataFrame] = {}
@@ -71,12 +71,12 @@ def merge(rules: Rules, tables: Tables) -> Merged:
 
 
 def merge_rejects(table: pa.Table) -> pa.Table:
-    """`rejects` without repeated ones, sorted."""
+    """Return `rejects` sorted and without repeated ones."""
     return _table("rejects", _frame(table).unique(), ["source_row", "scope", "reason", "detail"])
 
 
 def native_rows(dataset: str, outcomes: pa.Table, lost_rows: Mapping[str, str]) -> pa.Table:
-    """The table `native_rows`: of rows that repeat each other the first one counts, and lost rows are dropped.
+    """Return the table `native_rows`: of rows that repeat each other the first one counts, and lost rows are dropped.
 
     Args:
         dataset: its name.
@@ -101,13 +101,13 @@ def native_rows(dataset: str, outcomes: pa.Table, lost_rows: Mapping[str, str]) 
 
 
 def _first_of(pairs: pl.DataFrame, key: Sequence[str], *, limit: int) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """The first pairs of each group, and the others."""
+    """Return the first pairs of each group, and the others."""
     place = pl.int_range(pl.len()).over(key)
     return pairs.filter(place < limit), pairs.filter(place >= limit)
 
 
 def _ratings(source: Source, rated: pl.DataFrame) -> pa.Table:
-    """The table `ratings`: one row a rating, by objective, then as `rated` is sorted."""
+    """Return the table `ratings`: one row a rating, by objective, then as `rated` is sorted."""
     of_each = []
     for objective, scale in sorted(source.scales.items()):
         column = f"{RAW}{objective}"
@@ -120,7 +120,7 @@ def _ratings(source: Source, rated: pl.DataFrame) -> pa.Table:
 
 
 def _preferences(source: Source, pairs: pl.DataFrame) -> pa.Table:
-    """The table `preferences`; `pair_id` is the hash of dataset, source row and both sides."""
+    """Return the table `preferences`; `pair_id` is the hash of dataset, source row and both sides."""
     ordered = pairs.sort("prompt_id", "chosen_id", "rejected_id", "source_row")
     keys = zip(*(ordered[name] for name in PAIR_KEY), strict=True)
     ids = [hashlib.sha256(orjson.dumps((source.name, *key))).hexdigest()[:32] for key in keys]
@@ -129,7 +129,7 @@ def _preferences(source: Source, pairs: pl.DataFrame) -> pa.Table:
 
 
 def _in_use(conversations: pa.Table, rated: pl.DataFrame, pairs: pl.DataFrame) -> pa.Table:
-    """Each conversation that a rating or a pair speaks of, once."""
+    """Return each conversation that a rating or a pair speaks of, once."""
     used = pl.concat([rated["conversation_id"], pairs["chosen_id"], pairs["rejected_id"]]).unique().to_frame("id")
     places = (
         _frame(conversations.select(["prompt_id", "conversation_id"]))

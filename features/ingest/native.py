@@ -84,7 +84,7 @@ _BROKEN: Final = (
 
 
 @dataclass(frozen=True, slots=True)
-class Chunk:
+class RowChunk:
     """Some rows of one file, still encoded."""
 
     file: str
@@ -111,7 +111,7 @@ class NativeRow(NamedTuple):
 
 
 def find_files(path: Path) -> list[Path]:
-    """The file itself, or every data file in the folder and below it, sorted; hidden ones are left out.
+    """Return the file itself, or every data file in the folder and below it, sorted; hidden ones are left out.
 
     Of a folder, CSV and TSV files are read where there are no others: beside others they tell something of these.
 
@@ -133,13 +133,13 @@ def find_files(path: Path) -> list[Path]:
 
 
 def relative_name(path: Path, root: Path) -> str:
-    """What a file is called in tables: its path below the configured one, bytes that are no UTF-8 as escapes."""
+    """Return what a file is called in tables: its path below the configured one, bytes that are no UTF-8 as escapes."""
     name = path.name if path == root else path.relative_to(root).as_posix()
     return name.encode(errors="surrogateescape").decode(errors="backslashreplace")
 
 
 def file_sha256(path: Path) -> str:
-    """The SHA-256 of the file's bytes, in hex.
+    """Return the SHA-256 of the file's bytes, in hex.
 
     Raises:
         NativeFileError: it cannot be read.
@@ -151,7 +151,7 @@ def file_sha256(path: Path) -> str:
 
 
 def table_columns(path: Path) -> list[str]:
-    """The columns of a CSV or TSV file, which are all text; none of other files.
+    """Return the columns of a CSV or TSV file, which are all text; none of other files.
 
     Raises:
         NativeFileError: it has no header, or is no UTF-8.
@@ -169,8 +169,8 @@ def table_columns(path: Path) -> list[str]:
         raise NativeFileError(path, f"got {error}; expected a header and rows; mend the file") from error
 
 
-def read_chunks(path: Path, *, root: Path | None = None) -> Iterator[Chunk]:
-    """All rows of one file, in order; `root` is the configured path, which the chunks' `file` is relative to.
+def read_chunks(path: Path, *, root: Path | None = None) -> Iterator[RowChunk]:
+    """Yield all rows of one file, in order; `root` is the configured path, which the chunks' `file` is relative to.
 
     Raises:
         NativeFileError: the file cannot be read, or not to its end.
@@ -190,8 +190,8 @@ def read_chunks(path: Path, *, root: Path | None = None) -> Iterator[Chunk]:
         ) from error
 
 
-def decode(chunk: Chunk) -> list[NativeRow]:
-    """The chunk's rows; blank lines are none."""
+def decode(chunk: RowChunk) -> list[NativeRow]:
+    """Return the chunk's rows; blank lines are none."""
     try:
         if isinstance(chunk.texts, bytes):
             numbered = list(enumerate(orjson.loads(b"[" + chunk.texts + b"]"), start=chunk.first))
@@ -212,7 +212,7 @@ def _not_blank(texts: Iterable[bytes], first: int) -> Iterator[tuple[int, bytes]
 
 
 def read_rows(path: Path, *, root: Path | None = None) -> Iterator[NativeRow]:
-    """Every row of one file, one at a time.
+    """Yield every row of one file, one at a time.
 
     Raises:
         NativeFileError: the file cannot be read, or not to its end.
@@ -222,7 +222,7 @@ def read_rows(path: Path, *, root: Path | None = None) -> Iterator[NativeRow]:
 
 
 def source_row_id(raw: bytes) -> str:
-    """32 hex digits of the SHA-256 of the row's canonical JSON, or of its text where there is a problem.
+    """Return 32 hex digits of the SHA-256 of the row's canonical JSON, or of its text where there is a problem.
 
     The same row has the same id in any file, place, format and order of keys. Two things a format may change are
     part of the row, though: 3 is not 3.0, and a null (Parquet fills absent fields with it) is not an absent key.
@@ -231,7 +231,7 @@ def source_row_id(raw: bytes) -> str:
 
 
 def _below(folder: Path, seen: set[Path]) -> Iterator[Path]:
-    """All files below a folder, those below linked folders too, each folder once."""
+    """Yield all files below a folder, those below linked folders too, each folder once."""
     real = folder.resolve()
     if real not in seen:
         seen.add(real)
@@ -248,7 +248,7 @@ def _is_data(name: Path) -> bool:
 
 @contextmanager
 def _open(path: Path) -> Iterator[tuple[BinaryIO, BinaryIO]]:
-    """The file's bytes, decompressed, and the file itself."""
+    """Open a file for its bytes, decompressed, and the file itself."""
     with path.open("rb") as file:
         stream = _decompressed(file, path.suffix.lower())
         yield stream, file
@@ -292,8 +292,8 @@ class _Xz(RawIOBase):
         return len(data)
 
 
-def _cut_text(path: Path, name: str) -> Iterator[Chunk]:
-    """A bracket as the first byte that is no space means an array, whatever the suffix says."""
+def _cut_text(path: Path, name: str) -> Iterator[RowChunk]:
+    """Cut JSON. If the first byte that is no space is a bracket, it is an array, whatever the suffix says."""
     with _open(path) as (stream, file):
         start = stream.read(_CHUNK)
         _refuse_other_encodings(path, start)
@@ -306,10 +306,10 @@ def _cut_text(path: Path, name: str) -> Iterator[Chunk]:
             while len(start) <= _MAX_ROW and (more := stream.read(_CHUNK)):
                 start += more
             if _is_object(start):
-                yield Chunk(name, line, 1, [start], file.tell())
+                yield RowChunk(name, line, 1, [start], file.tell())
                 return
         for first, n_rows, texts in _cut_elements(start, stream) if is_array else _cut_lines(start, stream, line):
-            yield Chunk(name, first, n_rows, texts, file.tell())
+            yield RowChunk(name, first, n_rows, texts, file.tell())
 
 
 def _refuse_other_encodings(path: Path, start: bytes) -> None:
@@ -333,14 +333,14 @@ def _refuse_other_bytes(path: Path) -> None:
 
 
 def _not_too_blank(n_bytes: int) -> int:
-    """A small compressed file may hold white space without end."""
+    """Return the number of blank bytes unless it is too large: a small compressed file may hold endless white space."""
     if n_bytes > _MAX_ROW:
         raise ValueError(f"white space of more than {_MAX_ROW} bytes, where there is no row")
     return n_bytes
 
 
 def _breaks_off(line: bytes) -> bool:
-    """Whether it is the beginning of an object, which may go on in the next line."""
+    """Return whether it is the beginning of an object, which may go on in the next line."""
     try:
         orjson.loads(line)
     except orjson.JSONDecodeError as error:
@@ -360,7 +360,7 @@ Cut = tuple[int, int, Sequence[bytes] | bytes]
 
 
 def _cut_lines(buffer: bytes, stream: BinaryIO, line: int) -> Iterator[Cut]:
-    """Blank lines before and after the others of a chunk are left out at once: there may be millions."""
+    """Cut lines. Blank lines at both ends of a chunk are left out at once: there may be millions."""
     n_blank = 0
     while True:
         more = stream.read(_CHUNK)
@@ -387,7 +387,7 @@ def _cut_lines(buffer: bytes, stream: BinaryIO, line: int) -> Iterator[Cut]:
 
 
 def _cut_elements(buffer: bytes, stream: BinaryIO) -> Iterator[Cut]:
-    """Cuts an array between its elements, which are decoded as lines are: only the array itself must be sound.
+    """Cut an array between its elements, which are decoded as lines are: only the array itself must be sound.
 
     Not with ijson: its C backends replace a lone surrogate by "?", silently, its Python backend keeps the whole file.
     """
@@ -417,7 +417,7 @@ def _cut_elements(buffer: bytes, stream: BinaryIO) -> Iterator[Cut]:
 
 
 def _whole_objects(buffer: bytes) -> tuple[int, bytes, bytes] | None:
-    """Elements up to the last place that looks like one between two objects: number, text, and the rest.
+    """Return elements up to the last place that looks like one between two objects: number, text, and the rest.
 
     That they parse as an array proves that the place is no part of a text; where they do not, there is more to do.
     """
@@ -438,7 +438,7 @@ def _whole_objects(buffer: bytes) -> tuple[int, bytes, bytes] | None:
 
 
 def _whole_elements(buffer: bytes) -> tuple[int, Sequence[bytes], bytes]:
-    """The same one by one, for what is broken, or odd, or the last."""
+    """Return elements one by one, for what is broken, or odd, or the last."""
     text, start, end = buffer.decode(errors="surrogateescape"), 0, 0
     texts: list[bytes] = []
     while found := _value_end(text, start):
@@ -452,7 +452,7 @@ def _whole_elements(buffer: bytes) -> tuple[int, Sequence[bytes], bytes]:
 
 
 def _value_end(text: str, start: int) -> int:
-    """Where the element ends; 0 when it is not whole, be it broken or still to be read."""
+    """Return where the element ends; 0 if it is not whole, be it broken or still to be read."""
     try:
         _, end = _SCANNER.raw_decode(text, start)
     except json.JSONDecodeError:
@@ -460,8 +460,8 @@ def _value_end(text: str, start: int) -> int:
     return end if _AFTER.match(text, end) else 0
 
 
-def _cut_table(path: Path, name: str) -> Iterator[Chunk]:
-    """CSV and TSV: every column is text as it stands, so that nothing is guessed; an empty cell is null."""
+def _cut_table(path: Path, name: str) -> Iterator[RowChunk]:
+    """Cut CSV or TSV: every column is text as it stands, so that nothing is guessed; an empty cell is null."""
     names = table_columns(path)
     if twice := sorted({column for column in names if names.count(column) > 1}):
         raise ValueError(f"column {twice[0]} twice in the header")
@@ -478,7 +478,7 @@ def _cut_table(path: Path, name: str) -> Iterator[Chunk]:
                 texts = [orjson.dumps(row) for row in batch.to_pylist()]
                 if texts:
                     done += len(texts)
-                    yield Chunk(name, done - len(texts) + 1, len(texts), texts, size)
+                    yield RowChunk(name, done - len(texts) + 1, len(texts), texts, size)
     except pa.ArrowInvalid:
         _refuse_other_bytes(path)
         raise
@@ -493,7 +493,7 @@ def _open_table(path: Path, convert: csv.ConvertOptions) -> csv.CSVStreamingRead
     )
 
 
-def _cut_parquet(path: Path, name: str) -> Iterator[Chunk]:
+def _cut_parquet(path: Path, name: str) -> Iterator[RowChunk]:
     size = path.stat().st_size
     with pq.ParquetFile(path, buffer_size=_BUFFER, page_checksum_verification=True) as table:
         n_rows, done = table.metadata.num_rows, 0
@@ -502,14 +502,14 @@ def _cut_parquet(path: Path, name: str) -> Iterator[Chunk]:
             texts += [orjson.dumps(row, default=_as_json) for row in _rows(batch)]
             if sum(map(len, texts)) >= _CHUNK:
                 done += len(texts)
-                yield Chunk(name, done - len(texts) + 1, len(texts), texts, size * done // n_rows)
+                yield RowChunk(name, done - len(texts) + 1, len(texts), texts, size * done // n_rows)
                 texts = []
         if texts:
-            yield Chunk(name, done + 1, len(texts), texts, size)
+            yield RowChunk(name, done + 1, len(texts), texts, size)
 
 
 def _rows(batch: pa.RecordBatch) -> list[dict[str, Any]]:
-    """Infinite numbers become text, which no column takes for a rating: JSON would make them null, as it does NaN."""
+    """Return rows in which infinite numbers are text, which no column takes for a rating: JSON would make them null."""
     rows: list[dict[str, Any]] = batch.to_pylist()
     for name, column in zip(batch.schema.names, batch.columns, strict=True):
         if pa.types.is_floating(column.type) and pc.any(pc.is_inf(column)).as_py():
@@ -520,7 +520,7 @@ def _rows(batch: pa.RecordBatch) -> list[dict[str, Any]]:
 
 
 def _as_json(value: Any) -> Any:
-    """What JSON has no type for: text without an encoding is UTF-8 or else no text, and the rest as it is written."""
+    """Return a value that JSON has no type for as text; bytes are decoded as UTF-8, or written as hex digits."""
     if not isinstance(value, bytes):
         return str(value)
     try:
@@ -542,7 +542,7 @@ def _decoded(line: int, text: bytes) -> NativeRow:
 
 
 def _loads(text: bytes) -> Any:
-    """JSON; with NaN, which Python and pandas write, as Parquet's is read: null, and infinity no number.
+    """Return JSON; with NaN, which Python and pandas write, as Parquet's is read: null, and infinity no number.
 
     Raises:
         ValueError: it is none.
@@ -557,13 +557,13 @@ def _loads(text: bytes) -> Any:
 
 
 def _refuse_too_many_values(text: bytes) -> None:
-    """White space and text take what they take in the file; values take far more, and nothing is read of so many."""
+    """Refuse a row of too many values: each takes far more memory than in the file, as text and white space do not."""
     if len(text) > _MAX_VALUES and sum(map(text.count, (b",", b"[", b"{"))) > _MAX_VALUES:
         raise ValueError(f"a row of more than {_MAX_VALUES} values")
 
 
 def _problem(text: bytes, error: Exception) -> str:
-    """What is wrong with a row, and at which of its bytes, from 1."""
+    """Return what is wrong with a row, and at which of its bytes, from 1."""
     try:
         decoded = text.decode()
     except UnicodeDecodeError as undecodable:

@@ -48,14 +48,14 @@ RAW: Final = "raw:"
 
 
 def rated_schema(source: Source) -> pa.Schema:
-    """One row for all ratings that a native row gives a conversation, a column an objective."""
+    """Return the schema of all ratings that a native row gives a conversation: one column for each objective."""
     ids = [(name, pa.string()) for name in ("source_row", "conversation_id", "prompt_id", "split")]
     return pa.schema([*ids, *((f"{RAW}{objective}", pa.float64()) for objective in sorted(source.scales))])
 
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """How the rows of a dataset are to be read."""
+    """The rules by which a dataset's rows are read."""
 
     source: Source
     options: Options
@@ -73,12 +73,12 @@ class Rules:
         return self.source.evaluation or self.split == "evaluation"
 
     def split_of(self, prompt: str) -> str:
-        """The split of a prompt's rows."""
+        """Return the split of a prompt's rows."""
         return "evaluation" if self.evaluation else self.split or self.splits.of(prompt)
 
 
 def normalise(rules: Rules, native: Sequence[NativeRow], *, file: str) -> Tables:
-    """What a batch of rows of one file gives to each table.
+    """Return what a batch of rows of one file gives to each table.
 
     `ratings` are as `rated_schema` says, `preferences` are `CANDIDATES`, `native_rows` are `OUTCOMES`.
 
@@ -106,7 +106,7 @@ def normalise(rules: Rules, native: Sequence[NativeRow], *, file: str) -> Tables
 
 
 def _checked(record: Record, scales: Mapping[str, Scale]) -> Record:
-    """The record without ratings that are off their scale; rows with malformed conversations or pairs get a fault."""
+    """Return the record without ratings off their scale; malformed conversations and pairs become faults."""
     rows = record.rows
     if isinstance(record, Rated):
         _check_conversations(rows, record.conversations)
@@ -155,7 +155,7 @@ class _Batch:
     """Native rows that gave a rating or a pair."""
 
     def drop_forgotten(self, records: Sequence[Record]) -> None:
-        """Drops rows that are to be forgotten, whatever else is wrong with them: a reject would keep their text."""
+        """Drop rows that are to be forgotten, whatever else is wrong with them: a reject would keep their text."""
         rows = {row for row, id in enumerate(self.source_rows) if id in self.rules.forgotten.rows}
         for record in records if self.rules.forgotten.prompts else ():
             sides = (record.conversations,) if isinstance(record, Rated) else (record.chosen, record.rejected)
@@ -166,7 +166,7 @@ class _Batch:
             self.rows.faults[row] = Fault("dropped", REASON)
 
     def drop_outside_share(self, records: Sequence[Record]) -> None:
-        """Drops the native rows whose prompt is not in the share that is wanted."""
+        """Drop the native rows whose prompt is not in the share that is wanted."""
         for record in records:
             conversations = record.conversations if isinstance(record, Rated) else record.chosen
             for row in self._sound(record.rows):
@@ -174,7 +174,7 @@ class _Batch:
                     self.rows.drop(record.rows.place[row][0], "outside_share")
 
     def rated(self, rated: Rated) -> pa.Table:
-        """Rows of `rated_schema`."""
+        """Return rows of `rated_schema`."""
         rows, columns = rated.rows, list(rated.ratings.values())
         nothing = (None,) * len(columns)
         has_rating = [ratings != nothing for ratings in zip(*columns, strict=True)]
@@ -194,7 +194,7 @@ class _Batch:
         )
 
     def preferences(self, pairs: Pairs) -> pa.Table:
-        """Rows of `CANDIDATES`."""
+        """Return rows of `CANDIDATES`."""
         here = self._sound(pairs.rows)
         chosen = self._use([pairs.chosen[row] for row in here])
 
@@ -214,7 +214,7 @@ class _Batch:
         )
 
     def conversations(self) -> pa.Table:
-        """The conversations that ratings and pairs speak of."""
+        """Return the conversations that ratings and pairs speak of."""
         prompts, conversations = zip(*self.used.values(), strict=True) if self.used else ((), ())
         turns = [turn for messages in conversations for turn in messages]
         roles, contents = zip(*turns, strict=True) if turns else ((), ())
@@ -228,7 +228,7 @@ class _Batch:
         return pa.table(columns, schema=SCHEMAS["conversations"])
 
     def outcomes(self, native: Sequence[NativeRow], records: Sequence[Record]) -> Tables:
-        """`rejects`, and `native_rows`: what became of each row."""
+        """Return the tables `rejects` and `native_rows`: what became of each row."""
         refused_of: dict[int, list[Refused]] = {}
         for refused in sorted([*self.rows.refused, *_faults_of_parts(records)], key=lambda of: (of.row, of.part)):
             refused_of.setdefault(refused.row, []).append(refused)
@@ -252,7 +252,7 @@ class _Batch:
         }
 
     def _sound(self, rows: Rows) -> list[int]:
-        """Rows without a fault of their own or of the native row that they are part of."""
+        """Return rows without a fault of their own or of the native row that they are part of."""
         if not rows.faults and not self.rows.faults:
             return list(range(len(rows)))
         return [
@@ -262,7 +262,7 @@ class _Batch:
         ]
 
     def _refuse_repeated(self, rows: Rows, ids: dict[int, str]) -> None:
-        """Of parts of a native row that rate the same conversation, the first one counts."""
+        """Refuse all parts of a native row but the first that rate the same conversation."""
         seen = set()
         for row, id in list(ids.items()):
             rating = rows.place[row][0], id
@@ -272,7 +272,7 @@ class _Batch:
             seen.add(rating)
 
     def _use(self, conversations: Sequence[Conversation]) -> list[str]:
-        """The conversations' ids; they are noted as needed."""
+        """Return the conversations' ids; they are noted as needed."""
         ids = conversation_ids(conversations)
         for id, messages in zip(ids, conversations, strict=True):
             if id not in self.used:
@@ -292,7 +292,7 @@ class _Batch:
         return self.prompts[prompt]
 
     def _table(self, schema: pa.Schema, rows: Rows, here: Sequence[int], **columns: Any) -> pa.Table:
-        """The given columns, and those that say whose they are."""
+        """Return the given columns, and those that say whose they are."""
         native_rows = [rows.place[row][0] for row in here]
         self.kept.update(native_rows)
         columns["source_row"] = [self.source_rows[row] for row in native_rows]
@@ -306,7 +306,7 @@ class _Batch:
 
 
 def _faults_of_parts(records: Sequence[Record]) -> Iterator[Refused]:
-    """A fault of a part is none of its row."""
+    """Yield the faults of parts, which are no faults of their rows."""
     for rows in {id(record.rows): record.rows for record in records if record.rows.label}.values():
         for row, fault in sorted(rows.faults.items()):
             if fault.outcome == "rejected":

@@ -21,7 +21,7 @@ class RatedPairs:
 
 
 def pairs_from_ratings(rated: pl.DataFrame, rule: PairRule) -> RatedPairs:
-    """Ranks the conversations of each group by the mean raw rating over the rule's objectives.
+    """Rank the conversations of each group by the mean raw rating over the rule's objectives.
 
     Args:
         rated: rows of `rated_schema`, of one dataset, in an order of their own: sums of fractions depend on it.

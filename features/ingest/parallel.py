@@ -20,7 +20,7 @@ MapInOrder = Callable[[Callable[[Any], Any], Iterable[Any]], Iterator[Any]]
 
 @contextmanager
 def processes(n_bytes: int, *, enough: int = 1 << 26) -> Iterator[MapInOrder]:
-    """A `map` over all cores, or over this process alone where there is less than `enough` to read.
+    """Give a `map` over all cores, or over this process alone if there is less than `enough` to read.
 
     A process takes about a second to start. Pieces are taken as they are needed: two for each process are under way.
     """
@@ -47,7 +47,7 @@ def processes(n_bytes: int, *, enough: int = 1 << 26) -> Iterator[MapInOrder]:
 
 
 def _begin() -> None:
-    """Makes a process end with the one that started it, and spares it the garbage collection.
+    """Make a process end with the one that started it, and spare it the garbage collection.
 
     Nothing here makes cycles, and a collection would look at every row again and again.
     """

@@ -39,7 +39,7 @@ class Preview:
 
     rows: tuple[PreviewedRow, ...]
     conversations: Mapping[str, Row]
-    """By id, rows of `conversations`."""
+    """Rows of `conversations` by id."""
 
     @property
     def line(self) -> str:
@@ -48,7 +48,7 @@ class Preview:
         return ", ".join(f"{count} {outcome}" for outcome, count in counts.most_common()) or "no rows"
 
     def told(self, row: PreviewedRow) -> str:
-        """What comes of a row, for a person: a line a conversation, pair or refusal, texts cut short."""
+        """Return what comes of a row, for a person: a line a conversation, pair or refusal, texts cut short."""
         raws: dict[str, list[str]] = {}
         for rating in row.ratings:
             raws.setdefault(rating["conversation_id"], []).append(f"{rating['objective']} {rating['raw']:g}")
@@ -70,7 +70,7 @@ class Preview:
 
 
 def preview(dataset: DatasetFiles, splits: SplitFractions, *, n_rows: int) -> Preview:
-    """Reads the first `n_rows` of every file, as an ingest would.
+    """Read the first `n_rows` of every file, as an ingest would.
 
     Duplicates, limits and pairs of ratings are those among these rows alone.
 

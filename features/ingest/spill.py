@@ -38,14 +38,14 @@ class Range:
     end: str
 
     def of(self, table: pa.Table, key: str) -> pa.Table:
-        """The rows whose id is in the range, of a table that is sorted by it."""
+        """Return the rows whose id is in the range, of a table that is sorted by it."""
         ids = table.column(key)
         first, end = (bisect_left(ids, id, key=pa.StringScalar.as_py) for id in (self.first, self.end))
         return table.slice(first, end - first)
 
 
 def write_spill(folder: Path, number: int, tables: Tables) -> None:
-    """Keeps the tables of one batch, each sorted so that a range of ids is in one piece."""
+    """Keep the tables of one batch, each sorted so that a range of ids is in one piece."""
     for name, table in tables.items():
         if len(table):
             ordered = table.sort_by(KEYS[name])
@@ -54,7 +54,7 @@ def write_spill(folder: Path, number: int, tables: Tables) -> None:
 
 
 def read_spill(folder: Path, name: str, schema: pa.Schema, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
-    """The tables of that name of all batches, memory-mapped, in order of the batches; at least an empty one."""
+    """Yield the tables of that name of all batches, memory-mapped, in order of the batches; at least an empty one."""
     yield schema.empty_table().select(columns or schema.names)
     for path in sorted(folder.glob(f"*.{name}.arrow")):
         with pa.memory_map(str(path)) as file:
@@ -63,12 +63,12 @@ def read_spill(folder: Path, name: str, schema: pa.Schema, columns: Sequence[str
 
 
 def read_range(folder: Path, name: str, schema: pa.Schema, ids: Range) -> pa.Table:
-    """The rows of all batches whose id is in the range, in memory."""
+    """Return the rows of all batches whose id is in the range, in memory."""
     return pa.concat_tables([ids.of(table, KEYS[name]) for table in read_spill(folder, name, schema)]).combine_chunks()
 
 
 def ranges(ids: pl.DataFrame) -> list[Range]:
-    """Cuts ids into ranges of at least `PART_CHARS`; there is always one, and the last may be smaller.
+    """Cut ids into ranges of at least `PART_CHARS`; there is always one, and the last may be smaller.
 
     Args:
         ids: distinct ones in column `id`, and how long their text is in `n_chars`.

@@ -12,7 +12,7 @@ from armorm.features.catalog.views import empty_connection, mount, parquet_paths
 from armorm.features.embedding import rejected
 from armorm.features.errors import InputError
 from armorm.features.ingest.forgotten import REASON, Entry, Forgotten, Kind, forgotten_of, make_list, read_entries
-from armorm.features.ingest.native import Chunk, decode
+from armorm.features.ingest.native import RowChunk, decode
 from armorm.features.ingest.normalise import Rules, normalise
 from armorm.features.lineage.graph import read_graph
 from armorm.features.lineage.impact import KINDS, Impact, Key, impact
@@ -36,7 +36,7 @@ class Forgetting:
 
 
 def forget(writer: Writer, key: str, reason: str, rules: Mapping[str, Rules]) -> Forgetting:
-    """Puts a native row or a prompt on the list of what every ingest leaves out.
+    """Put a native row or a prompt on the list of what every ingest leaves out.
 
     The same commit tells every dataset that holds none of it that the list has changed. Those that hold it are stale
     from then on, and the next ingest of their files leaves it out.
@@ -56,7 +56,7 @@ def forget(writer: Writer, key: str, reason: str, rules: Mapping[str, Rules]) ->
     entry = Entry(_kind(before), before.key.id, reason, utc_now())
     known = read_entries(store)
     entries = [*known, *([] if (entry.kind, entry.id) in {(e.kind, e.id) for e in known} else [entry])]
-    holders = {sight.node.artifact_id for sight in before.sights if sight.ways.keys() - {"ingest dropped"}}
+    holders = {one.node.artifact_id for one in before.affected if one.ways.keys() - {"ingest dropped"}}
     affected, untouched = [], list[tuple[Recipe, Made]]()
     for name, artifact in store.head().within("ingest").items():
         up_to_date = artifact.recipe.parameters.get("forgotten") == forgotten_of(known).parameter.get("forgotten")
@@ -74,7 +74,7 @@ class LeftVector:
     """A vector of a text that no table of the newest snapshot holds any more, or a record that it has none."""
 
     slot: str
-    """Of the shard, or of the texts that were rejected."""
+    """The slot of the shard, or of the rejected texts."""
     kind: str
     id: str
 
@@ -85,7 +85,7 @@ class LeftVector:
 
 
 def left_vectors(store: Store, key: Key) -> list[LeftVector]:
-    """Vectors and rejected texts in the newest snapshot that are of a row's or prompt's texts, and of no others'."""
+    """Return the newest snapshot's vectors and rejected texts that only this row's or prompt's texts need."""
     graph, number = read_graph(store), store.head().number
     current = {n for n, node in graph.nodes.items() if node.last == number}
     held = " OR ".join(f"{column} = $id" for column in KINDS[key.kind])
@@ -113,7 +113,7 @@ def left_vectors(store: Store, key: Key) -> list[LeftVector]:
 
 
 def replace_shards(writer: Writer, left: Sequence[LeftVector]) -> None:
-    """Puts shards without these vectors in the place of those that hold them, in one commit.
+    """Put shards without these vectors in the place of those that hold them, in one commit.
 
     The same with texts that were rejected; parts of a shard that is not finished just go.
     """
@@ -141,7 +141,7 @@ def _kind(found: Impact) -> Kind:
 
 
 def _may_refuse(store: Store, artifact: Artifact, rules: Rules | None, entry: Entry) -> bool:
-    """Whether a refused row, which is kept as it stood, may have the prompt: the dataset's rules are asked, if any.
+    """Return whether a refused row may have the prompt, by the dataset's own rules if there are any.
 
     By its id a refused row is known to `impact`.
     """
@@ -151,14 +151,14 @@ def _may_refuse(store: Store, artifact: Artifact, rules: Rules | None, entry: En
         return True
     asking = replace(rules, forgotten=forgotten_of([entry]))
     for file, raws in _refused(store, artifact):
-        rows = decode(Chunk(file, 1, len(raws), raws, 0))
+        rows = decode(RowChunk(file, 1, len(raws), raws, 0))
         if REASON in normalise(asking, rows, file=file)["native_rows"]["reason"].to_pylist():
             return True
     return False
 
 
 def _refused(store: Store, artifact: Artifact) -> Iterator[tuple[str, list[bytes]]]:
-    """Refused native rows, some of one file at a time."""
+    """Yield refused native rows, some of one file at a time."""
     with empty_connection() as connection:
         for table in ("rejects", "native_rows"):
             mount(connection, table, table, parquet_paths(store, [artifact], table))
@@ -174,7 +174,7 @@ def _refused(store: Store, artifact: Artifact) -> Iterator[tuple[str, list[bytes
 
 
 def _told(recipe: Recipe, forgotten: Forgotten) -> Recipe:
-    """The recipe as it is with the new list."""
+    """Return the recipe as it is with the new list."""
     return replace(recipe, parameters={**recipe.parameters, **forgotten.parameter})
 
 

@@ -10,7 +10,7 @@ from armorm.features.store import Artifact, Run, Snapshot, Store
 from armorm.features.store.manifests import EMPTY
 
 ID_DIGITS: Final = 32
-"""Of an artifact's id; the SHA-256 of a native file has 64."""
+"""Digits of an artifact's id; the SHA-256 of a native file has 64."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,7 @@ class Node:
         return self.artifact.recipe.stage
 
     def as_json(self) -> dict[str, Any]:
-        """For a program."""
+        """Return it as JSON can hold it."""
         recipe = self.artifact.recipe
         return {
             "artifact": self.artifact_id,
@@ -64,7 +64,7 @@ class Graph:
     nodes: Mapping[int, Node]
 
     def find(self, id_prefix: str) -> Node:
-        """The artifact whose id begins so; of several that hold the same content, the newest.
+        """Return the artifact whose id begins so; of several that hold the same content, the newest.
 
         Raises:
             NotInStore: there is none, or there are several.
@@ -80,7 +80,7 @@ class Graph:
         return max(found, key=lambda node: (node.last, node.number))
 
     def ancestors(self, number: int, *, without: Collection[str] = ()) -> list[Node]:
-        """The node itself and all that it was made from, except stages to leave out and what is behind them alone."""
+        """Return the node and all that it was made from, without some stages and what only they lead to."""
         found: dict[int, Node] = {}
         open_nodes = [number]
         while open_nodes:
@@ -93,7 +93,7 @@ class Graph:
 
 
 def read_graph(store: Store) -> Graph:
-    """All snapshots, one beside its parent at a time: a history of thousands is never in memory as a whole."""
+    """Return all snapshots, one beside its parent at a time: a history of thousands is never in memory as a whole."""
     reader = _Reader()
     for newer, older in pairwise(chain(store.history(), [EMPTY])):
         reader.take(newer, older)
@@ -115,14 +115,14 @@ class _Reader:
     )
 
     def take(self, newer: Snapshot, older: Snapshot) -> None:
-        """Notes what `newer` holds, and more of what it was the first to hold."""
+        """Note what `newer` holds, and more of what it was the first to hold."""
         self.seen_last = {slot: self._since(slot, artifact, newer.number) for slot, artifact in newer.artifacts.items()}
         for slot, artifact in newer.artifacts.items():
             if older.artifacts.get(slot) != artifact:
                 self._made(newer, artifact, self.seen_last[slot][1])
 
     def graph(self) -> Graph:
-        """The nodes, the oldest first."""
+        """Return the nodes, the oldest first."""
         makings = sorted(self.found, key=lambda making: (self.found[making][3], self.found[making][0].recipe.slot))
         numbers = {making: number for number, making in enumerate(makings)}
         by_id = {id: number for (id, _), number in numbers.items()}
@@ -140,7 +140,7 @@ class _Reader:
         return before if before and before[0] == artifact else (artifact, number)
 
     def _made(self, snapshot: Snapshot, artifact: Artifact, last: int) -> None:
-        """A stage reads the newest snapshot and commits the next: its inputs stand beside what it made."""
+        """Note what was made: a stage reads the newest snapshot and commits the next, so its inputs stand beside it."""
         run = snapshot.run if snapshot.run and snapshot.run.run_id == artifact.run_id else None
         inputs = {name: _input(snapshot, name, id) for name, id in artifact.recipe.inputs.items()}
         making = _making(artifact)
@@ -154,7 +154,7 @@ def _making(artifact: Artifact) -> Making:
 
 
 def _input(snapshot: Snapshot, name: str, id: str) -> Making | None:
-    """The artifact that an input names: by its slot, or by the folder of slots that it is the only one of."""
+    """Return the artifact that an input names: by its slot, or by the folder of slots that it is the only one of."""
     for slot in (name, *(f"{name}/{rest}" for rest in snapshot.within(name))):
         artifact = snapshot.artifacts.get(slot)
         if artifact and artifact.artifact_id == id:

@@ -1,4 +1,4 @@
-"""`impact`: from a row, a prompt, a conversation or a pair to every artifact that saw it."""
+"""`impact`: from a row, a prompt, a conversation or a pair to every artifact that was made with it."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -20,14 +20,14 @@ KINDS: Final[Mapping[str, tuple[str, ...]]] = {
     "prompt": ("prompt_id",),
     "pair": ("pair_id",),
 }
-"""What a key may be of, and the columns of `seen` that hold it."""
+"""Kinds of keys, and the columns of `seen` that hold a key of each kind."""
 
 MIN_DIGITS: Final = 8
 
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """What is asked for."""
+    """The id of a row, a conversation, a prompt or a pair."""
 
     kind: str
     """One of `KINDS`."""
@@ -36,54 +36,54 @@ class Key:
 
 
 @dataclass(frozen=True, slots=True)
-class Sight:
-    """An artifact that saw it."""
+class Affected:
+    """An artifact that was made with the key, and how."""
 
     node: Node
     ways: Mapping[str, int]
     """Stage and use, e.g. `regress train`, to the number of its ratings, pairs and native rows."""
     trained_on: bool
-    """Whether weights depend on it."""
+    """Whether its weights depend on the key."""
 
 
 @dataclass(frozen=True, slots=True)
 class Impact:
-    """What a key has touched."""
+    """Everything that was made with a key."""
 
     key: Key
     places: QueryResult
     """Native files and lines where it stands or stood, with the first and the last snapshot that says so."""
-    sights: Sequence[Sight]
-    """In the order in which the artifacts were made."""
+    affected: Sequence[Affected]
+    """The affected artifacts, in the order in which they were made."""
 
     @property
     def retrain(self) -> list[Node]:
-        """The models whose weights depend on it."""
-        return [sight.node for sight in self.sights if sight.node.stage == "model" and sight.trained_on]
+        """The models whose weights depend on the key."""
+        return [one.node for one in self.affected if one.node.stage == "model" and one.trained_on]
 
     def as_json(self) -> dict[str, Any]:
-        """For a program."""
+        """Return it as JSON can hold it."""
         return {
             "kind": self.key.kind,
             "id": self.key.id,
             "places": self.places.records,
             "artifacts": [
-                of.node.as_json() | {"ways": dict(of.ways), "trained_on": of.trained_on} for of in self.sights
+                of.node.as_json() | {"ways": dict(of.ways), "trained_on": of.trained_on} for of in self.affected
             ],
             "retrain": [node.artifact_id for node in self.retrain],
         }
 
 
 def impact(store: Store, key: str) -> Impact:
-    """Everything in any snapshot that saw a native row, a conversation, a prompt or a pair.
+    """Return every artifact of any snapshot that was made with a native row, a conversation, a prompt or a pair.
 
     Args:
         store: whose snapshots are searched, all of them.
         key: the beginning of its id, 8 hex digits or more.
 
     Raises:
-        InputError: the key is no such thing.
-        NotInStore: the store knows none, or several.
+        InputError: the key is not such a beginning.
+        NotInStore: no id begins so, or several do.
     """
     if not re.fullmatch(f"[0-9a-f]{{{MIN_DIGITS},32}}", key):
         raise InputError(
@@ -97,10 +97,10 @@ def impact(store: Store, key: str) -> Impact:
 
 
 def find_key(connection: "DuckDBPyConnection", prefix: str) -> Key:
-    """What an id begins so.
+    """Return the one key whose id begins with a prefix.
 
     Raises:
-        NotInStore: nothing does, or several do.
+        NotInStore: no id begins so, or several do.
     """
     columns = [(kind, column) for kind, columns in KINDS.items() for column in columns]
     ids = " UNION ".join(f"SELECT '{kind}' AS kind, {column} AS id FROM items" for kind, column in columns)
@@ -126,7 +126,7 @@ def find_key(connection: "DuckDBPyConnection", prefix: str) -> Key:
 
 
 def impact_of(connection: "DuckDBPyConnection", graph: Graph, key: Key) -> Impact:
-    """The impact of one key, over relations of all artifacts."""
+    """Return the impact of one key, over relations of all artifacts."""
     held = " OR ".join(f"{column} = $id" for column in KINDS[key.kind])
     rows = connection.execute(
         f"""
@@ -139,8 +139,8 @@ def impact_of(connection: "DuckDBPyConnection", graph: Graph, key: Key) -> Impac
     for node, way, n_items, _ in rows:
         ways.setdefault(node, {})[way] = n_items
     trained = {node for node, _, _, trained_on in rows if trained_on}
-    sights = [Sight(graph.nodes[node], ways[node], node in trained) for node in sorted(ways)]
-    return Impact(key, _places(connection, held, key), sights)
+    affected = [Affected(graph.nodes[node], ways[node], node in trained) for node in sorted(ways)]
+    return Impact(key, _places(connection, held, key), affected)
 
 
 def _places(connection: "DuckDBPyConnection", held: str, key: Key) -> QueryResult:

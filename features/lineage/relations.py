@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 VIEWS: Final = SQL / "lineage"
 ORDER: Final = ("places", "items", "rejected_texts", "used", "seen")
-"""Of the views: each reads those before it."""
+"""The order of the views: each reads those before it."""
 
 ITEM: Final = "(dataset, source_row, outcome, conversation_id, objective, pair_id)"
 """What counts as one in `items`, whatever native rows it comes from."""
@@ -45,7 +45,7 @@ NODE: Final = pa.field("node", pa.int64())
 
 @contextmanager
 def relations(store: Store, nodes: Collection[Node]) -> "Iterator[DuckDBPyConnection]":
-    """A DuckDB connection with the views of `sql/lineage/`, and `stored_*` under them, of these artifacts.
+    """Open a DuckDB connection with the views of `sql/lineage/`, and `stored_*` under them, of these artifacts.
 
     Every object that is read is checked against its checksum. What has no room in memory lies in a folder of its own
     until the block ends.
@@ -65,7 +65,7 @@ def relations(store: Store, nodes: Collection[Node]) -> "Iterator[DuckDBPyConnec
 
 
 def _mount(connection: "DuckDBPyConnection", store: Store, nodes: Iterable[Node], table: str) -> None:
-    """The rows of a canonical table with their artifact; a file that several artifacts share is read once."""
+    """Mount the rows of a canonical table with their artifact; a file that several artifacts share is read once."""
     held = [(path, node.number) for node in nodes for path in parquet_paths(store, [node.artifact], table)]
     if not held:
         connection.register(f"stored_{table}", pa.schema([NODE, *SCHEMAS[table]]).empty_table())
@@ -80,7 +80,7 @@ def _mount(connection: "DuckDBPyConnection", store: Store, nodes: Iterable[Node]
 
 
 def _nodes(store: Store, nodes: Iterable[Node]) -> pa.Table:
-    """What each artifact is, in which snapshots, by which settings; of a training stage, also its JSON record."""
+    """Return each artifact's kind, snapshots and settings, and the JSON record of a training stage."""
     rows = [
         {
             "node": n.number,
@@ -108,14 +108,14 @@ def _record(store: Store, node: Node) -> str | None:
 
 
 def _edges(nodes: Iterable[Node]) -> pa.Table:
-    """What each artifact was made from."""
+    """Return what each artifact was made from."""
     pairs = {(node.number, number) for node in nodes for number in node.inputs.values() if number is not None}
     rows = [{"node": node, "input_node": number} for node, number in sorted(pairs)]
     return pa.Table.from_pylist(rows, pa.schema([NODE, ("input_node", NODE.type)]))
 
 
 def _vectors(store: Store, nodes: Iterable[Node]) -> pa.Table:
-    """Which texts each shard holds vectors of, finished or not."""
+    """Return which texts each shard holds vectors of, finished or not."""
     schema = pa.schema([NODE, ("kind", pa.string()), ("id", pa.string())])
     tables = [schema.empty_table()]
     for node in nodes:
@@ -126,7 +126,7 @@ def _vectors(store: Store, nodes: Iterable[Node]) -> pa.Table:
 
 
 def _index(store: Store, shard: Artifact) -> pa.Table:
-    """Kind and id of a shard's vectors."""
+    """Return the kind and id of a shard's vectors."""
     if "part" in shard.objects:  # of a shard that is not finished
         return open_shard(store, shard.objects["part"]).select(["kind", "id"])
     if "index" not in shard.objects:  # of a store of format 1

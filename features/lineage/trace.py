@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
 IN_ORDER: Final = f"list_position({list(SEEN_BY.values())}, stage)"
-"""As the stages follow each other."""
+"""An SQL expression that orders rows as the stages follow each other."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,7 @@ class RowCheck:
 
 @dataclass(frozen=True, slots=True)
 class Trace:
-    """Where an artifact comes from."""
+    """The origin of an artifact."""
 
     node: Node
     made_from: Sequence[Node]
@@ -66,7 +66,7 @@ class Trace:
         return [node.artifact.summary for node in self.made_from if node.stage == "backbone"]
 
     def as_json(self) -> dict[str, Any]:
-        """For a program."""
+        """Return it as JSON can hold it."""
         return {
             "artifact": self.node.as_json(),
             "agrees": self.agrees,
@@ -82,7 +82,7 @@ class Trace:
 def trace(
     store: Store, id_prefix: str, *, objective: str | None = None, n_rows: int | None = None, texts: bool = False
 ) -> Trace:
-    """Everything that an artifact was made from.
+    """Return everything that an artifact was made from.
 
     Args:
         store: whose snapshots are searched, all of them.
@@ -116,7 +116,7 @@ def needed(graph: Graph, node: Node) -> list[Node]:
 
 
 def recorded_rows(store: Store, node: Node) -> dict[str, RowSet]:
-    """The sets of rows that a model or a training stage says it has seen; none for an older one."""
+    """Return the sets of rows that a model or a training stage says it has seen; none for an older one."""
     objects = node.artifact.objects
     if node.stage == "model":
         described = parse_object(store.objects.read_bytes(objects["description"])).get("training_rows") or {}

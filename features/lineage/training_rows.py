@@ -22,7 +22,7 @@ SEEN_BY: Final[Mapping[str, str]] = {"regression": "regress", "decorrelation": "
 """Set of rows to the stage that was trained on it, as they follow each other."""
 
 ESCAPES: Final = {"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"}
-"""In this order, as of tab-separated values; so no tab or line break in a name looks like the end of a field."""
+"""Escapes of tab-separated values, in this order, so that no tab or line break in a name ends a field."""
 
 BLOCK_ROWS: Final = 65_536
 
@@ -36,7 +36,7 @@ class RowSet:
 
 
 def row_set(name: str, rows: pl.DataFrame) -> RowSet:
-    """The digest of rows, in whatever order they come.
+    """Return the digest of rows, in whatever order they come.
 
     Args:
         name: which of `KEYS`.
@@ -57,7 +57,7 @@ def row_set(name: str, rows: pl.DataFrame) -> RowSet:
 
 
 def _escaped(field: pl.Series) -> pl.Series:
-    """The very same where there is nothing to escape: a copy of so many ids takes room."""
+    """Return the ids with what JSON escapes; the very same list if there is nothing to escape, as a copy is large."""
     if not field.str.contains_any(list(ESCAPES)).any():
         return field
     for sign, escape in ESCAPES.items():

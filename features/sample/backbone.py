@@ -43,12 +43,12 @@ MAX_TOKENS: Final = 2048
 # every feature: a regression without intercept has one all the same.
 EMBEDDING_STD: Final = 0.5
 OUTPUT_GAINS: Final = (0.5, 4.0)
-"""Of attention's `o_proj`, by layer."""
+"""The scale of attention's `o_proj`, by layer."""
 GAINS: Final = {"q_proj": 0.05, "k_proj": 0.05, "v_proj": 1.0, "gate_proj": 0.5, "up_proj": 0.5, "down_proj": 0.1}
 
 
 def write_backbone(folder: Path, texts: Iterable[str], *, seed: int = 0) -> None:
-    """Trains the tokenizer on `texts`, draws the weights from `seed` and saves both in `folder`."""
+    """Train the tokenizer on `texts`, draw the weights from `seed` and save both in `folder`."""
     from transformers.utils.logging import disable_progress_bar
 
     disable_progress_bar()  # type: ignore[no-untyped-call]  # of writing weights
@@ -59,7 +59,7 @@ def write_backbone(folder: Path, texts: Iterable[str], *, seed: int = 0) -> None
 
 
 def sample_texts(*, seed: int = 0) -> list[str]:
-    """Turns under their role, of all kinds: enough of the world for a tokenizer to know its words, at any scale."""
+    """Return turns of all kinds under their roles: enough for a tokenizer to know the sample's words at any scale."""
     same = 1 / len(KINDS)
     groups = World(seed, scale=1.0).groups("tokenizer", 600, 2, mix=dict.fromkeys(KINDS, same), turns=(0.5, 0.5))
     turns = [turn for group in groups for turn in group.prompt.turns]
@@ -69,7 +69,7 @@ def sample_texts(*, seed: int = 0) -> list[str]:
 
 
 def _tokenizer(texts: Iterable[str]) -> "PreTrainedTokenizerFast":
-    """A byte-level BPE with the special tokens and the template of Llama 3; it too begins plain text with BOS."""
+    """Return a byte-level BPE with Llama 3's special tokens and template, which begins plain text with BOS."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
     from transformers import PreTrainedTokenizerFast
 
@@ -100,7 +100,7 @@ def _tokenizer(texts: Iterable[str]) -> "PreTrainedTokenizerFast":
 
 
 def _model(tokenizer: "PreTrainedTokenizerFast", seed: int) -> "LlamaModel":
-    """Only the decoder: a backbone has no output layer."""
+    """Return the decoder alone: a backbone has no output layer."""
     import torch
     from transformers import LlamaConfig, LlamaModel
 
@@ -126,7 +126,7 @@ def _model(tokenizer: "PreTrainedTokenizerFast", seed: int) -> "LlamaModel":
 
 
 def _draw(name: str, weight: "torch.Tensor", generator: "torch.Generator") -> None:
-    """Fills one parameter: norms with ones, embeddings and matrices with normal numbers of the scales above."""
+    """Fill one parameter: norms with ones, embeddings and matrices with normal numbers of the scales above."""
     if weight.ndim == 1:
         weight.fill_(1.0)
         return

@@ -84,11 +84,11 @@ class DatasetManifest:
 
     @property
     def pairs_sha256(self) -> str:
-        """Of the pairs as compact JSON."""
+        """The SHA-256 of the pairs as compact JSON."""
         return hashlib.sha256(json.dumps(self.pairs, separators=(",", ":")).encode()).hexdigest()
 
     def as_json(self) -> dict[str, Any]:
-        """All but the list of pairs, of which only number and hash."""
+        """Return all but the list of pairs, of which only number and hash."""
         return asdict(self) | {"pairs": {"count": len(self.pairs), "sha256": self.pairs_sha256}}
 
 
@@ -102,7 +102,7 @@ class SampleManifest:
 
 
 def write_sample(folder: Path, *, seed: int = 0, scale: float = 1.0) -> SampleManifest:
-    """Writes every dataset below `folder`, each in a folder of its name; the same arguments give the same bytes.
+    """Write every dataset below `folder`, each in a folder of its name; the same arguments give the same bytes.
 
     Args:
         folder: made if it does not exist.

@@ -49,7 +49,7 @@ SOURCES: Final[Mapping[str, Source]] = MappingProxyType({module.SOURCE.name: mod
 
 
 def find_source(name: str) -> Source:
-    """The dataset of that name.
+    """Return the dataset of that name.
 
     Raises:
         DatasetError: there is none.
@@ -60,7 +60,7 @@ def find_source(name: str) -> Source:
 
 
 def complete_options(source: Source, given: Mapping[str, str]) -> Options:
-    """All of the dataset's settings: those given, checked, and the defaults of the others.
+    """Return all of the dataset's settings: those given, checked, and the defaults of the others.
 
     Raises:
         DatasetError: a name or a value is not allowed.
@@ -76,7 +76,7 @@ def complete_options(source: Source, given: Mapping[str, str]) -> Options:
 
 
 def _checked(source: Source, name: str, value: str) -> str:
-    """The value as it is written in recipes: 2 and 2.0 are the same setting."""
+    """Return the value as it is written in recipes: 2 and 2.0 are the same setting."""
     option = source.options[name]
     number = as_number(value)
     if number is not None and option.admits(number):

@@ -20,7 +20,7 @@ def rated_pairs(
     scale: Scale,
     options: Options,
 ) -> Iterator[Record]:
-    """One pair a row, and the ratings of both sides or of the chosen one; a pair against its ratings is rejected."""
+    """Yield one pair a row, and the ratings of both or of the chosen side; a pair against its ratings is rejected."""
     ratings = [rows.rating(f"{side}_rating") for side in ("chosen", "rejected")]
     differences = margins(
         rows, *(_on_scale(scale, of_side) for of_side in ratings), ties="drop" if options["ties"] == "drop" else "keep"
@@ -32,5 +32,5 @@ def rated_pairs(
 
 
 def _on_scale(scale: Scale, ratings: Numbers) -> Numbers:
-    """What is off the scale is refused later, and says nothing about the pair."""
+    """Return the ratings that are on the scale, else None: others are refused later and say nothing about the pair."""
     return [rating if rating is not None and rating in scale else None for rating in ratings]

@@ -16,7 +16,7 @@ SCALE = Scale(1, 5)
 
 
 def parse(rows: Rows, options: Options) -> Iterator[Record]:
-    """One pair a row, and its ratings."""
+    """Return one pair a row, and its ratings."""
     chosen, rejected = rows.messages("chosen"), rows.messages("rejected")
     return argilla.rated_pairs(rows, chosen, rejected, objective=OBJECTIVE, scale=SCALE, options=options)
 

@@ -17,7 +17,7 @@ SCALE = Scale(1, 10)
 
 
 def parse(rows: Rows, options: Options) -> Iterator[Record]:
-    """One pair a row, and its ratings."""
+    """Return one pair a row, and its ratings."""
     prompts = rows.text("instruction")
     chosen, rejected = (single_turns(prompts, rows.text(f"{side}_response")) for side in ("chosen", "rejected"))
     return argilla.rated_pairs(rows, chosen, rejected, objective=OBJECTIVE, scale=SCALE, options=options)

@@ -15,7 +15,7 @@ from armorm.features.sources.forms import single_turns, with_system
 
 
 def parse(rows: Rows, options: Options) -> Iterator[Rated]:
-    """One rated conversation a generation; a broken one is refused and the other is kept."""
+    """Yield one rated conversation a generation; a broken one is refused and the other is kept."""
     systems, inputs = rows.text("system", default=""), rows.text("input")
     generations, ratings = rows.array("generations"), rows.array("rating", default=[])
     rows.drop_where((not of_row for of_row in ratings), "not_rated")

@@ -29,7 +29,7 @@ MISSING: Any = object()
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """Why a whole row is left out: `rejected` as unusable, or `dropped` by a stated rule."""
+    """The reason why a whole row is left out: `rejected` as unusable, or `dropped` by a stated rule."""
 
     outcome: Literal["rejected", "dropped"]
     reason: str
@@ -62,7 +62,7 @@ class Rows:
         self.refused: list[Refused] = []
         """Parts that were refused, also those of rows made by `parts`."""
         self.place: Sequence[tuple[int, int]] = [(row, 0) for row in range(len(cells))]
-        """Of each row, the native row that it is (part of), and its place among the parts."""
+        """The native row that each row is (part of), and its place among the parts."""
         self.label = ""
         """What a part is called in details, e.g. `completion`; the rows themselves have none."""
 
@@ -70,23 +70,23 @@ class Rows:
         return len(self.cells)
 
     def text(self, column: str, *, default: str | None = None) -> list[str]:
-        """Strings, unaltered; a `default` stands for null and for an absent column."""
+        """Return strings, unaltered; a `default` stands for null and for an absent column."""
         return self._read(column, str, "text", empty="", default=default)
 
     def boolean(self, column: str, *, default: bool | None = None) -> list[bool]:
-        """True or false; a `default` stands for null and for an absent column."""
+        """Return booleans; a `default` stands for null and for an absent column."""
         return self._read(column, bool, "true or false", empty=False, default=default)
 
     def array(self, column: str, *, default: list[Any] | None = None) -> list[list[Any]]:
-        """Lists of whatever; a `default` stands for null and for an absent column."""
+        """Return lists of anything; a `default` stands for null and for an absent column."""
         return self._read(column, list, "a list", empty=[], default=default)
 
     def values(self, column: str) -> list[Any]:
-        """Whatever there is; None where the column is absent."""
+        """Return the column's values; None where the column is absent."""
         return [cell.get(column) for cell in self.cells]
 
     def number(self, column: str) -> list[float]:
-        """Finite numbers, also those given as digits in a string."""
+        """Return finite numbers, also those given as digits in a string."""
         numbers = []
         for row, value in enumerate(self._required(column)):
             number = as_number(value)
@@ -96,7 +96,7 @@ class Rows:
         return numbers
 
     def zero_or_one(self, column: str) -> list[int]:
-        """Labels that name one of two."""
+        """Return labels that name one of two: 0 or 1."""
         labels = []
         for row, value in enumerate(self._required(column)):
             is_label = value in (0, 1) and type(value) is not bool
@@ -106,21 +106,21 @@ class Rows:
         return labels
 
     def required(self, column: str) -> list[Any]:
-        """Whatever there is; a row without the column has a fault."""
+        """Return the column's values; a row without the column has a fault."""
         return self._required(column)
 
     def messages(self, column: str) -> list[Conversation]:
-        """Lists of `{role, content}` as conversations."""
+        """Return lists of `{role, content}` as conversations."""
         return self.conversations([self.array(column)], [column], read_turns)
 
     def prompt(self, column: str) -> list[Conversation]:
-        """Prompts, each a text, which is a user's turn, or a list of `{role, content}`."""
+        """Return prompts, each a text, which is a user's turn, or a list of `{role, content}`."""
         return self.conversations([self._required(column)], [column], _prompt)
 
     def conversations(
         self, columns: Sequence[Sequence[Any]], names: Sequence[str], read: Callable[..., Conversation]
     ) -> list[Conversation]:
-        """What `read` makes of the values in some columns; a row that it refuses has a fault, which names them."""
+        """Return what `read` makes of the values in some columns; a row that it refuses gets a fault."""
         conversations: list[Conversation] = []
         for row, values in enumerate(zip(*columns, strict=True)):
             conversation: Conversation = ()
@@ -133,13 +133,13 @@ class Rows:
         return conversations
 
     def struct(self, column: str, *, default: Mapping[str, Any] | None = None) -> "Rows":
-        """Nested objects as rows, one for each row; a fault in one is the row's. A `default` as for text."""
+        """Return nested objects as rows, one for each row; a fault in one is the row's. A `default` as for text."""
         nested = Rows(self._read(column, dict, "an object", empty={}, default=default), file=self.file)
         nested.faults, nested.refused, nested.place, nested.label = self.faults, self.refused, self.place, self.label
         return nested
 
     def parts(self, lists: Sequence[Sequence[Any]], label: str) -> "Rows":
-        """The objects in each row's list as rows of their own: a fault in one refuses that part of the row alone."""
+        """Return the objects in each row's list as rows of their own; a fault in one refuses that part alone."""
         cells = [part for row in lists for part in row]
         parts = Rows([part if isinstance(part, Mapping) else {} for part in cells], file=self.file)
         parts.place = [(row, number) for row, of_row in enumerate(lists) for number in range(len(of_row))]
@@ -150,11 +150,11 @@ class Rows:
         return parts
 
     def of_whole(self, column: Sequence[T]) -> list[T]:
-        """A column of the native rows, repeated for each part."""
+        """Return a column of the native rows, repeated for each part."""
         return [column[row] for row, _ in self.place]
 
     def rating(self, *path: str, absent: Sequence[Any] = (), booleans: bool = False) -> list[float | None]:
-        """Raw ratings in a column, or deeper in nested objects; a bad one is refused and its row stays.
+        """Return raw ratings in a column, or deeper in nested objects; a bad one is refused and its row stays.
 
         Args:
             path: the column, and names in the nested objects below it.
@@ -177,28 +177,28 @@ class Rows:
         return ratings
 
     def reject(self, row: int, reason: str, detail: str) -> None:
-        """The row cannot be used."""
+        """Reject a row: it cannot be used."""
         self.faults.setdefault(row, Fault("rejected", reason, detail))
 
     def drop(self, row: int, reason: str) -> None:
-        """A rule of the dataset leaves the row out."""
+        """Drop a row: a rule of the dataset leaves it out."""
         self.faults.setdefault(row, Fault("dropped", reason))
 
     def refuse(self, row: int, reason: str, detail: str) -> None:
-        """A part of the row cannot be used."""
+        """Refuse a part of a row: it cannot be used."""
         native_row, part = self.place[row]
         self.refused.append(
             Refused(native_row, part, reason, f"{self.label} {part}: {detail}" if self.label else detail)
         )
 
     def reject_where(self, wrong: Iterable[bool], reason: str, detail: Callable[[int], str]) -> None:
-        """Rejects every row that is wrong; `detail` says of a row, by its number, what is."""
+        """Reject every row that is wrong; `detail` says of a row, by its number, what is."""
         for row, is_wrong in enumerate(wrong):
             if is_wrong and row not in self.faults:
                 self.reject(row, reason, detail(row))
 
     def drop_where(self, left_out: Iterable[bool], reason: str) -> None:
-        """Drops every row that the rule called `reason` leaves out."""
+        """Drop every row that the rule called `reason` leaves out."""
         for row, is_left_out in enumerate(left_out):
             if is_left_out:
                 self.drop(row, reason)
@@ -216,7 +216,7 @@ class Rows:
         return values
 
     def _required(self, column: str) -> list[Any]:
-        """Values of a column that every row has to have."""
+        """Return values of a column that every row has to have."""
         try:
             return [cell[column] for cell in self.cells]
         except KeyError:
@@ -258,7 +258,7 @@ Record = Rated | Pairs
 
 @dataclass(frozen=True, slots=True)
 class PairRule:
-    """How ratings become preferences: all unordered pairs in a group whose mean ratings differ."""
+    """The rule by which ratings become preferences: all unordered pairs of a group whose mean ratings differ."""
 
     group_by: Literal["prompt_id", "source_row"]
     objectives: tuple[str, ...]
@@ -284,11 +284,11 @@ class Option:
 
     @property
     def allowed(self) -> str:
-        """For a person."""
+        """The allowed values, for people."""
         return " or ".join(self.choices) or ("a whole number of 1 or more" if self.whole else "a number of 0 or more")
 
     def admits(self, number: float) -> bool:
-        """Whether the number is allowed."""
+        """Return whether the number is allowed."""
         return not self.choices and (number >= 1 and number.is_integer() if self.whole else number >= 0)
 
 
@@ -309,7 +309,7 @@ class Source:
     pairs: bool = False
     """Whether its rows are, or its ratings make, preferences."""
     pair_rule: Callable[[Options], PairRule] | None = None
-    """For rated datasets whose ratings make preferences."""
+    """How ratings make preferences, for rated datasets whose ratings do."""
     pairs_per_prompt: Callable[[Options], int] | None = None
     """How many pairs of one prompt are kept; the others are dropped as `beyond_pairs_per_prompt`."""
     options: Mapping[str, Option] = field(default_factory=dict)
@@ -322,7 +322,7 @@ class Source:
 
 
 def as_number(value: Any) -> float | None:
-    """A finite number given as one or as ASCII digits in a string; None for anything else."""
+    """Return a finite number given as one or as ASCII digits in a string; None for anything else."""
     if type(value) is str and ("_" in value or not value.isascii()):
         return None  # `float` would take 1_0 for 10, and digits of any script
     if type(value) is float or type(value) is str or type(value) is int:
@@ -339,6 +339,6 @@ def _prompt(value: Any) -> Conversation:
 
 
 def shown(value: Any) -> str:
-    """A value for a detail, cut short."""
+    """Return a value for a detail, cut short."""
     text = repr(value)
     return text if len(text) <= 60 else f"{text[:57]}..."

@@ -14,7 +14,7 @@ from armorm.features.sources.forms import single_turns
 
 
 def parse(rows: Rows, options: Options) -> Iterator[Rated]:
-    """One rated conversation a row."""
+    """Yield one rated conversation a row."""
     conversations = single_turns(rows.text("prompt"), rows.text("response"))
     is_safe = rows.boolean("is_safe")
     categories = rows.struct("category", default={}).cells

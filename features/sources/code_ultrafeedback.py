@@ -19,7 +19,7 @@ NOT_APPLICABLE = "N/A"
 
 
 def parse(rows: Rows, options: Options) -> Iterator[Rated]:
-    """One rated conversation an annotation; a broken annotation or response is refused and the rest is kept."""
+    """Yield one rated conversation an annotation; a broken annotation or response is refused and the rest is kept."""
     instructions, preferences = rows.text("instruction"), rows.text("preference")
     responses, of_rows = rows.array("responses"), rows.array("annotations")
     rows.reject_where(
@@ -51,7 +51,7 @@ def _by_model(responses: Sequence[Any]) -> Mapping[str, str]:
 
 
 def _texts(annotations: Rows, responses: Sequence[Mapping[str, str]]) -> list[str]:
-    """The response that each annotation is about."""
+    """Return the response that each annotation is about."""
     models = annotations.text("model")
     keys = list(zip((row for row, _ in annotations.place), models, strict=True))
     texts = [responses[row].get(model) for row, model in keys]
@@ -72,7 +72,7 @@ def _texts(annotations: Rows, responses: Sequence[Mapping[str, str]]) -> list[st
 
 
 def pair_rule(options: Options) -> PairRule:
-    """Pairs of responses of one row, ranked by the one rating that they have."""
+    """Return pairs of responses of one row, ranked by the one rating that they have."""
     return PairRule("source_row", tuple(f"code-{preference}" for preference in PREFERENCES))
 
 

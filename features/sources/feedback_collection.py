@@ -16,7 +16,7 @@ _RESULT = re.compile(r"\[RESULT\]\s*([AB]|[0-9]+)\s*$")
 
 
 def parse(rows: Rows, options: Options) -> Iterator[Rated]:
-    """One rated conversation a row."""
+    """Yield one rated conversation a row."""
     conversations = single_turns(rows.text("orig_instruction"), rows.text("orig_response"))
     scores, results = rows.number("orig_score"), stated_results(rows)
     rows.reject_where(
@@ -33,7 +33,7 @@ def parse(rows: Rows, options: Options) -> Iterator[Rated]:
 
 
 def stated_results(rows: Rows) -> list[str | None]:
-    """The verdicts that end the judge's `output`, where there is one: a score, or the better of A and B."""
+    """Return the verdicts that end the judge's `output`, where there is one: a score, or the better of A and B."""
     found = [_RESULT.search(output) for output in rows.text("output", default="")]
     return [result and result[1] for result in found]
 

@@ -18,12 +18,12 @@ ASSISTANT = "\n\nAssistant:"
 
 
 def single_turns(prompts: Sequence[str], responses: Sequence[str]) -> list[Conversation]:
-    """One user turn and its answer, of each row."""
+    """Return conversations of one user turn and its answer, one a row."""
     return [single_turn(prompt, response) for prompt, response in zip(prompts, responses, strict=True)]
 
 
 def better_first(sides: Sequence[Sequence[T]], first_is_better: Iterable[bool]) -> tuple[list[T], list[T]]:
-    """A column about each side of a pair, as columns about the chosen and the rejected side."""
+    """Return a column about each side of a pair, as columns about the chosen and the rejected side."""
     chosen, rejected = [], []
     for first, second, is_better in zip(*sides, first_is_better, strict=True):
         chosen.append(first if is_better else second)
@@ -32,7 +32,7 @@ def better_first(sides: Sequence[Sequence[T]], first_is_better: Iterable[bool]) 
 
 
 def margins(rows: Rows, chosen: Numbers, rejected: Numbers, *, ties: Ties = "keep") -> list[float | None]:
-    """How much higher the chosen sides scored, where both have a score; a chosen side that has less is a fault."""
+    """Return how much higher the chosen sides scored, if both have a score; a lower score is a fault."""
     margins = [
         None if better is None or other is None else better - other
         for better, other in zip(chosen, rejected, strict=True)
@@ -56,7 +56,7 @@ def margins(rows: Rows, chosen: Numbers, rejected: Numbers, *, ties: Ties = "kee
 
 
 def with_system(systems: Sequence[str], conversations: Sequence[Conversation]) -> list[Conversation]:
-    """The conversations, after a system turn where it has any text."""
+    """Return the conversations, after a system turn where it has any text."""
     return [
         (("system", system), *turns) if has_text(system) else turns
         for system, turns in zip(systems, conversations, strict=True)
@@ -64,7 +64,7 @@ def with_system(systems: Sequence[str], conversations: Sequence[Conversation]) -
 
 
 def transcripts(rows: Rows, column: str) -> list[Conversation]:
-    r"""Dialogues as one string, `"\n\nHuman: hi\n\nAssistant: Hello"`; the space after a colon is the form's."""
+    r"""Return dialogues as one string, `"\n\nHuman: hi\n\nAssistant: Hello"`; the space after a colon is the form's."""
     texts = rows.text(column)
     rows.reject_where(
         (not text.startswith(HUMAN) for text in texts),

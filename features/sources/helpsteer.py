@@ -22,13 +22,13 @@ PAIR_SCORES = {
 
 
 def parse(rows: Rows, options: Options) -> Iterator[Rated]:
-    """One conversation a row, with up to five ratings; a bad rating is refused and the others are kept."""
+    """Yield one conversation a row, with up to five ratings; a bad rating is refused and the others are kept."""
     conversations = single_turns(rows.text("prompt"), rows.text("response"))
     yield Rated(rows, conversations, {f"helpsteer-{attribute}": rows.rating(attribute) for attribute in ATTRIBUTES})
 
 
 def pair_rule(options: Options) -> PairRule:
-    """Pairs of responses to one prompt, ranked by the ratings that `pair_score` names."""
+    """Return pairs of responses to one prompt, ranked by the ratings that `pair_score` names."""
     return PairRule("prompt_id", PAIR_SCORES[options["pair_score"]])
 
 

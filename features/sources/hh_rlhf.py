@@ -15,7 +15,7 @@ from armorm.features.sources.forms import transcripts
 
 
 def parse(rows: Rows, options: Options) -> Iterator[Pairs]:
-    """One pair of dialogues a row."""
+    """Yield one pair of dialogues a row."""
     yield Pairs(rows, transcripts(rows, "chosen"), transcripts(rows, "rejected"))
 
 

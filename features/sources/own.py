@@ -26,7 +26,7 @@ _OBJECTIVE: Final = re.compile(r"[a-z0-9][a-z0-9._-]*")
 
 @dataclass(frozen=True, slots=True)
 class ConversationColumns:
-    """Which columns a conversation is read from."""
+    """The columns that a conversation is read from."""
 
     response: str
     """The column of the response; of the messages, or of the transcript, that end with it in the other styles."""
@@ -47,7 +47,7 @@ class ConversationColumns:
             raise ValueError(f"got system {self.system!r}; expected none where style is {self.style}; remove it")
 
     def read(self, rows: Rows) -> list[Conversation]:
-        """The conversation of each row."""
+        """Return the conversation of each row."""
         if self.style == "transcript":
             return transcripts(rows, self.response)
         absent = [None] * len(rows)
@@ -62,7 +62,7 @@ class ConversationColumns:
 
 @dataclass(frozen=True, slots=True)
 class Rating:
-    """Which column an objective's ratings are in, and their scale; null is no rating."""
+    """The column of an objective's ratings, and their scale; null is no rating."""
 
     column: str
     scale: Scale
@@ -74,7 +74,7 @@ class RatingsForm:
 
     conversation: ConversationColumns
     objectives: Mapping[str, Rating]
-    """By name: lower-case letters, digits and `-_.`."""
+    """The ratings by the name of their objective: lower-case letters, digits and `-_.`."""
     pairs_from: tuple[str, ...] = ()
     """Objectives whose mean ranks the responses to one prompt, which gives pairs; without any, there are none."""
 
@@ -123,7 +123,7 @@ class PairsForm:
             raise ValueError(f"got ties {self.ties!r}; expected {' or '.join(get_args(Ties))}; choose one")
 
     def sides(self) -> tuple[ConversationColumns, ConversationColumns]:
-        """Where the chosen and the rejected conversation are read from."""
+        """Return the columns that the chosen and the rejected conversation are read from."""
         chosen, rejected = (
             ConversationColumns(column, self.prompt, self.system, self.style) for column in (self.chosen, self.rejected)
         )
@@ -134,7 +134,7 @@ Form = RatingsForm | PairsForm
 
 
 def source_of(name: str, form: Form, *, licence: str, evaluation: bool, upstream: str = "") -> Source:
-    """A dataset that comes in the form."""
+    """Return a dataset that comes in the form."""
     if isinstance(form, PairsForm):
         parse_pairs = partial(_parse_pairs, form)
         return Source(name, upstream, licence, parse_pairs, pairs=True, evaluation=evaluation)
@@ -195,7 +195,7 @@ FORMS: Final[Mapping[str, Form]] = MappingProxyType(
 
 
 def form_of(kind: str, given: Mapping[str, Any]) -> Form:
-    """The form that a configuration describes: a ready-made one, or `ratings` or `pairs` with names of columns.
+    """Return the form that a configuration describes: a ready-made one, or `ratings` or `pairs` with names of columns.
 
     Args:
         kind: `ratings`, `pairs`, or a name in `FORMS`.

@@ -15,7 +15,7 @@ BETTER = "better_response_id"
 
 
 def parse(rows: Rows, options: Options) -> Iterator[Pairs]:
-    """One pair a row, the response that the chosen label names first."""
+    """Yield one pair a row, the response that the chosen label names first."""
     prompts = rows.text("prompt")
     answers = [single_turns(prompts, rows.text(f"response_{id}")) for id in (0, 1)]
     column = options["chosen_by"]

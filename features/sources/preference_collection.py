@@ -16,7 +16,7 @@ SCORES = Scale(1, 5)
 
 
 def parse(rows: Rows, options: Options) -> Iterator[Pairs]:
-    """One pair a row; the margin is the difference of the scores."""
+    """Yield one pair a row; the margin is the difference of the scores."""
     prompts = rows.text("orig_instruction")
     answers = [single_turns(prompts, rows.text(f"orig_response_{side}")) for side in "AB"]
     scores = [_scores(rows, f"orig_score_{side}") for side in "AB"]

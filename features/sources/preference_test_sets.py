@@ -16,7 +16,7 @@ NOT_SCORED = ("anthropic_harmless", "mtbench_human", "mtbench_gpt4", "pku_better
 
 
 def parse(rows: Rows, options: Options) -> Iterator[Pairs]:
-    """One pair a row."""
+    """Yield one pair a row."""
     subset = PurePosixPath(rows.file).name.split(".")[0].split("-")[0]
     rows.drop_where([subset in NOT_SCORED] * len(rows), "subset_not_scored")
     rows.reject_where(

@@ -19,7 +19,7 @@ RATINGS = (-1, 0, 1, None)
 
 
 def parse(rows: Rows, options: Options) -> Iterator[Pairs]:
-    """One pair of solutions a row, or any number of pairs of beginnings of solutions."""
+    """Yield one pair of solutions a row, or any number of pairs of beginnings of solutions."""
     rows.drop_where(rows.boolean("is_quality_control_question"), "quality_control")
     rows.drop_where(rows.boolean("is_initial_screening_question"), "screening_question")
     label, question = rows.struct("label"), rows.struct("question")
@@ -71,7 +71,7 @@ def _steps(rows: Rows, steps: Sequence[Sequence[Any]], problems: Sequence[str]) 
 
 
 def _contrasts(rows: Rows, row: int, steps: Sequence[Any]) -> Iterator[Mapping[str, str]]:
-    """Beginnings of a solution that differ in their last step, which is right in one and wrong in the other."""
+    """Yield beginnings of a solution that differ in their last step, which is right in one and wrong in the other."""
     before: list[str] = []
     for number, step in enumerate(steps):
         completions = step["completions"]

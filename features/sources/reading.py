@@ -18,7 +18,7 @@ _SHOWN_CHARS: Final = 40
 
 
 def is_absent(value: Any) -> bool:
-    """Whether a value stands for none: null, NaN, or an object of such values alone."""
+    """Return whether a value stands for none: null, NaN, or an object of such values alone."""
     if isinstance(value, Mapping):
         return all(map(is_absent, value.values()))
     return value is None or (isinstance(value, float) and value != value)
@@ -62,7 +62,7 @@ def read_turns(value: Any) -> Conversation:
 
 
 def _plain(value: Iterable[Any]) -> Conversation | None:
-    """Turns of two texts each, role and content, as nearly all are: read at once, since every row comes by here."""
+    """Return turns of two texts each, role and content, as nearly all are: a short way, as every row comes by here."""
     try:
         turns = tuple([(turn["role"], turn["content"]) for turn in value if len(turn) == 2])
         is_plain = {role for role, _ in turns} <= _SPEAKERS and {type(content) for _, content in turns} <= {str}

@@ -78,7 +78,7 @@ PRIOR_SECTION: Final = "Prior Sets"
 
 
 def parse(rows: Rows, options: Options) -> Iterator[Pairs]:
-    """One pair a row, of a known subset."""
+    """Yield one pair a row, of a known subset."""
     prompts, subsets = rows.text("prompt"), rows.text("subset")
     chosen, rejected = (single_turns(prompts, rows.text(column)) for column in ("chosen", "rejected"))
     rows.reject_where(

@@ -16,7 +16,7 @@ HIGHEST_RATIO = "highest_ratio"
 
 
 def parse(rows: Rows, options: Options) -> Iterator[Pairs]:
-    """One pair a row; the margin is the difference of the votes."""
+    """Yield one pair a row; the margin is the difference of the votes."""
     posts = rows.text("history")
     comments = [single_turns(posts, rows.text(f"human_ref_{side}")) for side in "AB"]
     votes = [rows.number(f"score_{side}") for side in "AB"]
@@ -31,7 +31,7 @@ def parse(rows: Rows, options: Options) -> Iterator[Pairs]:
 
 
 def pairs_per_prompt(options: Options) -> int:
-    """How many pairs of one post are kept."""
+    """Return how many pairs of one post are kept."""
     return int(float(options["pairs_per_prompt"]))
 
 

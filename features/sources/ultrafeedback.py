@@ -24,7 +24,7 @@ NOT_APPLICABLE = "N/A"
 
 
 def parse(rows: Rows, options: Options) -> Iterator[Rated]:
-    """One rated conversation a completion; a broken completion or rating is refused and the rest is kept."""
+    """Yield one rated conversation a completion; a broken completion or rating is refused and the rest is kept."""
     instructions = rows.text("instruction")
     of_rows = rows.array("completions")
     rows.drop_where((not completions for completions in of_rows), "no_completions")
@@ -38,7 +38,7 @@ def parse(rows: Rows, options: Options) -> Iterator[Rated]:
 
 
 def _overall_scores(completions: Rows, aspects: Collection[Numbers]) -> Numbers:
-    """The overall scores after upstream's repair."""
+    """Return the overall scores after upstream's repair."""
     scores = completions.rating("overall_score")
     for row in [row for row, score in enumerate(scores) if score == 10]:
         average = _fine_grained_score(completions, row, aspects)
@@ -59,7 +59,7 @@ def _fine_grained_score(completions: Rows, row: int, aspects: Collection[Numbers
 
 
 def pair_rule(options: Options) -> PairRule:
-    """Pairs of completions of one row, ranked by the mean of the aspects that they have."""
+    """Return pairs of completions of one row, ranked by the mean of the aspects that they have."""
     return PairRule("source_row", tuple(f"ultrafeedback-{aspect}" for aspect in ASPECTS))
 
 

@@ -77,9 +77,9 @@ class Pointer:
 
     kind: Literal["snapshot", "model", "backbone"]
     id: str
-    """Of the snapshot, of the model's artifact, or of the backbone."""
+    """The id of the snapshot, of the model's artifact, or of the backbone."""
     number: int
-    """Of the snapshot that is meant, or that was the newest one when the name was given."""
+    """The number of that snapshot, or of the newest one when the name was given."""
     set_at: str
     """UTC, ISO 8601."""
 
@@ -103,27 +103,27 @@ class Snapshot:
         return self.expired or content_id({slot: artifact.artifact_id for slot, artifact in self.artifacts.items()})
 
     def within(self, prefix: str) -> dict[str, Artifact]:
-        """The artifacts whose slot is below `prefix`, by the rest of their slot's name, in order."""
+        """Return the artifacts whose slot is below `prefix`, by the rest of their slot's name, in order."""
         start = f"{prefix}/"
         return {s.removeprefix(start): self.artifacts[s] for s in sorted(self.artifacts) if s.startswith(start)}
 
     def ids_within(self, prefix: str) -> dict[str, str]:
-        """Slot to artifact id below `prefix`: what a stage that reads them names as its inputs."""
+        """Return artifact ids by slot below `prefix`, as a stage that reads them names its inputs."""
         return {f"{prefix}/{name}": artifact.artifact_id for name, artifact in self.within(prefix).items()}
 
 
 def content_id(value: Any) -> str:
-    """32 hex digits of the SHA-256 of a JSON value, whatever the order of its keys."""
+    """Return 32 hex digits of the SHA-256 of a JSON value, whatever the order of its keys."""
     return hashlib.sha256(canonical_json(value)).hexdigest()[:32]
 
 
 def canonical_json(value: Any) -> bytes:
-    """JSON with sorted keys and no added spaces: equal values give equal bytes."""
+    """Return JSON with sorted keys and no added spaces: equal values give equal bytes."""
     return json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":")).encode()
 
 
 def why_stale(recipe: Recipe, existing: Artifact | None) -> str | None:
-    """Says in words why a recipe has to be made again, or gives None when it stands as it is."""
+    """Say in words why a recipe has to be made again; return None if it need not be."""
     if existing is None:
         return "first time"
     if existing.recipe.key == recipe.key:
@@ -139,7 +139,7 @@ def why_stale(recipe: Recipe, existing: Artifact | None) -> str | None:
 
 
 def _flat(parameters: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Settings by their names, those of a record within as `record.name`."""
+    """Return settings by their names, those of a record within as `record.name`."""
     flat: dict[str, Any] = {}
     for name, value in parameters.items():
         nested = isinstance(value, Mapping) and value
@@ -160,7 +160,7 @@ def _settings_changed(before: Mapping[str, Any], after: Mapping[str, Any]) -> li
 
 
 def _inputs_changed(before: Mapping[str, str], after: Mapping[str, str]) -> list[str]:
-    """One by one; of a kind that several belong to, such as files or shards, how many are new and how many gone."""
+    """Say which inputs have changed; of a kind with several, such as shards, how many are new or gone."""
     kinds: dict[str, tuple[set[str], set[str]]] = {}
     for side, inputs in enumerate((before, after)):
         for name in inputs:
@@ -180,5 +180,5 @@ def _inputs_changed(before: Mapping[str, str], after: Mapping[str, str]) -> list
 
 
 def _kind(name: str) -> str:
-    """`features/<backbone>` of a shard, `file` of a numbered file; most inputs are a kind of their own."""
+    """Return the kind of an input: `features/<backbone>` of a shard, `file` of a numbered file, else its own name."""
     return "/".join(name.split()[0].split("/")[:2])

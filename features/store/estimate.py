@@ -8,8 +8,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
-from armorm.features.durations import in_words
 from armorm.features.store import Artifact, Snapshot
+from armorm.features.units import in_words, size
 
 UNITS: Final = ("steps", "tokens", "bytes", "rows")
 """What a stage's time goes with: the first of these that it counts."""
@@ -28,7 +28,7 @@ class Planned:
     rows: int | None = 0
     tokens: int | None = 0
     bytes: int | None = 0
-    """Of native files to read, or of vectors to keep."""
+    """Bytes of native files to read, or of vectors to keep."""
     seconds: float | None = 0.0
     basis: str = ""
     """What the amounts and the time rest on."""
@@ -39,26 +39,26 @@ class Planned:
         return self.reason is not None
 
     def as_json(self) -> dict[str, Any]:
-        """For a program."""
+        """Return it as JSON can hold it."""
         return {"name": self.name, "runs": self.runs} | asdict(self)
 
 
 @dataclass(frozen=True, slots=True)
 class Speed:
-    """How fast one run of this store was."""
+    """The speed of one run of this store."""
 
     per_s: float
     basis: str
 
 
 def measured(artifact: Artifact | None) -> Mapping[str, float]:
-    """Seconds and amounts that an artifact was made in; nothing for one of an earlier version."""
+    """Return the seconds and amounts that an artifact was made in; nothing for one of an earlier version."""
     found: Mapping[str, float] = artifact.summary.get("measured", {}) if artifact else {}
     return found
 
 
 def speed_of(artifacts: Iterable[Artifact], unit: str, *, called: str = "artifacts") -> Speed | None:
-    """The speed of the newest run that made any of the artifacts, over all that it made of them."""
+    """Return the speed of the newest run that made any of the artifacts, over all that it made of them."""
     run_id, of_run = _newest(artifacts, unit)
     if not of_run:
         return None
@@ -68,7 +68,7 @@ def speed_of(artifacts: Iterable[Artifact], unit: str, *, called: str = "artifac
 
 
 def last_time(artifacts: Iterable[Artifact]) -> str:
-    """What the newest run that was predicted to make any of the artifacts should have taken, and has taken."""
+    """Return what the newest run with a prediction for the artifacts should have taken, and what it took."""
     _, of_run = _newest(artifacts, "predicted_seconds")
     if not of_run:
         return ""
@@ -81,7 +81,7 @@ def last_time(artifacts: Iterable[Artifact]) -> str:
 
 
 def _newest(artifacts: Iterable[Artifact], name: str) -> tuple[str, list[Mapping[str, float]]]:
-    """Of the artifacts of which something was measured, those of the newest run: its id, and what they measured."""
+    """Return the id of the newest run that measured something, and what was measured of each of its artifacts."""
     known = [a for a in artifacts if measured(a).get(name, 0) > 0 and measured(a)["seconds"] > 0]
     run_id = max(known, key=lambda artifact: artifact.created_at).run_id if known else ""
     return run_id, [measured(artifact) for artifact in known if artifact.run_id == run_id]
@@ -90,7 +90,7 @@ def _newest(artifacts: Iterable[Artifact], name: str) -> tuple[str, list[Mapping
 def estimate(
     snapshot: Snapshot, name: str, reason: str | None, work: Mapping[str, int], *, slot: str = "", what: str = ""
 ) -> Planned:
-    """A stage as it would run on what a snapshot holds.
+    """Return a stage as it would run on what a snapshot holds.
 
     Args:
         snapshot: whose artifacts tell the speeds: the one in the stage's slot, else others of the stage.
@@ -121,12 +121,12 @@ def estimate(
 
 
 def unknown(name: str, reason: str, basis: str, *, n_bytes: int | None = 0) -> Planned:
-    """A stage that would run, of which no more can be told."""
+    """Return a stage that would run, of which no more can be told."""
     return Planned(name, reason, rows=None, tokens=0, bytes=n_bytes, seconds=None, basis=basis)
 
 
 def total(steps: Sequence[Planned]) -> Planned:
-    """All stages together; None where one of them is not known."""
+    """Return all stages together; None where one of them is not known."""
 
     def summed(values: Iterable[float | None]) -> float | None:
         listed = list(values)
@@ -143,12 +143,12 @@ def total(steps: Sequence[Planned]) -> Planned:
 
 
 def _peers(snapshot: Snapshot, slot: str) -> list[Artifact]:
-    """Those below the same folder of slots: other datasets of an ingest, say."""
+    """Return the artifacts below the same folder of slots, for example other datasets of an ingest."""
     folder, _, _ = slot.rpartition("/")
     return list(snapshot.within(folder).values()) if folder else []
 
 
 def _shown(per_s: float, unit: str) -> str:
     if unit == "bytes":
-        per_s, unit = (per_s / 1e6, "MB") if per_s >= 1e6 else (per_s / 1e3, "kB")
+        return f"{size(per_s)}/s"
     return f"{per_s:,.0f} {unit}/s" if per_s >= 100 else f"{per_s:.3g} {unit}/s"

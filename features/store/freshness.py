@@ -8,13 +8,13 @@ from datetime import UTC, datetime
 from typing import Final
 
 from armorm.features.documents import parse_object
-from armorm.features.durations import in_words
 from armorm.features.errors import NotInStore, TooOld
 from armorm.features.store import Store, Writer
 from armorm.features.store.store import utc_now
+from armorm.features.units import in_words
 
 STAGES: Final = ("ingest", "embed", "train", "evaluate")
-"""Of the pipeline, `run`, which counts for each of them."""
+"""The stages of the pipeline; a success of `run` counts for each of them."""
 
 RUN: Final = "run"
 
@@ -40,13 +40,13 @@ class LastRun:
 
 
 def record_success(writer: Writer, stage: str) -> None:
-    """Notes that the writer's run of a stage, or of the pipeline (`run`), has succeeded."""
+    """Note that the writer's run of a stage, or of the pipeline (`run`), has succeeded."""
     run = LastRun(writer.run.command, writer.run.run_id, utc_now(), writer.store.head().number)
     writer.store.storage.replace(_FILES[stage], json.dumps(asdict(run)).encode())
 
 
 def last_runs(store: Store) -> dict[str, LastRun]:
-    """The newest success of each stage, and of the pipeline, where one is known of.
+    """Return the newest success of each stage, and of the pipeline, where one is known of.
 
     A stage has succeeded alone or in a run of the pipeline. The pipeline is as old as the oldest of its stages, so
     that one which never runs by `armorm run`, but stage by stage on schedules of their own, has an age as well.
@@ -61,13 +61,13 @@ def last_runs(store: Store) -> dict[str, LastRun]:
 
 
 def told(runs: Mapping[str, LastRun]) -> str:
-    """For a person."""
+    """Return the last successes in one line, for people."""
     ages = ", ".join(f"{stage} {in_words(runs[stage].age_s)} ago" for stage in STAGES if stage in runs)
     return f"last successes: {ages or 'none'}"
 
 
 def require_fresh(store: Store, max_age_s: float, of: str = RUN) -> None:
-    """For those who watch: whether a stage, or each of the pipeline's, has succeeded lately.
+    """Refuse a store in which a stage, or one of the pipeline's, has not succeeded lately.
 
     Raises:
         TooOld: it has not.

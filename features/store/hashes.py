@@ -16,7 +16,7 @@ _KNOWN: Final = ContextVar[dict[Path, tuple[Stamp, str]] | None]("known", defaul
 
 @contextmanager
 def hashed_once() -> Iterator[None]:
-    """Within the block a file is read for its hash once: one run plans, and then does, what depends on it.
+    """Read each file for its hash once within the block: a run plans, and then does, what depends on it.
 
     A file that is touched meanwhile is read again. Between runs nothing is remembered: change is found by content.
     """
@@ -28,7 +28,7 @@ def hashed_once() -> Iterator[None]:
 
 
 def file_sha256(path: Path) -> str:
-    """The SHA-256 of a file, in hex."""
+    """Return the SHA-256 of a file, in hex."""
     known = _KNOWN.get()
     if known is None:
         return storage.file_sha256(path)

@@ -9,16 +9,16 @@ from armorm.features.store import ObjectRef, Store, canonical_json
 from armorm.features.tables import check_format
 
 FORMAT: Final = 2
-"""Of a record; a later one is refused by name. A record of format 1 stands bare, and does not say which it is."""
+"""The format of records; later ones are refused. A record of format 1 stands bare and does not state it."""
 
 
 def encode_record(record: Any) -> bytes:
-    """A JSON value with its format around it; equal values give equal bytes."""
+    """Return a JSON value with its format around it; equal values give equal bytes."""
     return canonical_json({"format": FORMAT, "record": record})
 
 
 def read_record(store: Store, ref: ObjectRef) -> Any:
-    """The checked JSON value that an object holds.
+    """Return the checked JSON value that an object holds.
 
     Raises:
         CorruptObject: it holds no JSON.

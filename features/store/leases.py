@@ -38,7 +38,7 @@ RENEWED_EVERY_S: Final = 60
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """Somebody who works on the store."""
+    """A lease: who works on the store, and until when."""
 
     run_id: str
     kind: Kind
@@ -54,7 +54,7 @@ class Lease:
 
     @property
     def name(self) -> str:
-        """Of the lease's file."""
+        """The name of the lease's file."""
         return f"{FOLDER}/{self.run_id}.json"
 
     @property
@@ -64,7 +64,7 @@ class Lease:
 
 
 def active(storage: Storage) -> list[Lease]:
-    """The leases that have not expired."""
+    """Return the leases that have not expired."""
     leases = [_read(storage, file.name) for file in storage.files(FOLDER) if file.name.endswith(".json")]
     return [lease for lease in leases if lease and not lease.expired]
 
@@ -113,7 +113,7 @@ def _read_lock(lock: TextIO) -> dict[str, Any]:
 
 
 def _this_file(lock: TextIO) -> dict[str, str]:
-    """What tells a lock's file from a copy of it, as of a cloned disk, whose holder may well be alive."""
+    """Return what tells a lock's file from a copy of it, as of a cloned disk, whose holder may well be alive."""
     found = os.fstat(lock.fileno())
     boot = Path("/proc/sys/kernel/random/boot_id")
     return {"boot": boot.read_text().strip() if boot.exists() else "", "file": f"{found.st_dev}:{found.st_ino}"}
@@ -123,7 +123,7 @@ def _this_file(lock: TextIO) -> dict[str, str]:
 def holding(
     storage: Storage, run_id: str, kind: Kind, command: str, snapshot: int, lock: Taken, *, alone: bool = False
 ) -> Iterator[Lease]:
-    """A lease while the block runs, renewed in the background.
+    """Hold a lease while the block runs, renewed in the background.
 
     Args:
         storage: where the store lies.
@@ -133,7 +133,7 @@ def holding(
         snapshot: the newest one.
         lock: that the caller holds; `NO_LOCK` for a reader.
         alone: whether writers of other machines are to be waited for as well. Of two that begin at once both may
-            withdraw; they try again after times that differ.
+            withdraw; each tries again after a random time, so that they do not livelock.
 
     Raises:
         StoreBusy: `gc` works on the store, or is to begin while others write; or others write, and it is to be alone.

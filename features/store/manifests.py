@@ -22,7 +22,7 @@ from armorm.features.store.shapes import check_artifact, check_body, contradicti
 from armorm.features.store.storage import Storage
 
 FORMAT: Final = 2
-"""Of the manifest; a later one is refused by name. Format 1 has no pointers and no expired snapshots."""
+"""The format of manifests; later ones are refused. Format 1 has no pointers and no expired snapshots."""
 
 FOLDER: Final = "snapshots"
 
@@ -49,22 +49,22 @@ class Manifests:
         self._sha256: dict[int, str] = {}
         """What a child of the snapshot names as its parent."""
         self._artifacts: dict[bytes, tuple[Artifact, str]] = {}
-        """By their JSON."""
+        """Artifacts that were read, by their JSON."""
 
     def numbers(self, after: int = 0) -> list[int]:
-        """The numbers of all snapshots past `after`, oldest first."""
+        """Return the numbers of all snapshots past `after`, oldest first."""
         listed = self._storage.files(FOLDER, after=name_of(after))
         return sorted(int(match[1]) for file in listed if (match := NAME.fullmatch(file.name)))
 
     def newest(self) -> Snapshot:
-        """The snapshot of the highest number; an empty one where there is none."""
+        """Return the snapshot of the highest number; an empty one where there is none."""
         last = max(self._known, default=0)
         numbers = self.numbers(after=last)
         number = numbers[-1] if numbers else last
         return self.read(number)
 
     def read(self, number: int) -> Snapshot:
-        """The snapshot of that number; 0 is the empty one before the first.
+        """Return the snapshot of that number; 0 is the empty one before the first.
 
         Raises:
             CorruptObject: the file's content is not what was written.
@@ -78,14 +78,14 @@ class Manifests:
         return self._known[number]
 
     def sha256(self, number: int) -> str | None:
-        """What a child of that snapshot names as its parent; None for no snapshot."""
+        """Return what a child of that snapshot names as its parent; None for no snapshot."""
         if not number:
             return None
         self.read(number)
         return self._sha256[number]
 
     def create(self, snapshot: Snapshot) -> bool:
-        """Commits a snapshot; False where another one has its number already."""
+        """Commit a snapshot; False where another one has its number already."""
         content = _document(body_of(snapshot))
         if not self._storage.create(name_of(snapshot.number), content):
             return False
@@ -96,7 +96,7 @@ class Manifests:
         return True
 
     def promised(self) -> int:
-        """A number that snapshots have reached; more may have come since, but fewer means that some were lost.
+        """Return a number that snapshots have reached; more may have come since, but fewer means that some were lost.
 
         Raises:
             CorruptObject: what tells it is no such number.
@@ -110,18 +110,18 @@ class Manifests:
         return int(content)
 
     def promise(self, number: int) -> None:
-        """Notes how far numbers have come."""
+        """Note how far numbers have come."""
         self._storage.replace(NEWEST, str(number).encode())
 
     def expire(self, number: int) -> None:
-        """Replaces a manifest by a stub without artifacts: the number stays taken and the chain stays whole."""
+        """Replace a manifest by a stub without artifacts: the number stays taken and the chain stays whole."""
         snapshot, sha256 = self.read(number), self.sha256(number)
         body = body_of(snapshot) | {"artifacts": [], "expired_sha256": sha256}
         self._storage.replace(name_of(number), _document(body))
         self._remember(number, body, str(sha256))
 
     def check(self, number: int, parent_sha256: str | None) -> str:
-        """Reads the file itself, whatever was remembered, and gives what the next one has to name as its parent.
+        """Read the file itself, whatever was remembered, and return what the next one has to name as its parent.
 
         Args:
             number: of the snapshot.
@@ -143,7 +143,7 @@ class Manifests:
         return sha256
 
     def replace_damaged(self, number: int) -> None:
-        """Puts a stub in the place of a damaged manifest that another follows: its number stays taken."""
+        """Put a stub in the place of a damaged manifest that another follows: its number stays taken."""
         child, _ = self._read(number + 1)
         body = body_of(replace(EMPTY, number=number, created_at=child["created_at"]))
         body |= {"snapshot_id": LOST, "expired_sha256": child["parent_sha256"]}
@@ -154,7 +154,7 @@ class Manifests:
         self._sha256[number] = sha256
 
     def _artifact(self, record: Any, place: str = "") -> tuple[Artifact, str]:
-        """An artifact with the id of its content: most stand in many manifests, and are read and checked once.
+        """Return an artifact with the id of its content: most stand in many manifests, and are read and checked once.
 
         Raises:
             ValueError: it has another shape than armorm writes.
@@ -167,7 +167,7 @@ class Manifests:
         return self._artifacts[content]
 
     def _read(self, number: int) -> tuple[dict[str, Any], str]:
-        """The body, and what a child names as its parent; of one reading, between two of which it may expire."""
+        """Return the body, and what a child names as its parent; of one reading, between two of which it may expire."""
         content = self._storage.read(name_of(number))
         try:
             document = parse_object(content)
@@ -198,18 +198,18 @@ _WRITTEN: Final = re.compile(rb'\{"body":(\{.*\}),"sha256":"[0-9a-f]{64}"\}', re
 
 
 def _sha256_within(content: bytes) -> str | None:
-    """The checksum of a body as it stands in a file of ours, where it need not be written again to be compared."""
+    """Return the checksum of a body as it stands in a file, so that it need not be written to be compared."""
     match = _WRITTEN.fullmatch(content)
     return hashlib.sha256(match[1]).hexdigest() if match else None
 
 
 def name_of(number: int) -> str:
-    """The name of a manifest's file."""
+    """Return the name of a manifest's file."""
     return f"{FOLDER}/{number:08}.json"
 
 
 def body_of(snapshot: Snapshot) -> dict[str, Any]:
-    """A snapshot as JSON values."""
+    """Return a snapshot as JSON values."""
     return {
         "format": FORMAT,
         "number": snapshot.number,
@@ -223,7 +223,7 @@ def body_of(snapshot: Snapshot) -> dict[str, Any]:
 
 
 def snapshot_of(body: Mapping[str, Any], artifacts: Sequence[Artifact]) -> Snapshot:
-    """The snapshot that those JSON values describe."""
+    """Return the snapshot that those JSON values describe."""
     return Snapshot(
         number=body["number"],
         parent_sha256=body["parent_sha256"],
@@ -236,7 +236,7 @@ def snapshot_of(body: Mapping[str, Any], artifacts: Sequence[Artifact]) -> Snaps
 
 
 def _record(artifact: Artifact) -> dict[str, Any]:
-    """An artifact as JSON values. Not by `asdict`, which copies whatever is in it, at every commit."""
+    """Return an artifact as JSON values. Not by `asdict`, which copies whatever is in it, at every commit."""
 
     def values(of: Any) -> dict[str, Any]:
         return {name: getattr(of, name) for name in of.__slots__}
@@ -250,7 +250,7 @@ def _record(artifact: Artifact) -> dict[str, Any]:
 
 
 def artifact_of(record: Mapping[str, Any]) -> Artifact:
-    """The artifact that those JSON values describe."""
+    """Return the artifact that those JSON values describe."""
 
     def refs(of: Mapping[str, Any]) -> dict[str, ObjectRef]:
         return {name: ObjectRef(**ref) for name, ref in of.items()}

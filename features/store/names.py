@@ -5,7 +5,7 @@ from armorm.features.store import Pointer, Snapshot, Store
 
 
 def find_named(store: Store, name: str) -> Pointer:
-    """By a name that was given to it, as a snapshot is called, or by the beginning of a model's or backbone's id.
+    """Find a pointer by its name, by a snapshot's name, or by the beginning of a model's or backbone's id.
 
     Raises:
         NotInStore: the store has none, or several.
@@ -30,7 +30,7 @@ def _snapshot(snapshot: Snapshot) -> Pointer:
 
 
 def _holders(store: Store) -> list[Pointer]:
-    """Every model and backbone, with the newest snapshot that holds it as the last of its kind and id."""
+    """Return every model and backbone, with the newest snapshot that holds it as the last of its kind and id."""
     pointers = []
     for snapshot in reversed(list(store.history())):
         for slot, artifact in snapshot.artifacts.items():

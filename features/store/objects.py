@@ -22,7 +22,7 @@ class Objects:
         self._verified: set[str] = set()
 
     def put(self, format: str, write: Callable[[Path], object]) -> ObjectRef:
-        """Keeps what `write` puts into the path that it is given."""
+        """Keep what `write` puts into the path that it is given."""
         temporary = scratch_path(self._storage)
         try:
             write(temporary)
@@ -34,11 +34,11 @@ class Objects:
         return ref
 
     def put_bytes(self, format: str, content: bytes) -> ObjectRef:
-        """Keeps `content`."""
+        """Keep `content`."""
         return self.put(format, lambda path: path.write_bytes(content))
 
     def path(self, ref: ObjectRef) -> Path:
-        """The object's file on this machine, after its checksum was compared once in this process.
+        """Return the object's file on this machine, after its checksum was compared once in this process.
 
         Raises:
             NotInStore: the file is gone.
@@ -56,7 +56,7 @@ class Objects:
         return path
 
     def check(self, ref: ObjectRef) -> None:
-        """Compares the checksum of the file itself, whatever was compared before or is kept on this machine.
+        """Compare the checksum of the file itself, whatever was compared before or is kept on this machine.
 
         Raises:
             NotInStore: the file is gone.
@@ -66,12 +66,8 @@ class Objects:
         self._storage.drop_local(name_of(ref))
         self._check(ref, self._storage.local(name_of(ref)))
 
-    def unchecked_path(self, ref: ObjectRef) -> Path:
-        """Where the object's file lies, or will lie once `path` is asked for it."""
-        return self._storage.local_path(name_of(ref))
-
     def read_bytes(self, ref: ObjectRef) -> bytes:
-        """The object's checked content."""
+        """Return the object's checked content."""
         return self.path(ref).read_bytes()
 
     def _check(self, ref: ObjectRef, path: Path) -> None:
@@ -82,5 +78,5 @@ class Objects:
 
 
 def name_of(ref: ObjectRef) -> str:
-    """The name of an object's file."""
+    """Return the name of an object's file."""
     return f"{FOLDER}/{ref.sha256[:2]}/{ref.sha256}.{ref.format}"

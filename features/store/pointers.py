@@ -13,7 +13,7 @@ PROMOTED: Final[tuple[Promoted, ...]] = ("model", "backbone")
 
 
 def tag(writer: Writer, name: str, snapshot: Snapshot) -> Pointer:
-    """Gives a name to a snapshot, which is kept as long as it bears it.
+    """Give a name to a snapshot, which is kept as long as it bears it.
 
     Raises:
         StoreError: the name cannot be one, or there is nothing to name.
@@ -27,7 +27,7 @@ def tag(writer: Writer, name: str, snapshot: Snapshot) -> Pointer:
 
 
 def untag(writer: Writer, name: str) -> None:
-    """Takes a name away from a snapshot.
+    """Take a name away from a snapshot.
 
     Raises:
         NotInStore: no snapshot bears it.
@@ -38,7 +38,7 @@ def untag(writer: Writer, name: str) -> None:
 
 
 def promote(writer: Writer, kind: Promoted, id_prefix: str) -> Pointer:
-    """Makes a model or a backbone the one that is used where none is named; only a pointer moves.
+    """Make a model or a backbone the one that is used where none is named; only a pointer moves.
 
     Raises:
         NotInStore: the store has none whose id begins so, or several.
@@ -54,7 +54,7 @@ def promote(writer: Writer, kind: Promoted, id_prefix: str) -> Pointer:
 
 
 def rollback(writer: Writer, name: str) -> Pointer:
-    """Points a name to what it pointed to before.
+    """Point a name to what it pointed to before.
 
     Raises:
         NotInStore: it never pointed elsewhere, or what it pointed to was collected.
@@ -72,13 +72,13 @@ def rollback(writer: Writer, name: str) -> Pointer:
 
 
 def promoted(store: Store, kind: Promoted) -> str | None:
-    """The id of the promoted model or backbone."""
+    """Return the id of the promoted model or backbone."""
     pointer = store.head().pointers.get(kind)
     return pointer.id if pointer else None
 
 
 def backbone_of(store: Store, snapshot: Snapshot) -> str:
-    """The backbone whose vectors are meant where none is named: the promoted one, else the one embedded with last.
+    """Return the backbone that is meant where none is named: the promoted one, else the last that was used.
 
     Raises:
         NotInStore: the snapshot holds no vectors.
@@ -103,7 +103,7 @@ def _check_tag(name: str) -> None:
 
 
 def _holders(store: Store, kind: Promoted) -> Iterator[tuple[str, Snapshot]]:
-    """Every model or backbone with a snapshot that holds it, the newest last."""
+    """Yield every model or backbone with a snapshot that holds it, the newest last."""
     for snapshot in reversed(list(store.history())):
         for slot, artifact in snapshot.artifacts.items():
             if artifact.recipe.stage == kind:

@@ -40,52 +40,52 @@ class Storage(Protocol):
     """What a store needs of the place where it lies."""
 
     place: str
-    """For people: a path, or an address without credentials."""
+    """The path, or the address without credentials, for people."""
     scratch: Path
     """A folder on this machine for files that are not finished; see `scratch_path` and `sweep`."""
     lock_path: Path
     """The file whose lock a writer of this machine holds."""
 
     def create(self, name: str, content: bytes) -> bool:
-        """Writes a file under a name that nobody has taken; False, and nothing written, where it is taken.
+        """Write a file under a name that nobody has taken; False, and nothing written, where it is taken.
 
         Of several that create one name at the same time, exactly one is told True, and what it wrote is durable.
         """
 
     def replace(self, name: str, content: bytes) -> None:
-        """Writes a file, whether or not the name is taken."""
+        """Write a file, whether or not the name is taken."""
 
     def keep(self, name: str, file: Path) -> None:
-        """Moves a finished file from `scratch` to a name that says its content."""
+        """Move a finished file from `scratch` to a name that says its content."""
 
     def read(self, name: str) -> bytes:
-        """A file's content.
+        """Return a file's content.
 
         Raises:
             NotInStore: there is no such file.
         """
 
     def local(self, name: str) -> Path:
-        """Where the file lies on this machine, fetched before if need be.
+        """Return the file's path on this machine; the file is fetched first if need be.
 
         Raises:
             NotInStore: there is no such file.
         """
 
     def local_path(self, name: str) -> Path:
-        """Where `local` puts the file, whether or not it is there."""
+        """Return where `local` puts the file, whether or not it is there."""
 
     def drop_local(self, name: str) -> bool:
-        """Forgets a copy on this machine that can be fetched again; False where the file itself lies here."""
+        """Forget a copy on this machine that can be fetched again; False where the file itself lies here."""
 
     def files(self, folder: str, *, after: str = "") -> Iterator[StoredFile]:
-        """The files below a folder, in no order, as far as their names come after `after`."""
+        """Return the files below a folder, in no order, as far as their names come after `after`."""
 
     def move(self, name: str, to: str) -> None:
-        """Gives a file another name; what bore that name before is gone."""
+        """Give a file another name; what bore that name before is gone."""
 
     def remove(self, name: str) -> None:
-        """Deletes a file, if it is there."""
+        """Delete a file, if it is there."""
 
 
 class LocalFolder:
@@ -139,7 +139,7 @@ class LocalFolder:
         if not path.exists():
             raise _absent(path)
         if not path.is_file():  # reading a pipe or a device may never come to an end
-            raise CorruptObject(path, "what is no regular file", "one of the store")
+            raise CorruptObject(path, "something that is no regular file", "a file of the store")
         return path
 
     def local_path(self, name: str) -> Path:
@@ -169,7 +169,7 @@ class LocalFolder:
             sync(path.parent)
 
     def _file(self, name: str) -> StoredFile | None:
-        """As it is listed; none where it has gone since its folder was read."""
+        """Return a file as it is listed; None if it has gone since its folder was read."""
         try:
             status = (self.root / name).stat()
         except FileNotFoundError:
@@ -185,7 +185,7 @@ class LocalFolder:
 SCHEMES: Final = ("s3", "gs", "az")
 
 TIMEOUT: Final = timedelta(seconds=30)
-"""Of all attempts of one request to an object store."""
+"""The time of all attempts of one request to an object store."""
 
 
 class ObjectStorage:
@@ -304,7 +304,7 @@ class ObjectStorage:
 
     @contextmanager
     def _explained(self, verb: str, name: str) -> Iterator[None]:
-        """Turns what obstore raises, which is pages long, into one line."""
+        """Turn what obstore raises, which is pages long, into one line."""
         from obstore.exceptions import BaseError
 
         try:
@@ -319,7 +319,7 @@ class ObjectStorage:
 
 
 def open_storage(place: Path | str, cache: Path | None = None) -> Storage:
-    """A folder, or what an address such as `s3://bucket/folder` names.
+    """Return a folder, or what an address such as `s3://bucket/folder` names.
 
     Args:
         place: a path, or an address.
@@ -336,7 +336,7 @@ def open_storage(place: Path | str, cache: Path | None = None) -> Storage:
 
 
 def default_cache() -> Path:
-    """Below the user's own cache folder."""
+    """Return the folder for fetched objects, below the user's own cache folder."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "armorm"
 
 
@@ -346,13 +346,13 @@ def _make_read_only(file: Path) -> None:
 
 
 def without_credentials(url: str) -> str:
-    """An address that may stand in logs and messages: no user, no password, no query."""
+    """Return an address that may stand in logs and messages: no user, no password, no query."""
     parts = urlsplit(url)
     return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path.rstrip("/"), "", ""))
 
 
 def scratch_path(storage: Storage) -> Path:
-    """A fresh name among the files that are not finished, which `sweep` leaves alone while this process lives."""
+    """Return a fresh name for an unfinished file, which `sweep` leaves alone while this process lives."""
     make_folder(storage.scratch)
     _hold_marker(storage.scratch)
     return storage.scratch / f"{_process_id}-{uuid4().hex}"
@@ -430,20 +430,20 @@ def _remove_unlocked(marker: Path) -> None:
 
 
 def file_sha256(path: Path) -> str:
-    """The SHA-256 of a file, in hex."""
+    """Return the SHA-256 of a file, in hex."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def replace_file(path: Path, content: bytes) -> None:
-    """Writes a file outside of a store that readers see before or after, never half."""
+    """Write a file outside of a store that readers see before or after, never half."""
     temporary = path.with_name(f".{path.name}.{uuid4().hex}")
     temporary.write_bytes(content)
     os.replace(temporary, path)
 
 
 def sync(path: Path) -> None:
-    """Makes a file's or folder's last change survive a power cut."""
+    """Make a file's or folder's last change survive a power cut."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -457,7 +457,7 @@ def _write(path: Path, content: bytes) -> None:
 
 
 def make_folder(path: Path) -> None:
-    """Makes a folder and those above it that lack; each is part of the folder above it, which has to be synced too."""
+    """Make a folder and those above it that lack; each is part of the folder above it, which has to be synced too."""
     if not path.is_dir():
         make_folder(path.parent)
         path.mkdir(exist_ok=True)
@@ -465,7 +465,7 @@ def make_folder(path: Path) -> None:
 
 
 def _absent(place: object) -> NotInStore:
-    return NotInStore(f"{place}: got no such file; expected one of the store; restore it from a copy")
+    return NotInStore(f"{place}: got no such file; expected a file of the store; restore it from a copy")
 
 
 def _first(error: Exception) -> str:

@@ -43,16 +43,16 @@ class Store:
         return self.storage.place
 
     def head(self) -> Snapshot:
-        """The newest snapshot; an empty one for a store that nothing was written to."""
+        """Return the newest snapshot; an empty one for a store that nothing was written to."""
         return self.manifests.newest()
 
     def history(self) -> Iterator[Snapshot]:
-        """All snapshots, newest first; those that have expired hold no artifacts."""
+        """Yield all snapshots, newest first; those that have expired hold no artifacts."""
         for number in reversed(self.manifests.numbers()):
             yield self.manifests.read(number)
 
     def find(self, stage: str, id_prefix: str = "") -> Artifact:
-        """The newest artifact of a stage whose id begins with `id_prefix`.
+        """Return the newest artifact of a stage whose id begins with `id_prefix`.
 
         Raises:
             NotInStore: there is none; the message lists what there is.
@@ -71,7 +71,7 @@ class Store:
         )
 
     def snapshot(self, name: str) -> Snapshot:
-        """A snapshot by what people call it.
+        """Return a snapshot by what people call it.
 
         Args:
             name: `head`; `previous`, as it was before the last run, which is empty before the first one; a tag; a
@@ -122,7 +122,7 @@ class Store:
         observers: Sequence["Observer"] = (),
         kind: leases.Kind = "write",
     ) -> Iterator["Writer"]:
-        """A writer, alone on this machine until the block ends or the process dies.
+        """Give the one writer on this machine, until the block ends or the process dies.
 
         Args:
             command: what is at work, for the record and for others who have to wait.
@@ -174,16 +174,16 @@ class Done:
 
 
 class Observer(Protocol):
-    """Somebody who is told what a writer makes; what they do about it is no concern of the store."""
+    """An observer that is told what a writer makes."""
 
     def started(self, run: Run, recipe: Recipe) -> None:
-        """An artifact is about to be made."""
+        """Note that an artifact is about to be made."""
 
     def completed(self, run: Run, artifact: Artifact) -> None:
-        """It was committed."""
+        """Note that it was committed."""
 
     def failed(self, run: Run, recipe: Recipe, error: BaseException) -> None:
-        """It was not."""
+        """Note that it could not be made."""
 
 
 class Writer:
@@ -199,7 +199,7 @@ class Writer:
         self._observers = observers
 
     def ensure(self, recipe: Recipe, make: Callable[[], Made], *, work: Mapping[str, int] | None = None) -> Done:
-        """Makes and commits what the recipe says, unless the newest snapshot holds it.
+        """Make and commit what the recipe says, unless the newest snapshot holds it.
 
         Args:
             recipe: what is wanted.
@@ -226,11 +226,11 @@ class Writer:
         return Done(artifact, reason)
 
     def commit(self, recipe: Recipe, made: Made) -> Artifact:
-        """Puts an artifact into its slot, in a new snapshot."""
+        """Put an artifact into its slot, in a new snapshot."""
         return self.commit_all([(recipe, made)])[0]
 
     def commit_all(self, changes: Sequence[tuple[Recipe, Made]], *, remove: Collection[str] = ()) -> list[Artifact]:
-        """Puts artifacts into their slots and takes slots out, in one new snapshot; older snapshots keep them."""
+        """Put artifacts into their slots and take slots out, in one new snapshot; older snapshots keep them."""
         artifacts = [self._artifact(recipe, made) for recipe, made in changes]
         self._change({artifact.recipe.slot: artifact for artifact in artifacts}, remove)
         for recipe, _ in changes:
@@ -240,7 +240,7 @@ class Writer:
         return artifacts
 
     def point(self, name: str, target: Pointer | None) -> None:
-        """Gives a name to something, or takes it away.
+        """Give a name to something, or take it away.
 
         Raises:
             StoreError: the name cannot be told from a number, an id or a date.
@@ -285,26 +285,26 @@ class Writer:
             )
             if self.store.manifests.create(snapshot):
                 return
-            # Those who lost to one commit would race for the next one as well, most of them in vain.
+            # Random back-off, so that writers who lost one commit do not all race for the next.
             time.sleep(random.uniform(0, lost * (time.monotonic() - begun)))
 
 
 def with_measured(made: Made, seconds: float, work: Mapping[str, float]) -> Made:
-    """What was made, with how long it took and what was worked through; a stage may have counted more of it itself."""
+    """Return what was made, with its time and its amounts; a stage may have counted more of them itself."""
     measured = {"seconds": round(seconds, 3), **work, **made.summary.get("measured", {})}
     return replace(made, summary={**made.summary, "measured": measured})
 
 
 def _same(one: Mapping[str, Artifact], other: Mapping[str, Artifact], slots: Collection[str]) -> bool:
-    def marks(artifacts: Mapping[str, Artifact]) -> dict[str, Any]:
+    def identities(artifacts: Mapping[str, Artifact]) -> dict[str, Any]:
         found = {slot: artifacts[slot] for slot in slots if slot in artifacts}
         return {slot: (a.recipe.key, a.artifact_id, a.provenance) for slot, a in found.items()}
 
-    return marks(one) == marks(other)
+    return identities(one) == identities(other)
 
 
 def _lock(lock: Any, place: str, wait_s: float) -> None:
-    """Takes the machine's lock, which the kernel frees when the process ends in whatever way."""
+    """Take the machine's lock, which the kernel frees when the process ends in whatever way."""
     deadline = time.monotonic() + wait_s
     while True:
         try:
@@ -318,7 +318,7 @@ def _lock(lock: Any, place: str, wait_s: float) -> None:
 
 
 def _time(text: str) -> datetime | None:
-    """A date (its last moment) or a time."""
+    """Parse a date (as its last moment) or a time."""
     if not re.match(r"\d{4}-\d{2}-\d{2}", text):
         return None
     try:
@@ -329,5 +329,5 @@ def _time(text: str) -> datetime | None:
 
 
 def utc_now() -> str:
-    """The time in UTC, ISO 8601, to the millisecond."""
+    """Return the time in UTC, ISO 8601, to the millisecond."""
     return datetime.now(UTC).isoformat(timespec="milliseconds")

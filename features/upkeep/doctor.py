@@ -19,6 +19,7 @@ from armorm.features.embedding.folder import read_config, weight_files
 from armorm.features.errors import FeatureStoreError
 from armorm.features.secrets import redacted
 from armorm.features.store import Store, leases
+from armorm.features.units import size
 
 RIVALS: Final = 16
 """Who try at once to create one name."""
@@ -40,7 +41,7 @@ class Finding:
 
 
 def examine(store: Store, rival: Callable[[], Store], backbone: BackboneSettings) -> list[Finding]:
-    """All checks. Writes and deletes small files below `doctor/` in the store.
+    """Return all checks. Writes and deletes small files below `doctor/` in the store.
 
     Args:
         store: the configured one; it may not exist yet.
@@ -96,7 +97,7 @@ def _permissions(store: Store) -> tuple[Verdict, str]:
 
 
 def _exclusive(rival: Callable[[], Store]) -> tuple[Verdict, str]:
-    """Several clients create the same names at once; of each name exactly one may be told that it did."""
+    """Check that the store supports atomic create-if-absent: of several clients exactly one may create a name."""
     folder = f"doctor/{uuid4().hex}"
     stores = [rival() for _ in range(RIVALS)]
     with ThreadPoolExecutor(RIVALS) as pool:
@@ -118,7 +119,7 @@ def _exclusive(rival: Callable[[], Store]) -> tuple[Verdict, str]:
 
 
 def _clock(store: Store) -> tuple[Verdict, str]:
-    """Leases expire by the clock of whoever looks."""
+    """Compare this machine's clock with the store's: leases expire by the clock of whoever reads them."""
     name = f"doctor/{uuid4().hex}"
     store.storage.replace(name, b"probe")
     (file,) = [file for file in store.storage.files("doctor") if file.name == name]
@@ -135,7 +136,7 @@ def _disk(store: Store) -> tuple[Verdict, str]:
     while not folder.is_dir():
         folder = folder.parent
     free = shutil.disk_usage(folder).free
-    told = f"{free / 1e9:.1f} GB free at {folder}"
+    told = f"{size(free)} free at {folder}"
     return ("warning", f"{told}; vectors of 4,096 floats take 16 kB a text") if free < DISK_BYTES else ("ok", told)
 
 
@@ -145,16 +146,16 @@ def _backbone(settings: BackboneSettings) -> tuple[Verdict, str]:
         return "ok", f"{settings.path} is fetched from the Hub at the first run"
     read_config(folder)
     chat_template(folder, settings)
-    return "ok", f"{folder}: {_weights_bytes(folder) / 1e6:,.0f} MB of weights, with a chat template"
+    return "ok", f"{folder}: {size(_weights_bytes(folder))} of weights, with a chat template"
 
 
 def _memory(settings: BackboneSettings) -> tuple[Verdict, str]:
     free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     folder = local_folder(settings)
     needed = 2 * _weights_bytes(folder) if folder and settings.device == "cpu" else 0
-    told = f"{free / 1e9:.1f} GB free"
+    told = f"{size(free)} free"
     if free < needed:
-        return "warning", f"{told}; loading the backbone may take {needed / 1e9:.1f} GB"
+        return "warning", f"{told}; loading the backbone may take {size(needed)}"
     return "ok", told
 
 

@@ -14,6 +14,7 @@ from armorm.features.store import leases, objects
 from armorm.features.store.artifacts import Snapshot
 from armorm.features.store.storage import StoredFile
 from armorm.features.store.store import Store, Writer
+from armorm.features.units import size
 
 TRASH: Final = "trash"
 
@@ -56,7 +57,7 @@ class Collection:
 
     @property
     def line(self) -> str:
-        """For a person."""
+        """One line for people."""
         return (
             f"{len(self.expired)} snapshots expire, {_told(self.swept)} to the trash, {_told(self.deleted)} deleted "
             f"from it; {self.n_kept_snapshots} snapshots with {self.n_kept_objects} objects are kept"
@@ -64,7 +65,7 @@ class Collection:
 
 
 def plan_collection(store: Store, settings: RetentionSettings, *, now: datetime | None = None) -> Collection:
-    """What a collection would do now."""
+    """Return what a collection would do now."""
     now = now or datetime.now(UTC)
     snapshots = [snapshot for snapshot in store.history() if not snapshot.expired]
     numbers = _kept(store, snapshots, settings, now)
@@ -94,7 +95,7 @@ def collect(
     now: datetime | None = None,
     on_progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Collection:
-    """Does it. The writer is of kind `gc`: no other one is at work, on whatever machine.
+    """Collect it. The writer is of kind `gc`: no other one is at work, on whatever machine.
 
     Args:
         writer: from `store.writing(.., kind="gc")`.
@@ -117,7 +118,7 @@ def collect(
 
 
 def _kept(store: Store, snapshots: Sequence[Snapshot], settings: RetentionSettings, now: datetime) -> set[int]:
-    """The numbers of the snapshots that stay; `snapshots` are the newest first."""
+    """Return the numbers of the snapshots that stay; `snapshots` are the newest first."""
     young = now - timedelta(days=settings.keep_days)
     return {
         *(snapshot.number for snapshot in snapshots[: settings.keep_last]),
@@ -128,9 +129,9 @@ def _kept(store: Store, snapshots: Sequence[Snapshot], settings: RetentionSettin
 
 
 def _stamp(file: StoredFile) -> datetime:
-    """When a file of the trash was put there; the file's own time is that of its writing."""
+    """Return when a file was moved to the trash; the file's own time is that of its writing."""
     return datetime.strptime(file.name.split("/")[1], _STAMP).replace(tzinfo=UTC)
 
 
 def _told(files: Sequence[StoredFile]) -> str:
-    return f"{len(files)} files ({sum(file.size_bytes for file in files) / 1e6:,.1f} MB)"
+    return f"{len(files)} files ({size(sum(file.size_bytes for file in files))})"

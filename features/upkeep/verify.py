@@ -10,6 +10,7 @@ from armorm.features.errors import CorruptObject, NotInStore
 from armorm.features.store import manifests, objects
 from armorm.features.store.artifacts import ObjectRef
 from armorm.features.store.store import Store, Writer
+from armorm.features.units import size
 
 QUARANTINE = "quarantine"
 
@@ -25,12 +26,12 @@ class Damage:
     """A file that is not what was written."""
 
     name: str
-    """In the store."""
+    """Its name in the store."""
     problem: str
     ref: ObjectRef | None = None
-    """Of an object; none for a manifest."""
+    """The object; None for a manifest."""
     slots: tuple[str, ...] = ()
-    """Of an object: the slots of the newest snapshot that it is part of."""
+    """The slots of the newest snapshot that the object is part of."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,9 +45,9 @@ class Verified:
 
     @property
     def line(self) -> str:
-        """For a person."""
+        """One line for people."""
         found = f"{len(self.damages)} damaged" if self.damages else "all as they were written"
-        return f"{self.n_manifests} manifests, {self.n_objects} objects, {self.n_bytes / 1e6:,.1f} MB: {found}"
+        return f"{self.n_manifests} manifests, {self.n_objects} objects, {size(self.n_bytes)}: {found}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +65,7 @@ def verify(
     seed: int = 0,
     on_progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Verified:
-    """Compares the checksums of all manifests, and of the objects of all snapshots that have not expired.
+    """Compare the checksums of all manifests, and of the objects of all snapshots that have not expired.
 
     Ids and sizes that manifests state are compared with the content that they are of.
 
@@ -92,7 +93,7 @@ def verify(
 
 
 def quarantine(writer: Writer, damages: tuple[Damage, ...]) -> list[str]:
-    """Takes damaged files out of the way, and what they were part of out of the newest snapshot; gives its slots.
+    """Move damaged files to the trash, and take what held them out of the newest snapshot; return its slots.
 
     The next run makes again what is gone, which heals older snapshots too where the same bytes come out.
     """
@@ -114,7 +115,7 @@ def quarantine(writer: Writer, damages: tuple[Damage, ...]) -> list[str]:
 
 
 def _wrong_sizes(name: str, size_bytes: int, stated: Mapping[int, tuple[int, ...]]) -> list[Damage]:
-    """The manifests that state another size than that of an object whose checksum is right."""
+    """Return the manifests that state another size than that of an object whose checksum is right."""
     return [
         Damage(
             manifests.name_of(number),
@@ -137,7 +138,7 @@ def _expected(numbers: Sequence[int], promised: int) -> Iterator[int]:
 
 
 def _manifests(store: Store) -> tuple[list[Damage], Mapping[str, _Use]]:
-    """Damaged manifests, and the objects that the others name."""
+    """Return damaged manifests, and the objects that the others name."""
     damages: list[Damage] = []
     refs: dict[str, ObjectRef] = {}
     slots: dict[str, list[str]] = {}

@@ -36,13 +36,13 @@ class Drift:
 
 
 def drift(store: Store, before: tuple[str, Snapshot], after: tuple[str, Snapshot]) -> list[Drift]:
-    """Compares two backbones, each in the snapshot that its vectors are read from."""
+    """Compare two backbones, each in the snapshot that its vectors are read from."""
     one, other = (FeatureReader(store, backbone_id, snapshot) for backbone_id, snapshot in (before, after))
     return [_drift(one, other, kind) for kind in get_args(Kind)]
 
 
 def shared_ids(one: FeatureReader, other: FeatureReader, kind: Kind) -> list[str]:
-    """What both have a vector of, in order."""
+    """Return what both have a vector of, in order."""
     ids = one.ids(kind)
     return ids.filter(ids.is_in(other.ids(kind).implode())).to_list()
 
@@ -56,14 +56,14 @@ def _drift(one: FeatureReader, other: FeatureReader, kind: Kind) -> Drift:
 
 
 def cosines(X_ND: Floats, Y_ND: Floats) -> dict[str, float]:
-    """Mean and quantiles of the cosines of rows; no stored vector is zero."""
+    """Return the mean and quantiles of the cosines of rows; no stored vector is zero."""
     X_ND, Y_ND = X_ND.astype(np.float64), Y_ND.astype(np.float64)
     cosine_N = (X_ND * Y_ND).sum(axis=1) / (np.linalg.norm(X_ND, axis=1) * np.linalg.norm(Y_ND, axis=1))
     return {"mean": float(cosine_N.mean())} | {n: float(np.quantile(cosine_N, q)) for n, q in QUANTILES.items()}
 
 
 def linear_cka(X_ND: Floats, Y_NE: Floats) -> float | None:
-    """Linear centred kernel alignment (arXiv 1905.00414) by the unbiased estimator of HSIC (Song et al., JMLR 2012).
+    """Return linear centred kernel alignment (arXiv 1905.00414), by HSIC's unbiased estimator (Song et al., 2012).
 
     `HSIC(X, Y) / sqrt(HSIC(X, X) HSIC(Y, Y))`. The plain estimator comes near 1 for any vectors once there are fewer
     texts than dimensions, which is the usual case here (arXiv 2010.15327 uses this one for the same reason).

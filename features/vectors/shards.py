@@ -25,7 +25,7 @@ from armorm.features.store import Artifact, Made, ObjectRef, Snapshot, Store, ca
 from armorm.features.tables import check_format, check_parquet, write_parquet
 
 FORMAT: Final = 2
-"""Of the file of vectors; a later one is refused by name. A shard of format 1 has no index beside it."""
+"""The format of a file of vectors; later ones are refused. A shard of format 1 has no index beside it."""
 
 BATCH_ROWS: Final = 4096
 """Rows of a record batch."""
@@ -33,10 +33,10 @@ BATCH_ROWS: Final = 4096
 SLOT: Final = "features"
 
 MAPPED_BYTES: Final = 1 << 28
-"""Of shards that reading has mapped before their pages are given back."""
+"""How much of the shards reading maps before it gives their pages back."""
 
 PAGE_BYTES: Final = 1 << 21
-"""That reading one row maps at most: Linux caches a file in pages of up to this size, and maps each as a whole."""
+"""The most that reading one row maps: Linux caches a file in pages of up to this size, and maps whole pages."""
 
 INDEX: Final = pa.schema(
     [
@@ -65,7 +65,7 @@ class Feature:
     kind: Kind
     id: str
     n_tokens: int
-    """Of the whole text, before anything was cut off."""
+    """Tokens of the whole text, before anything was cut off."""
     truncated: bool
     vector: npt.NDArray[np.float32]
     """`[D]`."""
@@ -79,7 +79,7 @@ def write_shard(
     *,
     vector_type: VectorType = "float32",
 ) -> dict[str, ObjectRef]:
-    """Keeps features of one backbone, in order of kind and id: the `shard`, which names the backbone, and its `index`.
+    """Keep features of one backbone, in order of kind and id: the `shard`, which names the backbone, and its `index`.
 
     Raises:
         StoreError: a vector is not finite, or zero, or too large for the type; nothing is written.
@@ -107,7 +107,7 @@ def write_shard(
 
 
 def shard_without(store: Store, artifact: Artifact, ids: Collection[tuple[str, str]]) -> Made | None:
-    """A shard with some of its vectors left out, by kind and id; None where none would be left."""
+    """Return a shard with some of its vectors left out, by kind and id; None where none would be left."""
     table = open_shard(store, artifact.objects["shard"])
     names = zip(table["kind"].to_pylist(), table["id"].to_pylist(), strict=True)
     kept = table.filter(pa.array([name not in ids for name in names], pa.bool_()))
@@ -119,19 +119,19 @@ def shard_without(store: Store, artifact: Artifact, ids: Collection[tuple[str, s
 
 
 def slot_of(backbone_id: str, shard: ObjectRef) -> str:
-    """Where a shard stands in a snapshot."""
+    """Return the slot of a shard in a snapshot."""
     return f"{SLOT}/{backbone_id}/{shard.sha256[:16]}"
 
 
 def _put(store: Store, table: pa.Table) -> dict[str, ObjectRef]:
-    """Keeps a table of vectors, and its index."""
+    """Keep a table of vectors, and its index."""
     shard = store.objects.put("arrow", partial(_write_arrow, table=table))
     index = store.objects.put("parquet", partial(write_parquet, table=index_of(shard, table)))
     return {"shard": shard, "index": index}
 
 
 def put_vectors(store: Store, names: Sequence[Name], vectors_N: Sequence[Vector]) -> ObjectRef:
-    """Keeps vectors by name as they are, in float32, whether they are of use or not: this is no shard."""
+    """Keep vectors by name as they are, in float32, whether they are of use or not: this is no shard."""
     vectors_ND = np.stack(vectors_N)
     columns = [
         pa.array([kind for kind, _ in names]),
@@ -143,7 +143,7 @@ def put_vectors(store: Store, names: Sequence[Name], vectors_N: Sequence[Vector]
 
 
 def read_vectors(store: Store, ref: ObjectRef) -> dict[Name, Vector]:
-    """What `put_vectors` has kept."""
+    """Return what `put_vectors` has kept."""
     table = open_shard(store, ref)
     names = zip(table["kind"].to_pylist(), table["id"].to_pylist(), strict=True)
     vectors_ND = table["vector"].combine_chunks().flatten().to_numpy().reshape(len(table), -1)
@@ -151,7 +151,7 @@ def read_vectors(store: Store, ref: ObjectRef) -> dict[Name, Vector]:
 
 
 def unusable(vectors_N: Sequence[Vector] | npt.NDArray[np.float32], vector_type: VectorType) -> list[str | None]:
-    """Why each vector cannot be kept, None where it can: `not_finite`, `zero` or `float16_overflow`."""
+    """Return why each vector cannot be kept, None where it can: `not_finite`, `zero` or `float16_overflow`."""
     if not len(vectors_N):
         return []
     vectors_ND = np.stack(list(vectors_N))
@@ -166,7 +166,7 @@ def unusable(vectors_N: Sequence[Vector] | npt.NDArray[np.float32], vector_type:
 
 
 def open_shard(store: Store, ref: ObjectRef) -> pa.Table:
-    """A checked shard as a table over the memory map: nothing is copied.
+    """Return a checked shard as a table over the memory map: nothing is copied.
 
     Raises:
         CorruptObject: its bytes are not those that were written.
@@ -185,7 +185,7 @@ def _map_shard(store: Store, ref: ObjectRef) -> tuple[mmap.mmap, pa.Table]:
 
 
 def index_of(shard: ObjectRef, table: pa.Table) -> pa.Table:
-    """What a shard holds and where, without its vectors."""
+    """Return what a shard holds and where, without its vectors."""
     columns = [table.column(name) for name in ("kind", "id", "n_tokens", "truncated", "norm")]
     places = [pa.array([shard.sha256] * len(table)), pa.array(np.arange(len(table), dtype=np.int32))]
     return pa.Table.from_arrays([*columns, *places], schema=INDEX)
@@ -197,7 +197,7 @@ class Shards:
 
     backbone_id: str
     width: int
-    """Of the vectors: D."""
+    """The length D of the vectors."""
     artifacts: tuple[Artifact, ...]
 
     @property
@@ -207,7 +207,7 @@ class Shards:
 
 
 def shards_of(snapshot: Snapshot) -> list[Shards]:
-    """The shards of every backbone in a snapshot; of manifests alone."""
+    """Return the shards of every backbone in a snapshot; of manifests alone."""
     found: dict[str, list[Artifact]] = {}
     for name, artifact in snapshot.within(SLOT).items():
         found.setdefault(name.split("/")[0], []).append(artifact)
@@ -216,12 +216,12 @@ def shards_of(snapshot: Snapshot) -> list[Shards]:
 
 
 def _width(shard: Artifact, backbone: Artifact | None) -> int:
-    """Said by the shard itself, or by its backbone, as in a store of format 1."""
+    """Return the width that the shard states, or its backbone in a store of format 1."""
     return int(shard.summary["width"] if backbone is None else backbone.summary["hidden_size"])
 
 
 def index_paths(store: Store, shards: Shards) -> list[str]:
-    """The checked index files of one backbone."""
+    """Return the checked index files of one backbone."""
     refs = [artifact.objects["index"] for artifact in shards.artifacts if "index" in artifact.objects]
     paths = [store.objects.path(ref) for ref in refs]
     for path in paths:
@@ -230,7 +230,7 @@ def index_paths(store: Store, shards: Shards) -> list[str]:
 
 
 def built_indexes(store: Store, shards: Shards) -> list[pa.Table]:
-    """The indexes of shards that none lies beside, as a store of format 1 has them."""
+    """Return the indexes of shards that none lies beside, as a store of format 1 has them."""
     refs = [artifact.objects["shard"] for artifact in shards.artifacts if "index" not in artifact.objects]
     return [index_of(ref, open_shard(store, ref)) for ref in refs]
 
@@ -249,7 +249,7 @@ class Vectors:
         self._mapped_bytes: dict[mmap.mmap, int] = {}
 
     def gather(self, shards_N: pa.Array, rows_N: npt.NDArray[np.integer]) -> npt.NDArray[np.float32]:
-        """`[N, D]` in float32, whatever type they are kept in, by their shards' SHA-256 and their rows there.
+        """Return `[N, D]` in float32, whatever type they are kept in, by their shards' SHA-256 and their rows there.
 
         Raises:
             QueryError: there is no such shard, or no such row in it; a query may call this with whatever it likes.
@@ -271,7 +271,7 @@ class Vectors:
         return result_ND
 
     def _count(self, file: mmap.mmap, n_rows: int) -> None:
-        """Gives back what is mapped, once it is much.
+        """Give back what is mapped, once it is much.
 
         The system keeps the pages in its cache as long as it has room, but they are not this process's any more.
         """
@@ -318,15 +318,15 @@ class FeatureReader:
             self._places = pl.concat(frames).unique(["kind", "id"], keep="first", maintain_order=True)
 
     def ids(self, kind: str) -> pl.Series:
-        """Everything of a kind that has a vector, in order. Ids being hashes, the first ones are a fair sample."""
+        """Return the ids of a kind that have a vector, sorted. As ids are hashes, the first ones are a fair sample."""
         return self._places.filter(pl.col("kind") == kind)["id"].sort()
 
     def has(self, kind: str, ids: Sequence[str]) -> npt.NDArray[np.bool_]:
-        """`[N]` whether each of `ids` has a vector."""
+        """Return `[N]` whether each of `ids` has a vector."""
         return pl.Series(ids, dtype=pl.String).is_in(self.ids(kind).implode()).to_numpy()
 
     def gather(self, kind: str, ids: Sequence[str]) -> npt.NDArray[np.float32]:
-        """`[N, D]` vectors in the order of `ids`.
+        """Return `[N, D]` vectors in the order of `ids`.
 
         Raises:
             NotInStore: an id was not embedded with this backbone.
@@ -334,7 +334,7 @@ class FeatureReader:
         return self.rows(kind, ids)[:]
 
     def rows(self, kind: str, ids: Sequence[str]) -> "VectorRows":
-        """The same, but nothing is read before it is asked for by row.
+        """Return the same, but nothing is read before it is asked for by row.
 
         Raises:
             NotInStore: an id was not embedded with this backbone.
@@ -344,7 +344,7 @@ class FeatureReader:
 
     @property
     def width(self) -> int:
-        """Of the vectors: D. 0 where there are none."""
+        """The length D of the vectors; 0 if there are none."""
         return self._vectors.width if self._vectors else 0
 
     @property
@@ -353,7 +353,7 @@ class FeatureReader:
         return frozenset(self._shards)
 
     def places(self, kind: str, ids: Sequence[str]) -> pl.DataFrame:
-        """Where each vector stands, in the order of `ids`: the `shard`, by its SHA-256, and the `row` there.
+        """Return the place of each vector, in the order of `ids`: the `shard`, by its SHA-256, and the `row` there.
 
         Raises:
             NotInStore: an id was not embedded with this backbone.
@@ -362,13 +362,13 @@ class FeatureReader:
         return pl.DataFrame({"shard": names.gather(found["shard"]), "row": found["row"]})
 
     def read(self, places: pl.DataFrame) -> npt.NDArray[np.float32]:
-        """`[N, D]` vectors by their places."""
+        """Return `[N, D]` vectors by their places."""
         if self._vectors is None:
             return np.empty((0, 0), np.float32)
         return self._vectors.gather(places["shard"].to_arrow().cast(pa.string()), places["row"].to_numpy())
 
     def _find(self, kind: str, ids: Sequence[str]) -> pl.DataFrame:
-        """Shards by their numbers, and rows."""
+        """Return shards by their numbers, and rows."""
         asked = pl.DataFrame({"id": list(ids)}, schema={"id": pl.String})
         places = asked.join(self._places.filter(pl.col("kind") == kind), on="id", how="left", maintain_order="left")
         if lost := places.filter(pl.col("shard").is_null())["id"].head(1).to_list():
@@ -386,7 +386,7 @@ class VectorRows:
         shard_N: npt.NDArray[np.integer],
         row_N: npt.NDArray[np.integer],
     ) -> None:
-        """Takes the shards' SHA-256, and of each vector the number of its shard and its row there."""
+        """Take the shards' SHA-256, and of each vector the number of its shard and its row there."""
         self._vectors, self._shards = vectors, pa.array(shards, pa.string())
         self._shard_N, self._row_N = shard_N, row_N
 
@@ -406,7 +406,7 @@ class VectorRows:
 
 
 def _numbered(index: pa.Table, number: int) -> pl.DataFrame:
-    """What finds a vector; the shard by its number, since its name is long."""
+    """Return what finds a vector; the shard by its number, since its name is long."""
     return pl.DataFrame(index.select(["kind", "id", "row"])).with_columns(shard=pl.lit(number, pl.Int32))
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from armorm.features.durations import parse_duration
+from armorm.features.units import parse_duration, size
 from armorm.flows import stopping
 from armorm.flows.cli import lineage_commands, model_commands, store_commands
 from armorm.flows.cli import serve_command as serve_commands
@@ -23,8 +23,8 @@ from armorm.flows.cli.options import (
     At,
     Config,
     Format,
-    Part,
     QueryFormat,
+    StageOrRun,
     existing_store,
     require_answer,
 )
@@ -56,20 +56,21 @@ Promote = Annotated[
     typer.Option("--promote", help="Make the new model `prod` if it beats the present one on held-out pairs."),
 ]
 
-TimeLimit = Annotated[float, typer.Option("--time-limit", min=0, max=1e6, help="Seconds that it may take.")]
+TimeLimit = Annotated[float, typer.Option("--time-limit", min=0, max=1e6, help="The most seconds a query may take.")]
 MemoryLimit = Annotated[
-    float, typer.Option("--memory-limit", min=0, max=1e6, help="GB that it may take; 0: half of the machine's memory.")
+    float,
+    typer.Option("--memory-limit", min=0, max=1e6, help="The most GB a query may take; 0: half of the machine's."),
 ]
-MaxRows = Annotated[int, typer.Option("--max-rows", min=1, help="Rows that the answer may have.")]
+MaxRows = Annotated[int, typer.Option("--max-rows", min=1, help="The most rows of an answer.")]
 
 MOST_IN_A_TABLE = 1000
-"""Rows of an answer: more are slow to lay out, and nobody reads them."""
+"""Rows of an answer that a table shows: more are slow to lay out, and nobody reads them."""
 
 UNFINISHED = ".unfinished-"
 """What a folder of sample data that are being written begins with."""
 
 SHOWN_ROWS = 50
-"""Of a difference between snapshots; JSON has all of them."""
+"""Rows of a difference between snapshots that are shown; JSON has all of them."""
 
 
 def main() -> None:
@@ -89,14 +90,14 @@ def main() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader has gone: flush into nothing
         sys.exit(0)
     except console.EXPECTED_ERRORS as error:
-        if not stopping.asked():  # an error on the way to the end that was asked for is none of the user's
+        if not stopping.asked():  # an error while a run stops as asked is no news to the user
             console.print_error(error)
-        forget(error)
+        release(error)
         sys.exit(os.EX_TEMPFAIL if isinstance(error, console.TRY_LATER) else 1)
 
 
-def forget(error: BaseException | None) -> None:
-    """Lets go of what an error's frames hold: a DuckDB connection that outlives the interpreter complains at length."""
+def release(error: BaseException | None) -> None:
+    """Release what an error's frames hold: a DuckDB connection that outlives the interpreter complains at length."""
     while error is not None:
         traceback.clear_frames(error.__traceback__)
         error = error.__cause__ or error.__context__
@@ -124,7 +125,7 @@ def init(
 
 
 def of_a_demo(path: Path) -> bool:
-    """Whether a demo that was stopped has left it behind."""
+    """Return whether a demo that was stopped has left it behind."""
     return path.name.startswith(UNFINISHED)
 
 
@@ -161,13 +162,15 @@ def run(
     config: Config = DEFAULT_CONFIG,
     format: As = Format.table,
     plan: Annotated[
-        Path | None, typer.Option("--plan", help="A file of `armorm plan --out`; refused if the world has moved since.")
+        Path | None,
+        typer.Option("--plan", help="A file of `armorm plan --out`; refused if it is out of date."),
     ] = None,
     max_rows: Annotated[
-        int | None, typer.Option("--max-rows", min=0, help="Refuse to start where the plan's total has more rows.")
+        int | None, typer.Option("--max-rows", min=0, help="Refuse to start if the plan's total has more rows.")
     ] = None,
     max_time: Annotated[
-        str | None, typer.Option("--max-time", help="Refuse to start what takes longer, or nobody knows: 30m, 2h.")
+        str | None,
+        typer.Option("--max-time", help="Refuse to start if the estimate is longer or unknown: 30m, 2h."),
     ] = None,
     promote: Promote = False,
 ) -> None:
@@ -220,8 +223,8 @@ def plan(
                 f.source,
                 (f.revision or "")[:12],
                 f.n_files,
-                console.size(f.size_bytes),
-                f.problem or console.size(f.missing_bytes),
+                size(f.size_bytes),
+                f.problem or size(f.missing_bytes),
             )
             for f in planned.files
         ],
@@ -243,7 +246,7 @@ def ingest(config: Config = DEFAULT_CONFIG, format: As = Format.table) -> None:
 
 @app.command()
 def quality(
-    show: Annotated[str, typer.Option("--show", help="A check whose offending rows to print, all of them.")] = "",
+    show: Annotated[str, typer.Option("--show", help="Print all rows that this check finds.")] = "",
     config: Config = DEFAULT_CONFIG,
     format: As = Format.table,
 ) -> None:
@@ -327,7 +330,7 @@ def evaluate(
 @app.command()
 def datasets(
     sharing: Annotated[
-        bool, typer.Option("--sharing", help="What ingested datasets share, and what embedding it once saves.")
+        bool, typer.Option("--sharing", help="Show what ingested datasets share, and what embedding it once saves.")
     ] = False,
     config: Config = DEFAULT_CONFIG,
     format: As = Format.table,
@@ -407,7 +410,7 @@ def diff(
         str,
         typer.Argument(help="A snapshot (tag, number, id, date, `previous`, `head`), or a model or backbone by id."),
     ] = "previous",
-    after: Annotated[str, typer.Argument(help="Another one of that kind.")] = "head",
+    after: Annotated[str, typer.Argument(help="Another of that kind.")] = "head",
     config: Config = DEFAULT_CONFIG,
     format: As = Format.table,
 ) -> None:
@@ -499,7 +502,7 @@ def _limits(time_limit: float, memory_limit: float, max_rows: int) -> "Limits":
 
 
 def _settings(given: list[str]) -> dict[str, str]:
-    """`name=value` of each."""
+    """Return each `name=value` as a mapping."""
     for text in given:
         if "=" not in text:
             raise ConfigError(f"got --set {text}; expected name=value; say --set n=20")
@@ -527,8 +530,9 @@ def status(
         str, typer.Option("--max-age", help="Exit code 1 if the last success of `--of` is longer ago: 36h, 7d.")
     ] = "",
     of: Annotated[
-        Part, typer.Option("--of", help="Of a stage; `run`: of each of them, alone or in a run of the pipeline.")
-    ] = Part.run,
+        StageOrRun,
+        typer.Option("--of", help="The stage; `run`: every stage, alone or in a run of the pipeline."),
+    ] = StageOrRun.run,
     config: Config = DEFAULT_CONFIG,
     format: As = Format.table,
 ) -> None:
@@ -554,12 +558,12 @@ def status(
     print(state.line)
     print(told(last))
     if change:
-        print(f"since training: {change.line}; {f'another model is due: {why}' if why else 'no other model is due'}")
+        print(f"since training: {change.line}; {f'a new model is due: {why}' if why else 'no new model is due'}")
     console.print_table(["slot", "artifact", "made", "what"], state.rows)
 
 
 def _run(flow: Callable[[Path], Any], config: Path, format: Format, *, with_report: bool = False) -> None:
-    """Runs a flow on a valid configuration and prints what its stages did."""
+    """Run a flow on a valid configuration and print what its stages did."""
     settings = load_settings(config)  # a wrong setting is said before a server is started
     console.quieten_prefect()
     require_answer()

@@ -1,4 +1,4 @@
-"""Commands that lead from a weight to its rows, and from a row to all that saw it."""
+"""Commands that lead from a weight to its rows, and from a row to all that was made with it."""
 
 from typing import Annotated
 
@@ -12,7 +12,7 @@ from armorm.flows.runlog import console
 app = typer.Typer()
 
 TRACED_ROWS = 10
-"""Of a trace, as a table."""
+"""Rows of a trace that are shown as a table."""
 
 
 @app.command()
@@ -49,11 +49,11 @@ def trace(
 
 @app.command()
 def impact(
-    key: Annotated[str, typer.Argument(help="Of a native row, conversation, prompt or pair: 8 hex digits or more.")],
+    key: Annotated[str, typer.Argument(help="An id of a native row, conversation, prompt or pair: 8 digits or more.")],
     config: Config = DEFAULT_CONFIG,
     format: As = Format.table,
 ) -> None:
-    """Say where a row stands, every artifact that saw it, and which models to retrain if it must be deleted.
+    """Say where a row stands, every artifact that was made with it, and which models to retrain if it must be deleted.
 
     Example: `armorm impact 5ac72064`
     """
@@ -69,8 +69,8 @@ def impact(
 
 @app.command("forget")
 def forget_key(
-    key: Annotated[str, typer.Argument(help="Of a native row or a prompt: 8 hex digits of its id, or more.")],
-    reason: Annotated[str, typer.Option("--reason", "-r", help="Why, for the record.")],
+    key: Annotated[str, typer.Argument(help="An id of a native row or a prompt: 8 digits or more.")],
+    reason: Annotated[str, typer.Option("--reason", "-r", help="The reason, for the record.")],
     config: Config = DEFAULT_CONFIG,
     format: As = Format.table,
 ) -> None:

@@ -35,7 +35,7 @@ def score(
         ),
     ] = "",
     explain: Annotated[bool, typer.Option("--explain", help="Show the objectives that made each score.")] = False,
-    only: Annotated[str, typer.Option("--only", help="The objectives that count: a,b.")] = "",
+    only: Annotated[str, typer.Option("--only", help="Count these objectives alone: a,b.")] = "",
     weights: Annotated[str, typer.Option("--weights", help="Factors of the gate's weights: a=2,b=0.")] = "",
     mixture: Annotated[
         Path | None, typer.Option("--mixture", help='A JSON file with weights in place of the gate\'s: {"a": 0.7}.')
@@ -43,7 +43,7 @@ def score(
     config: Config = DEFAULT_CONFIG,
     format: As = Format.table,
 ) -> None:
-    """Score conversations or pairs with a trained model, in a file of any size; nothing is if a line is malformed.
+    """Score conversations or pairs with a trained model, in a file of any size; a malformed line stops the file.
 
     Example: `armorm score conversations.jsonl --explain`
     """
@@ -97,7 +97,7 @@ def inspect(
 
 
 def evaluate_given(model: str, against: str, config: Path, format: Format) -> None:
-    """Evaluates a model that is named on the store's held-out pairs; nothing is stored."""
+    """Evaluate a model that is named on the store's held-out pairs; nothing is stored."""
     from armorm.judges.held_out import evaluate_model
     from armorm.judges.models import find_model
 
@@ -127,7 +127,7 @@ def evaluate_given(model: str, against: str, config: Path, format: Format) -> No
 def export(
     folder: Annotated[Path, typer.Argument(help="A new folder.")],
     model: Annotated[str, typer.Option("--model", "-m", help="A model's id; the promoted or newest by default.")] = "",
-    max_shard_size: Annotated[str, typer.Option("--max-shard-size", help="Of a file of weights.")] = "5GB",
+    max_shard_size: Annotated[str, typer.Option("--max-shard-size", help="The largest file of weights.")] = "5GB",
     config: Config = DEFAULT_CONFIG,
 ) -> None:
     """Write a model with its backbone as a Hugging Face folder, which transformers loads where armorm is not installed.
@@ -147,7 +147,7 @@ def export(
 
 
 def _settings(name: str, config: Path) -> Settings | None:
-    """None for a model's folder with a backbone of its own, which needs no configuration."""
+    """Return none for a model's folder with a backbone of its own, which needs no configuration."""
     if name and Path(name).is_dir() and not config.exists():
         from armorm.export.layout import is_layout
 
@@ -157,7 +157,7 @@ def _settings(name: str, config: Path) -> Settings | None:
 
 
 def _model_and_backbone(name: str, settings: Settings | None) -> "tuple[RewardHead, Callable[[], Backbone]]":
-    """The model, and what loads the backbone that it is to be used with."""
+    """Return the model, and what loads the backbone that it is to be used with."""
     from armorm.features.embedding.backbone import load
     from armorm.judges.models import open_model
     from armorm.scoring.backbones import require_backbone

@@ -11,21 +11,21 @@ from armorm.flows.configuration.settings import CONFIG_NAME, ConfigError, load_s
 
 
 class Format(StrEnum):
-    """How results are printed."""
+    """The format in which results are printed."""
 
     table = "table"
     json = "json"
 
 
 class QueryFormat(StrEnum):
-    """How the rows of a query are printed."""
+    """The format in which the rows of a query are printed."""
 
     table = "table"
     csv = "csv"
     json = "json"
 
 
-class Part(StrEnum):
+class StageOrRun(StrEnum):
     """The pipeline, or a stage of it."""
 
     run = "run"
@@ -49,7 +49,7 @@ SERVE_PREFECT = "run `prefect server start`, and `export PREFECT_API_URL=http://
 
 
 def existing_store(config: Path) -> Store:
-    """The store of a configuration.
+    """Return the store of a configuration.
 
     Raises:
         ConfigError: nothing was ever written to it.

@@ -49,7 +49,7 @@ def serve(
 
 
 def _require_server() -> None:
-    """Raises: ConfigError: no server is named, or none answers."""
+    """Refuse to serve without a Prefect server that answers."""
     from prefect.settings import PREFECT_API_URL
 
     if not PREFECT_API_URL.value():

@@ -16,7 +16,7 @@ app = typer.Typer()
 def tag(
     name: Annotated[str, typer.Argument(help="The name; without one, all names are listed.")] = "",
     at: At = "head",
-    delete: Annotated[bool, typer.Option("--delete", help="Take the name away.")] = False,
+    delete: Annotated[bool, typer.Option("--delete", help="Delete the name.")] = False,
     config: Config = DEFAULT_CONFIG,
     format: As = Format.table,
 ) -> None:
@@ -83,7 +83,7 @@ def rollback(
 def verify(
     sample: Annotated[float, typer.Option("--sample", min=0, max=1, help="Share of the objects, at random.")] = 1.0,
     repair: Annotated[
-        bool, typer.Option("--repair", help="Set damaged files aside, so that the next run makes them again.")
+        bool, typer.Option("--repair", help="Move damaged files to the trash, so that the next run makes them again.")
     ] = False,
     config: Config = DEFAULT_CONFIG,
     format: As = Format.table,
@@ -114,7 +114,7 @@ def verify(
             slots = quarantine(writer, found.damages) if found.damages else []
             rewritten = rewrite_model_folders(store, models, folders)
         if found.damages:
-            print(f"set aside below quarantine/; to be made again: {', '.join(slots) or 'nothing'}; run `armorm run`")
+            print(f"moved to quarantine/; to be made again: {', '.join(slots) or 'nothing'}; run `armorm run`")
         for folder in folders:
             done = "written again" if folder.folder in rewritten else "left: the store cannot make it again; remove it"
             print(f"{models.name}/{folder.folder}: {done}")
@@ -124,11 +124,11 @@ def verify(
 
 @app.command()
 def gc(
-    delete: Annotated[bool, typer.Option("--delete", help="Do it; without this, it is only said.")] = False,
+    delete: Annotated[bool, typer.Option("--delete", help="Delete files; without this they are only counted.")] = False,
     config: Config = DEFAULT_CONFIG,
     format: As = Format.table,
 ) -> None:
-    """Collect what no kept snapshot refers to: first to the trash, later away. What is kept says [retention].
+    """Move what no kept snapshot refers to into the trash, and delete it later; [retention] sets what is kept.
 
     Example: `armorm gc --delete`
     """
@@ -143,7 +143,7 @@ def gc(
     if format is Format.json:
         console.print_json(asdict(collection))
         return
-    print(collection.line + ("" if delete else "; nothing was done: say --delete"))
+    print(collection.line + ("" if delete else "; nothing was deleted: use --delete"))
 
 
 @app.command()

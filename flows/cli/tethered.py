@@ -11,7 +11,7 @@ import threading
 from typing import Any, Final
 
 ENVIRONMENT: Final = {"PREFECT_UI_ENABLED": "0", "PREFECT__SERVER_EPHEMERAL": "1", "PREFECT__SERVER_FINAL": "1"}
-"""As Prefect 3.8 sets it for this server."""
+"""The environment that Prefect 3.8 sets for this server."""
 
 
 def tether() -> None:

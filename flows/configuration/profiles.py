@@ -43,7 +43,7 @@ HUB: Final[Mapping[str, str]] = {
 UNPINNED = "  # the commit that this stands for is recorded"
 
 SHARE = "0.03"
-"""Of the prompts of each dataset, for a laptop; a benchmark is read whole, since a part of it says nothing."""
+"""The share of each dataset's prompts for a laptop; a benchmark is read whole, since a part of it says nothing."""
 
 WHOLE = ("rewardbench",)
 
@@ -73,12 +73,12 @@ CHANGES: Final[Mapping[Profile, Changes]] = {
 
 
 def configuration(profile: Profile | None = None) -> str:
-    """The text of an `armorm.toml`; without a profile, the template with every default."""
+    """Return the text of an `armorm.toml`; without a profile, the template with every default."""
     return with_changes(template(), changes_of(profile) if profile else {})
 
 
 def changes_of(profile: Profile) -> Changes:
-    """All that a profile sets differently, its datasets on the Hub included."""
+    """Return all that a profile sets differently, its datasets on the Hub included."""
     names = tomllib.loads(template())["datasets"] if profile is not Profile.demo else ()
     datasets: dict[str, str | None] = {}
     for name in names:
@@ -90,12 +90,12 @@ def changes_of(profile: Profile) -> Changes:
 
 
 def template() -> str:
-    """Every setting with its default and a comment."""
+    """Return every setting with its default and a comment."""
     return (Path(__file__).parent / "armorm.toml").read_text()
 
 
 def with_changes(text: str, changes: Changes) -> str:
-    """TOML with some values changed in place; comments stay, but for those that a new value brings itself.
+    """Return TOML with some values changed in place; comments stay, but for those that a new value brings itself.
 
     A key that is commented out is put in; one that its table has not got goes to the table's head.
     """
@@ -111,7 +111,7 @@ def with_changes(text: str, changes: Changes) -> str:
 
 
 def _find(key: str, lines: list[str]) -> tuple[int, str | None]:
-    """Which line of a table sets the key, and its comment; the head and None where no line does."""
+    """Return which line of a table sets the key, and its comment; the head and None where no line does."""
     for number, line in enumerate(takewhile(lambda line: not line.startswith("["), lines)):
         if match := re.fullmatch(rf'(?:# )?{key} = (?:"[^"]*"|[^#"]*?)\s*(#.*)?', line):
             return number, match[1] or ""

@@ -8,8 +8,8 @@ from zoneinfo import ZoneInfo
 
 from cronsim import CronSim, CronSimError
 
-from armorm.features.durations import parse_duration
 from armorm.features.errors import InputError
+from armorm.features.units import parse_duration
 
 SCHEDULES: Final = ("ingest", "train", "verify", "gc", "run", "freshness")
 """The settings that say when; `""` is never."""
@@ -17,12 +17,12 @@ SCHEDULES: Final = ("ingest", "train", "verify", "gc", "run", "freshness")
 
 @dataclass(frozen=True, slots=True)
 class ScheduleSettings:
-    """When each deployment runs: a cron expression, or an interval such as `6h`; an empty one is turned off."""
+    """The settings of `[schedule]`: cron expressions, or intervals such as `6h`; an empty text turns one off."""
 
     name: str = "armorm"
     """What the deployments' names begin with: stores that share a Prefect server need different ones."""
     timezone: str = "UTC"
-    """Of the cron expressions."""
+    """The timezone of the cron expressions."""
     ingest: str = "0 2 * * *"
     train: str = "0 5 * * 6"
     """Train and evaluate."""
@@ -59,7 +59,7 @@ class ScheduleSettings:
 
 
 def interval_s(schedule: str) -> float | None:
-    """Seconds between two runs, where a schedule is an interval; None where it is a cron expression."""
+    """Return the seconds between two runs, where a schedule is an interval; None where it is a cron expression."""
     try:
         return parse_duration(schedule)
     except InputError:

@@ -50,7 +50,7 @@ from armorm.flows.configuration.schedule import ScheduleSettings
 
 CONFIG_NAME = "armorm.toml"
 PREFIX = "ARMORM_"
-"""Of environment variables that override the file."""
+"""The prefix of environment variables that override the file."""
 
 
 class ConfigError(InputError):
@@ -58,7 +58,7 @@ class ConfigError(InputError):
 
 
 def strict(section: type) -> BeforeValidator:
-    """Refuses unknown names in a table whose type is a plain dataclass."""
+    """Refuse unknown names in a table whose type is a plain dataclass."""
     allowed = [field.name for field in fields(section)]
 
     def check(value: Any) -> Any:
@@ -72,7 +72,7 @@ def strict(section: type) -> BeforeValidator:
 
 
 def _list_of_the_environment(item: Any) -> Any:
-    """A list in an environment variable is written as in the file: `[0.1, 1.0]`."""
+    """Return the decoded value of an environment variable, where lists are written as in the file: `[0.1, 1.0]`."""
     return tomllib.loads(f"item = {item}")["item"] if isinstance(item, str) and item.startswith("[") else item
 
 
@@ -82,7 +82,7 @@ class DatasetSection(BaseModel):
     model_config = ConfigDict(frozen=True, extra="allow")
     path: Path | None = None
     uri: str | None = None
-    """Of a dataset on the Hub: `hf://datasets/owner/name@revision/folder`."""
+    """The address of a dataset on the Hub: `hf://datasets/owner/name@revision/folder`."""
     files: tuple[str, ...] = ()
     """Patterns of the files to read; by default those that the paper's data is in, else all data files."""
     share: float = Field(default=1.0, gt=0, le=1)
@@ -90,9 +90,9 @@ class DatasetSection(BaseModel):
     split: Literal["train", "validation", "test", "evaluation"] | None = None
     """The split of all rows, where it is not to follow from each prompt."""
     form: str | None = None
-    """Of one's own dataset: `ratings`, `pairs`, or a ready form; the other keys then describe it."""
+    """The form of one's own dataset: `ratings`, `pairs`, or a ready form; the other keys then describe it."""
     licence: str | None = None
-    """Of one's own dataset."""
+    """The licence of one's own dataset."""
 
     @model_validator(mode="after")
     def _one_place(self) -> Self:
@@ -109,11 +109,11 @@ class DatasetSection(BaseModel):
         return self
 
     def own_form(self) -> Form | None:
-        """How one's own dataset is read; None for a known one."""
+        """Return how one's own dataset is read; None for a known one."""
         return form_of(self.form, self.model_extra or {}) if self.form else None
 
     def source(self, name: str) -> Source:
-        """The dataset, known or one's own."""
+        """Return the dataset, known or one's own."""
         form = self.own_form()
         if form is None:
             return find_source(name)
@@ -122,7 +122,7 @@ class DatasetSection(BaseModel):
         )
 
     def options(self, name: str) -> Options:
-        """A known dataset's own settings, complete."""
+        """Return a known dataset's own settings, complete."""
         given = {} if self.form else self.model_extra or {}
         return complete_options(self.source(name), {key: str(value) for key, value in given.items()})
 
@@ -178,11 +178,11 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """The environment goes before the file, whose values are given to the constructor."""
+        """Return the sources of settings: the environment goes before the file, which the constructor is given."""
         return env_settings, init_settings
 
     def open_store(self) -> Store:
-        """The store, whether or not anything was written to it."""
+        """Return the store, whether or not anything was written to it."""
         if "://" in self.store:
             return Store(self.store, cache=self.root / self.cache if self.cache else None)
         return Store(self.root / self.store)
@@ -193,11 +193,11 @@ class Settings(BaseSettings):
         return self.root / self.models
 
     def sources(self) -> dict[str, Source]:
-        """The configured datasets by name."""
+        """Return the configured datasets by name."""
         return {name: section.source(name) for name, section in self.datasets.items()}
 
     def dataset(self, name: str, fetched: HubFiles | None = None) -> DatasetFiles:
-        """A configured dataset; one of the Hub lies where it was fetched to."""
+        """Return a configured dataset; one of the Hub lies where it was fetched to."""
         section = self.datasets[name]
         folder, origin, form = fetched and fetched.folder, {}, section.own_form()
         if section.path is not None:
@@ -217,19 +217,19 @@ class Settings(BaseSettings):
         )
 
     def rules(self) -> dict[str, Rules]:
-        """How the rows of each configured dataset are read."""
+        """Return how the rows of each configured dataset are read."""
         return {
             name: Rules(section.source(name), section.options(name), self.split, section.share, section.split)
             for name, section in self.datasets.items()
         }
 
     def hub_patterns(self, name: str) -> Sequence[str]:
-        """Which files of a dataset's repository on the Hub are read."""
+        """Return which files of a dataset's repository on the Hub are read."""
         section = self.datasets[name]
         return section.files or section.source(name).files or DATA_FILES
 
     def local_backbone(self) -> BackboneSettings:
-        """The backbone; a folder that exists below the file's own is taken before a Hub id."""
+        """Return the backbone; a folder that exists below the file's own is taken before a Hub id."""
         local, template = self.root / self.backbone.path, self.backbone.chat_template
         return replace(
             self.backbone,
@@ -239,7 +239,7 @@ class Settings(BaseSettings):
 
 
 def load_settings(path: Path) -> Settings:
-    """Reads the file and the environment; from here on no logger of this process says a secret.
+    """Read the file and the environment; from here on no logger of this process says a secret.
 
     Every process of ours begins with it, those that Prefect starts for a run as well.
 
@@ -274,7 +274,7 @@ def load_settings(path: Path) -> Settings:
 
 
 def _check_names(path: Path, settings: Settings) -> None:
-    """Names of datasets, objectives and checks that no type can check."""
+    """Check the names of datasets, objectives and checks, which no type can check."""
     for name, section in settings.datasets.items():
         if section.form and name in SOURCES:
             raise ConfigError(f"{path}: datasets.{name}: got form, and the name of a known dataset; rename it")

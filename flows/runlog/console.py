@@ -48,14 +48,14 @@ err = Console(stderr=True)
 
 
 class OnProgress(Protocol):
-    """Takes what is done and, where it is known, the total; and what else there is to say."""
+    """A function that is told what is done, the total if it is known, and what else there is to say."""
 
     def __call__(self, done: int, total: int | None = None, note: str = "") -> None: ...
 
 
 @contextmanager
 def progress(label: str, *, of_bytes: bool = False) -> Iterator[OnProgress]:
-    """A bar while the block runs, counting pieces or bytes."""
+    """Show a bar while the block runs, counting pieces or bytes."""
     columns = (
         SpinnerColumn(),
         TextColumn("{task.description}"),
@@ -75,7 +75,7 @@ def progress(label: str, *, of_bytes: bool = False) -> Iterator[OnProgress]:
 
 
 def of_tokens(on_progress: OnProgress) -> Callable[[Embedding], None]:
-    """An embedding on a bar of tokens, which tell the time that is left; beside it texts and speed."""
+    """Return an embedding on a bar of tokens, which tell the time that is left; beside it texts and speed."""
     began: list[tuple[float, int]] = []
 
     def show(done: Embedding) -> None:
@@ -91,7 +91,7 @@ def of_tokens(on_progress: OnProgress) -> Callable[[Embedding], None]:
 
 
 def print_report(report: Report) -> None:
-    """A report as tables."""
+    """Print a report as tables."""
     out.print(f"\n[bold]{escape(report.title)}[/bold]")
     for fact in report.facts:
         out.print(escape(fact))
@@ -99,7 +99,7 @@ def print_report(report: Report) -> None:
 
 
 def print_sections(sections: Sequence[Section]) -> None:
-    """Tables with their notes."""
+    """Print tables with their notes."""
     for section in sections:
         print_table(section.columns, section.rows, title=section.title)
         if section.note:
@@ -107,7 +107,7 @@ def print_sections(sections: Sequence[Section]) -> None:
 
 
 def print_table(columns: list[str], rows: Sequence[tuple[Cell, ...]], *, title: str | None = None) -> None:
-    """Rows under their columns; numbers to the right, text from datasets without its control characters."""
+    """Print rows under their columns; numbers to the right, text from datasets without its control characters."""
     table = Table(title=title and escape(title), title_justify="left", title_style="bold", box=SIMPLE_HEAD)
     for index, column in enumerate(columns):
         numeric = any(isinstance(row[index], int | float) for row in rows)
@@ -118,16 +118,8 @@ def print_table(columns: list[str], rows: Sequence[tuple[Cell, ...]], *, title: 
 
 
 def print_steps(steps: Sequence[Step], why: str) -> None:
-    """What stages did or would do, and why."""
+    """Print what stages did or would do, and why."""
     print_table(["stage", why, "what"], [(s.name, s.reason or "up to date", s.what) for s in steps])
-
-
-def size(n_bytes: int) -> str:
-    """Bytes in decimal units, to three digits."""
-    for unit, factor in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
-        if n_bytes >= factor:
-            return f"{n_bytes / factor:.3g} {unit}"
-    return f"{n_bytes} B"
 
 
 def print_json(value: Any) -> None:
@@ -140,7 +132,7 @@ def print_json(value: Any) -> None:
 
 
 def print_error(error: Exception) -> None:
-    """One line on standard error for each thing that is wrong; what was given is shown without control characters."""
+    """Print a line on standard error for each thing that is wrong; input is shown without control characters."""
     if isinstance(error, OSError) and error.errno == ENOSPC:
         where = f"{error.filename}: " if error.filename else ""
         said = f"{where}disk full; free space (see `armorm gc`); what was committed is kept"
@@ -152,7 +144,7 @@ def print_error(error: Exception) -> None:
 
 
 def print_note(note: str) -> None:
-    """One line on standard error, without control characters and secrets."""
+    """Print one line on standard error, without control characters and secrets."""
     print(f"armorm: {shown(redacted(note))[:MAX_LINE]}", file=sys.stderr)
 
 
@@ -168,7 +160,7 @@ def print_csv(columns: list[str], rows: Sequence[tuple[Any, ...]]) -> None:
 
 
 def _csv_cell(cell: Any) -> Any:
-    """A text that begins like a formula after an apostrophe, which spreadsheets do not show; all else as it is."""
+    """Return a cell; a text that begins like a formula gets an apostrophe, which spreadsheets do not show."""
     if cell is None or isinstance(cell, int | float):
         return cell
     text = f"'{cell}" if isinstance(cell, str) and cell.startswith(FORMULA) else str(cell)
@@ -176,7 +168,7 @@ def _csv_cell(cell: Any) -> Any:
 
 
 def quieten_prefect() -> None:
-    """Leaves what flows and tasks say, without tracebacks of errors that are one line for the user."""
+    """Leave what flows and tasks say, without tracebacks of errors that are one line for the user."""
     prefect = logging.getLogger("prefect")
     for name in ("flow_runs", "task_runs"):
         runs = prefect.getChild(name)
@@ -187,10 +179,10 @@ def quieten_prefect() -> None:
 
 
 class OneLineErrors(logging.Filter):
-    """Takes the traceback off log records of errors that the user can do something about."""
+    """A filter that takes the traceback off log records of errors that the user can mend."""
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Always lets the record pass."""
+        """Let every record pass, without its traceback."""
         if record.exc_info and isinstance(record.exc_info[1], EXPECTED_ERRORS):
             record.exc_info = record.exc_text = None
         return True

@@ -15,12 +15,12 @@ CHANGED: Final = "armorm.data.changed"
 
 
 def resource_id(store: Store) -> str:
-    """A store's name in events: the same on every machine that sees it at this address."""
+    """Return a store's name in events: the same on every machine that sees it at this address."""
     return f"armorm.store.{content_id(store.place)[:16]}"
 
 
 def emit(event: str, store: Store, payload: dict[str, Any]) -> None:
-    """Tells Prefect's server, if there is one; a run does not wait for it, nor fail with it.
+    """Tell Prefect's server, if there is one; a run does not wait for it, nor fail with it.
 
     Args:
         event: one of the names above.

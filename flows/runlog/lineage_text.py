@@ -6,23 +6,23 @@ from itertools import groupby
 from typing import Any
 
 from armorm.features.lineage.graph import Node
-from armorm.features.lineage.impact import Impact, Sight
+from armorm.features.lineage.impact import Affected, Impact
 from armorm.features.lineage.trace import RowCheck, Trace
 from armorm.flows.runlog import console
 from armorm.report.sections import Cell, shown
 
 SHOWN_FILES = 2
-"""Of a dataset; JSON has all of them."""
+"""Files of a dataset that are shown; JSON has all of them."""
 
 LEFT_OUT = ("trained_on", "source_row", "other_id", "messages", "other_messages")
 """Columns of rows that a table has no room for; messages are printed below it."""
 
 SHOWN_DIGITS = 12
-"""Of an id: enough for `armorm impact`."""
+"""Digits of an id that are shown: enough for `armorm impact`."""
 
 
 def print_trace(found: Trace) -> None:
-    """Who made it with which settings, of which rows, and whether these are the rows that it names."""
+    """Print what made an artifact, with which settings, of which rows, and whether these are the rows that it names."""
     print(_line(found.node))
     if stages := _stages(found.made_from):
         console.print_table(["stage", "artifact", "version", "code", "settings"], stages, title="Made by")
@@ -44,16 +44,18 @@ def print_trace(found: Trace) -> None:
 
 
 def print_impact(found: Impact) -> None:
-    """Where it stands, what saw it, and what has to be trained again without it."""
+    """Print where a key stands, what was made with it, and which models have to be trained again without it."""
     print(f"{found.key.kind} {found.key.id}")
     console.print_table(found.places.columns, found.places.rows, title="Native rows")
-    rows = [(of.node.artifact.recipe.slot, of.node.artifact_id, _snapshots(of.node), _ways(of)) for of in found.sights]
+    rows = [
+        (of.node.artifact.recipe.slot, of.node.artifact_id, _snapshots(of.node), _ways(of)) for of in found.affected
+    ]
     console.print_table(["slot", "artifact", "snapshots", "saw it as"], rows, title="Artifacts that saw it")
     print(to_retrain(found.retrain))
 
 
 def to_retrain(models: Sequence[Node]) -> str:
-    """For a person."""
+    """Return which models have to be trained again, in one line for people."""
     if not models:
         return "no model was trained on it: there is nothing to retrain"
     listed = ", ".join(f"{node.artifact_id} ({_snapshots(node)})" for node in models)
@@ -66,7 +68,7 @@ def _line(node: Node) -> str:
 
 
 def _stages(made_from: Sequence[Node]) -> list[tuple[str, str, int, str, str]]:
-    """A row an artifact; ingests are told with their rows, and shards of one run are one row together."""
+    """Return a row an artifact; ingests are told with their rows, and shards of one run are one row together."""
     rows = []
     told = [node for node in made_from if node.stage not in ("ingest", "backbone")]
     for (stage, run), group in groupby(told, key=lambda node: (node.stage, node.run)):
@@ -84,7 +86,7 @@ def _cell(column: str, value: Any) -> Cell:
 
 
 def _print_texts(record: Mapping[str, Any]) -> None:
-    """The messages of a row, if they were asked for; of a pair, those of both sides."""
+    """Print the messages of a row, or of both sides of a pair, if they were asked for."""
     for column in ("messages", "other_messages"):
         if messages := record.get(column):
             print(f"{record['file']}:{record['line']}")
@@ -110,5 +112,5 @@ def _snapshots(node: Node) -> str:
     return f"snapshot {node.first}" if node.first == node.last else f"snapshots {node.first} to {node.last}"
 
 
-def _ways(sight: Sight) -> str:
-    return ", ".join(f"{way} ({n_items})" for way, n_items in sight.ways.items())
+def _ways(one: Affected) -> str:
+    return ", ".join(f"{way} ({n_items})" for way, n_items in one.ways.items())

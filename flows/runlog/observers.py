@@ -10,17 +10,17 @@ from typing import Literal
 from prefect import get_run_logger
 from prefect.utilities.timeout import timeout
 
-from armorm.features.durations import in_words, parse_duration
 from armorm.features.errors import StoreBusy
 from armorm.features.lineage.openlineage import LineageObserver, StageCode, observe
 from armorm.features.secrets import redact_error
 from armorm.features.store import Writer
 from armorm.features.store.hashes import hashed_once
-from armorm.flows.configuration.scheduled import BY_HAND, Limits
+from armorm.features.units import in_words, parse_duration
+from armorm.flows.configuration.scheduled import BY_HAND, RunLimits
 from armorm.flows.configuration.settings import Settings
 
 API_KEY = "OPENLINEAGE_API_KEY"
-"""Of the environment, as for all of OpenLineage: a key is in no file."""
+"""The environment variable of the key, as for all of OpenLineage: a key is in no file."""
 
 
 TRIED_EVERY_S = (1, 3)
@@ -29,9 +29,9 @@ TRIED_EVERY_S = (1, 3)
 
 @contextmanager
 def writing(
-    settings: Settings, command: str, limits: Limits = BY_HAND, *, kind: Literal["write", "gc"] = "write"
+    settings: Settings, command: str, limits: RunLimits = BY_HAND, *, kind: Literal["write", "gc"] = "write"
 ) -> Iterator[Writer]:
-    """The writer of the configured store, observed as configured; files are hashed once, for its plan and its work.
+    """Give the writer of the configured store, observed as configured; files are hashed once for plan and work.
 
     Raises:
         StoreBusy: another process is writing, for longer than is to be waited.
@@ -55,8 +55,8 @@ def writing(
             observer.close()
 
 
-def _wait_for(begin: Callable[[bool], Writer], limits: Limits) -> Writer:
-    """Whoever waits is alone on all machines then: of two that are to do the same, the second finds it done."""
+def _wait_for(begin: Callable[[bool], Writer], limits: RunLimits) -> Writer:
+    """Wait for a writer that is alone on all machines: if two are to do the same, the second finds it done."""
     wait_s = parse_duration(limits.wait) if limits.wait else 0
     deadline, told = time.monotonic() + wait_s, False
     while True:
@@ -72,7 +72,7 @@ def _wait_for(begin: Callable[[bool], Writer], limits: Limits) -> Writer:
 
 
 def observers(settings: Settings) -> list[LineageObserver]:
-    """For `Store.writing(.., observers=)`; none by default.
+    """Return the observers for `Store.writing(.., observers=)`; none by default.
 
     Raises:
         InputError: OpenLineage is configured and its client is not installed.
@@ -91,7 +91,7 @@ def observers(settings: Settings) -> list[LineageObserver]:
 
 
 def stages() -> dict[str, StageCode]:
-    """The code of every stage, and the splits that enter its result where it is not all of them."""
+    """Return the code of every stage, and the splits that enter its result where it is not all of them."""
     from armorm.features.embedding import canary, embed, rejected, unfinished
     from armorm.stages import promote
     from armorm.stages.pipeline import PIPELINE

@@ -15,5 +15,5 @@ class Step:
 
     @property
     def line(self) -> str:
-        """For a log."""
+        """One line for a log."""
         return f"{self.name}: {self.what} ({self.reason})" if self.reason else f"{self.name}: up to date; {self.what}"

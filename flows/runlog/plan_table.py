@@ -2,15 +2,14 @@
 
 from typing import Final
 
-from armorm.features.durations import in_words
 from armorm.features.store.estimate import Planned
-from armorm.flows.runlog.console import size
+from armorm.features.units import in_words, size
 
 COLUMNS: Final = ("stage", "why it would run", "rows", "tokens", "bytes", "time", "rests on")
 
 
 def shown_amounts(step: Planned) -> tuple[str, ...]:
-    """A row of the plan under `COLUMNS`: nothing where there is nothing, `?` where it is not known."""
+    """Return a row of the plan under `COLUMNS`: nothing where there is nothing, `?` where it is not known."""
     counts = (step.rows, step.tokens)
     return (
         step.name,

@@ -14,9 +14,9 @@ from prefect import get_run_logger
 from prefect.artifacts import create_link_artifact, create_markdown_artifact, create_table_artifact
 
 from armorm.features.checks.quality import CheckResult
-from armorm.features.durations import in_words
 from armorm.features.store import Snapshot, Store
 from armorm.features.store.estimate import Planned, total
+from armorm.features.units import in_words
 from armorm.flows.runlog.outcomes import Step
 from armorm.flows.runlog.plan_table import COLUMNS, shown_amounts
 from armorm.report.sections import Cell, Report, sections_to_markdown, shown, to_markdown
@@ -28,14 +28,14 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 WRAPPED: Final = {"why it would run": 28, "rests on": 28, "why it ran": 30, "what it did": 48, "finds": 56}
-"""Columns to the letters of a line: Prefect breaks none, and what follows a long cell is out of sight."""
+"""Columns to the letters of a line: Prefect breaks none, and what follows a long cell would not be seen."""
 
 LONG_ID: Final = re.compile(r"\b([0-9a-f]{12})[0-9a-f]{20}\b")
 """An id within a text, of which these digits are enough for people."""
 
 
 def show_plan(store: Store, steps: Sequence[Planned]) -> Snapshot:
-    """What is going to run, and why, in what time; gives the snapshot that it is planned on."""
+    """Show what is going to run, why, and for how long; return the snapshot that it is planned on."""
     logger, before = get_run_logger(), store.head()
     for step in steps:
         if step.runs:
@@ -53,7 +53,7 @@ def show_plan(store: Store, steps: Sequence[Planned]) -> Snapshot:
 
 
 def show_done(store: Store, before: Snapshot, steps: Sequence[Step]) -> None:
-    """What the stages did and why, and what differs from the snapshot before."""
+    """Show what the stages did and why, and what differs from the snapshot before."""
     ordered = _first(steps, lambda step: step.reason is not None)
     rows = [(step.name, step.reason or "up to date", step.what) for step in ordered]
     ran = sum(step.reason is not None for step in steps)
@@ -66,7 +66,7 @@ def show_done(store: Store, before: Snapshot, steps: Sequence[Step]) -> None:
 
 
 def difference(store: Store, before: Snapshot, after: Snapshot) -> "Comparison | None":
-    """What a run has changed of rows, ratings and the model; None where nothing was before it, or all is the same."""
+    """Return what a run has changed of rows, ratings and the model; None if nothing was there or changed."""
     from armorm.stages.compare import compare
 
     if not before.number or before.snapshot_id == after.snapshot_id:
@@ -76,7 +76,7 @@ def difference(store: Store, before: Snapshot, after: Snapshot) -> "Comparison |
 
 
 def show_quality(results: Sequence[CheckResult]) -> None:
-    """Every check, those that found rows first."""
+    """Show every check, those that found rows first."""
     for result in results:
         if result.n_rows:
             get_run_logger().warning(f"quality: {result.name} ({result.severity}): {result.n_rows} rows; {result.what}")
@@ -88,7 +88,7 @@ def show_quality(results: Sequence[CheckResult]) -> None:
 
 
 def show_promotion(promotion: "Promotion") -> None:
-    """The decision about the newest model, with the figures of the test."""
+    """Show the decision about the newest model, with the figures of the test."""
     test = promotion.record["test"] or {}
     rows: list[tuple[str, Cell]] = [
         ("model", promotion.model),
@@ -109,14 +109,14 @@ def show_promotion(promotion: "Promotion") -> None:
 
 
 def show_report(path: Path) -> None:
-    """A link to the report with plots and mistakes, which stays where it is."""
+    """Show a link to the report with plots and mistakes, which stays where it is."""
     get_run_logger().info(f"report: {path}")
     line = f"Report of model {path.parent.name[:12]}, on the machine that the run was on"
     create_link_artifact(path.resolve().as_uri(), str(path), key="armorm-report", description=line)
 
 
 def show_results(report: Report, line: str) -> None:
-    """The report's tables, none of which quotes anything."""
+    """Show the report's tables, none of which quotes a text."""
     create_markdown_artifact(to_markdown(report), key="armorm-results", description=line)
     for section in report.sections:
         title, _, _ = section.title.partition(" (")  # of a benchmark that there is a part of
@@ -125,7 +125,7 @@ def show_results(report: Report, line: str) -> None:
 
 
 def _table(key: str, columns: Sequence[str], rows: Sequence[tuple[Cell, ...]], description: str) -> None:
-    """Cells as they are shown everywhere: few digits, nothing for nothing; counts stay numbers."""
+    """Show a table with cells as everywhere: few digits, empty for None; counts stay numbers."""
     records = [dict(zip(columns, row, strict=True)) for row in rows]
     cells = [{name: _cell(cell, WRAPPED.get(name)) for name, cell in record.items()} for record in records]
     create_table_artifact(cells, key=key, description=description)
@@ -139,12 +139,12 @@ def _cell(cell: Cell, width: int | None) -> str | int:
 
 
 def _first(items: Sequence[T], matters: Callable[[T], bool]) -> list[T]:
-    """Those that matter before the others; else in their order."""
+    """Return those that matter before the others; else in their order."""
     return sorted(items, key=lambda item: not matters(item))
 
 
 def _expected(step: Planned) -> str:
-    """The time that it should take and what that rests on, where it is known."""
+    """Return the time that it should take and what that rests on, where it is known."""
     if step.seconds is None:
         return ""
     return f"; {in_words(step.seconds)}" + (f" {step.basis}" if step.basis else "")

@@ -12,9 +12,9 @@ from prefect import get_run_logger
 from prefect.artifacts import create_progress_artifact, update_progress_artifact
 from prefect.exceptions import PrefectException
 
-from armorm.features.durations import in_words
+from armorm.features.units import in_words, size
 from armorm.flows.runlog import console
-from armorm.flows.runlog.console import OnProgress, size
+from armorm.flows.runlog.console import OnProgress
 
 SHOWN_AFTER_S: Final = 3.0
 """Work that is done sooner is told by its result alone."""
@@ -38,7 +38,7 @@ class _Shown:
         self._last: tuple[int, int | None, str] = (0, None, "")
 
     def update(self, done: int, total: int | None, note: str) -> None:
-        """Tells the server now and then."""
+        """Tell the server now and then."""
         now = time.monotonic()
         self._began = self._began or (now, done)  # what an earlier run has done is no speed
         self._last = done, total, note
@@ -50,12 +50,12 @@ class _Shown:
             self._logged_at = now
 
     def end(self) -> None:
-        """Whoever looks later sees that it came to its end."""
+        """Show that the work has come to its end."""
         if self._artifact:
             self._say(100.0, "done")
 
     def _left(self, now: float) -> str:
-        """The time that is left, at the speed since the work began."""
+        """Return the time that is left, at the speed since the work began."""
         done, total, _ = self._last
         began, first = self._began or (now, done)
         if not total or done <= first:
@@ -84,7 +84,7 @@ class _Shown:
 
 @contextmanager
 def progress(label: str, *, of_bytes: bool = False) -> Iterator[OnProgress]:
-    """A bar while the block runs, counting pieces or bytes; in Prefect's UI an artifact, if it runs for long."""
+    """Show a bar while the block runs, of pieces or bytes, and in Prefect's UI an artifact if it runs for long."""
     shown = _Shown(label, of_bytes=of_bytes)
     with console.progress(label, of_bytes=of_bytes) as bar:
 

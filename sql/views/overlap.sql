@@ -7,24 +7,24 @@ WITH
     numbered AS (
         SELECT dataset, row_number() OVER (ORDER BY dataset)::INTEGER - 1 AS place, count(*) OVER () AS n FROM datasets
     ),
-    marks AS (SELECT dataset, place, set_bit(repeat('0', n)::BIT, place, 1) AS mark FROM numbered),
+    masks AS (SELECT dataset, place, set_bit(repeat('0', n)::BIT, place, 1) AS mask FROM numbered),
     held AS (
-        SELECT conversation_id, prompt_id, mark FROM stored_ratings JOIN marks USING (dataset)
+        SELECT conversation_id, prompt_id, mask FROM stored_ratings JOIN masks USING (dataset)
         UNION ALL
-        SELECT unnest([chosen_id, rejected_id]), prompt_id, mark FROM stored_preferences JOIN marks USING (dataset)
+        SELECT unnest([chosen_id, rejected_id]), prompt_id, mask FROM stored_preferences JOIN masks USING (dataset)
     ),
     sets AS (
         SELECT among, count(*) AS conversations, 0 AS prompts
-        FROM (SELECT bit_or(mark) AS among FROM held GROUP BY conversation_id)
+        FROM (SELECT bit_or(mask) AS among FROM held GROUP BY conversation_id)
         GROUP BY among
         UNION ALL
         SELECT among, 0, count(*)
-        FROM (SELECT bit_or(mark) AS among FROM held GROUP BY prompt_id)
+        FROM (SELECT bit_or(mask) AS among FROM held GROUP BY prompt_id)
         GROUP BY among
     )
 SELECT
     a.dataset, b.dataset AS other, sum(conversations)::BIGINT AS conversations, sum(prompts)::BIGINT AS prompts
 FROM sets
-JOIN marks AS a ON get_bit(among, a.place) = 1
-JOIN marks AS b ON get_bit(among, b.place) = 1 AND a.dataset <= b.dataset
+JOIN masks AS a ON get_bit(among, a.place) = 1
+JOIN masks AS b ON get_bit(among, b.place) = 1 AND a.dataset <= b.dataset
 GROUP BY a.dataset, b.dataset;

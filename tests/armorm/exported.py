@@ -12,7 +12,7 @@ from armorm.export.layout import write_layout
 from armorm.export.pattern import PromptEnd, find_pattern
 from armorm.features.conversation import Conversation
 from armorm.features.embedding.backbone import Backbone, load
-from armorm.features.embedding.fingerprint import BackboneSettings, Dtype, fingerprint
+from armorm.features.embedding.fingerprint import BackboneSettings, Dtype, read_fingerprint
 from armorm.features.objectives import OBJECTIVES
 from armorm.maths.gate import Gate
 from armorm.model.head import RewardHead
@@ -72,9 +72,9 @@ def export(
     """Writes a backbone into `folder/backbone` and the model into `folder/model`."""
     path = write_backbone(folder / "backbone", architecture=architecture, template=template)
     settings = BackboneSettings(path=str(path), dtype=dtype)
-    marks = fingerprint(settings)
-    backbone = load(settings, marks)
-    model = random_heads(objectives, backbone_id=marks.backbone_id, backbone=dict(marks.record))
+    fingerprint = read_fingerprint(settings)
+    backbone = load(settings, fingerprint)
+    model = random_heads(objectives, backbone_id=fingerprint.backbone_id, backbone=dict(fingerprint.record))
     samples = rendered(backbone, probe_conversations())
     prompt_end = find_pattern(samples)
     write_layout(

@@ -118,17 +118,17 @@ def test_pairs_with_a_text_that_gets_no_vector_are_left_out_and_counted(
     model = RewardModel.load(folder)
     assert model.backbone_settings
     strict = replace(model.backbone_settings, over_long="refuse", max_tokens=100)
-    found = run(store, replace(model, backbone_settings=strict, marks=_marks(strict)))
+    found = run(store, replace(model, backbone_settings=strict, fingerprint=_fingerprint(strict)))
     assert found.record["rejected_pairs"] == 1
     assert found.record["pairs"]["rows"][0]["n"] == 5
     assert "1 pairs left out" in found.line
 
 
-def _marks(settings: object) -> object:
-    from armorm.features.embedding.fingerprint import BackboneSettings, fingerprint
+def _fingerprint(settings: object) -> object:
+    from armorm.features.embedding.fingerprint import BackboneSettings, read_fingerprint
 
     assert isinstance(settings, BackboneSettings)
-    return fingerprint(settings)
+    return read_fingerprint(settings)
 
 
 def evaluated(writer: Writer, won: dict[str, bool]) -> Artifact:

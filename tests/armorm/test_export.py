@@ -233,13 +233,13 @@ def test_all_or_nothing_is_written(exported: Exported, tmp_path: Path, monkeypat
 def test_a_damaged_folder_is_named(exported: Exported, tmp_path: Path) -> None:
     made = export(tmp_path)
     (made.folder / "model.json").write_text("{")
-    with pytest.raises(ModelFolderError, match="no model"):
+    with pytest.raises(ModelFolderError, match="do not make a model"):
         RewardModel.load(made.folder)
     (made.folder / "model.json").write_text(json.dumps({"format_version": 9}))
     with pytest.raises(ModelFolderError, match="format version 9"):
         RewardModel.load(made.folder)
     (made.folder / "model.safetensors").write_bytes(b"rubbish")
-    with pytest.raises(ModelFolderError, match="no model"):
+    with pytest.raises(ModelFolderError, match="do not make a model"):
         RewardModel.load(made.folder)
     with pytest.raises(ModelFolderError, match="without a regression layer and a gate"):
         RewardModel.load(tmp_path / "backbone")

@@ -15,7 +15,7 @@ from armorm.errors import ExportError
 from armorm.export.layout import require_stock_head, write_layout
 from armorm.export.pattern import find_pattern
 from armorm.features.embedding.backbone import load
-from armorm.features.embedding.fingerprint import fingerprint
+from armorm.features.embedding.fingerprint import read_fingerprint
 from armorm.features.store import Artifact, Recipe, Store
 from armorm.maths.steering import Steering
 from armorm.scoring.reward_model import score_conversations
@@ -39,9 +39,11 @@ OTHER_HEAD = {"ctrl": "classifier.weight", "modernbert-decoder": "head.dense.wei
 def test_an_exported_kind_is_read_back(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dynamic_module_utils, "HF_MODULES_CACHE", str(tmp_path / "modules"))
     settings = write(tmp_path / "backbone", kind)
-    marks = fingerprint(settings)
-    backbone = load(settings, marks)
-    heads = random_heads([f"o{k}" for k in range(7)], backbone_id=marks.backbone_id, backbone=dict(marks.record))
+    fingerprint = read_fingerprint(settings)
+    backbone = load(settings, fingerprint)
+    heads = random_heads(
+        [f"o{k}" for k in range(7)], backbone_id=fingerprint.backbone_id, backbone=dict(fingerprint.record)
+    )
     samples = rendered(backbone, probe_conversations())
 
     def export() -> None:
@@ -91,8 +93,10 @@ def test_a_kind_with_another_head_is_refused_before_it_is_loaded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = write(tmp_path / "backbone", "ctrl")
-    marks = fingerprint(settings)
-    heads = random_heads([f"o{k}" for k in range(7)], backbone_id=marks.backbone_id, backbone=dict(marks.record))
+    fingerprint = read_fingerprint(settings)
+    heads = random_heads(
+        [f"o{k}" for k in range(7)], backbone_id=fingerprint.backbone_id, backbone=dict(fingerprint.record)
+    )
     monkeypatch.setattr(export_stage, "load_model", lambda store, artifact: heads)
     monkeypatch.setattr(export_stage, "load", lambda *_: pytest.fail("its weights were read"))
     with pytest.raises(ExportError):

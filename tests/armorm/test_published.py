@@ -12,7 +12,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer, dyna
 
 from armorm import RewardModel
 from armorm.errors import ModelFolderError
-from armorm.features.embedding.fingerprint import BackboneSettings, fingerprint
+from armorm.features.embedding.fingerprint import BackboneSettings, read_fingerprint
 from armorm.features.errors import BackboneError
 from armorm.features.objectives import OBJECTIVES
 from armorm.model.inspection import inspect
@@ -64,7 +64,7 @@ def test_it_is_known_for_what_it_is(folder: Path) -> None:
     assert model.objectives == OBJECTIVES
     assert (model.nuisance, model.gate_config.temperature) == ("helpsteer-verbosity", 2)
     assert model.backbone["dtype"] == "bfloat16"
-    assert model.backbone_id == fingerprint(BackboneSettings(path=str(folder), dtype="bfloat16")).backbone_id
+    assert model.backbone_id == read_fingerprint(BackboneSettings(path=str(folder), dtype="bfloat16")).backbone_id
     scores = model.score(CONVERSATIONS[:5])
     np.testing.assert_allclose(scores.native[:, :5], scores.rewards[:, :5] * 5 - 0.5, atol=1e-6)
     assert model.loaded_backbone.model.dtype == torch.bfloat16

@@ -17,7 +17,7 @@ from armorm.features.checks.contamination import CONTAMINATION, ContaminationSet
 from armorm.features.conversation import SplitFractions
 from armorm.features.embedding import backbone  # what is imported here is not imported by every process
 from armorm.features.embedding.embed import EmbedSettings, embed_missing
-from armorm.features.embedding.fingerprint import BackboneSettings, fingerprint
+from armorm.features.embedding.fingerprint import BackboneSettings, read_fingerprint
 from armorm.features.embedding.packs import Pack
 from armorm.features.errors import NotInStore, StoreBusy
 from armorm.features.ingest.dataset import DatasetFiles, ingest_dataset
@@ -75,7 +75,7 @@ def stages(folder: Path) -> Mapping[str, Callable[[Writer], object]]:
         embed_missing(writer, settings, EmbedSettings(shard_conversations=64))
 
     def train(writer: Writer) -> None:
-        id = fingerprint(settings).backbone_id
+        id = read_fingerprint(settings).backbone_id
         STATISTICS.ensure(writer, None, id)
         REGRESS.ensure(writer, RegressionConfig(), id)
         DECORRELATE.ensure(writer, DecorrelationConfig(), id)

@@ -13,7 +13,7 @@ from armorm.features.embedding import backbone as backbone_module
 from armorm.features.embedding.backbone import Backbone, load
 from armorm.features.embedding.canary import BANDS, CANARIES, SLOT, distances, embed_canaries
 from armorm.features.embedding.embed import EmbedSettings, embed_missing
-from armorm.features.embedding.fingerprint import BackboneSettings, fingerprint
+from armorm.features.embedding.fingerprint import BackboneSettings, read_fingerprint
 from armorm.features.embedding.packs import Pack
 from armorm.features.errors import BackboneError, CanaryError
 from armorm.features.store import Writer, content_id
@@ -74,9 +74,7 @@ def test_outside_of_the_band_nothing_is_appended(
     count = "SELECT count(*) FROM features"
     before = query(writer.store, count).rows
     monkeypatch.setattr(backbone_module, "forward", shaking(2 * BANDS[dtype]))
-    with pytest.raises(
-        CanaryError, match=r"got canary \d+ at .* of its length .* expected at most .* or embed"
-    ) as error:
+    with pytest.raises(CanaryError, match=r"canary \d+ by .* of its length .* expected at most .* or embed") as error:
         embed_missing(writer, settings, SETTINGS)
     assert error.value.distance == pytest.approx(2 * BANDS[dtype], rel=0.2)
     assert query(writer.store, count).rows == before
@@ -88,7 +86,7 @@ def test_outside_of_the_band_nothing_is_appended(
 @pytest.mark.parametrize("architecture", ["llama", "gemma2"])
 def test_the_band_is_wide_enough_for_passes_of_any_size(tmp_path: Path, architecture: str, dtype: Any) -> None:
     settings = BackboneSettings(str(tiny.write_backbone(tmp_path, architecture=architecture)), dtype=dtype)
-    loaded = load(settings, fingerprint(settings))
+    loaded = load(settings, read_fingerprint(settings))
     alone, together = (embed_canaries(loaded, token_budget=budget) for budget in (1, 4096))
     assert distances(alone, together).max() < BANDS[dtype] / 2
 
@@ -98,7 +96,7 @@ def test_another_template_is_far_outside(tmp_path: Path, other: str) -> None:
     vectors = []
     for template in ("bos", other):
         settings = BackboneSettings(str(tiny.write_backbone(tmp_path / template, template=template)))
-        vectors.append(embed_canaries(load(settings, fingerprint(settings)), token_budget=4096))
+        vectors.append(embed_canaries(load(settings, read_fingerprint(settings)), token_budget=4096))
     apart_N = distances(*vectors)
     assert np.median(apart_N) > BANDS["bfloat16"]
     assert apart_N.max() > 3 * BANDS["bfloat16"]
@@ -108,7 +106,7 @@ def test_a_system_turn_is_left_out_where_the_template_refuses_it(tmp_path: Path)
     folder = tiny.write_backbone(tmp_path)
     (folder / "chat_template.jinja").write_text(NO_SYSTEM + tiny.TEMPLATES["bos"])
     settings = BackboneSettings(str(folder))
-    assert embed_canaries(load(settings, fingerprint(settings)), token_budget=4096).shape == (64, 32)
+    assert embed_canaries(load(settings, read_fingerprint(settings)), token_budget=4096).shape == (64, 32)
 
 
 @pytest.mark.parametrize("template", ["{{ 1 / 0 }}", "{{ raise_exception('no turns') }}", "{{ messages[9].x.y }}"])

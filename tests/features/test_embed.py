@@ -14,7 +14,7 @@ from armorm.features.catalog.query import query
 from armorm.features.conversation import Conversation, SplitFractions, conversation_id, prompt_id, single_turn
 from armorm.features.embedding.backbone import Backbone, load
 from armorm.features.embedding.embed import EmbedSettings, Progress, embed_missing
-from armorm.features.embedding.fingerprint import BackboneSettings, fingerprint
+from armorm.features.embedding.fingerprint import BackboneSettings, read_fingerprint
 from armorm.features.embedding.render import common_prefix, render
 from armorm.features.embedding.vectors import embed_conversations
 from armorm.features.errors import BackboneError
@@ -62,7 +62,7 @@ def test_features_equal_one_at_a_time(tmp_path: Path, architecture: str, templat
     folder = tiny.write_backbone(tmp_path, architecture=architecture, template=template)
     settings = BackboneSettings(str(folder))
     conversations = corpus(seed)
-    features = embed_all(load(settings, fingerprint(settings)), conversations)
+    features = embed_all(load(settings, read_fingerprint(settings)), conversations)
 
     model, tokenizer = AutoModel.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
 
@@ -97,7 +97,7 @@ def settings(folder: Path) -> BackboneSettings:
 
 @pytest.fixture(scope="module")
 def backbone(settings: BackboneSettings) -> Backbone:
-    return load(settings, fingerprint(settings))
+    return load(settings, read_fingerprint(settings))
 
 
 def test_a_prompt_ends_at_its_end_of_turn_token(backbone: Backbone) -> None:
@@ -115,7 +115,7 @@ def test_a_batch_changes_nothing(backbone: Backbone, seed: int) -> None:
 
 @pytest.mark.parametrize("padded", [False, True])
 def test_order_threads_and_budget_change_nothing(settings: BackboneSettings, seed: int, padded: bool) -> None:
-    backbone = load(settings, fingerprint(settings))
+    backbone = load(settings, read_fingerprint(settings))
     if padded:
         backbone.model.set_attn_implementation("sdpa")
         backbone = replace(backbone, last_layer=None)
@@ -138,7 +138,7 @@ def test_what_is_too_long_loses_its_beginning_and_says_so(settings: BackboneSett
     short = replace(settings, max_tokens=40)
     long_answer = (("user", "q"), ("assistant", "word " * 30))
     long_prompt = (("user", "word " * 30), ("assistant", "a"))
-    features = embed_all(load(short, fingerprint(short)), [long_answer, long_prompt])
+    features = embed_all(load(short, read_fingerprint(short)), [long_answer, long_prompt])
     truncated = {key: feature.truncated for key, feature in features.items()}
     assert truncated == {
         ("conversation", conversation_id(long_answer)): True,
@@ -152,12 +152,12 @@ def test_the_fingerprint_is_over_content_and_settings(folder: Path, settings: Ba
     import shutil
 
     moved = Path(shutil.copytree(folder, tmp_path / "elsewhere"))
-    here = fingerprint(settings).backbone_id
-    assert fingerprint(BackboneSettings(str(moved))).backbone_id == here
-    assert fingerprint(replace(settings, max_tokens=100)).backbone_id != here
-    assert fingerprint(replace(settings, dtype="bfloat16")).backbone_id != here
+    here = read_fingerprint(settings).backbone_id
+    assert read_fingerprint(BackboneSettings(str(moved))).backbone_id == here
+    assert read_fingerprint(replace(settings, max_tokens=100)).backbone_id != here
+    assert read_fingerprint(replace(settings, dtype="bfloat16")).backbone_id != here
     (moved / "chat_template.jinja").write_text(tiny.TEMPLATES["no_bos"])
-    assert fingerprint(BackboneSettings(str(moved))).backbone_id != here
+    assert read_fingerprint(BackboneSettings(str(moved))).backbone_id != here
 
 
 def test_every_file_that_may_make_the_tokenizer_is_in_the_fingerprint(folder: Path, tmp_path: Path) -> None:
@@ -165,13 +165,13 @@ def test_every_file_that_may_make_the_tokenizer_is_in_the_fingerprint(folder: Pa
 
     moved = Path(shutil.copytree(folder, tmp_path / "elsewhere"))
     settings = BackboneSettings(str(moved))
-    before = fingerprint(settings).backbone_id
+    before = read_fingerprint(settings).backbone_id
     (moved / "vocab.txt").write_text("of no use beside tokenizer.json")
-    assert fingerprint(settings).backbone_id == before
+    assert read_fingerprint(settings).backbone_id == before
     (moved / "tokenizer.4.0.0.json").write_text("{}")  # what fast_tokenizer_files may name
-    assert fingerprint(settings).backbone_id != before
+    assert read_fingerprint(settings).backbone_id != before
     (moved / "tokenizer.json").unlink()
-    assert {"vocab.txt", "tokenizer.4.0.0.json"} <= set(fingerprint(settings).record["tokenizer"])
+    assert {"vocab.txt", "tokenizer.4.0.0.json"} <= set(read_fingerprint(settings).record["tokenizer"])
 
 
 @pytest.mark.parametrize(
@@ -189,14 +189,14 @@ def test_a_broken_folder_is_one_line(tmp_path: Path, break_it, message: str) -> 
     settings = BackboneSettings(str(tiny.write_backbone(tmp_path)))
     break_it(tmp_path)
     with pytest.raises(BackboneError, match=message) as error:
-        load(settings, fingerprint(settings))
+        load(settings, read_fingerprint(settings))
     assert "\n" not in str(error.value)
 
 
 def test_a_device_that_is_not_there_is_one_line(tmp_path: Path) -> None:
     settings = BackboneSettings(str(tiny.write_backbone(tmp_path)), device="cuda:99")
     with pytest.raises(BackboneError, match="got device cuda:99") as error:
-        load(settings, fingerprint(settings))
+        load(settings, read_fingerprint(settings))
     assert "\n" not in str(error.value)
 
 
@@ -211,13 +211,13 @@ def test_an_encoder_is_refused(tmp_path: Path, scale: float) -> None:
     tiny.write_tokenizer(tmp_path, "bos")
     settings = BackboneSettings(str(tmp_path))
     with pytest.raises(BackboneError, match="looks ahead"):
-        load(settings, fingerprint(settings))
+        load(settings, read_fingerprint(settings))
 
 
 @pytest.mark.parametrize("path", ["./nowhere", "nobody/nothing-of-that-name"])
 def test_a_backbone_that_is_nowhere_is_one_line(path: str) -> None:
     with pytest.raises(BackboneError, match="no such") as error:
-        fingerprint(BackboneSettings(path))
+        read_fingerprint(BackboneSettings(path))
     assert "\n" not in str(error.value)
 
 
@@ -266,7 +266,7 @@ def test_a_stopped_run_is_continued_to_the_same_shards(
     tmp_path: Path, settings: BackboneSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def shards(store: Store) -> dict[str, str]:
-        return store.head().ids_within(f"features/{fingerprint(settings).backbone_id}")
+        return store.head().ids_within(f"features/{read_fingerprint(settings).backbone_id}")
 
     whole, stopped = Store(tmp_path / "whole"), Store(tmp_path / "stopped")
     for store in (whole, stopped):

@@ -5,13 +5,13 @@ from pathlib import Path
 import pytest
 
 from armorm.features.conversation import single_turn
-from armorm.features.durations import in_words, parse_duration
 from armorm.features.embedding.embed import EmbedSettings, embed_missing
-from armorm.features.embedding.fingerprint import BackboneSettings, fingerprint
+from armorm.features.embedding.fingerprint import BackboneSettings, read_fingerprint
 from armorm.features.embedding.forecast import plan_embedding, plan_embedding_at_most
 from armorm.features.errors import InputError
 from armorm.features.store import Made, Recipe, Store, Writer
 from armorm.features.store.estimate import Planned, estimate, last_time, measured, speed_of, total
+from armorm.features.units import in_words, parse_duration
 from tests.features import tiny
 from tests.features.canonical import Dataset
 
@@ -67,14 +67,14 @@ def test_what_there_is_to_embed_is_counted_and_never_made_up(
     store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = BackboneSettings(str(tiny.write_backbone(tmp_path / "backbone")))
-    marks = fingerprint(settings)
+    fingerprint = read_fingerprint(settings)
     first, second = Dataset("first"), Dataset("second")
     for n in range(6):
         first.rate(str(n), single_turn(f"question {n // 2}", f"answer {n}"), 1)
     second.rate("0", single_turn("question 0", "another answer"), 1)
     with store.writing("test") as writer:
         first.commit(writer)
-        new = plan_embedding(store, marks, "float32")
+        new = plan_embedding(store, fingerprint, "float32")
         n_chars = sum(cells["n_chars"] for cells in first.conversations.values())
         assert (new.rows, new.tokens, new.seconds) == (6 + 3, round(n_chars / 4), None)
         assert new.bytes == 9 * 32 * 4
@@ -86,7 +86,7 @@ def test_what_there_is_to_embed_is_counted_and_never_made_up(
         assert len(shards) == 3
         assert sum(shard["rows"] for shard in shards) == 9
         second.commit(writer)
-        added = plan_embedding(store, marks, "float16")
+        added = plan_embedding(store, fingerprint, "float16")
         (cells,) = second.conversations.values()
         assert (added.rows, added.bytes) == (1, 32 * 2)
         assert added.tokens == round(cells["n_chars"] * n_tokens / n_chars)
@@ -94,9 +94,9 @@ def test_what_there_is_to_embed_is_counted_and_never_made_up(
         assert "3 shards; tokens from characters" in added.basis
         assert "as this store has for this backbone" in added.basis
 
-        other = fingerprint(BackboneSettings(settings.path, max_tokens=64))
+        other = read_fingerprint(BackboneSettings(settings.path, max_tokens=64))
         assert "3 shards of another backbone" in plan_embedding(store, other, "float32").basis
-        assert plan_embedding_at_most(store, marks, "float32", "after ingest", {"first": 10}).rows is None
+        assert plan_embedding_at_most(store, fingerprint, "float32", "after ingest", {"first": 10}).rows is None
 
         assert "last time" not in added.basis  # when no speed was known
         embed_missing(writer, settings, EmbedSettings())
@@ -104,7 +104,7 @@ def test_what_there_is_to_embed_is_counted_and_never_made_up(
         assert took["predicted_tokens"] == pytest.approx(added.tokens, abs=1)
         assert took["predicted_seconds"] == pytest.approx(added.seconds, abs=1e-3)
     monkeypatch.setattr("armorm.features.embedding.forecast.connect", lambda store: pytest.fail("opened the tables"))
-    done = plan_embedding(Store(store.place), marks, "float32")
+    done = plan_embedding(Store(store.place), fingerprint, "float32")
     assert (done.reason, done.seconds) == (None, 0)
     assert done.basis == (
         f"last time: predicted {in_words(took['predicted_seconds'])} for {took['predicted_tokens']:.0f} tokens, took "

@@ -119,8 +119,10 @@ def loaded_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
     load, loaded = backbone.load, {}
 
-    def once(settings: Any, marks: Any) -> Any:
-        return loaded.setdefault(settings.path, None) or loaded.setdefault(f"{settings.path} ", load(settings, marks))
+    def once(settings: Any, fingerprint: Any) -> Any:
+        return loaded.setdefault(settings.path, None) or loaded.setdefault(
+            f"{settings.path} ", load(settings, fingerprint)
+        )
 
     monkeypatch.setattr(backbone, "load", once)
 

@@ -13,7 +13,7 @@ from transformers import dynamic_module_utils
 from armorm import RewardModel
 from armorm.features.conversation import single_turn
 from armorm.features.embedding.backbone import load
-from armorm.features.embedding.fingerprint import BackboneSettings, fingerprint
+from armorm.features.embedding.fingerprint import BackboneSettings, read_fingerprint
 from armorm.features.embedding.render import render
 from armorm.features.errors import BackboneError
 from tests.features import hostile, tiny
@@ -34,7 +34,7 @@ def test_a_hostile_folder_is_refused_in_one_line_and_nothing_runs(kind: str, tmp
     marker = tmp_path / "marker"
     settings = BackboneSettings(str(hostile.write(tmp_path / "folder", kind, marker)))
     with pytest.raises(BackboneError) as error:
-        load(settings, fingerprint(settings))
+        load(settings, read_fingerprint(settings))
     assert "\n" not in str(error.value)
     assert not marker.exists()
 
@@ -43,7 +43,7 @@ def test_a_hostile_folder_is_refused_in_one_line_and_nothing_runs(kind: str, tmp
 def test_what_a_backbone_does_not_need_is_not_looked_at(kind: str, tmp_path: Path) -> None:
     marker = tmp_path / "marker"
     settings = BackboneSettings(str(hostile.write(tmp_path / "folder", kind, marker)))
-    assert load(settings, fingerprint(settings)).why_padded is None
+    assert load(settings, read_fingerprint(settings)).why_padded is None
     assert not marker.exists()
 
 
@@ -54,7 +54,7 @@ def test_what_never_comes_to_an_end_is_not_read(name: str, lies_there: Callable[
     (folder / name).unlink(missing_ok=True)
     lies_there(folder / name)
     with pytest.raises(BackboneError):
-        fingerprint(BackboneSettings(str(folder)))
+        read_fingerprint(BackboneSettings(str(folder)))
 
 
 @pytest.mark.parametrize(
@@ -71,14 +71,14 @@ def test_settings_that_make_no_backbone_are_one_line(name: str, values: dict[str
     hostile.change(folder / name, **values)
     settings = BackboneSettings(str(folder))
     with pytest.raises(BackboneError) as error:
-        load(settings, fingerprint(settings))
+        load(settings, read_fingerprint(settings))
     assert "\n" not in str(error.value)
 
 
 def test_a_template_stays_in_its_sandbox(tmp_path: Path) -> None:
     marker = tmp_path / "marker"
     settings = BackboneSettings(str(hostile.write(tmp_path / "folder", "template", marker)))
-    backbone = load(settings, fingerprint(settings))
+    backbone = load(settings, read_fingerprint(settings))
     (why,) = render(backbone.tokenizer, [single_turn("question", "answer")]).refused.values()
     assert "\n" not in why
     assert not marker.exists()
@@ -90,9 +90,9 @@ def test_a_folder_that_is_mistyped_is_not_looked_for_on_the_hub(
     tiny.write_backbone(tmp_path / "models" / "mine")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("armorm.features.hub.download", lambda *_: pytest.fail("asked the Hub"))
-    fingerprint(BackboneSettings("models/mine"))
+    read_fingerprint(BackboneSettings("models/mine"))
     with pytest.raises(BackboneError, match="no such folder in models"):
-        fingerprint(BackboneSettings("models/mime"))
+        read_fingerprint(BackboneSettings("models/mime"))
 
 
 @pytest.mark.parametrize(
@@ -109,7 +109,7 @@ def test_what_is_no_backbone_is_said_by_name(files: set[str], message: str, tmp_
     for name in files:
         (tmp_path / name).write_text("{}")
     with pytest.raises(BackboneError, match=message):
-        fingerprint(BackboneSettings(str(tmp_path)))
+        read_fingerprint(BackboneSettings(str(tmp_path)))
 
 
 @pytest.mark.parametrize("name", ["tiny.gguf", "adapter_config.json"])

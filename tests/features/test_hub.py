@@ -25,10 +25,10 @@ DATASET = "hf://datasets/somebody/pairs"
 
 FINGERPRINT = """
 import json, sys
-from armorm.features.embedding.fingerprint import BackboneSettings, fingerprint
+from armorm.features.embedding.fingerprint import BackboneSettings, read_fingerprint
 from armorm.features.errors import BackboneError
 try:
-    print(json.dumps(fingerprint(BackboneSettings(sys.argv[1])).backbone_id))
+    print(json.dumps(read_fingerprint(BackboneSettings(sys.argv[1])).backbone_id))
 except BackboneError as error:
     print(json.dumps(str(error)))
 """

@@ -15,7 +15,7 @@ from armorm.features.conversation import conversation_id, prompt_id, single_turn
 from armorm.features.embedding import packed
 from armorm.features.embedding.backbone import Backbone, load
 from armorm.features.embedding.embed import EmbedSettings, embed_missing
-from armorm.features.embedding.fingerprint import BackboneSettings, Dtype, fingerprint
+from armorm.features.embedding.fingerprint import BackboneSettings, Dtype, read_fingerprint
 from armorm.features.embedding.folder import LENGTHS, WIDTHS, most_tokens
 from armorm.features.embedding.packs import TokenSequence, Wanted, plan_packs
 from armorm.features.embedding.vectors import embed_conversations, run_passes
@@ -94,7 +94,7 @@ def apart(got: dict[Wanted, Any], expected: dict[Wanted, Any]) -> float:
 
 
 def loaded(settings: BackboneSettings) -> Backbone:
-    return load(settings, fingerprint(settings))
+    return load(settings, read_fingerprint(settings))
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -177,9 +177,9 @@ def test_a_window_longer_than_the_probe_is_kept(tmp_path: Path, seed: int) -> No
 def test_texts_end_where_longrope_would_change_the_positions_of_others(tmp_path: Path) -> None:
     rope = {"rope_type": "longrope", "rope_theta": 10000.0, "short_factor": [1.0] * 4, "long_factor": [4.0] * 4}
     settings = write(tmp_path, "phi3", rope_parameters=rope, original_max_position_embeddings=128)
-    assert fingerprint(settings).max_tokens == 128
+    assert read_fingerprint(settings).max_tokens == 128
     with pytest.raises(BackboneError, match=r"got max_tokens 300; expected 2\.\.128"):
-        fingerprint(BackboneSettings(str(tmp_path), max_tokens=300))
+        read_fingerprint(BackboneSettings(str(tmp_path), max_tokens=300))
     assert most_tokens({"max_position_embeddings": 9, "rope_scaling": {"type": "linear"}}) == 9
     older = {"rope_scaling": {"type": "su"}, "original_max_position_embeddings": 4}
     assert most_tokens({"text_config": {"max_position_embeddings": 9, **older}}) == 4

@@ -154,7 +154,7 @@ def impacts(store: Store, every: int) -> tuple[Seen, set[str]]:
         for row in asked:
             of = impact_of(connection, graph, Key("row", row))
             datasets = {place["dataset"] for place in of.places.records}
-            found |= {(sight.node.number, dataset, row) for sight in of.sights for dataset in datasets}
+            found |= {(one.node.number, dataset, row) for one in of.affected for dataset in datasets}
     return found, set(asked)
 
 
@@ -194,7 +194,7 @@ def test_impact_names_the_models_that_were_trained_on_a_row(history: tuple[Store
     (place,) = impact(store, gone).places.records
     assert (place["dataset"], place["outcome"]) == ("beavertails-30k", "kept")
     assert place["last_snapshot"] < store.head().number
-    stages = [sight.node.stage for sight in impact(store, kept).sights]
+    stages = [one.node.stage for one in impact(store, kept).affected]
     assert {"ingest", "quality", "contamination", "embed", "statistics", "regress", "model", "evaluate"} <= set(stages)
 
 
@@ -203,8 +203,8 @@ def use_of(store: Store, sql: str) -> dict[str, set[str]]:
     with relations(store, read_graph(store).nodes.values()) as connection:
         ((id,),) = connection.execute(f"{sql} LIMIT 1").fetchall()
     ways: dict[str, set[str]] = {}
-    for sight in impact(store, id).sights:
-        ways.setdefault(sight.node.stage, set()).update(sight.ways)
+    for one in impact(store, id).affected:
+        ways.setdefault(one.node.stage, set()).update(one.ways)
     return ways
 
 
@@ -247,7 +247,7 @@ def test_pairs_that_may_end_a_training_are_of_it(history: tuple[Store, str, str]
     for *_, pair_id in sorted(deciding)[::8]:
         found = impact(store, pair_id)
         assert [node.artifact_id for node in found.retrain] == [model]
-        assert [{*sight.ways} for sight in found.sights if sight.node.artifact_id == model] == [{"gate validation"}]
+        assert [{*one.ways} for one in found.affected if one.node.artifact_id == model] == [{"gate validation"}]
 
 
 def test_what_a_backbone_rejects_was_not_trained_on(history: tuple[Store, str, str], tmp_path: Path) -> None:
@@ -289,9 +289,9 @@ def test_what_a_backbone_rejects_was_not_trained_on(history: tuple[Store, str, s
     assert not ids & {row["conversation_id"] for row in found.rows.records}
     assert not ids & {row["other_id"] for row in of_pairs}
     assert not {pairs[0]["pair_id"], pairs[1]["pair_id"]} & {row["pair_id"] for row in of_pairs}
-    sights = impact(store, rated["conversation_id"]).sights
-    assert "embed rejected" in {way for sight in sights if sight.node.stage == "rejected" for way in sight.ways}
-    assert model not in [sight.node.artifact_id for sight in sights]
+    affected = impact(store, rated["conversation_id"]).affected
+    assert "embed rejected" in {way for one in affected if one.node.stage == "rejected" for way in one.ways}
+    assert model not in [one.node.artifact_id for one in affected]
     agreement(store, every=40)
 
 
@@ -318,7 +318,7 @@ def test_a_pair_comes_from_all_rows_that_rate_its_answers(store: Store, writer: 
     (tmp_path / "rows.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in lines))
     ingest(writer, "helpsteer", tmp_path / "rows.jsonl")
     found = impact(store, conversation_id(single_turn("p", "a")))
-    (ingested,) = found.sights
+    (ingested,) = found.affected
     assert ingested.ways == {"ingest kept": 2 * 5 + 2}, "the ratings of two rows, and two pairs"
     with relations(store, read_graph(store).nodes.values()) as connection:
         pairs = connection.execute("SELECT pair_id FROM stored_preferences").fetchall()

@@ -272,7 +272,7 @@ def drive(monkeypatch: pytest.MonkeyPatch, folder: Path, *, n_examples: int, n_s
     monkeypatch.setattr(chunks, "run_passes", fake_passes)
     monkeypatch.setattr(embed, "take_canaries", lambda *_, **__: None)
     monkeypatch.setattr(embed, "check_canaries", lambda *_, **__: 0.0)
-    monkeypatch.setattr(backbone, "load", lambda _, marks: SimpleNamespace(fingerprint=marks))
+    monkeypatch.setattr(backbone, "load", lambda _, fingerprint: SimpleNamespace(fingerprint=fingerprint))
     StoreMachine.backbone = tiny.write_backbone(folder / "backbone")
     run_state_machine_as_test(
         StoreMachine,

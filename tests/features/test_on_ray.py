@@ -20,7 +20,7 @@ from armorm.features.embedding.backbone import load
 from armorm.features.embedding.canary import Canaries
 from armorm.features.embedding.chunks import Forwarder, Recipes, commit, cut
 from armorm.features.embedding.embed import EmbedResult, EmbedSettings, Progress, embed_missing, find_missing
-from armorm.features.embedding.fingerprint import BackboneSettings, fingerprint
+from armorm.features.embedding.fingerprint import BackboneSettings, read_fingerprint
 from armorm.features.embedding.unfinished import Unfinished
 from armorm.features.embedding.vectors import judge
 from armorm.features.errors import InputError, WorkerError
@@ -168,14 +168,14 @@ def test_a_chunk_that_every_worker_dies_of_ends_the_run(
 
 @pytest.mark.slow
 def test_a_worker_tells_why_it_cannot_go_on_and_shows_its_canaries(ray: None, backbone: BackboneSettings) -> None:
-    marks = fingerprint(backbone)
-    others = replace(marks, record={**marks.record, "weights": {}})
+    fingerprint = read_fingerprint(backbone)
+    others = replace(fingerprint, record={**fingerprint.record, "weights": {}})
     shown: list[Canaries] = []
     given = {"token_budget": 256, "workers": 1, "check": shown.append}
-    with pytest.raises(WorkerError, match=r"^worker .* \(pid \d+\): .* got files of backbone .*; copy them$"):
+    with pytest.raises(WorkerError, match=r"^worker .* \(pid \d+\): .* got files of backbone .*; copy them"):
         list(on_ray.forward_on_ray([], backbone, others, **given))  # type: ignore[arg-type]
     assert shown == []
-    assert list(on_ray.forward_on_ray([], backbone, marks, **given)) == []  # type: ignore[arg-type]
+    assert list(on_ray.forward_on_ray([], backbone, fingerprint, **given)) == []  # type: ignore[arg-type]
     assert [len(canaries.vectors_ND) for canaries in shown] == [64]
 
 
@@ -251,19 +251,19 @@ def test_progress_is_told_before_the_first_chunk_comes_back(
 
 
 def test_a_chunk_that_is_done_twice_counts_once(tmp_path: Path, backbone: BackboneSettings) -> None:
-    marks, store = fingerprint(backbone), Store(tmp_path / "store")
+    fingerprint, store = read_fingerprint(backbone), Store(tmp_path / "store")
     fill(store, tmp_path / "data", 4)
-    forwarder = Forwarder(load(backbone, marks), token_budget=256)
+    forwarder = Forwarder(load(backbone, fingerprint), token_budget=256)
     recipes = Recipes(Recipe("features/x", "embed", 1, {}, {}), Recipe("rejected/x", "rejected", 1, {}, {}))
     with connect(store) as catalog, store.writing("test") as writer:
-        find_missing(catalog, marks.backbone_id, "float32")
+        find_missing(catalog, fingerprint.backbone_id, "float32")
         (chunk,) = cut(catalog, 100)
         unfinished = Unfinished(writer, "unfinished/x", {}, every_s=60)
         numbers = []
         for _ in range(2):
             passes = forwarder.forward(chunk, {}).passes
             embedded = judge([pair for one in passes for pair in one.vectors], "float32")
-            commit(writer, marks, embedded, chunk, recipes, "float32", unfinished, {}, started=0)
+            commit(writer, fingerprint, embedded, chunk, recipes, "float32", unfinished, {}, started=0)
             numbers.append(store.head().number)
     assert len(embedded.features) == 6
     assert numbers[0] == numbers[1]

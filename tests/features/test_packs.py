@@ -13,7 +13,7 @@ from transformers import AutoModel, GPT2Config, GPT2Model
 
 from armorm.features.embedding import packs as plan
 from armorm.features.embedding.backbone import Backbone, load
-from armorm.features.embedding.fingerprint import BackboneSettings, fingerprint
+from armorm.features.embedding.fingerprint import BackboneSettings, read_fingerprint
 from armorm.features.embedding.packs import Pack, TokenIds, TokenSequence, Wanted, plan_packs
 from tests.features import tiny
 
@@ -187,7 +187,7 @@ def test_a_model_without_rotary_positions_is_run_rightly_in_whatever_way(tmp_pat
 
 def loaded(folder: Path, dtype: str = "float32") -> Backbone:
     settings = BackboneSettings(str(folder), dtype=dtype)  # type: ignore[arg-type]
-    return load(settings, fingerprint(settings))
+    return load(settings, read_fingerprint(settings))
 
 
 def test_shared_beginnings_have_a_least_length() -> None:

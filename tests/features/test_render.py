@@ -11,7 +11,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 from armorm.features.conversation import Conversation, conversation_id, prompt_id, single_turn
 from armorm.features.embedding.backbone import load
 from armorm.features.embedding.embed import EmbedSettings, embed_missing
-from armorm.features.embedding.fingerprint import BackboneSettings, OverLong, fingerprint
+from armorm.features.embedding.fingerprint import BackboneSettings, OverLong, read_fingerprint
 from armorm.features.embedding.render import render, shortened
 from armorm.features.embedding.vectors import Embedded, embed_conversations, plan_texts
 from armorm.features.errors import BackboneError
@@ -74,7 +74,7 @@ def test_a_prompt_that_no_template_rule_finds_costs_the_conversation_nothing(tmp
     folder = tiny.write_backbone(tmp_path)
     (folder / "chat_template.jinja").write_text("{{ messages[-1]['content'] }}")  # begins with the answer
     settings = BackboneSettings(str(folder))
-    texts = plan_texts(load(settings, fingerprint(settings)), [ONE], {conversation_id(ONE)}, {prompt_id(ONE)})
+    texts = plan_texts(load(settings, read_fingerprint(settings)), [ONE], {conversation_id(ONE)}, {prompt_id(ONE)})
     assert [wanted.kind for sequence in texts.sequences for wanted in sequence.wanted] == ["conversation"]
     assert [(reject.kind, reject.reason) for reject in texts.rejects] == [("prompt", "not_rendered")]
 
@@ -91,9 +91,9 @@ def test_system_turns_go_where_they_are_told(folder: Path) -> None:
 
 
 def test_settings_that_vectors_depend_on_make_another_backbone_and_the_usual_ones_do_not(folder: Path) -> None:
-    usual = fingerprint(BackboneSettings(str(folder)))
+    usual = read_fingerprint(BackboneSettings(str(folder)))
     others: list[dict[str, Any]] = [{"over_long": "drop_turns"}, {"over_long": "refuse"}, {"system": "first_user"}]
-    ids = {fingerprint(replace(BackboneSettings(str(folder)), **other)).backbone_id for other in others}
+    ids = {read_fingerprint(replace(BackboneSettings(str(folder)), **other)).backbone_id for other in others}
     assert len(ids | {usual.backbone_id}) == 4
     assert not {"over_long", "system"} & usual.record.keys()
     assert (usual.over_long, usual.system) == ("cut_left", "template")
@@ -102,9 +102,9 @@ def test_settings_that_vectors_depend_on_make_another_backbone_and_the_usual_one
 def test_a_template_of_its_own_for_a_model_that_has_none(tmp_path: Path, writer: Writer) -> None:
     bare = tiny.write_backbone(tmp_path / "bare", template=None)
     with pytest.raises(BackboneError, match=r"has no chat template; .* set chat_template in \[backbone\]"):
-        fingerprint(BackboneSettings(str(bare)))
+        read_fingerprint(BackboneSettings(str(bare)))
     with pytest.raises(BackboneError, match=r"got chat_template .*none.jinja, which cannot be read \(No such file"):
-        fingerprint(BackboneSettings(str(bare), chat_template=str(tmp_path / "none.jinja")))
+        read_fingerprint(BackboneSettings(str(bare), chat_template=str(tmp_path / "none.jinja")))
     (tmp_path / "mine.jinja").write_text(tiny.TEMPLATES["bos"])
     (tmp_path / "armorm.toml").write_text(
         '[backbone]\npath = "bare"\nchat_template = "mine.jinja"\n[datasets.helpsteer]\npath = "data"\n'
@@ -112,13 +112,13 @@ def test_a_template_of_its_own_for_a_model_that_has_none(tmp_path: Path, writer:
     settings = load_settings(tmp_path / "armorm.toml").local_backbone()
     assert settings.chat_template == str(tmp_path / "mine.jinja")
     dressed = BackboneSettings(str(tiny.write_backbone(tmp_path / "dressed", template="bos")))
-    one, other = (load(of, fingerprint(of)).tokenizer for of in (settings, dressed))
+    one, other = (load(of, read_fingerprint(of)).tokenizer for of in (settings, dressed))
     assert render(one, [ONE, TALK]).rendered == render(other, [ONE, TALK]).rendered
-    assert fingerprint(settings).record["chat_template"] == fingerprint(dressed).record["chat_template"]
+    assert read_fingerprint(settings).record["chat_template"] == read_fingerprint(dressed).record["chat_template"]
 
-    before = fingerprint(settings).backbone_id
+    before = read_fingerprint(settings).backbone_id
     (tmp_path / "mine.jinja").write_text(tiny.TEMPLATES["plain"])
-    assert fingerprint(settings).backbone_id != before
+    assert read_fingerprint(settings).backbone_id != before
     dataset = Dataset("mine")
     dataset.rate("a", ONE, 1)
     dataset.commit(writer)
@@ -137,7 +137,9 @@ def embedded(folder: Path, conversations: list[Conversation], over_long: OverLon
     settings = BackboneSettings(str(folder), max_tokens=max_tokens, over_long=over_long)
     ids = {conversation_id(one) for one in conversations}
     prompts = {prompt_id(one) for one in conversations}
-    return embed_conversations(load(settings, fingerprint(settings)), conversations, ids, prompts, token_budget=512)
+    return embed_conversations(
+        load(settings, read_fingerprint(settings)), conversations, ids, prompts, token_budget=512
+    )
 
 
 LONG = single_turn("short", "word " * 30)
@@ -198,7 +200,7 @@ def test_a_template_with_todays_date_writes_the_same_one_every_day(
         config = json.loads((folder / "tokenizer_config.json").read_text())
         named = [{"name": "default", "template": template}, {"name": "tool_use", "template": TODAY}]
         (folder / "tokenizer_config.json").write_text(json.dumps(config | {"chat_template": named}))
-    backbone = load(settings, fingerprint(settings))
+    backbone = load(settings, read_fingerprint(settings))
     assert backbone.fingerprint.record["date"] == "2024-07-26"
     text: Any = backbone.tokenizer.apply_chat_template([{"role": "user", "content": "question"}], tokenize=False)
     assert text == f"<turn>user {written}\nquestion<end>\n"
@@ -206,9 +208,9 @@ def test_a_template_with_todays_date_writes_the_same_one_every_day(
 
 def test_a_template_without_a_date_leaves_the_fingerprint_as_it_was(tmp_path: Path) -> None:
     settings = BackboneSettings(str(tiny.write_backbone(tmp_path)))
-    marks = fingerprint(settings)
-    assert "date" not in marks.record
-    assert marks.record["chat_template"] == content_id(tiny.TEMPLATES["bos"])
+    fingerprint = read_fingerprint(settings)
+    assert "date" not in fingerprint.record
+    assert fingerprint.record["chat_template"] == content_id(tiny.TEMPLATES["bos"])
 
 
 @pytest.mark.parametrize(
@@ -223,5 +225,5 @@ def test_a_template_that_still_depends_on_the_clock_or_on_chance_is_refused(tmp_
     folder = tiny.write_backbone(tmp_path)
     (folder / "chat_template.jinja").write_text(template)
     with pytest.raises(BackboneError, match="set chat_template in") as error:
-        fingerprint(BackboneSettings(str(folder)))
+        read_fingerprint(BackboneSettings(str(folder)))
     assert "\n" not in str(error.value)

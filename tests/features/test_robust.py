@@ -13,7 +13,7 @@ from armorm.features.catalog.query import query
 from armorm.features.conversation import conversation_id, prompt_id, single_turn
 from armorm.features.embedding import backbone as backbone_module
 from armorm.features.embedding.embed import EmbedResult, EmbedSettings, Progress, embed_missing, why_incomplete
-from armorm.features.embedding.fingerprint import BackboneSettings, fingerprint
+from armorm.features.embedding.fingerprint import BackboneSettings, read_fingerprint
 from armorm.features.embedding.forecast import plan_embedding
 from armorm.features.embedding.packs import Pack
 from armorm.features.embedding.vectors import WHY
@@ -45,7 +45,7 @@ def fill(writer: Writer, numbers: Sequence[int] = range(40)) -> None:
 
 
 def why_embed(writer: Writer, backbone: BackboneSettings, vector_type: VectorType) -> str | None:
-    return plan_embedding(writer.store, fingerprint(backbone), vector_type).reason
+    return plan_embedding(writer.store, read_fingerprint(backbone), vector_type).reason
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ import pytest
 from armorm.features.embedding import slowdown as slow
 from armorm.features.embedding.embed import EmbedSettings, Progress, embed_missing
 from armorm.features.embedding.fingerprint import BackboneSettings, Dtype
-from armorm.features.embedding.slowdown import product_flops, slowdown
+from armorm.features.embedding.slowdown import product_s, slowdown
 from armorm.features.store import Store, Writer
 from armorm.features.upkeep.doctor import examine
 from tests.features import tiny
@@ -15,9 +15,9 @@ from tests.features.test_robust import fill
 
 
 def test_the_speed_of_products_is_measured_once_and_is_no_dream() -> None:
-    per_s = product_flops("float32", "cpu")
-    assert 1e8 < per_s < 1e15
-    assert product_flops("float32", "cpu") == per_s
+    seconds = product_s("float32")
+    assert 1e8 < 2 * slow.ROWS**3 / seconds < 1e15
+    assert product_s("float32") == seconds
 
 
 def test_a_run_keeps_what_was_forwarded(writer: Writer, tmp_path: Path) -> None:
@@ -32,8 +32,8 @@ def test_a_run_keeps_what_was_forwarded(writer: Writer, tmp_path: Path) -> None:
 @pytest.fixture
 def speeds(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of a processor without units for bfloat16."""
-    per_s = {"float32": 1000.0, "bfloat16": 200.0, "float16": 800.0}
-    monkeypatch.setattr(slow, "product_flops", lambda dtype, device: per_s[dtype])
+    seconds = {"float32": 1.0, "bfloat16": 5.0, "float16": 1.25}
+    monkeypatch.setattr(slow, "product_s", seconds.__getitem__)
 
 
 @pytest.mark.parametrize(("dtype", "times"), [("float32", None), ("float16", None), ("bfloat16", 5.0)])

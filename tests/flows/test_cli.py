@@ -256,7 +256,7 @@ def test_a_run_is_refused_before_it_begins_where_it_is_not_the_planned_one(armor
     assert "settings of gate: got" in refused(run("--plan", file))
     assert "--max-time: got" in refused(run("--max-time", "0.001s", **more))
     assert "rows in all; expected at most 5 rows" in refused(run("--max-rows", "5", **more))
-    assert "got a time of soon" in refused(run("--max-time", "soon"))
+    assert "got the duration soon" in refused(run("--max-time", "soon"))
     assert json.loads(armorm("status", "--format", "json").stdout) == before
 
 

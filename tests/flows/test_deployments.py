@@ -105,7 +105,7 @@ def test_only_the_network_is_tried_again_and_no_result_is_kept(tmp_path: Path) -
         ('"0 2 * * *"', '"99 2 * * *"', "ingest: got '99 2 * * *' (Bad minute)"),
         ('"0 2 * * *"', '"0s"', "ingest: got '0s'"),
         ('"UTC" ', '"Mars/Base" ', "timezone: got 'Mars/Base'; expected a name of the IANA database"),
-        ('"36h"', '"soon"', "max_age: got a time of soon; expected numbers with s, m, h or d"),
+        ('"36h"', '"soon"', "max_age: got the duration soon; expected numbers with s, m, h or d"),
         ('"armorm"', '"a b"', "name: got 'a b'; expected letters, digits and -_."),
     ],
 )

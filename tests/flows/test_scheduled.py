@@ -11,7 +11,7 @@ from armorm.features.errors import StoreBusy, TooOld
 from armorm.features.store import Store
 from armorm.features.store.freshness import last_runs
 from armorm.features.upkeep.verify import verify
-from armorm.flows.configuration.scheduled import Limits
+from armorm.flows.configuration.scheduled import RunLimits
 from armorm.flows.embed import embed
 from armorm.flows.ingest import ingest
 from armorm.flows.runlog import events
@@ -82,7 +82,7 @@ def test_a_run_on_a_schedule_waits_for_a_busy_store_and_says_so(
     with caplog.at_level(logging.INFO, logger="prefect.flow_runs"):
         ending = threading.Thread(target=end_when_waited_for)
         ending.start()
-        ingest(small, Limits(wait="10m"))
+        ingest(small, RunLimits(wait="10m"))
     ending.join()
     other.join()
     assert "armorm train) is writing" in caplog.text
@@ -90,7 +90,7 @@ def test_a_run_on_a_schedule_waits_for_a_busy_store_and_says_so(
 
 
 def test_a_run_that_takes_too_long_ends_and_leaves_a_valid_store(config: Path, told: Told) -> None:
-    state = ingest(config, Limits(work="0.2s"), return_state=True)
+    state = ingest(config, RunLimits(work="0.2s"), return_state=True)
     assert state.name == "TimedOut"
     store = Store(config.parent / "store")
     assert verify(store).damages == ()
@@ -102,8 +102,8 @@ def test_a_run_that_takes_too_long_ends_and_leaves_a_valid_store(config: Path, t
 def test_upkeep_says_what_it_finds_and_fails_where_the_command_does(small: Path, told: Told) -> None:
     ingest(small)
     assert "all as they were written" in verify_flow(small)
-    assert "nothing was done" in gc(small)
-    assert "nothing was done" not in gc(small, delete=True)
+    assert "nothing was deleted" in gc(small)
+    assert "nothing was deleted" not in gc(small, delete=True)
     assert "ingest" in freshness(small, "1h")
     with pytest.raises(TooOld, match="no run of train that has succeeded"):
         freshness(small, "1h", "train")

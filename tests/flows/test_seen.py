@@ -179,14 +179,14 @@ def test_data_that_moved_far_enough_since_training_are_told_once_they_are_embedd
 
     with store.writing("test") as writer:
         rated(dict.fromkeys(range(50), 0.0)).commit(writer)
-        assert tell() == ["since training: no model was trained yet: one is due"]
+        assert tell() == ["since training: no model has been trained yet, so one is due"]
         assert told.pop()[2] == {"why": "no model was trained yet", "model": None}
         trained = model(writer)
         rated(dict.fromkeys(range(52), 0.0)).commit(writer)
         assert "4.0% of 50 rows of training changed" in tell()[0]
         assert told == []
         rated(dict.fromkeys(range(54), 0.0)).commit(writer)
-        assert "another model is due: 8.0% of the rows" in tell()[-1]
+        assert "a new model is due: 8.0% of the rows" in tell()[-1]
     ((event, place, payload),) = told
     assert (event, place) == (CHANGED, store.place)
     assert payload == {

@@ -33,7 +33,7 @@ SHARD_COLUMNS: Final[Mapping[str, str]] = {
     "norm": "float",
     "vector": "fixed_size_list<item: float>",
 }
-"""Of a feature shard; how long its vectors are is the backbone's affair."""
+"""The fields of a feature shard; how long its vectors are is the backbone's affair."""
 
 NATIVE_FILE: Final = re.compile(r"file \d+\b")
 """How recipes name native files among their inputs; all else there are slots."""
@@ -54,7 +54,7 @@ class Place:
 
 
 def place_of(slot: str) -> Place:
-    """The dataset that a slot belongs to: itself, but for those of which there are many alike."""
+    """Return the dataset that a slot belongs to: itself, but for those of which there are many alike."""
     match slot.split("/"):
         case [first, backbone_id, shard] if first == SHARDS:
             return Place(f"{SHARDS}/{backbone_id}", "shard", shard)
@@ -65,7 +65,7 @@ def place_of(slot: str) -> Place:
 
 
 def kind_of(error: BaseException) -> str:
-    """An error's class and the first line that its code documents it with, never its text, which may quote data."""
+    """Return an error's class and its documentation's first line, never its text, which may quote data."""
     kind = type(error)
     lines = (kind.__doc__ or "").strip().splitlines()
     name = f"{kind.__module__}.{kind.__qualname__}".removeprefix("builtins.")
@@ -74,21 +74,21 @@ def kind_of(error: BaseException) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Events:
-    """Makes the events of the runs that write to one store."""
+    """The maker of events of the runs that write to one store."""
 
     namespace: str
-    """Of jobs."""
+    """The namespace of jobs."""
     store: str
     """The namespace of datasets."""
     stages: Mapping[str, StageCode]
-    """By the name that recipes have for them."""
+    """The stages by the name that recipes have for them."""
 
     def start(self, run: Run, recipe: Recipe) -> ol.RunEvent:
-        """A stage has begun."""
+        """Return the event of a stage that has begun."""
         return self._event(ol.RunState.START, run, recipe, self._output(recipe))
 
     def complete(self, run: Run, artifact: Artifact) -> ol.RunEvent:
-        """A stage has made an artifact."""
+        """Return the event of a stage that has made an artifact."""
         output = self._output(artifact.recipe)
         output.facets = _dataset_facets(self.store, artifact.artifact_id) | {
             "schema": facets.schema_dataset.SchemaDatasetFacet(fields=_fields(artifact.objects))
@@ -97,7 +97,7 @@ class Events:
         return self._event(ol.RunState.COMPLETE, run, artifact.recipe, output, origin=_origin(artifact))
 
     def fail(self, run: Run, recipe: Recipe, error: BaseException) -> ol.RunEvent:
-        """A stage has ended in an error."""
+        """Return the event of a stage that has ended in an error."""
         event = self._event(ol.RunState.FAIL, run, recipe, self._output(recipe))
         message = facets.error_message_run.ErrorMessageRunFacet(message=kind_of(error), programmingLanguage="Python")
         event.run.facets = (event.run.facets or {}) | {"errorMessage": message}
@@ -143,7 +143,7 @@ class Events:
         return found
 
     def _inputs(self, recipe: Recipe, origin: str | None) -> Iterator[ol.InputDataset]:
-        """One for each dataset, whatever the number of its parts that the recipe names."""
+        """Yield an input for each dataset, whatever the number of its parts that the recipe names."""
         parts: dict[str, dict[Place, str]] = {}
         for name, id in recipe.inputs.items():
             native = NATIVE_FILE.match(name)
@@ -158,7 +158,7 @@ class Events:
             yield ol.InputDataset(self.store, dataset, inputFacets=reads, facets=described)
 
     def _rows_read(self, dataset: str, recipe: Recipe) -> Iterator[Condition]:
-        """Which rows of its files or tables enter the result, where it is not all of them."""
+        """Yield which rows of its files or tables enter the result, where it is not all of them."""
         if dataset.startswith("native/") and "share" in recipe.parameters:
             yield _compare("position(prompt_id, 'share')", "LESS_THAN", str(recipe.parameters["share"]))
         code = self.stages.get(recipe.stage)
@@ -176,12 +176,12 @@ class Events:
 
 
 def run_uuid(run: Run, slot: str = "") -> str:
-    """Of a stage's run, or of the command that it belongs to: it follows from the run's id, and sorts by time."""
+    """Return the UUID of a stage's run, or of its command: it follows from the run's id and sorts by time."""
     return str(generate_static_uuid(datetime.fromisoformat(run.started_at), f"{run.run_id}/{slot}".encode()))
 
 
 def _dataset_facets(address: str | None, version: str | None = None) -> dict[str, facets.DatasetFacet]:
-    """Where the data are and which version of them it is, as far as either is known."""
+    """Return facets of where the data are and which version they have, as far as either is known."""
     found: dict[str, facets.DatasetFacet] = {}
     if address:
         found["dataSource"] = facets.datasource_dataset.DatasourceDatasetFacet(name=address, uri=address)
@@ -191,13 +191,13 @@ def _dataset_facets(address: str | None, version: str | None = None) -> dict[str
 
 
 def _job_name(recipe: Recipe) -> str:
-    """`ingest/helpsteer`, `embed/<backbone>`, `regress`: the stage, and what there are several of."""
+    """Return the job's name: `ingest/helpsteer`, `embed/<backbone>`, `regress`."""
     _, slash, rest = place_of(recipe.slot).dataset.partition("/")
     return f"{recipe.stage}{slash}{rest}"
 
 
 def _version(ids: Mapping[Place, str]) -> str:
-    """The artifact's id; of several parts, an id over theirs."""
+    """Return the artifact's id; of several parts, an id over theirs."""
     return next(iter(ids.values())) if len(ids) == 1 else content_id({place.part: id for place, id in ids.items()})
 
 
@@ -222,7 +222,7 @@ def _joined(operator: Literal["AND", "OR"], conditions: Sequence[Condition]) -> 
 
 
 def _fields(objects: Mapping[str, ObjectRef]) -> list[Field]:
-    """The columns of the one table that an artifact is, or a field for each of its tables and records.
+    """Return the columns of the one table that an artifact is, or a field for each of its tables and records.
 
     A shard's index repeats what stands in the shard.
     """
@@ -243,7 +243,7 @@ def _field(number: int, name: str, format: str) -> Field:
 
 
 def _statistics(artifact: Artifact) -> facets.OutputDatasetFacet:
-    """Bytes, files, and the rows of those tables that the artifact's summary counts."""
+    """Return bytes, files, and the rows of those tables that the artifact's summary counts."""
     tables = {name.partition("/")[0] for name in artifact.objects}
     counted = [artifact.summary[name] for name in ("rows", *sorted(tables)) if name in artifact.summary]
     rows = [count for count in counted if isinstance(count, int)]
@@ -255,18 +255,18 @@ def _statistics(artifact: Artifact) -> facets.OutputDatasetFacet:
 
 
 def _origin(artifact: Artifact) -> str | None:
-    """Where native files are from, as far as the artifact says it."""
+    """Return where native files are from, as far as the artifact says it."""
     uri = (artifact.summary.get("origin") or {}).get("uri")
     return without_credentials(uri) if uri else None
 
 
 def _package(run: Run) -> str:
-    """The producer of events, as a package URL: an address that holds wherever the code is kept."""
+    """Return the producer of events, as a package URL: an address that holds wherever the code is kept."""
     return f"pkg:generic/armorm@{run.code_version}"
 
 
 def _signed(event: ol.RunEvent) -> ol.RunEvent:
-    """Names the event's producer in each of its facets. The client's own way to do so is for the whole process."""
+    """Name the event's producer in each of its facets; the client could do so only for the whole process."""
     of_inputs = chain.from_iterable((dataset.facets, dataset.inputFacets) for dataset in event.inputs or [])
     of_outputs = chain.from_iterable((dataset.facets, dataset.outputFacets) for dataset in event.outputs or [])
     for group in chain((event.run.facets, event.job.facets), of_inputs, of_outputs):

@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from armorm.features.lineage.openlineage.events import Events
 
 TIMEOUT_S: Final = 2.0
-"""For a server to answer."""
+"""How long a server may take to answer."""
 LAST_WAIT_S: Final = 3.0
-"""For events that are still to be sent when a process ends."""
+"""How long a process that ends waits for events that are still to be sent."""
 MAX_WAITING: Final = 1000
 """Events that wait for a slow server; more are dropped."""
 
@@ -39,9 +39,9 @@ class OpenLineageSettings:
     url: str | None = None
     """A server that takes events, e.g. `http://localhost:5000`."""
     endpoint: str = "api/v1/lineage"
-    """Where on the server."""
+    """The path on the server."""
     namespace: str = "armorm"
-    """Of jobs: tells them from those of other installations."""
+    """The namespace of jobs, which tells them from those of other installations."""
 
     def __post_init__(self) -> None:
         if self.file and self.url:
@@ -63,7 +63,7 @@ def observe(
     stages: Mapping[str, StageCode],
     api_key: str | None = None,
 ) -> "LineageObserver":
-    """An observer that sends where the settings say.
+    """Return an observer that sends where the settings say.
 
     Args:
         settings: of which `file` or `url` is set.
@@ -97,7 +97,7 @@ def observe(
 
 
 class LineageObserver:
-    """Told by the store's writer, tells other tools; what stands as it is gives no event."""
+    """An observer of the store's writer that tells other tools; a stage with nothing to do gives no event."""
 
     def __init__(self, events: "Events", transport: "Transport", *, where: str, in_background: bool) -> None:
         self._events = events
@@ -107,19 +107,19 @@ class LineageObserver:
         self._send = self._outbox.put if self._outbox else transport.emit
 
     def started(self, run: Run, recipe: Recipe) -> None:
-        """A stage begins."""
+        """Send that a stage begins."""
         self._tell(lambda: self._events.start(run, recipe))
 
     def completed(self, run: Run, artifact: Artifact) -> None:
-        """A stage's artifact is committed."""
+        """Send that a stage's artifact is committed."""
         self._tell(lambda: self._events.complete(run, artifact))
 
     def failed(self, run: Run, recipe: Recipe, error: BaseException) -> None:
-        """A stage has ended in an error."""
+        """Send that a stage has ended in an error."""
         self._tell(lambda: self._events.fail(run, recipe, error))
 
     def close(self) -> None:
-        """Waits a moment for what is still to be sent. Happens at the end of the process, at the latest."""
+        """Wait a moment for what is still to be sent. Happens at the end of the process, at the latest."""
         if self._outbox:
             self._outbox.close()
 
@@ -130,7 +130,7 @@ class LineageObserver:
             self._warn(error)
 
     def _warn(self, error: Exception) -> None:
-        """Once. Without the error's text, which may show an address with its secrets, or the event."""
+        """Warn once, without the error's text, which may show an address with its secrets, or the event."""
         if self._warned:
             return
         self._warned = True
@@ -143,7 +143,7 @@ class LineageObserver:
 
 
 class Outbox:
-    """Hands events to a transport, in order, in a thread that lives as long as there are some."""
+    """A queue that hands events to a transport, in order, in a thread that lives as long as there are any."""
 
     def __init__(self, transport: "Transport", on_error: Callable[[Exception], None]) -> None:
         self._transport = transport
@@ -155,7 +155,7 @@ class Outbox:
         atexit.register(self.close)
 
     def put(self, event: "RunEvent") -> None:
-        """Takes an event and returns at once.
+        """Take an event and return at once.
 
         Raises:
             TimeoutError: too many wait already; this one is dropped.
@@ -170,7 +170,7 @@ class Outbox:
                 self._worker.start()
 
     def close(self) -> None:
-        """Waits for events that are still to be sent, as long as it is worth it, and no longer than a moment."""
+        """Wait for events that are still to be sent, as long as it is worth it, and no longer than a moment."""
         self._closing = True
         if worker := self._worker:
             worker.join(LAST_WAIT_S)
@@ -197,7 +197,7 @@ class Outbox:
 
 
 def _check_url(url: str) -> None:
-    """Lets only addresses through that may be shown."""
+    """Let only addresses through that may be shown."""
     parts = urlsplit(url)
     if "@" in url or parts.query:
         raise ValueError("url: got credentials; expected none in it; set OPENLINEAGE_API_KEY in the environment")

@@ -11,7 +11,7 @@ CONTAINER_BEFORE_HOST: Final = ("abfs", "abfss", "wasb", "wasbs")
 
 @dataclass(frozen=True, slots=True)
 class StageCode:
-    """Where a stage's code stands, and what it takes of the tables."""
+    """The place of a stage's code, and what it takes of the tables."""
 
     module: str
     splits: tuple[str, ...] = ()
@@ -19,13 +19,13 @@ class StageCode:
 
 
 def store_namespace(store: str | Path) -> str:
-    """The store's address as the namespace of its datasets: absolute, and without credentials."""
+    """Return the store's address as the namespace of its datasets: absolute, and without credentials."""
     text = str(store)
     return without_credentials(text) if "://" in text else Path(text).absolute().as_uri()
 
 
 def without_credentials(uri: str) -> str:
-    """An address without user, password, query and fragment: each of them may hold a secret."""
+    """Return an address without user, password, query and fragment: each of them may hold a secret."""
     parts = urlsplit(uri)
     user, at, host = parts.netloc.rpartition("@")
     if at and parts.scheme in CONTAINER_BEFORE_HOST and ":" not in user:

@@ -7,7 +7,7 @@ from numpy.random import Generator
 
 from armorm.features.conversation import Message
 from armorm.features.sample.native.base import Dataset, Files, as_messages, as_turns
-from armorm.features.sample.world.defects import DUPLICATE, Defect, Line, Row, altered, dropped, holding, rejected
+from armorm.features.sample.world.defects import DUPLICATE, Defect, Line, Row, altered, dropped, rejected, with_value
 from armorm.features.sample.world.files import write_parquet
 from armorm.features.sample.world.text import pick
 from armorm.features.sample.world.truth import Pair, Rated, from_pairs
@@ -23,7 +23,7 @@ TURNS: Final = (0.3, 0.4, 0.3)
 
 
 def files(world: World) -> Files:
-    """One row a dialogue."""
+    """Return one row a dialogue."""
     rng = world.rng("argilla-capybara ratings")
     mix: Mapping[Kind, float] = {"chat": 0.5, "code": 0.2, "maths": 0.25, "safety": 0.05}
     groups = world.groups("argilla-capybara", 350, 2, mix=mix, turns=TURNS, fewest=FEWEST_ROWS)
@@ -78,7 +78,7 @@ DATASET: Final = Dataset(
     from_pairs(_pair, rated=_rated),
     (
         DUPLICATE,
-        Defect("value_null", 0.003, holding("chosen", None), rejected("wrong_type")),
+        Defect("value_null", 0.003, with_value("chosen", None), rejected("wrong_type")),
         Defect("tied_ratings", 0.02, altered("rejected_rating", lambda row: row["chosen_rating"])),
         Defect("ratings_swapped", 0.006, _ratings_swapped, rejected("preference_contradicts_scores")),
         Defect("identical_pair", 0.006, altered("rejected", lambda row: row["chosen"]), dropped("identical_pair")),

@@ -7,7 +7,7 @@ from numpy.random import Generator
 
 from armorm.features.conversation import single_turn
 from armorm.features.sample.native.base import Dataset, Files
-from armorm.features.sample.world.defects import DUPLICATE, Defect, Line, Row, altered, dropped, holding, rejected
+from armorm.features.sample.world.defects import DUPLICATE, Defect, Line, Row, altered, dropped, rejected, with_value
 from armorm.features.sample.world.files import write_parquet
 from armorm.features.sample.world.truth import Pair, Rated, from_pairs
 from armorm.features.sample.world.world import FEWEST_ROWS, Group, Judge, World
@@ -17,7 +17,7 @@ FOLLOWS: Final = Judge(1, 10, {"helpfulness": 0.5, "correctness": 0.3}, halo=0.9
 
 
 def files(world: World) -> Files:
-    """One row a question."""
+    """Return one row a question."""
     rng = world.rng("argilla-math ratings")
     groups = world.groups("argilla-math", 200, 2, mix={"maths": 1.0}, fewest=FEWEST_ROWS)
     return {"argilla-math/data/train-00000-of-00001.parquet": [_row(rng, group) for group in groups]}
@@ -60,7 +60,7 @@ DATASET: Final = Dataset(
     from_pairs(_pair, rated=_rated),
     (
         DUPLICATE,
-        Defect("value_null", 0.005, holding("chosen_response", None), rejected("wrong_type")),
+        Defect("value_null", 0.005, with_value("chosen_response", None), rejected("wrong_type")),
         Defect("tied_ratings", 0.02, altered("rejected_rating", lambda row: row["chosen_rating"])),
         Defect("ratings_swapped", 0.01, _ratings_swapped, rejected("preference_contradicts_scores")),
         Defect(
@@ -69,6 +69,6 @@ DATASET: Final = Dataset(
             altered("rejected_response", lambda row: row["chosen_response"]),
             dropped("identical_pair"),
         ),
-        Defect("empty_answer", 0.005, holding("rejected_response", ""), rejected("empty_turn")),
+        Defect("empty_answer", 0.005, with_value("rejected_response", ""), rejected("empty_turn")),
     ),
 )

@@ -7,7 +7,7 @@ from numpy.random import Generator
 
 from armorm.features.conversation import Conversation
 from armorm.features.sample.native.base import Dataset, Files, as_messages
-from armorm.features.sample.world.defects import DUPLICATE, Defect, Line, Row, dropped, holding, in_part, rejected
+from armorm.features.sample.world.defects import DUPLICATE, Defect, Line, Row, dropped, in_part, rejected, with_value
 from armorm.features.sample.world.files import write_parquet
 from armorm.features.sample.world.text import pick
 from armorm.features.sample.world.truth import Rated, from_ratings
@@ -26,7 +26,7 @@ RATIONALE: Final = "Both follow the task in part; the better one is clearer."
 
 
 def files(world: World) -> Files:
-    """One row a task."""
+    """Return one row a task."""
     rng = world.rng("argilla-openorca ratings")
     mix: Mapping[Kind, float] = {"chat": 0.45, "code": 0.2, "maths": 0.35}
     groups = world.groups("argilla-openorca", 350, 2, mix=mix, fewest=FEWEST_ROWS)
@@ -34,7 +34,7 @@ def files(world: World) -> Files:
 
 
 def _row(rng: Generator, group: Group) -> Row:
-    """Generations come in the order in which the judge saw them."""
+    """Return a row, its generations in the order in which the judge saw them."""
     better, worse = group.ranked(rng)
     high, low = JUDGE.rate_pair(rng, group, (better, worse))
     seen = [("chosen", better.text, high), ("rejected", worse.text, low)]
@@ -62,7 +62,7 @@ def _row(rng: Generator, group: Group) -> Row:
 
 
 def _verdict(ratings: Sequence[float]) -> Row:
-    """The judge's words, and what was read in them."""
+    """Return the judge's words, and what was read in them."""
     return {
         "raw_labelling_response": f"{' '.join(f'{rating:g}' for rating in ratings)}\n{RATIONALE}",
         "rating": list(ratings),
@@ -70,7 +70,7 @@ def _verdict(ratings: Sequence[float]) -> Row:
 
 
 def _rated(row: Row) -> list[Rated]:
-    """Of two equal generations the first counts."""
+    """Return the rated conversations; the first of two equal generations counts."""
     ratings = dict(zip(reversed(row["generations"]), reversed(row["rating"]), strict=True))
     return [
         (_conversation(row, generation), {"argilla-judge_lm": rating} if 1 <= rating <= 10 else {})
@@ -85,7 +85,7 @@ def _conversation(row: Row, generation: str) -> Conversation:
 
 
 def _unread(rating: list[float] | None) -> Row:
-    """What follows where no ratings were found in the judge's words."""
+    """Return what follows where no ratings were found in the judge's words."""
     return {"raw_labelling_response": "I cannot decide.", "rating": rating, "rationale": None, "chosen_score": None}
 
 
@@ -94,13 +94,13 @@ def _tied(row: Row) -> tuple[Line, ...]:
 
 
 def _swapped(row: Row) -> tuple[Line, ...]:
-    """Published the other way round at first."""
+    """Return the row as published with its sides exchanged."""
     original = {"original_chosen": row["rejected"], "original_rejected": row["chosen"]}
     return (row | original | {"status": "swapped"},)
 
 
 def _same_generation(row: Row) -> tuple[Line, ...]:
-    """Two equal generations, rated alike."""
+    """Return two equal generations, rated alike."""
     same = {"generations": [row["chosen"]] * 2, "rejected": row["chosen"], "original_rejected": row["chosen"]}
     return (row | same | _verdict([row["chosen_score"]] * 2) | {"status": "tie"},)
 
@@ -116,7 +116,7 @@ DATASET: Final = Dataset(
     from_ratings(_rated),
     (
         DUPLICATE,
-        Defect("value_null", 0.003, holding("input", None), rejected("wrong_type")),
+        Defect("value_null", 0.003, with_value("input", None), rejected("wrong_type")),
         Defect("rating_null", 0.01, lambda row: (row | _unread(None),), dropped("not_rated")),
         Defect("rating_empty", 0.006, lambda row: (row | _unread([]),), dropped("not_rated")),
         Defect(
@@ -133,9 +133,9 @@ DATASET: Final = Dataset(
         ),
         Defect("tied_ratings", 0.03, _tied),
         Defect("swapped", 0.15, _swapped),
-        Defect("system_empty", 0.03, holding("system", "")),
-        Defect("system_null", 0.006, holding("system", None)),
-        Defect("in_gsm8k_train", 0.03, holding("in_gsm8k_train", True)),
+        Defect("system_empty", 0.03, with_value("system", "")),
+        Defect("system_null", 0.006, with_value("system", None)),
+        Defect("in_gsm8k_train", 0.03, with_value("in_gsm8k_train", True)),
         Defect("same_generation", 0.003, _same_generation, in_part("repeated_completion")),
         Defect("empty_answer", 0.003, _without_first, in_part("empty_turn")),
     ),

@@ -29,15 +29,15 @@ class Dataset:
     """What becomes of a clean row of a file, where a rule of the dataset leaves some out; those stay clean."""
 
     def all_defects(self, world: World) -> tuple[Defect, ...]:
-        """Every defect that is planted."""
+        """Return every defect that is planted."""
         return *self.defects, *self.leaks(world)
 
 
 def as_messages(turns: Sequence[Message]) -> list[Row]:
-    """Turns in the form of chat datasets."""
+    """Return turns in the form of chat datasets."""
     return [{"content": content, "role": role} for role, content in turns]
 
 
 def as_turns(messages: Sequence[Row]) -> tuple[Message, ...]:
-    """The inverse."""
+    """Return messages as turns: the inverse of `as_messages`."""
     return tuple((message["role"], message["content"]) for message in messages)

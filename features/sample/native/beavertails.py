@@ -14,8 +14,8 @@ from armorm.features.sample.world.defects import (
     Line,
     Row,
     altered,
-    holding,
     rejected,
+    with_value,
     without,
 )
 from armorm.features.sample.world.files import write_json_lines
@@ -45,7 +45,7 @@ HARMS: Final = ("financial_crime,property_crime,theft", "non_violent_unethical_b
 
 
 def files(world: World) -> Files:
-    """One row an answer, of nine in ten prompts of PKU-SafeRLHF-30K."""
+    """Return one row an answer, of nine in ten prompts of PKU-SafeRLHF-30K."""
     rng = world.rng("beavertails-30k labels")
     shared = [group for group in groups(world) if rng.random() < 0.9]
     rows = [_row(rng, group, answer) for group in shared for answer in group.answers]
@@ -67,7 +67,7 @@ def _categories(harm: str | None) -> dict[str, bool]:
 
 
 def _second_opinion(row: Row) -> tuple[Line, ...]:
-    """The row, and another annotator's, who says the opposite."""
+    """Return the row, and another annotator's, who says the opposite."""
     harm = HARMS[0] if row["is_safe"] else None
     return row, row | {"category": _categories(harm), "is_safe": not row["is_safe"]}
 
@@ -81,7 +81,7 @@ DATASET: Final = Dataset(
         MALFORMED,
         DUPLICATE,
         Defect("missing_column", 0.002, without("is_safe"), rejected("missing_column")),
-        Defect("label_not_boolean", 0.002, holding("is_safe", "yes"), rejected("wrong_type")),
+        Defect("label_not_boolean", 0.002, with_value("is_safe", "yes"), rejected("wrong_type")),
         Defect(
             "is_safe_contradicts_category",
             0.003,
@@ -89,6 +89,6 @@ DATASET: Final = Dataset(
             rejected("is_safe_contradicts_category"),
         ),
         Defect("conflicting_labels", 0.003, _second_opinion),
-        Defect("empty_answer", 0.002, holding("response", ""), rejected("empty_turn")),
+        Defect("empty_answer", 0.002, with_value("response", ""), rejected("empty_turn")),
     ),
 )

@@ -14,9 +14,9 @@ from armorm.features.sample.world.defects import (
     Row,
     altered,
     dropped,
-    holding,
     in_part,
     rejected,
+    with_value,
 )
 from armorm.features.sample.world.files import write_parquet
 from armorm.features.sample.world.truth import Rated, from_ratings, is_whole
@@ -29,7 +29,7 @@ JUDGES: Final[Mapping[str, Judge]] = {
     "style": Judge(1, 5, {"style": 1.2, "correctness": 0.2}, length=0.3),
     "explanation": Judge(1, 5, {"helpfulness": 0.8, "complexity": 0.4}, halo=0.3, length=0.5),
 }
-"""By preference; tasks take them in turn."""
+"""The judges by preference; tasks take the preferences in turn."""
 
 MODELS: Final = ("quill-7b", "sparrow-13b", "lantern-34b", "harbour-70b", "pebble-2b", "willow-8b")
 
@@ -37,7 +37,7 @@ API_ERROR: Final = "An error occurred: OpenAI could not process the prompt."
 
 
 def files(world: World) -> Files:
-    """One row a task."""
+    """Return one row a task."""
     rng = world.rng("code-ultrafeedback ratings")
     groups = world.groups("code-ultrafeedback", 250, 4, mix={"code": 1.0}, fewest=FEWEST_ROWS)
     preferences = list(JUDGES)
@@ -46,7 +46,7 @@ def files(world: World) -> Files:
 
 
 def _row(rng: Generator, preference: str, group: Group) -> Row:
-    """Annotations come in the judge's own order."""
+    """Return a row, its annotations in the judge's own order."""
     models = [MODELS[i] for i in rng.permutation(len(MODELS))[: len(group.answers)]]
     annotations = [
         _annotation(model, f"{JUDGES[preference].rate(rng, group, answer):.0f}")
@@ -68,7 +68,7 @@ def _annotation(model: str, rating: str) -> Row:
 
 
 def _rated(row: Row) -> list[Rated]:
-    """Annotations belong to responses by model, and of two equal ones the first counts."""
+    """Return the rated conversations, joined by model; the first of two equal responses counts."""
     ratings = {annotation["model"]: annotation["rating"] for annotation in reversed(row["annotations"])}
     answers = {
         response["response"]: ratings.get(response["model"], "N/A")
@@ -83,7 +83,7 @@ def _rated(row: Row) -> list[Rated]:
 
 
 def _first(column: str, row: Row, **values: Any) -> tuple[Line, ...]:
-    """The row with other values in the first response or annotation."""
+    """Return the row with other values in the first response or annotation."""
     first, *others = row[column]
     return (row | {column: [first | values, *others]},)
 
@@ -98,7 +98,7 @@ def _same_rating(row: Row) -> list[Row]:
 
 
 def _same_answer(row: Row) -> tuple[Line, ...]:
-    """Two equal responses, rated alike."""
+    """Return two equal responses, rated alike."""
     first, second, *others = row["responses"]
     responses = [first, second | {"response": first["response"]}, *others]
     return (row | {"responses": responses, "annotations": _same_rating(row)},)
@@ -111,9 +111,9 @@ DATASET: Final = Dataset(
     from_ratings(_rated, ranked_by=[f"code-{preference}" for preference in JUDGES]),
     (
         DUPLICATE,
-        Defect("value_null", 0.004, holding("instruction", None), rejected("wrong_type")),
-        Defect("unknown_preference", 0.004, holding("preference", "brevity"), rejected("unknown_preference")),
-        Defect("no_annotations", 0.01, holding("annotations", []), dropped("no_annotations")),
+        Defect("value_null", 0.004, with_value("instruction", None), rejected("wrong_type")),
+        Defect("unknown_preference", 0.004, with_value("preference", "brevity"), rejected("unknown_preference")),
+        Defect("no_annotations", 0.01, with_value("annotations", []), dropped("no_annotations")),
         Defect("few_annotations", 0.01, altered("annotations", lambda row: row["annotations"][:2])),
         Defect("not_applicable", 0.02, lambda row: _first("annotations", row, rating="N/A")),
         Defect(

@@ -7,7 +7,7 @@ from numpy.random import Generator
 
 from armorm.features.conversation import single_turn
 from armorm.features.sample.native.base import Dataset, Files
-from armorm.features.sample.world.defects import DUPLICATE, Defect, Line, Row, altered, holding, rejected, without
+from armorm.features.sample.world.defects import DUPLICATE, Defect, Line, Row, altered, rejected, with_value, without
 from armorm.features.sample.world.files import write_json_array
 from armorm.features.sample.world.text import Answer
 from armorm.features.sample.world.truth import Rated, from_ratings
@@ -26,26 +26,26 @@ VERDICTS: Final = ("Not at all.", "Hardly.", "In part.", "Mostly.", "In every wa
 
 
 def scored_groups(world: World) -> list[tuple[Group, tuple[int, ...]]]:
-    """Instructions with five answers and their scores, each of 1..5 once; Preference-Collection pairs them."""
+    """Return instructions with five answers and their scores, each of 1..5 once; Preference-Collection pairs them."""
     mix: Mapping[Kind, float] = {"chat": 0.26, "code": 0.2, "maths": 0.2, "safety": 0.34}
     rng = world.rng("feedback-collection scores")
     return [(group, _scores(rng, group)) for group in world.groups("feedback-collection", 500, 5, mix=mix)]
 
 
 def judge_prompt(group: Group, task: str, answers: Mapping[str, str]) -> str:
-    """The whole text that a judge is given: task, instruction, answers under their headings, rubric."""
+    """Return the whole text that a judge is given: task, instruction, answers under their headings, rubric."""
     parts = {"Task Description": task, "The instruction to evaluate": group.question} | dict(answers)
     parts |= {"Score Rubrics": _rubric_text(group.prompt.kind), "Feedback": ""}
     return "\n\n".join(f"###{heading}:\n{text}" for heading, text in parts.items())
 
 
 def feedback(score: int) -> str:
-    """What the judge says before the score."""
+    """Return what the judge says before the score."""
     return f"Measured by the rubric: {VERDICTS[score - 1].lower()}"
 
 
 def files(world: World) -> Files:
-    """One row an answer."""
+    """Return one row an answer."""
     rows = [
         _row(group, answer, score)
         for group, scores in scored_groups(world)
@@ -55,7 +55,7 @@ def files(world: World) -> Files:
 
 
 def _scores(rng: Generator, group: Group) -> tuple[int, ...]:
-    """Ranks of a noisy opinion, which length sways a little."""
+    """Return the ranks of a noisy opinion, which length sways a little."""
     opinions = [
         group.merit(answer) + 0.05 * extra_length(answer) + DOUBT * rng.standard_normal() for answer in group.answers
     ]
@@ -91,7 +91,7 @@ def _rubric_text(kind: Kind) -> str:
 
 
 def _scored(score: str) -> Callable[[Row], tuple[Line, ...]]:
-    """Gives the row another score in both places."""
+    """Give the row another score in both places."""
     return lambda row: (row | {"orig_score": score, "output": f"{row['orig_feedback']} [RESULT] {score}"},)
 
 
@@ -112,6 +112,6 @@ DATASET: Final = Dataset(
         ),
         Defect("score_out_of_range", 0.002, _scored("6"), rejected("rating_out_of_range")),
         Defect("score_not_a_number", 0.002, _scored("N/A"), rejected("rating_not_a_number")),
-        Defect("empty_answer", 0.002, holding("orig_response", ""), rejected("empty_turn")),
+        Defect("empty_answer", 0.002, with_value("orig_response", ""), rejected("empty_turn")),
     ),
 )

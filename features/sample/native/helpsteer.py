@@ -10,9 +10,9 @@ from armorm.features.sample.world.defects import (
     Defect,
     Line,
     Row,
-    holding,
     in_part,
     rejected,
+    with_value,
     without,
 )
 from armorm.features.sample.world.files import write_json_lines
@@ -29,7 +29,7 @@ JUDGES: Final = {
 
 
 def files(world: World) -> Files:
-    """One row an answer, those of a prompt together; one prompt in ten has three answers, the others four."""
+    """Return one row an answer, those of a prompt together; one prompt in ten has three answers, the others four."""
     groups = world.groups("helpsteer", 600, 4, mix={"chat": 0.45, "code": 0.25, "maths": 0.25, "safety": 0.05})
     rng = world.rng("helpsteer ratings")
     rows = [
@@ -47,7 +47,7 @@ def _rated(row: Row) -> list[Rated]:
 
 
 def _rival(row: Row) -> tuple[Line, ...]:
-    """The row, and another answer to its prompt with the same ratings."""
+    """Return the row, and another answer to its prompt with the same ratings."""
     return row, row | {"response": f"{row['response']} That is all."}
 
 
@@ -64,11 +64,11 @@ DATASET: Final = Dataset(
         MALFORMED,
         DUPLICATE,
         Defect("missing_column", 0.002, without("coherence"), in_part("missing_column")),
-        Defect("rating_out_of_range", 0.002, holding("helpfulness", 7), in_part("rating_out_of_range")),
-        Defect("rating_not_a_number", 0.002, holding("correctness", "N/A"), in_part("rating_not_a_number")),
-        Defect("rating_null", 0.002, holding("complexity", None), in_part("rating_not_a_number")),
-        Defect("empty_answer", 0.002, holding("response", ""), rejected("empty_turn")),
-        Defect("short_answer", 0.003, holding("response", "Yes.")),
+        Defect("rating_out_of_range", 0.002, with_value("helpfulness", 7), in_part("rating_out_of_range")),
+        Defect("rating_not_a_number", 0.002, with_value("correctness", "N/A"), in_part("rating_not_a_number")),
+        Defect("rating_null", 0.002, with_value("complexity", None), in_part("rating_not_a_number")),
+        Defect("empty_answer", 0.002, with_value("response", ""), rejected("empty_turn")),
+        Defect("short_answer", 0.003, with_value("response", "Yes.")),
         Defect("tied_answers", 0.003, _rival),
     ),
 )

@@ -29,7 +29,7 @@ TURNS: Final = (0.7, 0.2, 0.1)
 
 
 def files(world: World) -> Files:
-    """One row a dialogue, one file a folder."""
+    """Return one row a dialogue, one file a folder."""
     return {f"hh-rlhf/{folder}/train.jsonl.gz": _rows(world, folder) for folder in FOLDERS}
 
 
@@ -52,7 +52,7 @@ def _pair(row: Row) -> Pair:
 
 
 def _turns(transcript: str) -> Conversation:
-    """The space after a colon belongs to the format."""
+    """Return the turns of a transcript. The space after a colon belongs to the format."""
     _, *parts = re.split("\n\n(Human|Assistant): ", transcript)
     roles = {speaker: role for role, speaker in SPEAKERS.items()}
     return tuple((roles[speaker], content) for speaker, content in zip(parts[::2], parts[1::2], strict=True))

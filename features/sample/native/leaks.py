@@ -14,7 +14,7 @@ RATE: Final = 0.02
 
 
 def leaks(world: World, kind_of: Callable[[Row], Kind], asking: Callable[[Row, str], Row]) -> tuple[Defect, ...]:
-    """Two defects that give a row a prompt of RewardBench.
+    """Return two defects that give a row a prompt of RewardBench.
 
     Args:
         world: the one that RewardBench is made of.
@@ -38,5 +38,5 @@ def leaks(world: World, kind_of: Callable[[Row], Kind], asking: Callable[[Row, s
 
 
 def _reworded(prompt: str) -> str:
-    """The prompt with another last word."""
+    """Return the prompt with another last word."""
     return f"{prompt.rpartition(' ')[0]} instead."

@@ -14,8 +14,8 @@ from armorm.features.sample.world.defects import (
     again,
     altered,
     dropped,
-    holding,
     rejected,
+    with_value,
     without,
 )
 from armorm.features.sample.world.files import write_json_lines
@@ -28,23 +28,23 @@ SIDES: Final = (("response_", ""), ("is_response_", "_safe"))
 
 
 def groups(world: World) -> list[Group]:
-    """The unsafe prompts and answers, which BeaverTails shares."""
+    """Return the unsafe prompts and answers, which BeaverTails shares."""
     return world.groups("unsafe", 2200, 2, mix={"safety": 1.0})
 
 
 def is_safe(rng: Generator, answer: Answer) -> bool:
-    """A safety label; in doubt it is as likely wrong as right."""
+    """Return a safety label; in doubt it is as likely wrong as right."""
     return bool(answer.shown["safety"] + DOUBT * rng.standard_normal() > 0)
 
 
 def files(world: World) -> Files:
-    """One row a prompt."""
+    """Return one row a prompt."""
     rng = world.rng("pku-saferlhf-30k labels")
     return {"pku-saferlhf-30k/train.jsonl.gz": [_row(rng, group) for group in groups(world)]}
 
 
 def _row(rng: Generator, group: Group) -> Row:
-    """Where just one answer is safe, it is the safer one."""
+    """Return a row. If just one answer is safe, it is the safer one."""
     first, second = group.answers
     safe = is_safe(rng, first), is_safe(rng, second)
     second_safer = safe[1] if safe[0] != safe[1] else group.prefers(rng, second, first)
@@ -60,7 +60,7 @@ def _row(rng: Generator, group: Group) -> Row:
 
 
 def _pair(row: Row) -> Pair:
-    """The safer one is preferred."""
+    """Return the pair, of which the safer answer is preferred."""
     answers = [single_turn(row["prompt"], row[f"response_{id}"]) for id in (0, 1)]
     return answers[row["safer_response_id"]], answers[1 - row["safer_response_id"]]
 
@@ -85,12 +85,12 @@ DATASET: Final = Dataset(
         DUPLICATE,
         Defect("sides_swapped", 0.004, again(_mirrored)),
         Defect("missing_column", 0.002, without("safer_response_id"), rejected("no_label")),
-        Defect("unknown_response_id", 0.002, holding("safer_response_id", 2), rejected("label_not_0_or_1")),
-        Defect("better_response_null", 0.002, holding("better_response_id", None)),
+        Defect("unknown_response_id", 0.002, with_value("safer_response_id", 2), rejected("label_not_0_or_1")),
+        Defect("better_response_null", 0.002, with_value("better_response_id", None)),
         Defect("safer_contradicts_flags", 0.003, _unsafe_is_safer, rejected("label_contradicts_safety")),
         Defect(
             "identical_pair", 0.004, altered("response_1", lambda row: row["response_0"]), dropped("identical_pair")
         ),
-        Defect("empty_answer", 0.002, holding("response_1", ""), rejected("empty_turn")),
+        Defect("empty_answer", 0.002, with_value("response_1", ""), rejected("empty_turn")),
     ),
 )

@@ -6,7 +6,7 @@ from typing import Final
 from armorm.features.conversation import single_turn
 from armorm.features.sample.native.base import Dataset, Files
 from armorm.features.sample.native.feedback_collection import RUBRICS, feedback, judge_prompt, scored_groups
-from armorm.features.sample.world.defects import DUPLICATE, Defect, Row, altered, dropped, holding, rejected
+from armorm.features.sample.world.defects import DUPLICATE, Defect, Row, altered, dropped, rejected, with_value
 from armorm.features.sample.world.files import write_parquet
 from armorm.features.sample.world.text import Answer
 from armorm.features.sample.world.truth import Pair, from_pairs
@@ -16,7 +16,7 @@ Scored = tuple[Answer, int]
 
 
 def files(world: World) -> Files:
-    """One row a pair, in random order within."""
+    """Return one row a pair, in random order within."""
     rng = world.rng("preference-collection order")
     rows = [
         _row(group, *(pair if rng.random() < 0.5 else reversed(pair)))
@@ -56,7 +56,7 @@ def _pair(row: Row) -> Pair:
 
 
 def _sides(row: Row) -> str:
-    """The letter of the preferred response, then the other."""
+    """Return the letter of the preferred response, then the other."""
     return "AB" if row["orig_preference"] == "A" else "BA"
 
 
@@ -71,7 +71,7 @@ DATASET: Final = Dataset(
     from_pairs(_pair),
     (
         DUPLICATE,
-        Defect("value_null", 0.001, holding("orig_response_B", None), rejected("wrong_type")),
+        Defect("value_null", 0.001, with_value("orig_response_B", None), rejected("wrong_type")),
         Defect(
             "preference_contradicts_scores",
             0.002,
@@ -85,13 +85,13 @@ DATASET: Final = Dataset(
             rejected("preference_contradicts_result"),
         ),
         Defect("tied_scores", 0.001, altered("orig_score_A", lambda row: row["orig_score_B"]), rejected("scores_tie")),
-        Defect("unknown_preference", 0.001, holding("orig_preference", "C"), rejected("unknown_preference")),
+        Defect("unknown_preference", 0.001, with_value("orig_preference", "C"), rejected("unknown_preference")),
         Defect(
             "identical_pair",
             0.002,
             altered("orig_response_A", lambda row: row["orig_response_B"]),
             dropped("identical_pair"),
         ),
-        Defect("empty_answer", 0.001, holding("orig_response_A", ""), rejected("empty_turn")),
+        Defect("empty_answer", 0.001, with_value("orig_response_A", ""), rejected("empty_turn")),
     ),
 )

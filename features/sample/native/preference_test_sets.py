@@ -15,8 +15,8 @@ from armorm.features.sample.world.defects import (
     Row,
     altered,
     dropped,
-    holding,
     rejected,
+    with_value,
 )
 from armorm.features.sample.world.files import write_parquet
 from armorm.features.sample.world.truth import Pair, from_pairs
@@ -37,7 +37,7 @@ NOT_SCORED: Final[Mapping[str, Mapping[Kind, float]]] = {
 
 
 def files(world: World) -> Files:
-    """One row a pair, one file a split."""
+    """Return one row a pair, one file a split."""
     return {_file(split): _rows(world, split, mix) for split, mix in {**SCORED, **NOT_SCORED}.items()}
 
 
@@ -78,9 +78,9 @@ DATASET: Final = Dataset(
     from_pairs(_pair, benchmark=True),
     (
         DUPLICATE,
-        Defect("value_null", 0.006, holding("rejected", None), rejected("wrong_type")),
+        Defect("value_null", 0.006, with_value("rejected", None), rejected("wrong_type")),
         Defect("identical_pair", 0.006, altered("rejected", lambda row: row["chosen"]), dropped("identical_pair")),
-        Defect("empty_answer", 0.006, holding("rejected", ""), rejected("empty_turn")),
+        Defect("empty_answer", 0.006, with_value("rejected", ""), rejected("empty_turn")),
         Defect("roles_out_of_order", 0.006, altered("prompt", _answered), rejected("roles_out_of_order")),
     ),
     left_out=_left_out,

@@ -18,8 +18,8 @@ from armorm.features.sample.world.defects import (
     Row,
     again,
     dropped,
-    holding,
     rejected,
+    with_value,
     without,
 )
 from armorm.features.sample.world.files import write_json_lines
@@ -32,7 +32,7 @@ SOLVED: Final = 0.2
 
 
 def files(world: World) -> Files:
-    """One row a solution; one in seven is for testing."""
+    """Return one row a solution; one in seven is for testing."""
     rng = world.rng("prm-phase-2 labels")
     rows = [_row(rng, group) for group in world.groups("prm-phase-2", 350, 2, mix={"maths": 1.0}, fewest=FEWEST_ROWS)]
     return {
@@ -42,7 +42,7 @@ def files(world: World) -> Files:
 
 
 def _row(rng: Generator, group: Group) -> Row:
-    """The reference is the better answer, and a solution with an error the other."""
+    """Return a row: the reference is the better answer, a solution with an error the other one."""
     better, worse = group.ranked(rng)
     solved = rng.random() < SOLVED
     steps = _sentences(better.text if solved else worse.text)
@@ -105,12 +105,12 @@ def _asking(row: Row, **values: object) -> Row:
 
 
 def _finished(reason: str) -> Row:
-    """A label that ends before its first step."""
+    """Return a row whose label ends before its first step."""
     return {"label": {"steps": [], "total_time": 5_000, "finish_reason": reason}}
 
 
 def _last_completion(row: Row, **values: object) -> tuple[Line, ...]:
-    """The row with other values in the completion that is the error."""
+    """Return the row with other values in the completion that is the error."""
     *steps, last = row["label"]["steps"]
     error, *others = last["completions"]
     steps.append(last | {"completions": [error | values, *others]})
@@ -127,8 +127,8 @@ DATASET: Final = Dataset(
         DUPLICATE,
         Defect("labelled_again", 0.006, again(lambda row: {"labeler": "00000000"})),
         Defect("missing_column", 0.004, without("question"), rejected("missing_column")),
-        Defect("quality_control", 0.02, holding("is_quality_control_question", True), dropped("quality_control")),
-        Defect("screening", 0.02, holding("is_initial_screening_question", True), dropped("screening_question")),
+        Defect("quality_control", 0.02, with_value("is_quality_control_question", True), dropped("quality_control")),
+        Defect("screening", 0.02, with_value("is_initial_screening_question", True), dropped("screening_question")),
         Defect("bad_problem", 0.01, lambda row: (row | _finished("bad_problem"),), dropped("bad_problem")),
         Defect("give_up", 0.01, lambda row: (row | _finished("give_up"),), dropped("gave_up")),
         Defect("unknown_finish", 0.004, lambda row: (row | _finished("coffee"),), rejected("unknown_finish_reason")),

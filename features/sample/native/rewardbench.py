@@ -5,7 +5,7 @@ from typing import Final
 
 from armorm.features.conversation import single_turn
 from armorm.features.sample.native.base import Dataset, Files
-from armorm.features.sample.world.defects import DUPLICATE, Defect, Row, altered, dropped, holding, rejected
+from armorm.features.sample.world.defects import DUPLICATE, Defect, Row, altered, dropped, rejected, with_value
 from armorm.features.sample.world.files import write_parquet
 from armorm.features.sample.world.text import Answer
 from armorm.features.sample.world.truth import Pair, from_pairs
@@ -17,17 +17,17 @@ Choice = Callable[[Sequence[Answer]], Answer]
 
 
 def worst(ranked: Sequence[Answer]) -> Answer:
-    """An easy pair."""
+    """Return an easy pair."""
     return ranked[0]
 
 
 def second(ranked: Sequence[Answer]) -> Answer:
-    """A pair that takes some care."""
+    """Return a pair that takes some care."""
     return ranked[1]
 
 
 def longest(ranked: Sequence[Answer]) -> Answer:
-    """A pair that fools whoever likes long answers."""
+    """Return a pair that fools whoever likes long answers."""
     return max(ranked[:2], key=lambda answer: answer.n_clauses)
 
 
@@ -59,16 +59,16 @@ SUBSETS: Final[Mapping[str, tuple[int, Kind, Choice]]] = {
 """Rows upstream, what the prompts are about, and which answer is rejected."""
 
 SHARE: Final = 0.1
-"""Of the rows upstream, at scale 1."""
+"""The share of upstream's rows at scale 1."""
 
 
 def prompts(world: World, kind: Kind) -> list[str]:
-    """All of the benchmark's prompts of one kind."""
+    """Return all of the benchmark's prompts of one kind."""
     return [group.question for name, (_, of, _) in SUBSETS.items() if of == kind for group in _groups(world, name)]
 
 
 def files(world: World) -> Files:
-    """One file for all subsets."""
+    """Return one file for all subsets."""
     rows = [row for subset in SUBSETS for row in _rows(world, subset)]
     return {
         "rewardbench/data/filtered-00000-of-00001.parquet": [row | {"id": number} for number, row in enumerate(rows)]
@@ -101,9 +101,9 @@ DATASET: Final = Dataset(
     from_pairs(_pair, benchmark=True),
     (
         DUPLICATE,
-        Defect("value_null", 0.003, holding("rejected", None), rejected("wrong_type")),
-        Defect("unknown_subset", 0.003, holding("subset", "riddles"), rejected("unknown_subset")),
+        Defect("value_null", 0.003, with_value("rejected", None), rejected("wrong_type")),
+        Defect("unknown_subset", 0.003, with_value("subset", "riddles"), rejected("unknown_subset")),
         Defect("identical_pair", 0.003, altered("rejected", lambda row: row["chosen"]), dropped("identical_pair")),
-        Defect("empty_answer", 0.003, holding("rejected", ""), rejected("empty_turn")),
+        Defect("empty_answer", 0.003, with_value("rejected", ""), rejected("empty_turn")),
     ),
 )

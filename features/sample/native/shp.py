@@ -20,8 +20,8 @@ from armorm.features.sample.world.defects import (
     again,
     altered,
     dropped,
-    holding,
     rejected,
+    with_value,
     without,
 )
 from armorm.features.sample.world.files import write_json_lines
@@ -36,14 +36,14 @@ SPLITS: Final = ("train",) * 6 + ("validation", "test")
 """Posts take them in turn."""
 
 COMMENTS: Final = (2, 2, 5, 3, 2, 5, 2)
-"""Of a post, likewise: few have many, and those have most of the pairs."""
+"""The numbers of comments of posts, in turn: few have many, and those have most of the pairs."""
 
 LEAST_RATIO: Final = 2.0
 PAIRS_PER_POST: Final = 5
 
 
 def files(world: World) -> Files:
-    """One row a pair of comments, one folder a subreddit, one file a split."""
+    """Return one row a pair of comments, one folder a subreddit, one file a split."""
     rows: dict[str, list[Row]] = {}
     for subreddit, kind in SUBREDDITS.items():
         rng = world.rng(f"shp {subreddit} votes")
@@ -68,7 +68,7 @@ def _post(rng: Generator, domain: str, group: Group, n_comments: int) -> list[Ro
 
 
 def _votes(rng: Generator, group: Group, comments: Sequence[Answer]) -> list[int]:
-    """They grow exponentially with what a comment is worth; no two pairs of a post have the same ratio."""
+    """Return votes that grow exponentially with a comment's merit; no two pairs of a post have the same ratio."""
     while True:
         votes = [round(60 * 5 ** (group.merit(comment) + DOUBT * rng.standard_normal())) for comment in comments]
         ratios = [_ratio(*pair) for pair in itertools.combinations(votes, 2)]
@@ -99,7 +99,7 @@ def _compared(a: Row, b: Row) -> Row:
 
 
 def _truth(rows: Sequence[Row]) -> Truth:
-    """Of one post's distinct pairs, those with the highest ratios."""
+    """Return the pairs that are kept: of each post's distinct ones those with the highest ratios."""
     ratios = {pair_ids(_pair(row)): (row["history"], row["score_ratio"]) for row in rows}
     posts: defaultdict[str, list[tuple[float, PairIds]]] = defaultdict(list)
     for ids, (history, ratio) in ratios.items():
@@ -115,7 +115,7 @@ def _pair(row: Row) -> Pair:
 
 
 def _sides(row: Row) -> tuple[str, str]:
-    """The letter of the preferred comment, then the other."""
+    """Return the letter of the preferred comment, then the other."""
     return ("A", "B") if row["labels"] == 1 else ("B", "A")
 
 
@@ -135,7 +135,7 @@ def _twice_the_votes(row: Row) -> tuple[Row, ...]:
 
 
 def _quoting(row: Row) -> tuple[Row, ...]:
-    """What Reddit's interface makes of a quotation."""
+    """Return what Reddit's interface makes of a quotation."""
     return (row | {"human_ref_A": f"&gt; Q &amp; A\n\n{row['human_ref_A']}"},)
 
 
@@ -165,7 +165,7 @@ DATASET: Final = Dataset(
         DUPLICATE,
         Defect("sides_swapped", 0.006, again(_mirrored)),
         Defect("missing_column", 0.004, without("human_ref_A"), rejected("missing_column")),
-        Defect("unknown_label", 0.004, holding("labels", 2), rejected("label_not_0_or_1")),
+        Defect("unknown_label", 0.004, with_value("labels", 2), rejected("label_not_0_or_1")),
         Defect(
             "label_contradicts_votes",
             0.004,
@@ -174,7 +174,7 @@ DATASET: Final = Dataset(
         ),
         Defect("identical_pair", 0.004, _same_comment, dropped("identical_pair")),
         Defect("twice_the_votes", 0.01, _twice_the_votes, dropped("score_ratio_too_low")),
-        Defect("empty_comment", 0.004, holding("human_ref_B", ""), rejected("empty_turn")),
+        Defect("empty_comment", 0.004, with_value("human_ref_B", ""), rejected("empty_turn")),
         Defect("very_long_post", 0.003, altered("history", lambda row: " ".join([row["history"]] * 150))),
         Defect("html_entities", 0.02, _quoting),
         Defect("escaped_slashes", 0.01, _linking),

@@ -15,9 +15,9 @@ from armorm.features.sample.world.defects import (
     Row,
     altered,
     dropped,
-    holding,
     in_part,
     rejected,
+    with_value,
     without,
 )
 from armorm.features.sample.world.files import write_json_lines
@@ -50,7 +50,7 @@ PRINCIPLES: Final = ("helpfulness", "honesty", "truthfulness", "verbalized_calib
 
 
 def files(world: World) -> Files:
-    """One row a prompt, one file a subset."""
+    """Return one row a prompt, one file a subset."""
     return {f"ultrafeedback/{subset}.jsonl": _rows(world, subset) for subset in SUBSETS}
 
 
@@ -73,7 +73,7 @@ def _row(rng: Generator, subset: str, group: Group) -> Row:
 
 
 def _completion(rng: Generator, group: Group, model: str, answer: Answer) -> Row:
-    """A clean 10 has aspects above 4, else it would pass for the 1 that upstream once parsed as a 10."""
+    """Return a completion. A clean 10 has aspects above 4, else it would pass for a 1 that upstream parsed as 10."""
     ratings = {aspect: int(judge.rate(rng, group, answer)) for aspect, judge in ASPECTS.items()}
     overall, average = OVERALL.rate(rng, group, answer, step=0.5), sum(ratings.values()) / len(ratings)
     principle = pick(rng, PRINCIPLES)
@@ -97,13 +97,13 @@ def _annotation(aspect: str, rating: int) -> Row:
 
 
 def _rated(row: Row) -> list[Rated]:
-    """Of two equal completions the first counts."""
+    """Return the rated conversations; the first of two equal completions counts."""
     completions = {one["response"]: one for one in reversed(row["completions"]) if one["response"]}
     return [(single_turn(row["instruction"], response), _ratings(one)) for response, one in completions.items()]
 
 
 def _ratings(completion: Row) -> dict[str, float]:
-    """An overall 10 whose aspects say otherwise was a 1 if they are at most 2, and is in doubt if at most 4."""
+    """Return the usable ratings. An overall 10 counts as 1 if the aspects' mean is at most 2, as none up to 4."""
     given = {aspect: annotation["Rating"] for aspect, annotation in completion["annotations"].items()}
     ratings = {f"ultrafeedback-{aspect}": float(rating) for aspect, rating in given.items() if is_whole(rating, 1, 5)}
     overall, average = completion["overall_score"], completion["fine-grained_score"]
@@ -115,7 +115,7 @@ def _ratings(completion: Row) -> dict[str, float]:
 
 
 def _first(row: Row, **values: Any) -> tuple[Line, ...]:
-    """The row with other values in its first completion."""
+    """Return the row with other values in its first completion."""
     first, *others = row["completions"]
     return (row | {"completions": [first | values, *others]},)
 
@@ -129,7 +129,7 @@ def _given(aspect: str, rating: str) -> Callable[[Row], tuple[Line, ...]]:
 
 
 def _overall_ten(aspects: int) -> Callable[[Row], tuple[Line, ...]]:
-    """An overall 10 where every aspect is rated `aspects`."""
+    """Return an overall 10 where every aspect is rated `aspects`."""
     annotations = {aspect: _annotation(aspect, aspects) for aspect in ASPECTS}
     scores = {"overall_score": 10.0, "fine-grained_score": float(aspects)}
     return lambda row: _first(row, annotations=annotations, **scores)
@@ -142,7 +142,7 @@ def _nothing_applicable(row: Row) -> tuple[Line, ...]:
 
 
 def _tied(row: Row) -> tuple[Line, ...]:
-    """Every completion rated like the first."""
+    """Return every completion rated like the first."""
     first = row["completions"][0]
     same = {name: first[name] for name in ("annotations", "overall_score", "fine-grained_score")}
     return (row | {"completions": [completion | same for completion in row["completions"]]},)
@@ -157,7 +157,7 @@ DATASET: Final = Dataset(
         MALFORMED,
         DUPLICATE,
         Defect("missing_column", 0.002, without("completions"), rejected("missing_column")),
-        Defect("no_completions", 0.004, holding("completions", []), dropped("no_completions")),
+        Defect("no_completions", 0.004, with_value("completions", []), dropped("no_completions")),
         Defect("one_completion", 0.005, altered("completions", lambda row: row["completions"][:1])),
         Defect("rating_not_applicable", 0.04, _given("honesty", "N/A")),
         Defect("nothing_applicable", 0.004, _nothing_applicable),

@@ -25,24 +25,24 @@ class Outcome:
     status: Literal["kept", "rejected", "dropped"] = "kept"
     reason: str = ""
     parts: tuple[str, ...] = ()
-    """Of a kept row, the reason of each rating or completion that is refused."""
+    """The reasons why ratings or completions of a kept row are refused."""
 
 
 KEPT: Final = Outcome()
 
 
 def rejected(reason: str) -> Outcome:
-    """The row cannot be used."""
+    """Return the outcome of a row that cannot be used."""
     return Outcome("rejected", reason)
 
 
 def dropped(reason: str) -> Outcome:
-    """A stated rule leaves the row out."""
+    """Return the outcome of a row that a stated rule leaves out."""
     return Outcome("dropped", reason)
 
 
 def in_part(refused: str) -> Outcome:
-    """The row is kept without one part."""
+    """Return the outcome of a row that is kept without one part."""
     return Outcome(parts=(refused,))
 
 
@@ -55,7 +55,7 @@ class Defect:
     """Share of the rows that are kept; at least one row is spoilt, however few there are."""
     spoil: Callable[[Row], tuple[Line, ...]]
     outcome: Outcome = KEPT
-    """Of the spoilt row."""
+    """The outcome of the spoilt row."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +78,7 @@ class NativeLine:
 def plant(
     rng: Generator, files: Mapping[str, Sequence[NativeLine]], defects: Sequence[Defect]
 ) -> tuple[dict[str, list[NativeLine]], list[Planted]]:
-    """The files with each defect in its share of the rows that are kept, and where each one is."""
+    """Return the files with each defect in its share of the rows that are kept, and where each one is."""
     sound = [(file, n) for file, lines in files.items() for n, line in enumerate(lines) if line.outcome == KEPT]
     counts = [max(1, round(defect.rate * len(sound))) for defect in defects]
     victims = iter(rng.permutation(len(sound)).tolist())
@@ -98,33 +98,33 @@ def plant(
 
 
 def twice(row: Row) -> tuple[Line, ...]:
-    """The row and an exact copy."""
+    """Return the row and an exact copy."""
     return row, dict(row)
 
 
 def torn(row: Row) -> tuple[Line, ...]:
-    """A line of JSON that breaks off half-way."""
+    """Return a line of JSON that breaks off half-way."""
     line = json.dumps(row)
     return (line[: len(line) // 2],)
 
 
 def without(column: str) -> Callable[[Row], tuple[Line, ...]]:
-    """The row without one column."""
+    """Return the row without one column."""
     return lambda row: ({name: value for name, value in row.items() if name != column},)
 
 
 def altered(column: str, value: Callable[[Row], Any]) -> Callable[[Row], tuple[Line, ...]]:
-    """The row with another value in one column, which may follow from the row."""
+    """Return the row with another value in one column, which may follow from the row."""
     return lambda row: (row | {column: value(row)},)
 
 
-def holding(column: str, value: Any) -> Callable[[Row], tuple[Line, ...]]:
-    """The row with a given value in one column."""
+def with_value(column: str, value: Any) -> Callable[[Row], tuple[Line, ...]]:
+    """Return the row with a given value in one column."""
     return altered(column, lambda _: value)
 
 
 def again(change: Callable[[Row], Row]) -> Callable[[Row], tuple[Line, ...]]:
-    """The row, and one that tells the same in other words."""
+    """Return the row, and one that tells the same in other words."""
     return lambda row: (row, row | change(row))
 
 

@@ -61,12 +61,12 @@ class Answer:
 
 
 def pick(rng: Generator, bank: Sequence[T]) -> T:
-    """One entry, each as likely as the others."""
+    """Return one entry, each as likely as the others."""
     return bank[int(rng.random() * len(bank))]
 
 
 def write_prompt(rng: Generator, kind: Kind, *, detail: float, n_turns: int) -> Prompt:
-    """The turns before an answer: a question, then `n_turns - 1` times a short reply and a follow-up.
+    """Return the turns before an answer: a question, then `n_turns - 1` times a short reply and a follow-up.
 
     Args:
         rng: the source of all choices.
@@ -84,7 +84,7 @@ def write_prompt(rng: Generator, kind: Kind, *, detail: float, n_turns: int) -> 
 
 
 def write_answer(rng: Generator, prompt: Prompt, *, share_good: Mapping[str, float], n_clauses: int) -> Answer:
-    """An answer of `n_clauses` clauses, dealt in turn to the qualities that its kind shows."""
+    """Return an answer of `n_clauses` clauses, dealt in turn to the qualities that its kind shows."""
     qualities = SHOWN[prompt.kind]
     clauses, shown = [], {}
     for place, quality in enumerate(qualities):
@@ -97,7 +97,7 @@ def write_answer(rng: Generator, prompt: Prompt, *, share_good: Mapping[str, flo
 
 
 def _fill(rng: Generator, template: str, matter: dict[str, str]) -> str:
-    """The template with every slot in braces filled, with what it held before; numbers are always new."""
+    """Return the template with every slot in braces filled, with what it held before; numbers are always new."""
 
     def filled(slot: re.Match[str]) -> str:
         name = slot[1]
@@ -115,13 +115,13 @@ def _wish(rng: Generator, detail: float) -> str:
 
 
 def _run(rng: Generator, bank: Sequence[str], n: int) -> list[str]:
-    """`n` neighbours in the bank from a random place on, so that an answer seldom repeats itself."""
+    """Return `n` neighbours in the bank from a random place on, so that an answer seldom repeats itself."""
     start = int(rng.random() * len(bank))
     return [bank[(start + step) % len(bank)] for step in range(n)]
 
 
 def _sentences(rng: Generator, clauses: Sequence[str]) -> str:
-    """Clauses in random order, joined two by two; every sentence after the second begins with a connective."""
+    """Return clauses in random order, joined two by two; every sentence after the second begins with a connective."""
     shuffled = [clauses[i] for i in rng.permutation(len(clauses))]
     sentences = []
     for first in range(0, len(shuffled), 2):

@@ -41,7 +41,7 @@ def from_ratings(
     ranked_by: Collection[str] = (),
     together: Callable[[Row], Hashable] = id,
 ) -> Rule:
-    """The rule of rated rows.
+    """Return the rule for rated rows.
 
     Args:
         rated: what one row rates.
@@ -66,7 +66,7 @@ def from_ratings(
 def from_pairs(
     pair: Callable[[Row], Pair], *, rated: Callable[[Row], Iterable[Rated]] = lambda row: (), benchmark: bool = False
 ) -> Rule:
-    """The rule of rows that are a pair each, and may rate its sides; only a benchmark has the same pair twice."""
+    """Return the rule for rows that are a pair each and may rate its sides; only benchmarks keep repeated pairs."""
 
     def truth(rows: Sequence[Row]) -> Truth:
         pairs = [pair_ids(pair(row)) for row in rows]
@@ -79,17 +79,17 @@ def from_pairs(
 
 
 def pair_ids(pair: Pair) -> PairIds:
-    """The ids of both conversations."""
+    """Return the ids of both conversations."""
     chosen, rejected = pair
     return conversation_id(chosen), conversation_id(rejected)
 
 
 def is_whole(rating: Any, lo: int, hi: int) -> bool:
-    """Whether a rating is a whole number of the scale, or its digits."""
+    """Return whether a rating is a whole number of the scale, or its digits."""
     return str(rating) in map(str, range(lo, hi + 1))
 
 
 def _ranked(scores: Mapping[str, Sequence[float]]) -> list[PairIds]:
-    """All pairs whose mean scores differ, the better first."""
+    """Return all pairs whose mean scores differ, the better first."""
     means = {id: fmean(of) for id, of in scores.items() if of}
     return [(a, b) for a, b in itertools.permutations(means, 2) if means[a] > means[b]]

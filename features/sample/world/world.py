@@ -53,22 +53,22 @@ class Group:
         return content
 
     def merit(self, answer: Answer) -> float:
-        """How far the answer is what the prompt calls for."""
+        """Return how far the answer is what the prompt calls for."""
         return sum(weight * answer.shown[quality] for quality, weight in CALLED_FOR[self.prompt.kind].items())
 
     def ranked(self, rng: Generator) -> tuple[Answer, Answer]:
-        """Two answers, the preferred one first."""
+        """Return two answers, the preferred one first."""
         first, second = self.answers
         return (first, second) if self.prefers(rng, first, second) else (second, first)
 
     def prefers(self, rng: Generator, first: Answer, second: Answer) -> bool:
-        """Whether somebody who reads both prefers the first."""
+        """Return whether somebody who reads both prefers the first."""
         return bool(self.merit(first) - self.merit(second) + DOUBT * rng.standard_normal() > 0)
 
 
 @dataclass(frozen=True, slots=True)
 class Judge:
-    """How one objective is rated, on the scale `lo..hi`: weights in units of which one spans a quarter of the scale."""
+    """A judge of one objective on the scale `lo..hi`: weights in units of a quarter of the scale."""
 
     lo: int
     hi: int
@@ -79,7 +79,7 @@ class Judge:
     noise: float = 0.4
 
     def rate(self, rng: Generator, group: Group, answer: Answer, *, step: float = 1.0) -> float:
-        """A rating of one answer, rounded to `step` and clipped to the scale."""
+        """Return a rating of one answer, rounded to `step` and clipped to the scale."""
         opinion = sum(weight * answer.shown.get(quality, 0.0) for quality, weight in self.weights.items())
         opinion += self.halo * group.merit(answer) + self.length * extra_length(answer)
         opinion += self.noise * rng.standard_normal()
@@ -87,7 +87,7 @@ class Judge:
         return float(np.clip(round((middle + unit * opinion) / step) * step, self.lo, self.hi))
 
     def rate_pair(self, rng: Generator, group: Group, pair: tuple[Answer, Answer]) -> tuple[float, float]:
-        """Ratings of both answers, the first one preferred: they differ, and say so too."""
+        """Return ratings of both answers, the first one preferred: they differ, and say so too."""
         low, high = sorted(self.rate(rng, group, answer) for answer in pair)
         if low == high:
             low, high = (low - 1, high) if low > self.lo else (low, high + 1)
@@ -102,7 +102,7 @@ class World:
     scale: float
 
     def rng(self, name: str) -> Generator:
-        """The stream of that name."""
+        """Return the stream of that name."""
         return np.random.default_rng([self.seed, zlib.crc32(name.encode())])
 
     def groups(
@@ -115,7 +115,7 @@ class World:
         turns: Sequence[float] = (1.0,),
         fewest: int = FEWEST_PROMPTS,
     ) -> list[Group]:
-        """Distinct prompts with distinct answers, the same at every call.
+        """Return distinct prompts with distinct answers, the same at every call.
 
         Args:
             name: the stream of chance.
@@ -138,7 +138,7 @@ class World:
 
 
 def extra_length(answer: Answer) -> float:
-    """Length in standard deviations from its mean."""
+    """Return the length in standard deviations from its mean."""
     return (answer.n_clauses - MEAN_CLAUSES) / CLAUSES_PER_UNIT
 
 
@@ -151,7 +151,7 @@ def _answers(rng: Generator, prompt: Prompt, detail: float, n: int) -> tuple[Ans
 
 
 def _answer(rng: Generator, prompt: Prompt, detail: float) -> Answer:
-    """Qualities are correlated as in life; length follows the prompt's wish for detail in part."""
+    """Draw an answer. Its qualities are correlated; its length follows the prompt's wish for detail in part."""
     helps, correct, style, safe, complex_, own_length = rng.standard_normal(6)
     length = 0.7 * detail + 0.7 * own_length
     latent = {
