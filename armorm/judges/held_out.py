@@ -6,7 +6,7 @@ Suffixes: P pairs, A answers, U prompts, K objectives.
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -20,13 +20,14 @@ from armorm.features.embedding.vectors import judge
 from armorm.features.errors import NotInStore
 from armorm.features.store import Artifact, Store
 from armorm.features.vectors.shards import Feature, FeatureReader
-from armorm.maths.evaluation import summary_line
 from armorm.maths.metrics import wins
 from armorm.maths.paired import PairedTest
 from armorm.maths.threads import blas_threads
 from armorm.model.compare import compare_pairs, paired_section
 from armorm.model.head import RewardHead
-from armorm.report.sections import Section, evaluation_sections, gate_section
+from armorm.records.codec import encode
+from armorm.records.evaluation import Evaluation
+from armorm.report.sections import Section, evaluation_sections, gate_section, summary_line
 from armorm.stages.compare import newest_evaluation, outcomes
 from armorm.stages.data import HELD_OUT, Names, StoredPairs, load_lengths, load_pairs, predict_rewards
 from armorm.stages.pair_figures import Baselines, PredictedPairs, held_out_record
@@ -46,7 +47,7 @@ Json = dict[str, Any]
 class Evaluated:
     """What came of it."""
 
-    record: Json
+    record: Evaluation
     """As the stage `evaluate` keeps of the store's own models; `calibration` only where the model has a beta."""
     n_embedded: int
     """Texts that the store has no vector of: they went through the backbone."""
@@ -58,16 +59,16 @@ class Evaluated:
     @property
     def line(self) -> str:
         """In a few words."""
-        said = summary_line(self.record["pairs"], self.record["rewardbench"])
+        said = summary_line(self.record.pairs, self.record.rewardbench)
         parts = [said] + ([f"{self.n_embedded:,} texts embedded, none of them kept"] if self.n_embedded else [])
-        if rejected := self.record["rejected_pairs"]:
+        if rejected := self.record.rejected_pairs:
             parts.append(f"{rejected} pairs left out, which the backbone gives no usable vectors")
         return "; ".join(parts)
 
     @property
     def sections(self) -> list[Section]:
         """As tables."""
-        sections = [*evaluation_sections(self.record), gate_section(self.record["gate_by_kind"])]
+        sections = [*evaluation_sections(self.record), gate_section(self.record.gate_by_kind)]
         if self.against:
             sections.append(
                 paired_section(self.paired, f"Paired test: model {self.against[:12]} before, this one after")
@@ -76,8 +77,12 @@ class Evaluated:
 
     def as_json(self) -> Json:
         """For a program."""
-        paired = {name: asdict(test) for name, test in self.paired.items()}
-        return {"evaluation": self.record, "n_embedded": self.n_embedded, "against": self.against, "paired": paired}
+        return {
+            "evaluation": encode(self.record),
+            "n_embedded": self.n_embedded,
+            "against": self.against,
+            "paired": encode(self.paired),
+        }
 
 
 def evaluate_model(

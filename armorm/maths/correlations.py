@@ -3,31 +3,55 @@
 Suffixes: N answers, K objectives.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from itertools import groupby
-from operator import itemgetter
-from typing import Any
+from operator import attrgetter
 
 import numpy as np
 from numpy.typing import NDArray
 
 from armorm.config import TOKEN_LENGTH, Correlation
-from armorm.maths.decorrelate import Decorrelation
 from armorm.maths.metrics import Interval, bootstrap_correlation
 
 Floats = NDArray[np.floating]
-Row = dict[str, Any]
 
 
-def penalty_rows(found: Decorrelation) -> list[Row]:
-    """Return the penalties that were found: a row for each objective and nuisance."""
-    figures = {"lambda": found.lambda_MK, "before": found.before_MK, "after": found.after_MK, "step": found.step_MK}
-    return [
-        {"objective": objective, "nuisance": nuisance, "status": found.status_K[k]}
-        | {name: float(values_MK[m, k]) for name, values_MK in figures.items()}
-        for k, objective in enumerate(found.objectives)
-        for m, nuisance in enumerate(found.nuisances)
-    ]
+@dataclass(frozen=True, slots=True)
+class CorrelationRow:
+    """Correlation of one objective with one nuisance, or with length, in a sample of answers."""
+
+    objective: str
+    nuisance: str
+    n_responses: int
+    n_prompts: int
+    before: Interval
+    """Of the raw reward; NaN where it is constant, as after."""
+    after: Interval
+    """Of the decorrelated one."""
+
+
+@dataclass(frozen=True, slots=True)
+class LargestCorrelation(Interval):
+    """The correlation that is left of the objective that has the largest."""
+
+    objective: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class CorrelationSummary:
+    """All objectives together, with one nuisance, in one sample."""
+
+    part: str
+    """`reference` or `held_out`."""
+    dataset: str
+    nuisance: str
+    n_responses: int
+    n_prompts: int
+    mean_before: float | None = None
+    """Mean size; None where no correlation is defined."""
+    mean_after: float | None = None
+    largest: LargestCorrelation | None = None
 
 
 def correlation_rows(
@@ -39,8 +63,8 @@ def correlation_rows(
     objectives: Sequence[str],
     nuisances: Sequence[str],
     correlation: Correlation,
-) -> list[Row]:
-    """Return the correlation of every objective with every nuisance, and with token length whether it is one or not.
+) -> list[CorrelationRow]:
+    """Correlation of every objective with every nuisance, and with token length whether it is one or not.
 
     An objective's correlation with itself is left out. Intervals are bootstraps over prompts.
 
@@ -57,8 +81,8 @@ def correlation_rows(
     rewards_NK, n_tokens_N, prompts_N = rewards_NK[counted_N], n_tokens_N[counted_N], prompts_N[counted_N]
     if not len(rewards_NK):
         return []
-    counts = {"n_responses": len(rewards_NK), "n_prompts": len(np.unique(prompts_N))}
-    rows: list[Row] = []
+    counts = len(rewards_NK), len(np.unique(prompts_N))
+    rows: list[CorrelationRow] = []
     for nuisance in dict.fromkeys((*nuisances, TOKEN_LENGTH)):
         with_N = n_tokens_N if nuisance == TOKEN_LENGTH else rewards_NK[:, list(objectives).index(nuisance)]
         both = [
@@ -66,40 +90,29 @@ def correlation_rows(
             for columns_NK in (rewards_NK, rewards_NK @ transform_KK)
         ]
         rows += [
-            {"objective": name, "nuisance": nuisance} | counts | _flat("before", before) | _flat("after", after)
+            CorrelationRow(name, nuisance, *counts, before, after)
             for name, before, after in zip(objectives, *both, strict=True)
             if name != nuisance
         ]
     return rows
 
 
-def summarise(rows: Sequence[Mapping[str, Any]]) -> list[Row]:
-    """Return a row for each part, dataset and nuisance: the mean size of correlations, and the largest left."""
-    by = itemgetter("part", "dataset", "nuisance", "n_responses", "n_prompts")
+def summarise(rows: Sequence[CorrelationRow], *, part: str, dataset: str) -> list[CorrelationSummary]:
+    """A line for each nuisance of a sample: mean size of the correlations, and the largest one that is left."""
+    by = attrgetter("nuisance", "n_responses", "n_prompts")
     return [
-        dict(zip(("part", "dataset", "nuisance", "n_responses", "n_prompts"), key, strict=True)) | _summary(list(of))
-        for key, of in groupby(sorted(rows, key=by), by)
+        _summary(CorrelationSummary(part, dataset, *key), list(of)) for key, of in groupby(sorted(rows, key=by), by)
     ]
 
 
-def _summary(rows: Sequence[Mapping[str, Any]]) -> Row:
-    defined = [row for row in rows if row["before"] is not None and row["after"] is not None]
+def _summary(empty: CorrelationSummary, rows: Sequence[CorrelationRow]) -> CorrelationSummary:
+    defined = [row for row in rows if np.isfinite((row.before.estimate, row.after.estimate)).all()]
     if not defined:
-        return {"mean_before": None, "mean_after": None, "largest": None}
-    largest = max(defined, key=lambda row: abs(row["after"]))
-    return {
-        "mean_before": float(np.mean([abs(row["before"]) for row in defined])),
-        "mean_after": float(np.mean([abs(row["after"]) for row in defined])),
-        "largest": {
-            "objective": largest["objective"],
-            "estimate": largest["after"],
-            "low": largest["after_low"],
-            "high": largest["after_high"],
-        },
-    }
-
-
-def _flat(name: str, interval: Interval) -> Row:
-    """Return the row with NaN as null, as SQL wants it."""
-    values = {name: interval.estimate, f"{name}_low": interval.low, f"{name}_high": interval.high}
-    return {key: value if np.isfinite(value) else None for key, value in values.items()}
+        return empty
+    largest = max(defined, key=lambda row: abs(row.after.estimate))
+    return replace(
+        empty,
+        mean_before=float(np.mean([abs(row.before.estimate) for row in defined])),
+        mean_after=float(np.mean([abs(row.after.estimate) for row in defined])),
+        largest=LargestCorrelation(largest.after.estimate, largest.after.low, largest.after.high, largest.objective),
+    )

@@ -4,6 +4,7 @@ Suffixes: N answers, P pairs, U prompts, K objectives. All gives plain values, t
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,43 @@ from armorm.maths.metrics import STANDARDISE
 from armorm.maths.score import contributions
 
 Floats = NDArray[np.floating]
-Json = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class CorrelationMatrices:
+    """Correlations among rewards and with length, before and after decorrelation."""
+
+    names: tuple[str, ...]
+    """The objectives, then `n_tokens`."""
+    n_responses: int
+    correlation: Correlation
+    before: tuple[tuple[float | None, ...], ...]
+    """A row for each name; NaN or None for what is constant. Empty without responses."""
+    after: tuple[tuple[float | None, ...], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class KindRow:
+    """Mean coefficients of the prompts of one kind."""
+
+    kind: str
+    """What the name names: `dataset`, `section`, `subset`."""
+    name: str
+    n_prompts: int
+    coefficients: tuple[float, ...]
+    """Of the raw rewards, an objective each."""
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """What one objective adds to the scores of a pair's two answers."""
+
+    objective: str
+    weight: float
+    """The gate's, for the prompt."""
+    chosen: float
+    rejected: float
+    difference: float
 
 
 def correlation_matrices(
@@ -24,8 +61,8 @@ def correlation_matrices(
     *,
     objectives: Sequence[str],
     correlation: Correlation,
-) -> Json:
-    """Return the correlations of predicted rewards with each other and with token length, before and after.
+) -> CorrelationMatrices:
+    """Correlation of every predicted reward with every other, and with token length, before and after decorrelation.
 
     Args:
         rewards_NK: `[N, K]` raw rewards of distinct answers.
@@ -33,32 +70,23 @@ def correlation_matrices(
         n_tokens_N: `[N]` tokens of each answer; answers where it is NaN do not count.
         objectives: Names of the columns.
         correlation: By ranks or by values.
-
-    Returns:
-        `names` (the objectives, then `n_tokens`), `n_responses`, `correlation`, and the matrices `before` and `after`,
-        of lists; NaN for what is constant.
     """
     counted_N = np.isfinite(n_tokens_N)
     rewards_NK, n_tokens_N = rewards_NK[counted_N], n_tokens_N[counted_N]
 
-    def matrix(columns_NK: Floats) -> list[list[float]]:
+    def matrix(columns_NK: Floats) -> tuple[tuple[float, ...], ...]:
         columns = [*columns_NK.T, n_tokens_N]
-        standardised = np.stack([STANDARDISE[correlation](column_N) for column_N in columns])
-        return (standardised @ standardised.T).tolist() if len(n_tokens_N) else []
+        marks = np.stack([STANDARDISE[correlation](column_N) for column_N in columns])
+        return tuple(map(tuple, (marks @ marks.T).tolist())) if len(n_tokens_N) else ()
 
-    return {
-        "names": [*objectives, TOKEN_LENGTH],
-        "n_responses": len(n_tokens_N),
-        "correlation": correlation,
-        "before": matrix(rewards_NK),
-        "after": matrix(rewards_NK @ transform_KK),
-    }
+    before, after = matrix(rewards_NK), matrix(rewards_NK @ transform_KK)
+    return CorrelationMatrices((*objectives, TOKEN_LENGTH), len(n_tokens_N), correlation, before, after)
 
 
 def mean_by_kind(
     kind: str, names: Sequence[str], names_P: NDArray[Any], prompt_P: NDArray[np.integer], values_UK: Floats
-) -> list[Json]:
-    """Return the mean of the gate's coefficients over the distinct prompts of each kind.
+) -> list[KindRow]:
+    """Mean of the gate's coefficients over the distinct prompts of each kind.
 
     Args:
         kind: What the names name: `dataset`, `section`, `subset`.
@@ -73,7 +101,7 @@ def mean_by_kind(
         if not len(prompts):
             continue
         means_K = values_UK[prompts].mean(axis=0, dtype=np.float64)
-        rows.append({"kind": kind, "name": name, "n_prompts": len(prompts), "coefficients": means_K.tolist()})
+        rows.append(KindRow(kind, name, len(prompts), tuple(means_K.tolist())))
     return rows
 
 
@@ -90,8 +118,8 @@ def worst_pairs(differences_P: Floats, n: int) -> NDArray[np.intp]:
 
 def explain_pair(
     chosen_K: Floats, rejected_K: Floats, transform_KK: Floats, gating_K: Floats, *, objectives: Sequence[str]
-) -> list[Json]:
-    """Return what each objective adds to the scores of a pair's two answers; what sets them apart most comes first.
+) -> tuple[Part, ...]:
+    """What each objective adds to the scores of a pair's two answers; what sets them apart most comes first.
 
     The sums over the objectives are the scores.
 
@@ -104,13 +132,6 @@ def explain_pair(
     """
     both_2K = contributions(np.stack([chosen_K, rejected_K]), transform_KK, gating_K[None]).astype(np.float64)
     differences_K = both_2K[0] - both_2K[1]
-    return [
-        {
-            "objective": objectives[k],
-            "weight": float(gating_K[k]),
-            "chosen": float(both_2K[0, k]),
-            "rejected": float(both_2K[1, k]),
-            "difference": float(differences_K[k]),
-        }
-        for k in np.argsort(-np.abs(differences_K), kind="stable")
-    ]
+    figures_4K = np.stack([gating_K.astype(np.float64), *both_2K, differences_K])
+    order = np.argsort(-np.abs(differences_K), kind="stable")
+    return tuple(Part(objectives[k], *map(float, figures_4K[:, k])) for k in order)

@@ -4,8 +4,8 @@ Suffixes: P pairs, K objectives, S scorers or subsets, R resamples.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -13,10 +13,9 @@ import numpy.typing as npt
 from armorm.config import EvaluationConfig
 from armorm.maths import baselines
 from armorm.maths.metrics import (
+    Bin,
     Interval,
     Score,
-    benchmark_figures,
-    benchmark_name,
     bootstrap_accuracies,
     bootstrap_gaps,
     bootstrap_sums,
@@ -32,24 +31,117 @@ from armorm.maths.metrics import (
 Floats = npt.NDArray[np.floating]
 Bools = npt.NDArray[np.bool_]
 Names = npt.NDArray[np.object_]
-Json = dict[str, Any]
 Ranked = Mapping[str, Floats]
 """Scorer to `[P]` score differences, chosen minus rejected."""
 
-SCORERS = {
-    "gate": "gate",
-    "mean": "mean of objectives",
-    "single": "best single objective",
-    "probe": "Bradley-Terry probe",
-    "longer": "longer answer",
-}
+SCORERS: Final = ("gate", "mean", "single", "probe", "longer")
 """How pairs are ranked: the gate, and what it has to beat."""
-
-NOT_CONVERGED = "not converged"
-"""Stands beside the probe's name where the search for it ended early."""
 
 LENGTH_BINS = 4
 """Bins of length differences on each side."""
+
+
+@dataclass(frozen=True, slots=True)
+class AccuracyRow:
+    """Accuracy on some held-out pairs."""
+
+    dataset: str
+    """Or `all`."""
+    n: int
+    accuracy: Mapping[str, Interval]
+    """Of each scorer."""
+
+
+@dataclass(frozen=True, slots=True)
+class LengthRow:
+    """Accuracy on the pairs of a bin of length differences."""
+
+    shortest: int
+    longest: int
+    n: int
+    accuracy: Mapping[str, Interval]
+
+
+@dataclass(frozen=True, slots=True)
+class LengthAccuracy:
+    """Accuracy by how much longer the chosen answer is; empty in evaluations that lack it."""
+
+    rows: tuple[LengthRow, ...] = ()
+    bias: Mapping[str, Interval] = field(default_factory=dict)
+    """Of each scorer; empty where chosen answers are never longer, or never shorter."""
+    n_longer: int = 0
+    n_shorter: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class CalibrationRow:
+    """How sure the gate is of some pairs, and how often it is right."""
+
+    dataset: str
+    n: int
+    confidence: float
+    accuracy: float
+    error: float
+    """Expected calibration error."""
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """Whether pairs come out as often as the gate is sure of them."""
+
+    beta: float
+    rows: tuple[CalibrationRow, ...] = ()
+    bins: tuple[Bin, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Means:
+    """A benchmark's own weighted means of one scorer; None without any pair."""
+
+    sections: Mapping[str, float] = field(default_factory=dict)
+    overall: float | None = None
+    overall_without_prior_sets: float | None = None
+
+    @property
+    def figures(self) -> dict[str, float]:
+        """Those that there are, under the names that they are shown by."""
+        return _named(self.sections, self.overall, self.overall_without_prior_sets)
+
+
+@dataclass(frozen=True, slots=True)
+class SubsetRow:
+    """Accuracy on a benchmark's subset; older evaluations have no interval."""
+
+    section: str
+    subset: str
+    n: int
+    accuracy: float
+    low: float = float("nan")
+    high: float = float("nan")
+
+
+@dataclass(frozen=True, slots=True)
+class Missing:
+    """What of a benchmark no pair is of, and all means leave out."""
+
+    sections: tuple[str, ...] = ()
+    subsets: tuple[str, ...] = ()
+    """Of the other sections."""
+
+
+@dataclass(frozen=True, slots=True)
+class Benchmark(Means):
+    """A benchmark's figures of the gate, in 0..1, and of its baselines; older evaluations have not all of it."""
+
+    subsets: tuple[SubsetRow, ...] = ()
+    intervals: Mapping[str, Interval] = field(default_factory=dict)
+    """Of the `figures`, by their names."""
+    baselines: Mapping[str, Means] = field(default_factory=dict)
+    missing: Missing = Missing()
+    n_published: int = 0
+    """Subsets that the benchmark has."""
+    n_incomplete: int = 0
+    """Subsets whose number of pairs is not the published one."""
 
 
 def choose_best_objective(train_differences_PK: Floats, objectives: Sequence[str]) -> str | None:
@@ -85,8 +177,10 @@ def rank(
     return ranked | {"longer": length_differences_P}
 
 
-def held_out_accuracy(ranked: Ranked, *, datasets_P: Names, prompts_P: Names, config: EvaluationConfig) -> Json:
-    """Return the accuracy with 95 % intervals of the gate and its baselines, over all pairs and per dataset.
+def held_out_accuracy(
+    ranked: Ranked, *, datasets_P: Names, prompts_P: Names, config: EvaluationConfig
+) -> tuple[AccuracyRow, ...]:
+    """Accuracy with 95 % intervals of the gate and its baselines, over all pairs and per dataset.
 
     Args:
         ranked: of each scorer, on held-out pairs.
@@ -96,24 +190,19 @@ def held_out_accuracy(ranked: Ranked, *, datasets_P: Names, prompts_P: Names, co
     """
     won_PS = _won(ranked)
 
-    def row(name: str, here_P: Bools) -> Json:
+    def row(name: str, here_P: Bools) -> AccuracyRow:
         found = _intervals(ranked, won_PS[here_P], prompts_P[here_P], config)
-        return {"dataset": name, "n": int(here_P.sum()), "accuracy": found}
+        return AccuracyRow(name, int(here_P.sum()), found)
 
     names = sorted(set(datasets_P))
-    rows = [row("all", np.ones(len(datasets_P), dtype=bool))] if names else []
-    rows += [row(name, datasets_P == name) for name in names]
-    return {
-        "scorers": [(name, title) for name, title in SCORERS.items() if name in ranked],
-        "note": "pairs of held-out prompts; mean and single rank by the rewards that the gate mixes",
-        "rows": rows,
-    }
+    whole = [row("all", np.ones(len(datasets_P), dtype=bool))] if names else []
+    return (*whole, *(row(name, datasets_P == name) for name in names))
 
 
 def length_accuracy(
     ranked: Ranked, length_differences_P: Floats, *, prompts_P: Names, config: EvaluationConfig
-) -> Json:
-    """Return the accuracy by the difference of lengths, where following length is right for longer answers.
+) -> LengthAccuracy:
+    """Accuracy against the difference of the answers' lengths: what follows length is right where the longer is.
 
     Bins are symmetric: they go by the absolute difference, so each has a mirror image. Pairs of equal length are a bin
     of their own. `bias` is the accuracy where the chosen answer is longer less that where it is shorter, over all such
@@ -129,27 +218,22 @@ def length_accuracy(
     won_PS = _won(measured)
     bin_P = length_bins(length_differences_P)
 
-    def row(number: int) -> Json:
+    def row(number: int) -> LengthRow:
         here_P = bin_P == number
         lengths_P = length_differences_P[here_P]
-        return {
-            "shortest": int(lengths_P.min()),
-            "longest": int(lengths_P.max()),
-            "n": int(here_P.sum()),
-            "accuracy": _intervals(measured, won_PS[here_P], prompts_P[here_P], config),
-        }
+        accuracy = _intervals(measured, won_PS[here_P], prompts_P[here_P], config)
+        return LengthRow(int(lengths_P.min()), int(lengths_P.max()), int(here_P.sum()), accuracy)
 
     longer_P, shorter_P = length_differences_P > 0, length_differences_P < 0
     gaps: list[Interval] = []
     if longer_P.any() and shorter_P.any():
         gaps = bootstrap_gaps(won_PS, longer_P, shorter_P, prompts_P, n_resamples=config.n_resamples, seed=config.seed)
-    return {
-        "scorers": [(name, title) for name, title in SCORERS.items() if name in measured],
-        "rows": [row(int(number)) for number in np.unique(bin_P)],
-        "bias": {name: asdict(gap) for name, gap in zip(measured, gaps, strict=True)} if gaps else {},
-        "n_longer": int(longer_P.sum()),
-        "n_shorter": int(shorter_P.sum()),
-    }
+    return LengthAccuracy(
+        rows=tuple(row(int(number)) for number in np.unique(bin_P)),
+        bias=dict(zip(measured, gaps, strict=True)) if gaps else {},
+        n_longer=int(longer_P.sum()),
+        n_shorter=int(shorter_P.sum()),
+    )
 
 
 def length_bins(differences_P: Floats, n_bins: int = LENGTH_BINS) -> npt.NDArray[np.int64]:
@@ -163,8 +247,8 @@ def length_bins(differences_P: Floats, n_bins: int = LENGTH_BINS) -> npt.NDArray
     return np.asarray(np.sign(differences_P) * bin_P, dtype=np.int64)
 
 
-def calibration(score_differences_P: Floats, *, beta: float, datasets_P: Names) -> Json:
-    """Return how well the Bradley-Terry probability `sigmoid(beta (R_chosen - R_rejected))` is what comes true.
+def calibration(score_differences_P: Floats, *, beta: float, datasets_P: Names) -> Calibration:
+    """How well the Bradley-Terry probability `sigmoid(beta (R_chosen - R_rejected))` is what comes true.
 
     Args:
         score_differences_P: `[P]` the gate's, chosen minus rejected, of held-out pairs.
@@ -172,22 +256,17 @@ def calibration(score_differences_P: Floats, *, beta: float, datasets_P: Names) 
         datasets_P: `[P]` what to group by.
     """
 
-    def row(name: str, here_P: Bools) -> Json:
+    def row(name: str, here_P: Bools) -> CalibrationRow:
         bins = reliability(score_differences_P[here_P], beta)
         n_pairs = int(here_P.sum())
         confidence = sum(one.n * one.confidence for one in bins) / n_pairs
         accuracy = sum(one.n * one.accuracy for one in bins) / n_pairs
-        error = calibration_error(bins)
-        return {"dataset": name, "n": n_pairs, "confidence": confidence, "accuracy": accuracy, "error": error}
+        return CalibrationRow(name, n_pairs, confidence, accuracy, calibration_error(bins))
 
     names = sorted(set(datasets_P))
-    return {
-        "beta": beta,
-        "rows": [row("all", np.ones(len(datasets_P), dtype=bool)), *(row(name, datasets_P == name) for name in names)]
-        if names
-        else [],
-        "bins": [asdict(one) for one in reliability(score_differences_P, beta)],
-    }
+    whole = [row("all", np.ones(len(datasets_P), dtype=bool))] if names else []
+    rows = (*whole, *(row(name, datasets_P == name) for name in names))
+    return Calibration(beta, rows, tuple(reliability(score_differences_P, beta)))
 
 
 def benchmark_scores(
@@ -199,8 +278,8 @@ def benchmark_scores(
     section_weights: Mapping[str, float],
     prior_section: str,
     config: EvaluationConfig,
-) -> Json:
-    """Return the accuracy per subset, and the benchmark's weighted means with 95 % intervals, baselines' too.
+) -> Benchmark:
+    """Accuracy per subset, and the benchmark's own weighted means, with 95 % intervals; the means of baselines, too.
 
     A resample draws prompts of the whole benchmark, since subsets share some, and goes through the same means.
 
@@ -212,10 +291,6 @@ def benchmark_scores(
         section_weights: weight of each section in the overall score.
         prior_section: the section without which the overall score is told as well.
         config: number of resamples, seed.
-
-    Returns:
-        The figures of the gate, in 0..1, and of the baselines, with `missing`: the sections that no pair is of, and the
-        subsets of the others, which all means leave out.
     """
     counts = {name: int((subsets_P == name).sum()) for name in published}
     measured = [name for name, count in counts.items() if count]
@@ -223,57 +298,48 @@ def benchmark_scores(
     for name, (section, _, weight) in published.items():
         weights.setdefault(section, {})[name] = weight
 
-    def means(accuracy: Mapping[str, Score]) -> dict[str, Any]:
+    def means(accuracy: Mapping[str, Score]) -> tuple[dict[str, Score], Score | None, Score | None]:
         sections = section_scores(accuracy, weights)
         remaining = {name: score for name, score in sections.items() if name != prior_section}
-        return {
-            "sections": sections,
-            "overall": overall_score(sections, section_weights) if sections else None,
-            "overall_without_prior_sets": overall_score(remaining, section_weights) if remaining else None,
-        }
+        whole, rest = (overall_score(of, section_weights) if of else None for of in (sections, remaining))
+        return sections, whole, rest
 
     def accuracies(by_P: Floats) -> dict[str, float]:
         return {name: pair_accuracy(by_P[subsets_P == name]) for name in measured}
 
     accuracy = accuracies(ranked["gate"])
-    found = means(accuracy)
-    missing = {
-        "sections": [name for name in section_weights if name not in found["sections"]],
-        "subsets": [
-            name for name, (section, *_) in published.items() if section in found["sections"] and not counts[name]
-        ],
-    }
-    subset_rows, intervals = [], {}
+    found = Means(*means(accuracy))
+    missing = Missing(
+        tuple(name for name in section_weights if name not in found.sections),
+        tuple(name for name, (section, *_) in published.items() if section in found.sections and not counts[name]),
+    )
+    subset_rows: list[SubsetRow] = []
+    intervals: dict[str, Interval] = {}
     if measured:
         resampled = _resampled_subsets(wins(ranked["gate"]), accuracy, subsets_P, prompts_P, config)
+        bounds = {name: interval(value, resampled[name]) for name, value in accuracy.items()}
         subset_rows = [
-            {"section": published[name][0], "subset": name, "n": counts[name], "accuracy": value}
-            | _bounds(interval(value, resampled[name]))
-            for name, value in accuracy.items()
+            SubsetRow(published[name][0], name, counts[name], of.estimate, of.low, of.high)
+            for name, of in bounds.items()
         ]
-        resampled_scores = benchmark_figures(means(resampled))
-        intervals = {
-            name: asdict(interval(score, resampled_scores[name])) for name, score in benchmark_figures(found).items()
-        }
-    return found | {
-        "scorers": [(name, title) for name, title in SCORERS.items() if name in ranked],
-        "subsets": subset_rows,
-        "intervals": intervals,
-        "baselines": {name: means(accuracies(by_P)) for name, by_P in ranked.items() if name != "gate" and measured},
-        "missing": missing,
-        "note": "; ".join(_benchmark_notes(missing, counts, published)),
-    }
+        resampled_scores = _named(*means(resampled))
+        intervals = {name: interval(score, resampled_scores[name]) for name, score in found.figures.items()}
+    return Benchmark(
+        found.sections,
+        found.overall,
+        found.overall_without_prior_sets,
+        subsets=tuple(subset_rows),
+        intervals=intervals,
+        baselines={n: Means(*means(accuracies(by_P))) for n, by_P in ranked.items() if n != "gate" and measured},
+        missing=missing,
+        n_published=len(published),
+        n_incomplete=sum(counts[name] != n_rows for name, (_, n_rows, _) in published.items()),
+    )
 
 
-def summary_line(pairs: Json, benchmark: Json) -> str:
-    """Return both results in a few words."""
-    parts = []
-    if pairs["rows"]:
-        whole = pairs["rows"][0]
-        parts.append(f"gate right on {whole['accuracy']['gate']['estimate']:.1%} of {whole['n']} held-out pairs")
-    if benchmark["overall"] is not None:
-        parts.append(f"{benchmark_name(benchmark)} {benchmark['overall']:.1%}")
-    return ", ".join(parts) or "no held-out pairs and no benchmark"
+def _named(sections: Mapping[str, Score], overall: Score | None, without_prior_sets: Score | None) -> dict[str, Score]:
+    whole = {"overall": overall, "overall without prior sets": without_prior_sets}
+    return {**sections, **{name: score for name, score in whole.items() if score is not None}}
 
 
 def _won(ranked: Ranked) -> Bools:
@@ -281,13 +347,9 @@ def _won(ranked: Ranked) -> Bools:
     return np.stack([wins(by_P) for by_P in ranked.values()], axis=1)
 
 
-def _intervals(names: Ranked, won_PS: Bools, prompts_P: Names, config: EvaluationConfig) -> Json:
+def _intervals(names: Ranked, won_PS: Bools, prompts_P: Names, config: EvaluationConfig) -> dict[str, Interval]:
     found = bootstrap_accuracies(won_PS, prompts_P, n_resamples=config.n_resamples, seed=config.seed)
-    return {name: asdict(one) for name, one in zip(names, found, strict=True)}
-
-
-def _bounds(of: Interval) -> Json:
-    return {"low": of.low, "high": of.high}
+    return dict(zip(names, found, strict=True))
 
 
 def _resampled_subsets(
@@ -300,13 +362,3 @@ def _resampled_subsets(
     won_RS, drawn_RS = np.split(sums_RF, 2, axis=1)
     resampled_RS = np.where(drawn_RS > 0, won_RS / np.maximum(drawn_RS, 1), list(accuracy.values()))
     return dict(zip(accuracy, resampled_RS.T, strict=True))
-
-
-def _benchmark_notes(
-    missing: Mapping[str, Sequence[str]], counts: Mapping[str, int], published: Mapping[str, tuple[str, int, float]]
-) -> list[str]:
-    notes = ["sections weigh their subsets by the published counts"]
-    notes += [f"without the {kind} {', '.join(names)}" for kind, names in missing.items() if names]
-    if incomplete := sum(counts[name] != n_rows for name, (_, n_rows, _) in published.items()):
-        notes.append(f"{incomplete} of {len(published)} subsets differ from their published number of rows")
-    return notes

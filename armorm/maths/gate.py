@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from armorm.config import GateConfig, Mixing
 from armorm.errors import GateError
+from armorm.maths.metrics import CurvePoint
 from armorm.maths.score import score
 
 Floats = NDArray[np.floating]
@@ -119,19 +120,6 @@ def _linear(n_inputs: int, n_outputs: int, generator: torch.Generator) -> nn.Lin
     for parameter in layer.parameters():
         nn.init.uniform_(parameter, -(n_inputs**-0.5), n_inputs**-0.5, generator=generator)
     return layer
-
-
-@dataclass(frozen=True, slots=True)
-class CurvePoint:
-    """The figures of training at one step; validation figures are None without validation pairs."""
-
-    step: int
-    loss: float
-    """Mean over the batches since the last point."""
-    accuracy: float
-    """The same batches' share of pairs in which the chosen answer scored higher, before each step."""
-    validation_loss: float | None
-    validation_accuracy: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -377,7 +365,7 @@ class _Training(nn.Module):
         if not math.isfinite(loss):
             raise GateError(f"got a loss of {loss} by step {step}; expected a number; lower the learning rate")
         if validation is None:
-            return CurvePoint(step, loss, accuracy, None, None)
+            return CurvePoint(step, loss, accuracy)
         blocks = np.array_split(np.arange(len(validation)), math.ceil(len(validation) / _BATCH_ROWS))
         with torch.no_grad():
             margins = torch.cat([self(validation, block) for block in blocks])

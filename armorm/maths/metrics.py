@@ -114,8 +114,21 @@ class Interval:
     """An estimate with its 95 % confidence interval."""
 
     estimate: float
-    low: float
-    high: float
+    low: float = float("nan")
+    high: float = float("nan")
+
+
+@dataclass(frozen=True, slots=True)
+class CurvePoint:
+    """Training of the gate seen at one step; validation figures are None without validation pairs."""
+
+    step: int
+    loss: float
+    """Mean over the batches since the last point."""
+    accuracy: float | None = None
+    """The same batches' share of pairs in which the chosen answer scored higher, before each step."""
+    validation_loss: float | None = None
+    validation_accuracy: float | None = None
 
 
 def bootstrap_sums(
@@ -349,19 +362,3 @@ def overall_score(sections: Mapping[str, Score], section_weights: Mapping[str, f
     if not sections:
         raise MetricError("got no section; expected at least one; evaluate a benchmark first")
     return _weighted_mean(sections, section_weights)
-
-
-def benchmark_name(rewardbench: Mapping[str, Any]) -> str:
-    """Return the benchmark's name, with how much of it there are data for where that is not the whole."""
-    missing = rewardbench.get("missing", {"sections": (), "subsets": ()})  # older evaluations do not say it
-    n_sections, n_subsets = len(rewardbench["sections"]), len(missing["subsets"])
-    parts = [f"{n_sections} of {n_sections + len(missing['sections'])} sections"] if missing["sections"] else []
-    parts += [f"without {n_subsets} of their subsets"] if n_subsets else []
-    return f"RewardBench ({', '.join(parts)})" if parts else "RewardBench"
-
-
-def benchmark_figures(scores: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the sections and overall scores of one scorer, under the names that they are shown by."""
-    overall = {"overall": "overall", "overall without prior sets": "overall_without_prior_sets"}
-    found = {**scores["sections"], **{title: scores.get(name) for title, name in overall.items()}}
-    return {title: score for title, score in found.items() if score is not None}

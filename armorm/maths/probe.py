@@ -28,25 +28,31 @@ GRADIENT: Final = 1e-6
 """Where the search ends: largest element of the gradient, in coordinates in which the curvature at 0 is 1."""
 
 
-@dataclass(frozen=True, slots=True)
-class ProbeFit:
-    """The probe of the alpha with the smallest loss on validation pairs."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProbeReport:
+    """What is known of the probe of the alpha with the smallest loss on validation pairs."""
 
-    w_D: NDArray[np.float64]
     alpha: float
-    strength: float
+    strength: float = float("nan")
     """Alpha in units of the mean square of a difference's feature."""
     n_train: int
-    n_validation: int
-    validation_loss: float
+    n_validation: int = 0
+    validation_loss: float = float("nan")
     """Mean of `log(1 + exp(-w'd))`; log 2 is that of a coin."""
-    n_passes: int
+    n_passes: int = 0
     """Over the training pairs, of the search; at `MAX_PASSES` it is cut off."""
-    gradient: float
+    gradient: float = float("nan")
     """Largest element of the gradient where the search ended, over all alphas."""
-    converged: bool
+    converged: bool = True
     """Whether that is at most `GRADIENT`; if not, the search was cut off or got no further, and a better probe may
-    exist."""
+    exist. Older evaluations do not say it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProbeFit(ProbeReport):
+    """The probe itself."""
+
+    w_D: NDArray[np.float64]
 
 
 def fit_probe(training: Blocks, validation: Blocks, *, strengths: Sequence[float] = STRENGTHS) -> ProbeFit:
@@ -73,14 +79,14 @@ def fit_probe(training: Blocks, validation: Blocks, *, strengths: Sequence[float
     loss_A = np.sum([_losses(X_BD.astype(np.float64) @ W_AD.T) for X_BD in validation()], axis=0) / n_validation
     best = int(np.argmin(loss_A))
     return ProbeFit(
-        W_AD[best],
-        float(alpha_A[best]),
-        strengths[best],
-        n_train,
-        n_validation,
-        float(loss_A[best]),
-        n_passes,
-        gradient,
+        w_D=W_AD[best],
+        alpha=float(alpha_A[best]),
+        strength=strengths[best],
+        n_train=n_train,
+        n_validation=n_validation,
+        validation_loss=float(loss_A[best]),
+        n_passes=n_passes,
+        gradient=gradient,
         converged=gradient <= GRADIENT,
     )
 

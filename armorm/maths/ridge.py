@@ -72,30 +72,52 @@ class HeldOut:
     """`[N, K]` native units that the values 0..1 of that row's dataset span."""
 
 
+NAN: Final = float("nan")
+
+
 @dataclass(frozen=True, slots=True)
 class ObjectiveFit:
-    """The fit of one objective; figures without rows are NaN."""
+    """How one objective was fitted; figures of rows that do not exist are NaN, and those that older models lack."""
 
     objective: str
-    alpha: float
-    alpha_end: End | None
+    alpha: float = NAN
+    alpha_end: End | None = None
     """Whether that is the smallest or the largest of several: a better one may lie beyond."""
+    n_train: int | None = None
+    n_validation: int | None = None
+    n_test: int | None = None
+    train_mse: float = NAN
+    """Of the weights that are fitted to `train` alone, as is `validation_mse`, which alpha is chosen by."""
+    validation_mse: float = NAN
+    test_mse: float = NAN
+    """Of the final weights, as all that follows."""
+    test_mse_error: float = NAN
+    """Its standard error, over prompts."""
+    test_mse_native: float = NAN
+    """In squares of the units that the datasets rate in, each row in those of its own."""
+    test_r2: float = NAN
+    test_r2_error: float = NAN
+    """Its standard error, over prompts."""
+    test_spearman: float = NAN
+
+
+@dataclass(frozen=True, slots=True)
+class Untrained:
+    """Why an objective was not trained."""
+
+    reason: Literal["too_few", "all_equal"]
     n_train: int
     n_validation: int
-    n_test: int
-    train_mse: float
-    """The error of weights fitted to `train` alone, as is `validation_mse`, by which alpha is chosen."""
-    validation_mse: float
-    test_mse: float
-    """The error of the final weights, as are all figures that follow."""
-    test_mse_error: float
-    """Its standard error, over prompts."""
-    test_mse_native: float
-    """The error in squares of the datasets' own units, each row in those of its dataset."""
-    test_r2: float
-    test_r2_error: float
-    """Its standard error, over prompts."""
-    test_spearman: float
+    value: float | None = None
+    """That all training ratings have, where they are equal."""
+
+    @property
+    def line(self) -> str:
+        """For a person."""
+        got = f"got {self.n_train} training and {self.n_validation} validation ratings"
+        if self.reason == "too_few":
+            return f"{got}; expected at least 2 of each"
+        return f"{got}, those of training all {self.value:g}; expected ratings that differ"
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +128,7 @@ class RidgeFit:
     W_KD: NDArray[np.float64]
     """`[K, D]` weights, one row per trained objective."""
     reports: tuple[ObjectiveFit, ...]
-    untrained: dict[str, str]
+    untrained: dict[str, Untrained]
     """Objective -> why it was not trained."""
 
 
@@ -357,24 +379,25 @@ def _check(X_ND: Floats, Y_NK: Floats, objectives: Sequence[str], splits: Sequen
 
 def trainable(
     Y_NK: Floats, objectives: Sequence[str], train_N: Mask, validation_N: Mask
-) -> tuple[tuple[str, ...], dict[str, str]]:
-    """Return the objectives that can be trained, and why the others cannot.
+) -> tuple[tuple[str, ...], dict[str, Untrained]]:
+    """The objectives that can be trained, and of the others why not.
 
     Raises:
         RegressionError: none can.
     """
-    reasons = {}
+    reasons: dict[str, Untrained] = {}
     for name, y_N in zip(objectives, Y_NK.T, strict=True):
         train, validation = (y_N[rows_N & ~np.isnan(y_N)] for rows_N in (train_N, validation_N))
-        got = f"got {len(train)} training and {len(validation)} validation ratings"
-        if min(len(train), len(validation)) < 2:
-            reasons[name] = f"{got}; expected at least 2 of each"
+        counts = len(train), len(validation)
+        if min(counts) < 2:
+            reasons[name] = Untrained("too_few", *counts)
         elif np.ptp(train) == 0:
-            reasons[name] = f"{got}, those of training all {train[0]:g}; expected ratings that differ"
+            reasons[name] = Untrained("all_equal", *counts, float(train[0]))
     trained = tuple(name for name in objectives if name not in reasons)
     if not trained:
-        listed = "; ".join(f"{name}: {reason}" for name, reason in reasons.items())
-        raise RegressionError(f"got no objective that can be trained ({listed}); add ratings", untrained=reasons)
+        why = {name: reason.line for name, reason in reasons.items()}
+        listed = "; ".join(f"{name}: {line}" for name, line in why.items())
+        raise RegressionError(f"got no objective that can be trained ({listed}); add ratings", untrained=why)
     return trained, reasons
 
 

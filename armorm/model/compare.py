@@ -5,20 +5,20 @@ Suffixes: K objectives, D feature size, P pairs. Objectives are matched by name;
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from operator import attrgetter
 
 import numpy as np
 from numpy.typing import NDArray
 
-from armorm.maths.metrics import benchmark_figures, benchmark_name
 from armorm.maths.paired import PairedTest, paired_test
 from armorm.model.head import RewardHead
-from armorm.report.sections import Section, shown, taken_out
+from armorm.records.decorrelation import Penalty
+from armorm.records.evaluation import Evaluation
+from armorm.report.sections import Section, benchmark_name, scorer_titles, shown, taken_out
 
 Floats = NDArray[np.floating]
 Bools = NDArray[np.bool_]
 Names = NDArray[np.object_]
-Json = Mapping[str, Any]
 
 Pair = tuple[float | None, float | None]
 """Of the first model and of the second; None where it has none."""
@@ -71,11 +71,11 @@ def compare_objectives(
     """
     models = (before, after)
     alphas, spearmans = (
-        [{fit["objective"]: fit[name] for fit in model.metrics.get("regression", ())} for model in models]
-        for name in ("alpha", "test_spearman")
+        [{fit.objective: _known(value(fit)) for fit in model.training.regression} for model in models]
+        for value in (attrgetter("alpha"), attrgetter("test_spearman"))
     )
     penalties = [
-        {row["objective"]: row["lambda"] for row in reversed(_penalties(model))}  # of several nuisances, the first
+        {of.objective: _known(of.penalty) for of in reversed(_penalties(model))}  # of several nuisances, the first
         for model in models
     ]
     weights = [
@@ -96,17 +96,15 @@ def compare_objectives(
     ]
 
 
-def figures_of(model: RewardHead, evaluation: Json | None) -> dict[str, float | None]:
+def figures_of(model: RewardHead, evaluation: Evaluation | None) -> dict[str, float | None]:
     """A model's figures by name, those of its evaluation where it was evaluated."""
     figures: dict[str, float | None] = {"gate beta": model.beta}
     if evaluation:
-        titles = dict(evaluation["pairs"]["scorers"])
-        for row in evaluation["pairs"]["rows"][:1]:  # over all datasets
-            figures |= {f"held-out pairs: {titles[n]}": of["estimate"] for n, of in row["accuracy"].items()}
-        benchmark = benchmark_name(evaluation["rewardbench"])  # means over other sections do not stand side by side
-        figures |= {
-            f"{benchmark} {name}": score for name, score in benchmark_figures(evaluation["rewardbench"]).items()
-        }
+        for row in evaluation.pairs.rows[:1]:  # over all datasets
+            titles = scorer_titles(row.accuracy, evaluation.pairs)
+            figures |= {f"held-out pairs: {title}": row.accuracy[name].estimate for name, title in titles.items()}
+        benchmark = benchmark_name(evaluation.rewardbench)  # means over other sections do not stand side by side
+        figures |= {f"{benchmark} {name}": score for name, score in evaluation.rewardbench.figures.items()}
     return figures
 
 
@@ -164,9 +162,12 @@ def paired_section(paired: Mapping[str, PairedTest], title: str = "Paired test")
     return Section(title, columns, rows, note)
 
 
-def _penalties(model: RewardHead) -> Sequence[Json]:
-    rows: Sequence[Json] = model.metrics.get("decorrelation", {}).get("objectives", ())
-    return rows
+def _penalties(model: RewardHead) -> Sequence[Penalty]:
+    return model.training.decorrelation.objectives if model.training.decorrelation else ()
+
+
+def _known(value: float) -> float | None:
+    return value if value == value else None
 
 
 def _weights_changed(before: RewardHead, after: RewardHead, name: str) -> tuple[float | None, float | None]:

@@ -26,10 +26,12 @@ from safetensors.numpy import save as save_tensors
 from armorm.config import TOKEN_LENGTH, GateConfig, nuisances_of
 from armorm.errors import ModelError, ModelFolderError
 from armorm.features.documents import parse_object, require_regular
-from armorm.maths.ridge import predict
+from armorm.features.lineage.training_rows import RowSet
+from armorm.maths.ridge import Untrained, predict
 from armorm.maths.score import coefficients, contributions, score
 from armorm.maths.steering import Steering
-from armorm.report.sections import jsonable
+from armorm.records.codec import decode, encode, jsonable
+from armorm.records.training import Training
 
 if TYPE_CHECKING:
     from armorm.maths.gate import Gate, Vectors
@@ -73,8 +75,8 @@ class RewardHead:
 
     objectives: tuple[str, ...]
     """Trained objectives, in the order of all arrays."""
-    untrained: Mapping[str, str]
-    """Objective -> why it was not trained."""
+    untrained: Mapping[str, Untrained | str]
+    """Objective -> why it was not trained; a sentence in an older model."""
     W_KD: Floats
     """`[K, D]` the regression layer."""
     transform_KK: Floats
@@ -91,9 +93,10 @@ class RewardHead:
     scales: Json
     """Objective -> its native rating scales."""
     metrics: Json
+    """What is known of its training, as it was written; `training` reads it."""
     inputs: Json
     """Ids of what the model was made of."""
-    training_rows: Json | None = None
+    training_rows: Mapping[str, RowSet] | None = None
     """Set of rows that training saw -> their number and digest; None for a model of format version 1."""
     format_version: int = FORMAT_VERSION
     """Of the description. A model that was read in an earlier one is written in it again: the same model gives the same
@@ -112,6 +115,21 @@ class RewardHead:
         from armorm.maths.gate import Gate  # torch, seconds to import
 
         return Gate.from_state(self.gate_state, self.gate_config)
+
+    @cached_property
+    def training(self) -> Training:
+        """What is known of its training.
+
+        Raises:
+            ModelError: it is of another form.
+        """
+        try:
+            return decode(Training, self.metrics)
+        except ValueError as error:
+            raise ModelError(
+                f"got records of its training that cannot be read ({error}); expected those that were written; "
+                "copy the model again"
+            ) from error
 
     @property
     def nuisances(self) -> tuple[str, ...]:
@@ -163,10 +181,10 @@ class RewardHead:
 
     def description(self) -> Json:
         """All that is no array, as JSON; figures that are not defined are null."""
-        records = {name: getattr(self, name) for name in _RECORDS}
+        records = {name: getattr(self, name) for name in _RECORDS} | {"untrained": encode(self.untrained)}
         versioned: Json = {"format_version": self.format_version}
         if self.format_version > 1:
-            versioned["training_rows"] = self.training_rows
+            versioned["training_rows"] = encode(self.training_rows)
         described: Json = jsonable({**versioned, "gate": self.gate_config.record(), **records})
         if self.format_version > 2:
             described["digests"] = digests(self.tensors(), described)
@@ -199,6 +217,7 @@ class RewardHead:
         with _refusing():
             check_description(described)
             _check_tensors(arrays, described)
+            rows = described.get("training_rows")
             gate_state = {name.removeprefix("gating."): a for name, a in arrays.items() if name.startswith("gating.")}
             model = cls(
                 W_KD=arrays["regression_layer.weight"],
@@ -206,9 +225,10 @@ class RewardHead:
                 gate_state=gate_state,
                 gate_config=GateConfig(**described["gate"]),
                 beta=float(arrays["beta"][0]),
-                training_rows=described.get("training_rows"),
+                training_rows=None if rows is None else decode(dict[str, RowSet], rows),
                 format_version=described["format_version"],
-                **{name: described[name] for name in _RECORDS},
+                untrained=decode(dict[str, Untrained | str], described["untrained"]),
+                **{name: described[name] for name in _RECORDS if name != "untrained"},
             )
             _check_digests(arrays, described)
             return model

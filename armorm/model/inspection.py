@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from armorm.errors import ModelError
 from armorm.model.head import RewardHead
 from armorm.report.sections import (
     Cell,
@@ -40,17 +39,7 @@ def inspect(model: RewardHead, title: str) -> Report:
     Raises:
         ModelError: what is recorded of its training is of another form.
     """
-    try:
-        return _report(model, title)
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise ModelError(
-            f"got records of its training that cannot be read ({error}); expected those that were written; "
-            "copy the model again"
-        ) from error
-
-
-def _report(model: RewardHead, title: str) -> Report:
-    backbone = model.backbone
+    backbone, training = model.backbone, model.training
     facts = [
         f"{len(model.objectives)} objectives over {model.W_KD.shape[1]} features of backbone {model.backbone_id} "
         f"({backbone.get('architecture', 'unknown')}, {backbone.get('dtype', 'unknown')})",
@@ -66,9 +55,9 @@ def _report(model: RewardHead, title: str) -> Report:
     ]
     sections = [
         _objectives(model),
-        objective_section(model.metrics.get("regression", ())),
+        objective_section(training.regression),
         untrained_section(model.untrained),
-        *([decorrelation_section(model.metrics["decorrelation"])] if "decorrelation" in model.metrics else []),
+        *([decorrelation_section(training.decorrelation)] if training.decorrelation else []),
     ]
     return Report(title, facts, [section for section in sections if section.rows])
 

@@ -1,23 +1,39 @@
 """A model's report as one HTML file that needs nothing else: no script, no font, no address.
 
-Built from the JSON records that the stages have stored; no figure is computed here. Text is escaped by the template,
+Built from the records that the stages have stored; no figure is computed here. Text is escaped by the template,
 and what would turn or hide it is taken out; a policy in the file's head forbids the browser to fetch anything.
 """
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, Final
 
 from jinja2 import Environment, StrictUndefined, Template
 from markupsafe import Markup
 
-from armorm.config import nuisances_of
-from armorm.maths.metrics import benchmark_name
-from armorm.report.plots import curves, diagonal, dots, heatmap
-from armorm.report.sections import Cell, Json, Report, Section, interval, shown, taken_out, visible
+from armorm.maths.diagnostics import CorrelationMatrices, Part
+from armorm.maths.evaluation import Calibration
+from armorm.maths.metrics import CurvePoint
+from armorm.maths.ridge import ObjectiveFit
+from armorm.records.evaluation import Evaluation, GateByKind, Mistake, PairAccuracy
+from armorm.records.training import Training
+from armorm.report.plots import Numbers, curves, diagonal, dots, heatmap
+from armorm.report.sections import (
+    Cell,
+    Report,
+    Section,
+    benchmark_name,
+    interval,
+    scorer_titles,
+    shown,
+    taken_out,
+    visible,
+)
 
 TEMPLATE: Final = Path(__file__).parent / "report.html.j2"
 
@@ -58,10 +74,10 @@ class Texts:
 
 
 @dataclass(frozen=True, slots=True)
-class Mistake:
+class ExplainedMistake:
     """A pair that the model gets wrong, and why."""
 
-    record: Json
+    record: Mistake
     texts: Texts | None
     """None where the snapshot has them no more."""
     table: Section
@@ -74,7 +90,7 @@ class Chapter:
     title: str
     figures: Sequence[Figure] = ()
     sections: Sequence[Section] = ()
-    mistakes: Sequence[Mistake] = ()
+    mistakes: Sequence[ExplainedMistake] = ()
 
     @property
     def anchor(self) -> str:
@@ -94,23 +110,25 @@ CHAPTERS: Final[Mapping[str, tuple[str, ...]]] = {
 """Chapter to how the titles of its sections begin; a section stands in the first that it fits."""
 
 
-def build_chapters(report: Report, *, model: Json, evaluation: Json, texts: Mapping[str, Texts]) -> list[Chapter]:
+def build_chapters(
+    report: Report, *, model: Training, evaluation: Evaluation, texts: Mapping[str, Texts]
+) -> list[Chapter]:
     """The report's sections in chapters, with plots of the same records; what has no record is left out.
 
     Args:
         report: its sections, and others (`Data used`, `Lineage`).
-        model: the model's metrics.
-        evaluation: the evaluation's metrics.
+        model: what it says of its training.
+        evaluation: its figures.
         texts: of the worst mistakes, by pair id.
     """
     figures = {
-        "Objectives": objective_figures(model["regression"]),
+        "Objectives": objective_figures(model.regression),
         "Decorrelation and verbosity": decorrelation_figures(
-            evaluation, nuisances=nuisances_of(model["decorrelation"]["nuisance"])
+            evaluation.reward_correlations, nuisances=nuisances_of(model)
         ),
-        "Gate": gate_figures(model.get("gate", {}), evaluation),
-        "Accuracy": accuracy_figures(evaluation["pairs"]),
-        "Calibration": calibration_figures(evaluation.get("calibration", {})),
+        "Gate": gate_figures(model.gate.curve if model.gate else (), evaluation.gate_by_kind),
+        "Accuracy": accuracy_figures(evaluation.pairs),
+        "Calibration": calibration_figures(evaluation.calibration),
     }
     chapters = [Chapter("Summary", sections=[summary_section(report, model, evaluation)])]
     left = list(report.sections)
@@ -120,89 +138,102 @@ def build_chapters(report: Report, *, model: Json, evaluation: Json, texts: Mapp
         left = [section for section in left if section not in here]
         chapters.append(Chapter(title, figures.get(title, ()), here))
     mistakes = [
-        Mistake(of, texts.get(of["pair_id"]), mistake_section(of["objectives"]))
-        for of in evaluation.get("mistakes", ())
+        ExplainedMistake(of, texts.get(of.pair_id), mistake_section(of.objectives)) for of in evaluation.mistakes
     ]
     chapters += [Chapter("Worst mistakes", mistakes=mistakes), Chapter("Lineage", sections=lineage)]
     return [chapter for chapter in chapters if chapter.figures or chapter.sections or chapter.mistakes]
 
 
-def summary_section(report: Report, model: Json, evaluation: Json) -> Section:
+def summary_section(report: Report, model: Training, evaluation: Evaluation) -> Section:
     """The few figures that are asked for first."""
     rows: list[tuple[Cell, ...]] = [
-        ("objectives", len(model["regression"])),
-        ("taken out of the objectives", taken_out(nuisances_of(model["decorrelation"]["nuisance"]))),
+        ("objectives", len(model.regression)),
+        ("taken out of the objectives", taken_out(nuisances_of(model))),
     ]
-    for row in evaluation["pairs"]["rows"][:1]:
+    for row in evaluation.pairs.rows[:1]:
         rows += [
-            (f"accuracy on {row['n']} held-out pairs: {title}", interval(row["accuracy"][name]))
-            for name, title in evaluation["pairs"]["scorers"]
+            (f"accuracy on {row.n} held-out pairs: {title}", interval(row.accuracy[name]))
+            for name, title in scorer_titles(row.accuracy, evaluation.pairs).items()
         ]
-    for row in evaluation.get("calibration", {}).get("rows", ())[:1]:
-        rows.append(("expected calibration error", row["error"]))
-    if (overall := evaluation["rewardbench"]["overall"]) is not None:
-        rows.append((f"{benchmark_name(evaluation['rewardbench'])}, overall", overall))
+    if evaluation.calibration:
+        rows += [("expected calibration error", row.error) for row in evaluation.calibration.rows[:1]]
+    if evaluation.rewardbench.overall is not None:
+        rows.append((f"{benchmark_name(evaluation.rewardbench)}, overall", evaluation.rewardbench.overall))
     return Section("In short", ["what", "figure"], rows)
 
 
-def objective_figures(regression: Sequence[Json]) -> list[Figure]:
+def nuisances_of(model: Training) -> tuple[str, ...]:
+    """Return what was taken out of its objectives."""
+    return model.decorrelation.nuisances if model.decorrelation else ()
+
+
+def objective_figures(regression: Sequence[ObjectiveFit]) -> list[Figure]:
     """How well each objective is predicted."""
-    r2 = [of.get("test_r2") for of in regression]
-    errors = [of.get("test_r2_error") for of in regression]
-    bounds = [(v - e, v + e) if v is not None and e is not None else None for v, e in zip(r2, errors, strict=True)]
-    series = {"R2": r2, "Spearman": [of.get("test_spearman") for of in regression]}
-    svg = dots("Quality of the objectives", _names(regression, "objective"), series, bounds={"R2": bounds}, reference=0)
+    bounds = [
+        None if math.isnan(value + error) else (value - error, value + error)
+        for value, error in ((of.test_r2, of.test_r2_error) for of in regression)
+    ]
+    series = {
+        "R2": [_defined(of.test_r2) for of in regression],
+        "Spearman": [_defined(of.test_spearman) for of in regression],
+    }
+    svg = dots(
+        "Quality of the objectives",
+        [_short(of.objective) for of in regression],
+        series,
+        bounds={"R2": bounds},
+        reference=0,
+    )
     return [Figure(svg, "Predicted against given ratings of held-out prompts; bars: a standard error over prompts.")]
 
 
-def decorrelation_figures(evaluation: Json, *, nuisances: Sequence[str]) -> list[Figure]:
+def decorrelation_figures(matrices: CorrelationMatrices | None, *, nuisances: Sequence[str]) -> list[Figure]:
     """Correlations among the rewards before and after; once where nothing was taken out."""
-    matrices = evaluation.get("reward_correlations")
-    if not matrices or not matrices["before"]:
+    if not matrices or not matrices.before:
         return []
-    names = [_short(name) for name in matrices["names"]]
+    names = [_short(name) for name in matrices.names]
     about = (
-        f"{matrices['correlation'].capitalize()} correlations of the predicted rewards, and of n_tokens, the answer's "
-        f"length, over {matrices['n_responses']} answers of held-out pairs and benchmarks"
+        f"{matrices.correlation.capitalize()} correlations of the predicted rewards, and of n_tokens, the answer's "
+        f"length, over {matrices.n_responses} answers of held-out pairs and benchmarks"
     )
     if not nuisances:
-        svg = heatmap("Reward correlations without decorrelation", matrices["before"], names, names, limit=1)
+        svg = heatmap("Reward correlations without decorrelation", matrices.before, names, names, limit=1)
         return [Figure(svg, f"Without decorrelation: {taken_out(nuisances)}. {about}.", wide=True)]
     return [
-        Figure(
-            heatmap(f"Reward correlations {when} decorrelation", matrices[when], names, names, limit=1),
-            caption,
-            wide=True,
-        )
-        for when, caption in (
-            ("before", f"Before decorrelation. {about}."),
-            ("after", "After decorrelation, on the same answers. Blank: what is taken off itself is constant."),
+        Figure(heatmap(f"Reward correlations {when} decorrelation", values, names, names, limit=1), caption, wide=True)
+        for when, values, caption in (
+            ("before", matrices.before, f"Before decorrelation. {about}."),
+            (
+                "after",
+                matrices.after,
+                "After decorrelation, on the same answers. Blank: what is taken off itself is constant.",
+            ),
         )
     ]
 
 
-def gate_figures(gate: Json, evaluation: Json) -> list[Figure]:
+def gate_figures(curve: Sequence[CurvePoint], by_kind: GateByKind) -> list[Figure]:
     """How its training went, and what it turns to."""
     figures = []
-    if curve := gate.get("curve"):
-        steps = [point["step"] for point in curve]
-        for what in ("loss", "accuracy"):
-            series = {
-                "training": [point.get(what) for point in curve],
-                "validation": [point.get(f"validation_{what}") for point in curve],
-            }
+    if curve:
+        steps = [point.step for point in curve]
+        seen: dict[str, tuple[Numbers, Numbers]] = {
+            "loss": ([point.loss for point in curve], [point.validation_loss for point in curve]),
+            "accuracy": ([point.accuracy for point in curve], [point.validation_accuracy for point in curve]),
+        }
+        for what, (training, validation) in seen.items():
+            series = {"training": training, "validation": validation}
             svg = curves(f"{what.capitalize()} of the gate", steps, series, x_label="step")
             figures.append(Figure(svg, f"{what.capitalize()} of the gate while it was trained."))
-    by_kind = evaluation.get("gate_by_kind", {"objectives": [], "rows": []})
-    objectives = [_short(name) for name in by_kind["objectives"]]
+    objectives = [_short(name) for name in by_kind.objectives]
     for kinds, what in (
         (("dataset", "section"), "dataset and section of RewardBench"),
         (("subset",), "subset of RewardBench"),
     ):
-        rows = [row for row in by_kind["rows"] if row["kind"] in kinds]
+        rows = [row for row in by_kind.rows if row.kind in kinds]
         if rows:
-            names = [f"{_short(row['name'])} ({row['n_prompts']})" for row in rows]
-            svg = heatmap(f"Gate coefficients by {what}", [row["coefficients"] for row in rows], names, objectives)
+            names = [f"{_short(row.name)} ({row.n_prompts})" for row in rows]
+            svg = heatmap(f"Gate coefficients by {what}", [row.coefficients for row in rows], names, objectives)
             caption = (
                 f"Mean coefficient of each raw reward in the score, by {what}; in brackets: held-out prompts. They are "
                 "the gate's weights, but for an objective that the others are decorrelated from: there, the penalties."
@@ -211,29 +242,30 @@ def gate_figures(gate: Json, evaluation: Json) -> list[Figure]:
     return figures
 
 
-def accuracy_figures(pairs: Json) -> list[Figure]:
+def accuracy_figures(pairs: PairAccuracy) -> list[Figure]:
     """The gate beside its baselines."""
-    if not pairs["rows"]:
+    if not pairs.rows:
         return []
-    titles = {title: [row["accuracy"][name] for row in pairs["rows"]] for name, title in pairs["scorers"]}
+    titles = scorer_titles(pairs.rows[0].accuracy, pairs)
+    found = {title: [row.accuracy[name] for row in pairs.rows] for name, title in titles.items()}
     svg = dots(
         "Accuracy on held-out pairs",
-        [f"{_short(row['dataset'])} ({row['n']})" for row in pairs["rows"]],
-        {title: [of["estimate"] for of in found] for title, found in titles.items()},
-        bounds={title: [(of["low"], of["high"]) for of in found] for title, found in titles.items()},
+        [f"{_short(row.dataset)} ({row.n})" for row in pairs.rows],
+        {title: [of.estimate for of in row] for title, row in found.items()},
+        bounds={title: [(of.low, of.high) for of in row] for title, row in found.items()},
         reference=0.5,
     )
     return [Figure(svg, "Share of held-out pairs in which the chosen answer scores higher; bars: 95 % intervals.")]
 
 
-def calibration_figures(calibration: Json) -> list[Figure]:
+def calibration_figures(calibration: Calibration | None) -> list[Figure]:
     """The reliability curve."""
-    if not (bins := calibration.get("bins")):
+    if not calibration or not calibration.bins:
         return []
     svg = diagonal(
         "Reliability",
-        [one["confidence"] for one in bins],
-        [one["accuracy"] for one in bins],
+        [one.confidence for one in calibration.bins],
+        [one.accuracy for one in calibration.bins],
         x_label="confidence",
         y_label="accuracy",
     )
@@ -244,10 +276,10 @@ def calibration_figures(calibration: Json) -> list[Figure]:
     ]
 
 
-def mistake_section(objectives: Sequence[Json]) -> Section:
+def mistake_section(objectives: Sequence[Part]) -> Section:
     """What sets the two scores apart most."""
     keys = ["objective", "weight", "chosen", "rejected", "difference"]
-    rows = [tuple(of[key] for key in keys) for of in objectives[:SHOWN_OBJECTIVES]]
+    rows = [attrgetter(*keys)(of) for of in objectives[:SHOWN_OBJECTIVES]]
     columns = ["objective", "gate's weight", "adds to chosen", "adds to rejected", "difference"]
     note = f"the {len(rows)} of {len(objectives)} objectives that set the scores apart most; all add up to the scores"
     return Section("Why", columns, rows, note)
@@ -287,5 +319,5 @@ def _short(name: str) -> str:
     return cut(visible(name), NAME_CHARACTERS)
 
 
-def _names(rows: Sequence[Json], key: str) -> list[str]:
-    return [_short(row[key]) for row in rows]
+def _defined(value: float) -> float | None:
+    return None if math.isnan(value) else value

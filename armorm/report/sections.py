@@ -1,17 +1,21 @@
-"""Results as plain tables: one structure for the terminal, Markdown and JSON. Imports nothing of the project.
+"""Results as plain tables: one structure for the terminal, Markdown and JSON.
 
-Built from the JSON records that the stages have stored; no figure is computed here.
+Built from the records that the stages have stored; no figure is computed here.
 """
 
-import math
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from numbers import Integral, Real
-from typing import Any
+from operator import attrgetter
+from typing import Any, Final
 
-from armorm.config import nuisances_of
-from armorm.maths.metrics import benchmark_figures, benchmark_name
+from armorm.maths.correlations import CorrelationSummary
+from armorm.maths.evaluation import SCORERS, Benchmark, Calibration, LengthAccuracy
+from armorm.maths.metrics import CurvePoint, Interval
+from armorm.maths.ridge import ObjectiveFit, Untrained
+from armorm.records.decorrelation import Penalties
+from armorm.records.evaluation import Evaluation, GateByKind, PairAccuracy
+from armorm.records.training import Training
 from armorm.report.published import REWARDBENCH
 
 ALPHA_ENDS = ("smallest", "largest")
@@ -39,61 +43,106 @@ class Report:
     sections: list[Section] = field(default_factory=list)
 
 
-def build_report(*, title: str, facts: list[str], datasets: Sequence[Json], model: Json, evaluation: Json) -> Report:
+def build_report(
+    *, title: str, facts: list[str], datasets: Sequence[Json], model: Training, evaluation: Evaluation
+) -> Report:
     """The result tables of a run.
 
     Args:
         title: names the model.
         facts: lines above the tables.
         datasets: the ingest's summary of each dataset.
-        model: the model's metrics: `regression`, `untrained`, `decorrelation`, `correlations`, `gate`.
-        evaluation: the evaluation's metrics: `pairs`, `length`, `calibration`, `rewardbench`.
+        model: what it says of its training.
+        evaluation: its figures.
     """
     sections = [
         dataset_section(datasets),
         left_out_section(datasets),
-        objective_section(model["regression"]),
-        untrained_section(model["untrained"]),
-        decorrelation_section(model["decorrelation"]),
-        correlation_section(model.get("correlations", ())),
-        curve_section(model.get("gate", {}).get("curve", ())),
+        objective_section(model.regression),
+        untrained_section(model.untrained),
+        *([decorrelation_section(model.decorrelation)] if model.decorrelation else []),
+        correlation_section(model.correlations),
+        *([curve_section(model.gate.curve)] if model.gate else []),
         *evaluation_sections(evaluation),
     ]
     return Report(title, facts, [section for section in sections if section.rows])
 
 
-def evaluation_sections(evaluation: Json) -> list[Section]:
+def evaluation_sections(evaluation: Evaluation) -> list[Section]:
     """What a model makes of held-out pairs and the benchmark; older evaluations lack some of it."""
     return [
-        pair_section(evaluation["pairs"]),
-        length_section(evaluation.get("length", {"scorers": [], "rows": [], "bias": {}})),
-        *calibration_sections(evaluation.get("calibration", {"rows": [], "bins": [], "beta": 0.0})),
-        *rewardbench_sections(evaluation["rewardbench"]),
+        pair_section(evaluation.pairs),
+        length_section(evaluation.length, evaluation.pairs),
+        *(calibration_sections(evaluation.calibration) if evaluation.calibration else []),
+        *rewardbench_sections(evaluation.rewardbench, evaluation.pairs),
         missing_section(evaluation),
     ]
 
 
-def missing_section(evaluation: Json) -> Section:
+def missing_section(evaluation: Evaluation) -> Section:
     """The figures that there are no data for, and which data they need; without rows where nothing is missing."""
-    pairs = evaluation["pairs"]
+    benchmark = evaluation.rewardbench
     rows: list[tuple[Cell, ...]] = []
-    if not pairs["rows"]:
+    if not evaluation.pairs.rows:
         rows.append(("held-out pairs", "there is no usable pair in the test split"))
-    elif not evaluation.get("length", {}).get("bias", True):
+    elif evaluation.length.rows and not evaluation.length.bias:
         rows.append(
             ("bias towards longer answers", "chosen answers are never longer, or never shorter, than rejected ones")
         )
-    if pairs.get("probe", pairs) is None:
+    if evaluation.pairs.probe is None:
         rows.append(("Bradley-Terry probe", "it needs training and validation pairs, and probe_pairs above 0"))
-    if not evaluation["rewardbench"]["subsets"]:
+    if not benchmark.subsets:
         rows.append(("RewardBench", "it is not among the ingested datasets"))
     else:
-        for kind, names in evaluation["rewardbench"].get("missing", {}).items():
-            rows += [
-                (f"RewardBench, {kind.removesuffix('s')} {name}", "the ingested datasets have no pair of it")
-                for name in names
-            ]
+        for kind, names in (("section", benchmark.missing.sections), ("subset", benchmark.missing.subsets)):
+            rows += [(f"RewardBench, {kind} {name}", "the ingested datasets have no pair of it") for name in names]
     return Section("Not measured", ["what", "why"], rows)
+
+
+TITLES: Final[Mapping[str, str]] = {
+    "gate": "gate",
+    "mean": "mean of objectives",
+    "single": "best single objective",
+    "probe": "Bradley-Terry probe",
+    "longer": "longer answer",
+}
+"""Of scorers."""
+
+
+def scorer_titles(scorers: Collection[str], pairs: PairAccuracy) -> dict[str, str]:
+    """Return the titles of some scorers, in order; the probe's says where the search for it ended early."""
+    titles = {name: TITLES[name] for name in SCORERS if name in scorers}
+    if "probe" in titles and pairs.probe and not pairs.probe.converged:
+        titles["probe"] += " (not converged)"
+    return titles
+
+
+def benchmark_name(benchmark: Benchmark) -> str:
+    """Return the benchmark's name, with how much of it there are data for where that is not the whole."""
+    missing, n_sections, n_subsets = benchmark.missing, len(benchmark.sections), len(benchmark.missing.subsets)
+    parts = [f"{n_sections} of {n_sections + len(missing.sections)} sections"] if missing.sections else []
+    parts += [f"without {n_subsets} of their subsets"] if n_subsets else []
+    return f"RewardBench ({', '.join(parts)})" if parts else "RewardBench"
+
+
+def benchmark_note(benchmark: Benchmark) -> str:
+    """Return how its scores come about, and what there is no data for."""
+    notes = ["sections weigh their subsets by the published counts"]
+    of_kind = {"sections": benchmark.missing.sections, "subsets": benchmark.missing.subsets}
+    notes += [f"without the {kind} {', '.join(names)}" for kind, names in of_kind.items() if names]
+    if benchmark.n_incomplete:
+        notes.append(
+            f"{benchmark.n_incomplete} of {benchmark.n_published} subsets differ from their published number of rows"
+        )
+    return "; ".join(notes)
+
+
+def summary_line(pairs: PairAccuracy, benchmark: Benchmark) -> str:
+    """Return both results in a few words."""
+    parts = [f"gate right on {of.accuracy['gate'].estimate:.1%} of {of.n} held-out pairs" for of in pairs.rows[:1]]
+    if benchmark.overall is not None:
+        parts.append(f"{benchmark_name(benchmark)} {benchmark.overall:.1%}")
+    return ", ".join(parts) or "no held-out pairs and no benchmark"
 
 
 def dataset_section(datasets: Sequence[Json]) -> Section:
@@ -121,7 +170,7 @@ def left_out_section(datasets: Sequence[Json]) -> Section:
     return Section("Left out", ["dataset", "what", "reason", "count"], rows, "the rows: SELECT * FROM rejects")
 
 
-def objective_section(regression: Sequence[Json]) -> Section:
+def objective_section(regression: Sequence[ObjectiveFit]) -> Section:
     """What ridge regression made of each objective, on held-out prompts; older models lack some of it."""
     columns = {
         "objective": "objective",
@@ -136,24 +185,25 @@ def objective_section(regression: Sequence[Json]) -> Section:
         "test_mse_error": "its error",
         "test_mse_native": "MSE, native units",
     }
-    rows = [tuple(fit.get(key) for key in columns) for fit in regression]
+    rows = [attrgetter(*columns)(fit) for fit in regression]
     note = "errors are standard errors over prompts; native units are those that each dataset rates in, squared"
     if ends := alpha_ends(regression):
         note += f"; {ends}"
     return Section("Objectives", list(columns.values()), rows, note)
 
 
-def alpha_ends(regression: Sequence[Json]) -> str:
+def alpha_ends(regression: Sequence[ObjectiveFit]) -> str:
     """Which objectives have an alpha at an end of those that were tried: a better one may lie beyond."""
-    ends = {end: [fit["objective"] for fit in regression if fit.get("alpha_end") == end] for end in ALPHA_ENDS}
+    ends = {end: [fit.objective for fit in regression if fit.alpha_end == end] for end in ALPHA_ENDS}
     return "; ".join(
         f"alpha is the {end} that was tried for {', '.join(names)}" for end, names in ends.items() if names
     )
 
 
-def untrained_section(untrained: Mapping[str, str]) -> Section:
+def untrained_section(untrained: Mapping[str, Untrained | str]) -> Section:
     """Objectives that the datasets do not rate."""
-    return Section("Objectives without a model", ["objective", "why"], list(untrained.items()))
+    rows = [(name, why if isinstance(why, str) else why.line) for name, why in untrained.items()]
+    return Section("Objectives without a model", ["objective", "why"], rows)
 
 
 def taken_out(nuisances: Sequence[str]) -> str:
@@ -161,29 +211,28 @@ def taken_out(nuisances: Sequence[str]) -> str:
     return ", ".join(nuisances) or "nothing: length bias is not removed"
 
 
-def decorrelation_section(decorrelation: Json) -> Section:
+def decorrelation_section(decorrelation: Penalties) -> Section:
     """Correlation of each predicted reward with the nuisances, before and after; or that nothing was taken out."""
-    nuisances = nuisances_of(decorrelation["nuisance"])
+    nuisances = decorrelation.nuisances
     if not nuisances:
         return Section("Decorrelation", ["what", "was taken out"], [("all objectives", taken_out(nuisances))])
-    several = ["nuisance"] if len(nuisances) > 1 else []
-    keys = ["objective", *several, "lambda", "before", "after"]
+    several = {"nuisance": "nuisance"} if len(nuisances) > 1 else {}
+    columns = {"objective": "objective", **several, "penalty": "lambda", "before": "before", "after": "after"}
     note = (
-        f"{decorrelation['correlation'].capitalize()} correlation of predicted rewards over the "
-        f"{decorrelation['n_responses']} responses of {decorrelation['reference']}"
+        f"{decorrelation.correlation.capitalize()} correlation of predicted rewards over the "
+        f"{decorrelation.n_responses} responses of {decorrelation.reference}"
     )
-    rows = [tuple(row[key] for key in keys) for row in decorrelation["objectives"]]
-    return Section(f"Decorrelation from {', '.join(nuisances)}", keys, rows, note)
+    rows = [attrgetter(*columns)(penalty) for penalty in decorrelation.objectives]
+    return Section(f"Decorrelation from {', '.join(nuisances)}", list(columns.values()), rows, note)
 
 
-def correlation_section(correlations: Sequence[Json]) -> Section:
+def correlation_section(correlations: Sequence[CorrelationSummary]) -> Section:
     """What decorrelation did to the answers of each dataset's held-out prompts."""
 
-    def row(of: Json) -> tuple[Cell, ...]:
-        largest = of["largest"]
-        worst = (interval(largest), largest["objective"]) if largest else (None, None)
-        dataset = of["dataset"] if of["part"] == "held_out" else f"{of['dataset']} (reference)"
-        return (dataset, of["nuisance"], of["n_responses"], of["mean_before"], of["mean_after"], *worst)
+    def row(of: CorrelationSummary) -> tuple[Cell, ...]:
+        worst = (interval(of.largest), of.largest.objective) if of.largest else (None, None)
+        dataset = of.dataset if of.part == "held_out" else f"{of.dataset} (reference)"
+        return (dataset, of.nuisance, of.n_responses, of.mean_before, of.mean_after, *worst)
 
     columns = ["answers of", "with", "n", "mean before", "mean after", "largest after", "of objective"]
     note = (
@@ -202,123 +251,121 @@ def sources_section(datasets: Sequence[Json]) -> Section:
     return Section("Data used", ["dataset", "upstream", "revision", "licence"], rows)
 
 
-def coverage_section(model: Json, evaluation: Json) -> Section:
+def coverage_section(model: Training, evaluation: Evaluation) -> Section:
     """What the model was trained on, and what was left out of it after ingest."""
-    reasons = {
-        "contaminated": "prompt stands in an evaluation dataset",
-        "rejected": "the backbone gives no usable vector",
+    contaminated, rejected = "prompt stands in an evaluation dataset", "the backbone gives no usable vector"
+    counts: dict[str, int | None] = {
+        f"ratings left out: {contaminated}": model.contaminated_ratings,
+        f"pairs left out: {contaminated}": model.contaminated_pairs,
+        f"ratings left out: {rejected}": model.rejected_ratings,
+        f"pairs left out: {rejected}": model.rejected_pairs,
+        f"pairs left out of the evaluation: {rejected}": evaluation.rejected_pairs,
     }
-    rows: list[tuple[Cell, ...]] = [
-        (f"{what} left out: {why}", model[f"{reason}_{what}"])
-        for reason, why in reasons.items()
-        for what in ("ratings", "pairs")
-        if f"{reason}_{what}" in model
-    ]
-    if "rejected_pairs" in evaluation:
-        rows.append((f"pairs left out of the evaluation: {reasons['rejected']}", evaluation["rejected_pairs"]))
+    rows: list[tuple[Cell, ...]] = [(what, count) for what, count in counts.items() if count is not None]
     return Section("Data left out of training", ["what", "count"], rows, "ratings of each objective: see Objectives")
 
 
-def published_section(rewardbench: Json) -> Section:
+def published_section(benchmark: Benchmark) -> Section:
     """The benchmark's scores beside those that others have published; without rows if it was not run."""
-    own = rewardbench["sections"] | {"overall": rewardbench["overall"]}
+    own = {**benchmark.sections, "overall": benchmark.overall}
     columns = [column for column in next(iter(REWARDBENCH.values())) if column in own]
-    part = benchmark_name(rewardbench).removeprefix("RewardBench")
-    scores = {f"this model{part}": own, **REWARDBENCH} if rewardbench["subsets"] else {}
+    part = benchmark_name(benchmark).removeprefix("RewardBench")
+    scores = {f"this model{part}": own, **REWARDBENCH} if benchmark.subsets else {}
     rows: list[tuple[Cell, ...]] = [(name, *(of.get(column) for column in columns)) for name, of in scores.items()]
     note = (
-        f"others: as arXiv 2406.12845 reports them, on the whole benchmark; this model: {rewardbench['note']}. "
+        f"others: as arXiv 2406.12845 reports them, on the whole benchmark; this model: {benchmark_note(benchmark)}. "
         "Figures of sample data or of part of the benchmark do not compare with them."
     )
     return Section("RewardBench beside published models", ["model", *columns], rows, note)
 
 
-def curve_section(curve: Sequence[Json]) -> Section:
+def curve_section(curve: Sequence[CurvePoint]) -> Section:
     """The gate's training, at a dozen points."""
     keys = ["step", "loss", "accuracy", "validation_loss", "validation_accuracy"]
     points = list(curve)[:: -max(1, len(curve) // 10)][::-1]  # the last one is always there
-    rows = [tuple(point.get(key) for key in keys) for point in points]
+    rows = [attrgetter(*keys)(point) for point in points]
     note = "loss and accuracy of the training batches since the last point; each point: model.json"
     return Section("Training of the gate", [key.replace("_", " ") for key in keys], rows, note)
 
 
-def calibration_sections(calibration: Json) -> list[Section]:
+def calibration_sections(calibration: Calibration) -> list[Section]:
     """Whether pairs come out as often as the gate is sure of them."""
     keys = ["dataset", "n", "confidence", "accuracy", "error"]
     note = (
-        f"confidence: sigmoid(beta |R - R'|) with beta {calibration['beta']:.1f}; error: expected calibration error "
+        f"confidence: sigmoid(beta |R - R'|) with beta {calibration.beta:.1f}; error: expected calibration error "
         "over ten bins of equal numbers"
     )
-    rows = [tuple(row[key] for key in keys) for row in calibration["rows"]]
-    bins = [tuple(one[key] for key in ("n", "confidence", "accuracy")) for one in calibration["bins"]]
+    rows = [attrgetter(*keys)(row) for row in calibration.rows]
+    bins = [(one.n, one.confidence, one.accuracy) for one in calibration.bins]
     return [
         Section("Calibration on held-out pairs", ["pairs of", *keys[1:]], rows, note),
         Section("Reliability on held-out pairs", ["n", "confidence", "accuracy"], bins, "all datasets, by confidence"),
     ]
 
 
-def pair_section(pairs: Json) -> Section:
+def pair_section(pairs: PairAccuracy) -> Section:
     """Accuracy on held-out pairs, the gate beside its baselines, with 95 % intervals."""
-    names = [name for name, _ in pairs["scorers"]]
-    titles = [title for _, title in pairs["scorers"]]
+    titles = scorer_titles(pairs.rows[0].accuracy, pairs) if pairs.rows else {}
     rows: list[tuple[Cell, ...]] = [
-        (row["dataset"], row["n"], *(interval(row["accuracy"][name]) for name in names)) for row in pairs["rows"]
+        (row.dataset, row.n, *(interval(row.accuracy[name]) for name in titles)) for row in pairs.rows
     ]
-    note = f"{pairs['note']}; 95 % bootstrap intervals over prompts"
-    if pairs["best_objective"]:
-        note += f"; single objective chosen on training pairs: {pairs['best_objective']}"
-    if probe := pairs.get("probe"):
+    note = (
+        "pairs of held-out prompts; mean and single rank by the rewards that the gate mixes; 95 % bootstrap intervals "
+        "over prompts"
+    )
+    if pairs.best_objective:
+        note += f"; single objective chosen on training pairs: {pairs.best_objective}"
+    if probe := pairs.probe:
         note += (
-            f"; probe: linear, by Bradley-Terry on the same features of {probe['n_train']} training pairs, alpha "
-            f"{probe['alpha']:.2g}"
+            f"; probe: linear, by Bradley-Terry on the same features of {probe.n_train} training pairs, alpha "
+            f"{probe.alpha:.2g}"
         )
-        if not probe.get("converged", True):  # older evaluations do not say it
+        if not probe.converged:
             note += (
-                f"; the search for it ended after {probe['n_passes']} passes and has not converged (gradient "
-                f"{probe['gradient']:.1e}), so a better one may exist"
+                f"; the search for it ended after {probe.n_passes} passes and has not converged (gradient "
+                f"{probe.gradient:.1e}), so a better one may exist"
             )
-    return Section("Held-out pairs", ["pairs of", "n", *titles], rows, note)
+    return Section("Held-out pairs", ["pairs of", "n", *titles.values()], rows, note)
 
 
-def length_section(length: Json) -> Section:
+def length_section(length: LengthAccuracy, pairs: PairAccuracy) -> Section:
     """Accuracy by how much longer the chosen answer is: verbosity bias is what rises from top to bottom."""
-    names = [name for name, _ in length["scorers"]]
+    titles = scorer_titles(length.rows[0].accuracy, pairs) if length.rows else {}
     rows: list[tuple[Cell, ...]] = [
-        (_range(row["shortest"], row["longest"]), row["n"], *(interval(row["accuracy"][n]) for n in names))
-        for row in length["rows"]
+        (_range(row.shortest, row.longest), row.n, *(interval(row.accuracy[name]) for name in titles))
+        for row in length.rows
     ]
-    if bias := length["bias"]:
-        numbers = f"{length['n_longer']}, {length['n_shorter']}"
-        rows.append(("chosen longer less chosen shorter", numbers, *(interval(bias[name]) for name in names)))
+    if bias := length.bias:
+        numbers = f"{length.n_longer}, {length.n_shorter}"
+        rows.append(("chosen longer less chosen shorter", numbers, *(interval(bias[name]) for name in titles)))
     note = "characters of the chosen answer less those of the rejected one; held-out pairs of all datasets"
-    columns = ["chosen is longer by", "n", *(title for _, title in length["scorers"])]
-    return Section("Accuracy by length difference", columns, rows, note)
+    return Section("Accuracy by length difference", ["chosen is longer by", "n", *titles.values()], rows, note)
 
 
-def rewardbench_sections(rewardbench: Json) -> list[Section]:
+def rewardbench_sections(benchmark: Benchmark, pairs: PairAccuracy) -> list[Section]:
     """Per subset, then sections and overall scores beside the baselines'; nothing if the benchmark was not run.
 
     Older evaluations have neither intervals nor baselines.
     """
-    if not rewardbench["subsets"]:
+    if not benchmark.subsets:
         return []
     subsets = [
-        (row["section"], row["subset"], row["n"], interval(row | {"estimate": row["accuracy"]}))
-        if "low" in row
-        else (row["section"], row["subset"], row["n"], row["accuracy"])
-        for row in rewardbench["subsets"]
+        (of.section, of.subset, of.n, interval(Interval(of.accuracy, of.low, of.high)))
+        if of.low == of.low
+        else (of.section, of.subset, of.n, of.accuracy)
+        for of in benchmark.subsets
     ]
-    gate, intervals = benchmark_figures(rewardbench), rewardbench.get("intervals", {})
-    baselines = [(title, rewardbench["baselines"][n]) for n, title in rewardbench.get("scorers", ())[1:]]
-    others = [benchmark_figures(of) for _, of in baselines]
+    titles = scorer_titles(benchmark.baselines, pairs)
+    others = [benchmark.baselines[name].figures for name in titles]
+    intervals = benchmark.intervals
     scores = [
         (name, interval(intervals[name]) if name in intervals else score, *(other[name] for other in others))
-        for name, score in gate.items()
+        for name, score in benchmark.figures.items()
     ]
-    columns = ["section", "score", *(title for title, _ in baselines)]
+    columns = ["section", "score", *titles.values()]
     return [
         Section("RewardBench subsets", ["section", "subset", "n", "accuracy"], subsets),
-        Section(benchmark_name(rewardbench), columns, scores, rewardbench["note"]),
+        Section(benchmark_name(benchmark), columns, scores, benchmark_note(benchmark)),
     ]
 
 
@@ -355,40 +402,27 @@ def visible(text: str, *, keep: str = "") -> str:
     return "".join(c if c in keep or unicodedata.category(c) not in ("Cc", "Cf", "Cs") else " " for c in text)
 
 
-def gate_section(gate_by_kind: Json, n_shown: int = 3) -> Section:
+def gate_section(gate_by_kind: GateByKind, n_shown: int = 3) -> Section:
     """What the gate turns to for the prompts of each dataset and of each section of the benchmark."""
 
     def largest(coefficients_K: Sequence[float]) -> str:
-        parts = sorted(zip(gate_by_kind["objectives"], coefficients_K, strict=True), key=lambda part: -abs(part[1]))
+        parts = sorted(zip(gate_by_kind.objectives, coefficients_K, strict=True), key=lambda part: -abs(part[1]))
         return ", ".join(f"{name} {part:+.3f}" for name, part in parts[:n_shown])
 
     rows = [
-        (of["kind"], of["name"], of["n_prompts"], largest(of["coefficients"]))
-        for of in gate_by_kind["rows"]
-        if of["kind"] != "subset"
+        (of.kind, of.name, of.n_prompts, largest(of.coefficients)) for of in gate_by_kind.rows if of.kind != "subset"
     ]
     note = "mean coefficients of the raw rewards over held-out prompts"
     return Section("Gate by kind of prompt", ["kind", "name", "prompts", "largest coefficients"], rows, note)
-
-
-def jsonable(value: Any) -> Any:
-    """The value as JSON can hold it: there is no NaN and no infinity, so what is not defined is null."""
-    if isinstance(value, Mapping):
-        return {str(name): jsonable(item) for name, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [jsonable(item) for item in value]
-    if isinstance(value, Real) and not isinstance(value, Integral):
-        return float(value) if math.isfinite(value) else None
-    return value
 
 
 def _range(low: int, high: int) -> str:
     return f"{low:+,} to {high:+,}" if low < high else f"{low:+,}" if low else "0"
 
 
-def interval(value: Json) -> str:
+def interval(value: Interval) -> str:
     """An estimate with its interval, as text."""
-    return f"{value['estimate']:.3f} [{value['low']:.3f}, {value['high']:.3f}]"
+    return f"{value.estimate:.3f} [{value.low:.3f}, {value.high:.3f}]"
 
 
 def _escaped(text: str) -> str:

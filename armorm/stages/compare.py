@@ -17,6 +17,7 @@ from armorm.features.vectors.shards import FeatureReader
 from armorm.maths.paired import PairedTest
 from armorm.model.compare import ModelDiff, compare_objectives, compare_pairs, figures_of, model_sections, side_by_side
 from armorm.model.head import RewardHead
+from armorm.records.evaluation import Evaluation
 from armorm.report.sections import Cell, Section
 from armorm.stages import evaluate
 from armorm.stages.common import read_record
@@ -94,7 +95,7 @@ def _compare_models(store: Store, first: Artifact, second: Artifact) -> tuple[Mo
     gates = [_mean_gate(model, readers[model.backbone_id], prompts) for model in models]
     evaluations = [newest_evaluation(store, artifact) for artifact in (first, second)]
     figures = [
-        figures_of(model, read_record(store, found) if found else None)
+        figures_of(model, read_record(store, found, Evaluation) if found else None)
         for model, found in zip(models, evaluations, strict=True)
     ]
     found = ModelDiff(

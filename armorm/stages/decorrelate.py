@@ -1,7 +1,7 @@
 """Stage 2 over the store: what is taken off each objective so that it no longer follows verbosity, or what is named."""
 
-from dataclasses import asdict
 from functools import partial
+from operator import attrgetter
 from typing import Any, Final
 
 import numpy as np
@@ -15,8 +15,11 @@ from armorm.features.store import Made, Snapshot, Store
 from armorm.features.store.stage import Computed, OnProgress
 from armorm.features.tables import make_table, write_parquet
 from armorm.features.vectors.shards import FeatureReader
-from armorm.maths.correlations import correlation_rows, penalty_rows, summarise
+from armorm.maths.correlations import CorrelationRow, correlation_rows, summarise
+from armorm.maths.decorrelate import Decorrelation
 from armorm.maths.decorrelate import decorrelate as find_penalties
+from armorm.maths.metrics import Interval
+from armorm.records.decorrelation import DecorrelationResult, Penalties, Penalty
 from armorm.report.sections import taken_out
 from armorm.stages import regress
 from armorm.stages.common import (
@@ -63,24 +66,26 @@ def _make(store: Store, backbone_id: str, config: DecorrelationConfig, on_progre
         nuisances=config.nuisances,
         correlation=config.correlation,
     )
-    rows = _of(measure(rewards_NK, n_tokens_N=n_tokens_N, prompts_N=prompts_N), "reference", config.reference)
+    of_samples = {("reference", config.reference): measure(rewards_NK, n_tokens_N=n_tokens_N, prompts_N=prompts_N)}
     for (dataset,), answers in load_held_out(store, backbone_id=backbone_id).group_by("dataset"):
         ids = answers["conversation_id"].to_numpy()
         prompts_N, n_tokens_N = load_lengths(store, ids, backbone_id=backbone_id)
         held_out_NK = predict_rewards(reader, W_KD, ids)
-        rows += _of(measure(held_out_NK, n_tokens_N=n_tokens_N, prompts_N=prompts_N), "held_out", str(dataset))
-    penalties = penalty_rows(found)
-    record = {
-        "decorrelation": asdict(config) | {"n_responses": len(rewards_NK), "objectives": penalties},
-        "correlations": summarise(rows),
-        "training_rows": asdict(row_set("decorrelation", responses.keys)),
-    }
+        of_samples["held_out", str(dataset)] = measure(held_out_NK, n_tokens_N=n_tokens_N, prompts_N=prompts_N)
+    summaries = [s for (part, name), of in of_samples.items() for s in summarise(of, part=part, dataset=name)]
+    penalties = penalties_of(found)
+    record = DecorrelationResult(
+        Penalties(config.nuisance, config.reference, config.correlation, len(rewards_NK), penalties),
+        correlations=tuple(sorted(summaries, key=attrgetter("part", "dataset", "nuisance"))),
+        training_rows=row_set("decorrelation", responses.keys),
+    )
+    rows = [_flat(row, *sample) for sample, of in of_samples.items() for row in of]
     objects = {
         "tensors": put_tensors(store, {"transform_KK": found.transform_KK}),
         "record": put_record(store, record),
         "correlations": store.objects.put("parquet", partial(write_parquet, table=make_table("correlations", rows))),
     }
-    left = max((abs(row["after"]) for row in penalties if row["after"] == row["after"]), default=0.0)
+    left = max((abs(of.after) for of in penalties if of.after == of.after), default=0.0)
     names = ", ".join(config.nuisances)
     line = f"{len(objectives)} objectives decorrelated from {names}, at most {left:.1e} is left"
     if not names:
@@ -113,5 +118,23 @@ def read_transform(store: Store) -> npt.NDArray[np.floating]:
     return transform_KK
 
 
-def _of(rows: list[dict[str, Any]], part: str, dataset: str) -> list[dict[str, Any]]:
-    return [{"part": part, "dataset": dataset} | row for row in rows]
+def penalties_of(found: Decorrelation) -> tuple[Penalty, ...]:
+    """What was found, one for each objective and nuisance."""
+    figures = (found.lambda_MK, found.before_MK, found.after_MK, found.step_MK)
+    return tuple(
+        Penalty(objective, nuisance, found.status_K[k], *(float(values_MK[m, k]) for values_MK in figures))
+        for k, objective in enumerate(found.objectives)
+        for m, nuisance in enumerate(found.nuisances)
+    )
+
+
+def _flat(row: CorrelationRow, part: str, dataset: str) -> dict[str, Any]:
+    """A row of the table `correlations`; NaN as null, as SQL wants it."""
+    about = {"part": part, "dataset": dataset, "objective": row.objective, "nuisance": row.nuisance}
+    counts = {"n_responses": row.n_responses, "n_prompts": row.n_prompts}
+    return about | counts | _bounds("before", row.before) | _bounds("after", row.after)
+
+
+def _bounds(name: str, of: Interval) -> dict[str, float | None]:
+    values = {name: of.estimate, f"{name}_low": of.low, f"{name}_high": of.high}
+    return {column: value if np.isfinite(value) else None for column, value in values.items()}

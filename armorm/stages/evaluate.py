@@ -4,7 +4,6 @@ The gate's coefficients are kept for the prompts of held-out pairs only: they sa
 prompt of the training data and objective would outnumber all other tables.
 """
 
-from dataclasses import asdict
 from functools import partial
 from typing import Any, Final
 
@@ -24,6 +23,7 @@ from armorm.maths.metrics import wins
 from armorm.maths.probe import ProbeFit, fit_probe
 from armorm.maths.score import coefficients
 from armorm.model.head import RewardHead
+from armorm.report.sections import summary_line
 from armorm.stages import model as model_stage
 from armorm.stages.common import in_blas_threads, put_record, stage_artifact, stage_recipe
 from armorm.stages.data import (
@@ -65,9 +65,9 @@ def _make(store: Store, backbone_id: str, config: EvaluationConfig, on_progress:
     }
     objects = {n: store.objects.put("parquet", partial(write_parquet, table=t)) for n, t in tables.items()}
     objects["record"] = put_record(store, record)
-    line = evaluation.summary_line(record["pairs"], record["rewardbench"])
-    if (probe := record["pairs"]["probe"]) and not probe["converged"]:
-        line += f"; the Bradley-Terry probe has not converged after {probe['n_passes']} passes"
+    line = summary_line(record.pairs, record.rewardbench)
+    if (probe := record.pairs.probe) and not probe.converged:
+        line += f"; the Bradley-Terry probe has not converged after {probe.n_passes} passes"
     if stored.n_rejected:
         line += f"; {stored.n_rejected} pairs left out, which the backbone gives no usable vectors"
     return Made(objects, {"line": line})
@@ -98,8 +98,7 @@ def _baselines(
     if probe is None:
         return Baselines(best)
     w_KD = probe.w_D[None]
-    about = {name: value for name, value in asdict(probe).items() if name != "w_D"}
-    return Baselines(best, about, lambda pairs: reward_differences(reader, w_KD, pairs)[:, 0])
+    return Baselines(best, probe, lambda pairs: reward_differences(reader, w_KD, pairs)[:, 0])
 
 
 def _fit_probe(reader: FeatureReader, stored: StoredPairs, config: EvaluationConfig) -> ProbeFit | None:

@@ -23,6 +23,7 @@ from armorm.features.lineage.trace import trace
 from armorm.features.store import Artifact, Store
 from armorm.features.vectors.shards import FeatureReader
 from armorm.model.head import DESCRIPTION_FILE, RewardHead
+from armorm.records.evaluation import Evaluation
 from armorm.report.sections import (
     Section,
     decorrelation_section,
@@ -185,12 +186,13 @@ def _settings_of(node: Node) -> dict[str, object]:
 
 def _results(store: Store, graph: Graph, node: Node, model: RewardHead) -> list[Section]:
     """Of the training, and of the newest evaluation of this very model."""
-    sections = [objective_section(model.metrics["regression"]), untrained_section(model.untrained)]
-    sections.append(decorrelation_section(model.metrics["decorrelation"]))
+    training = model.training
+    sections = [objective_section(training.regression), untrained_section(model.untrained)]
+    sections += [decorrelation_section(training.decorrelation)] if training.decorrelation else []
     evaluated = [of for of in graph.nodes.values() if of.stage == evaluate.STAGE and node.number in of.inputs.values()]
     if evaluated:
-        record = read_record(store, max(evaluated, key=lambda of: of.last).artifact)
-        sections += [pair_section(record["pairs"]), *rewardbench_sections(record["rewardbench"])]
+        record = read_record(store, max(evaluated, key=lambda of: of.last).artifact, Evaluation)
+        sections += [pair_section(record.pairs), *rewardbench_sections(record.rewardbench, record.pairs)]
         sections.append(missing_section(record))
     return sections
 

@@ -26,6 +26,8 @@ from armorm.features.lineage.training_rows import row_set
 from armorm.features.store import Made, Recipe, Snapshot, Store
 from armorm.features.store.stage import Computed, OnProgress
 from armorm.features.vectors.shards import FeatureReader
+from armorm.maths.metrics import CurvePoint
+from armorm.records.gate import GateResult, GateTraining
 from armorm.stages import decorrelate, regress
 from armorm.stages.common import in_blas_threads, put_record, put_tensors, stage_recipe
 from armorm.stages.data import load_pairs, reward_differences
@@ -72,18 +74,12 @@ def _make(store: Store, backbone_id: str, config: GateConfig, on_progress: OnPro
         save_checkpoint=checkpoints.save,
     )
     n_contaminated = int(stored.contaminated_P.sum())
-    record = {
-        "gate": {
-            "n_pairs": len(training),
-            "beta": fit.beta,
-            "step": fit.step,
-            "device": config.device,
-            "curve": [asdict(point) for point in fit.curve],
-        },
-        "contaminated_pairs": n_contaminated,
-        "training_rows": asdict(row_set("gate", stored.keys(stored.usable(*seen_splits(config))))),
-        "rejected_pairs": stored.n_rejected,
-    }
+    record = GateResult(
+        GateTraining(len(training), fit.beta, fit.step, config.device, fit.curve),
+        contaminated_pairs=n_contaminated,
+        rejected_pairs=stored.n_rejected,
+        training_rows=row_set("gate", stored.keys(stored.usable(*seen_splits(config)))),
+    )
     line = f"{fit.curve[-1].step} steps on {len(training)} pairs, beta {fit.beta:.1f}"
     if fit.step < fit.curve[-1].step:
         line += f", taken after {fit.step} by validation loss"
@@ -141,7 +137,7 @@ class _CheckpointFile:
 
     def read(self) -> "Checkpoint | None":
         """What a killed run of the same training has left; nothing where it is another's, or damaged."""
-        from armorm.maths.gate import Checkpoint, CurvePoint
+        from armorm.maths.gate import Checkpoint
 
         try:
             sha256, _, content = self._store.storage.read(UNFINISHED).partition(b"\n")

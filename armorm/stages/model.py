@@ -10,11 +10,15 @@ from typing import Final
 from armorm.config import GateConfig
 from armorm.errors import ModelError, ModelFolderError
 from armorm.features.errors import StoreError
-from armorm.features.lineage.training_rows import SEEN_BY
 from armorm.features.store import Artifact, Made, Recipe, Snapshot, Store
 from armorm.features.store.stage import Computed, OnProgress, Stage
 from armorm.features.store.storage import file_sha256, replace_file
 from armorm.model.head import DESCRIPTION_FILE, TENSORS_FILE, RewardHead
+from armorm.records.codec import encode
+from armorm.records.decorrelation import DecorrelationResult
+from armorm.records.gate import GateResult
+from armorm.records.regression import RegressionResult
+from armorm.records.training import Training
 from armorm.stages import decorrelate, gate, regress
 from armorm.stages.common import Json, read_record, read_tensors, stage_artifact
 
@@ -45,24 +49,30 @@ def _recipe(stage: Stage, snapshot: Snapshot, backbone_id: str, settings: None) 
 def _make(store: Store, backbone_id: str, settings: None, on_progress: OnProgress) -> Made:
     snapshot = store.head()
     parts = {stage: stage_artifact(snapshot, stage) for stage in PARTS}
-    records = {stage: read_record(store, part) for stage, part in parts.items()}
-    training_rows = {name: records[stage].pop("training_rows") for name, stage in SEEN_BY.items()}
+    regressed = read_record(store, parts[regress.STAGE], RegressionResult)
+    decorrelated = read_record(store, parts[decorrelate.STAGE], DecorrelationResult)
+    trained = read_record(store, parts[gate.STAGE], GateResult)
+    seen = {
+        "regression": regressed.training_rows,
+        "decorrelation": decorrelated.training_rows,
+        "gate": trained.training_rows,
+    }
     objectives, W_KD = regress.read_regression(store)
     inputs = {name: id for part in parts.values() for name, id in part.recipe.inputs.items()}
     model = RewardHead(
         objectives=objectives,
-        untrained=records[regress.STAGE]["untrained"],
+        untrained=regressed.untrained,
         W_KD=W_KD,
         transform_KK=decorrelate.read_transform(store),
         gate_state=read_tensors(store, parts[gate.STAGE]),
         gate_config=GateConfig(**parts[gate.STAGE].recipe.parameters["settings"]),
-        beta=records[gate.STAGE]["gate"]["beta"],
-        nuisance=records[decorrelate.STAGE]["decorrelation"]["nuisance"],
+        beta=trained.gate.beta,
+        nuisance=decorrelated.decorrelation.nuisance,
         backbone_id=backbone_id,
         backbone=dict(snapshot.artifacts[f"backbone/{backbone_id}"].recipe.parameters),
         scales=_scales(snapshot, objectives),
-        metrics={name: value for record in records.values() for name, value in record.items()},
-        training_rows=training_rows,
+        metrics=encode(Training.of(regressed, decorrelated, trained)),
+        training_rows={name: rows for name, rows in seen.items() if rows},
         inputs=inputs | _inputs(snapshot, backbone_id),
     )
     tensors, description = model.to_bytes()

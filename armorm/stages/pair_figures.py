@@ -5,7 +5,7 @@ Suffixes: P pairs, A distinct answers, U distinct prompts, K objectives, N some 
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 import numpy.typing as npt
@@ -14,9 +14,11 @@ from armorm.config import Correlation, EvaluationConfig
 from armorm.features.sources import preference_test_sets, rewardbench
 from armorm.features.vectors.shards import FeatureReader
 from armorm.maths import evaluation
-from armorm.maths.diagnostics import correlation_matrices, explain_pair, mean_by_kind, worst_pairs
+from armorm.maths.diagnostics import CorrelationMatrices, correlation_matrices, explain_pair, mean_by_kind, worst_pairs
+from armorm.maths.probe import ProbeReport
 from armorm.maths.score import coefficients, score
 from armorm.model.head import RewardHead
+from armorm.records.evaluation import Evaluation, GateByKind, Mistake, PairAccuracy
 from armorm.stages.data import HELD_OUT, Names, StoredPairs, predict_rewards
 
 MISTAKES = 10
@@ -24,7 +26,6 @@ MISTAKES = 10
 
 Floats = npt.NDArray[np.floating]
 Rows = npt.NDArray[np.intp]
-Json = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +111,7 @@ class Baselines:
 
     best_objective: str | None = None
     """That alone ranks most training pairs rightly; None where they were not scored."""
-    probe: Json | None = None
+    probe: ProbeReport | None = None
     """What is known of the probe; None without one."""
     probe_differences: Callable[[StoredPairs], Floats] | None = None
     """`[P]` of some pairs, by the probe."""
@@ -123,7 +124,7 @@ def held_out_record(
     config: EvaluationConfig,
     *,
     lengths_of: Callable[[Names], Floats],
-) -> Json:
+) -> Evaluation:
     """All figures on the held-out pairs and the benchmark, without the contaminated ones.
 
     Args:
@@ -147,30 +148,25 @@ def held_out_record(
     test_P, benchmark_P = stored.split_P == "test", _benchmark_pairs(stored)
     here, of_benchmark = ({n: by_P[rows_P] for n, by_P in ranked.items()} for rows_P in (test_P, benchmark_P))
     of_test = stored.select(test_P)
-    pairs = evaluation.held_out_accuracy(here, datasets_P=of_test.datasets, prompts_P=of_test.prompt_ids, config=config)
-    record: Json = {
-        "pairs": pairs | {"best_objective": baselines.best_objective, "probe": baselines.probe},
-        "length": evaluation.length_accuracy(
+    rows = evaluation.held_out_accuracy(here, datasets_P=of_test.datasets, prompts_P=of_test.prompt_ids, config=config)
+    calibrated = np.isfinite(model.beta) and model.beta > 0
+    return Evaluation(
+        pairs=PairAccuracy(rows, baselines.best_objective, baselines.probe),
+        length=evaluation.length_accuracy(
             here, of_test.n_chars_difference_P, prompts_P=of_test.prompt_ids, config=config
         ),
-        "rewardbench": _rewardbench(stored.select(benchmark_P), of_benchmark, config),
-        "rejected_pairs": stored.n_rejected,
-        "reward_correlations": _reward_correlations(model, counted, lengths_of),
-        "gate_by_kind": _gate_by_kind(model, counted),
-        "mistakes": _mistakes(model, counted.select(test_P)),
-    }
-    if baselines.probe and not baselines.probe["converged"]:
-        for part in ("pairs", "length", "rewardbench"):
-            record[part]["scorers"] = [
-                (name, f"{title} ({evaluation.NOT_CONVERGED})" if name == "probe" else title)
-                for name, title in record[part]["scorers"]
-            ]
-    if np.isfinite(model.beta) and model.beta > 0:
-        record["calibration"] = evaluation.calibration(here["gate"], beta=model.beta, datasets_P=of_test.datasets)
-    return record
+        rewardbench=_rewardbench(stored.select(benchmark_P), of_benchmark, config),
+        calibration=evaluation.calibration(here["gate"], beta=model.beta, datasets_P=of_test.datasets)
+        if calibrated
+        else None,
+        rejected_pairs=stored.n_rejected,
+        reward_correlations=_reward_correlations(model, counted, lengths_of),
+        gate_by_kind=_gate_by_kind(model, counted),
+        mistakes=_mistakes(model, counted.select(test_P)),
+    )
 
 
-def _rewardbench(stored: StoredPairs, ranked: evaluation.Ranked, config: EvaluationConfig) -> Json:
+def _rewardbench(stored: StoredPairs, ranked: evaluation.Ranked, config: EvaluationConfig) -> evaluation.Benchmark:
     published = {name: (of.section, of.n_rows, float(of.weight)) for name, of in _subsets().items()}
     return evaluation.benchmark_scores(
         ranked,
@@ -191,7 +187,9 @@ def _benchmark_pairs(stored: StoredPairs) -> npt.NDArray[np.bool_]:
     return np.isin(stored.datasets, [rewardbench.SOURCE.name, preference_test_sets.SOURCE.name])
 
 
-def _reward_correlations(model: RewardHead, counted: PredictedPairs, lengths_of: Callable[[Names], Floats]) -> Json:
+def _reward_correlations(
+    model: RewardHead, counted: PredictedPairs, lengths_of: Callable[[Names], Floats]
+) -> CorrelationMatrices:
     """Over the distinct answers of held-out pairs, the benchmark's included."""
     rows_N = np.unique(np.concatenate([counted.chosen_P, counted.rejected_P]))
     return correlation_matrices(
@@ -205,10 +203,10 @@ def _reward_correlations(model: RewardHead, counted: PredictedPairs, lengths_of:
 
 def correlation_of(model: RewardHead) -> Correlation:
     """What a model was decorrelated by; the paper's, where it does not say."""
-    return model.metrics.get("decorrelation", {}).get("correlation", "spearman")  # type: ignore[no-any-return]
+    return model.training.decorrelation.correlation if model.training.decorrelation else "spearman"
 
 
-def _gate_by_kind(model: RewardHead, counted: PredictedPairs) -> Json:
+def _gate_by_kind(model: RewardHead, counted: PredictedPairs) -> GateByKind:
     """Mean coefficients of the raw rewards: held-out prompts by dataset, the benchmark's by section and subset."""
     stored, coefficients_UK = counted.stored, coefficients(model.transform_KK, counted.gating_UK)
     benchmark_P, test_P = _benchmark_pairs(stored), stored.split_P == "test"
@@ -223,27 +221,27 @@ def _gate_by_kind(model: RewardHead, counted: PredictedPairs) -> Json:
         )
         for of in mean_by_kind(kind, names, names_P[here_P], counted.prompt_P[here_P], coefficients_UK)
     ]
-    return {"objectives": list(model.objectives), "rows": rows}
+    return GateByKind(model.objectives, tuple(rows))
 
 
-def _mistakes(model: RewardHead, of_test: PredictedPairs) -> list[Json]:
-    """The worst of the held-out pairs, by name alone: a record holds no text, so that texts can be forgotten."""
+def _mistakes(model: RewardHead, of_test: PredictedPairs) -> tuple[Mistake, ...]:
+    """The worst of the held-out pairs."""
     stored, scores_2P = of_test.stored, of_test.scores_2P
-    return [
-        {
-            "pair_id": stored.pair_ids[p],
-            "dataset": stored.datasets[p],
-            "source_row": stored.source_rows[p],
-            "score_chosen": float(scores_2P[0, p]),
-            "score_rejected": float(scores_2P[1, p]),
-            "wrong_by": float(scores_2P[1, p] - scores_2P[0, p]),
-            "objectives": explain_pair(
+    return tuple(
+        Mistake(
+            pair_id=stored.pair_ids[p],
+            dataset=stored.datasets[p],
+            source_row=stored.source_rows[p],
+            score_chosen=float(scores_2P[0, p]),
+            score_rejected=float(scores_2P[1, p]),
+            wrong_by=float(scores_2P[1, p] - scores_2P[0, p]),
+            objectives=explain_pair(
                 of_test.rewards_AK[of_test.chosen_P[p]],
                 of_test.rewards_AK[of_test.rejected_P[p]],
                 model.transform_KK,
                 of_test.gating_UK[of_test.prompt_P[p]],
                 objectives=model.objectives,
             ),
-        }
+        )
         for p in worst_pairs(scores_2P[0] - scores_2P[1], MISTAKES)
-    ]
+    )

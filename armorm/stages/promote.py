@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -18,9 +18,10 @@ from armorm.features.vectors.shards import FeatureReader
 from armorm.maths.metrics import wins
 from armorm.maths.paired import PairedTest, paired_test
 from armorm.maths.promotion import NoTest, decide
+from armorm.records.promotion import PromotionRecord
 from armorm.stages import evaluate
 from armorm.stages import model as model_stage
-from armorm.stages.common import Json, put_record, read_record, stage_artifact
+from armorm.stages.common import put_record, read_record, stage_artifact
 from armorm.stages.data import StoredPairs, load_pairs, load_trained_prompts
 from armorm.stages.pair_figures import predict_pairs
 
@@ -43,8 +44,7 @@ class Promotion:
     """Why it was decided now; None where nothing has changed since it was."""
     line: str
     """The decision and why, for a person."""
-    record: Json
-    """`present`, and the figures of the `test`; both None where there is nothing to compare with."""
+    record: PromotionRecord
 
 
 def promote(writer: Writer, config: PromotionConfig, severities: Mapping[str, Severity]) -> Promotion:
@@ -62,7 +62,7 @@ def promote(writer: Writer, config: PromotionConfig, severities: Mapping[str, Se
     model = stage_artifact(head, model_stage.STAGE)
     name = f"model {model.artifact_id[:12]}"
     if present_id == model.artifact_id:
-        return Promotion(model.artifact_id, True, None, f"{name} is the promoted one", _record(None, None))
+        return Promotion(model.artifact_id, True, None, f"{name} is the promoted one", PromotionRecord())
     inputs = {of: stage_artifact(head, of).artifact_id for of in (model_stage.STAGE, evaluate.STAGE)}
     recipe = Recipe(
         slot=STAGE,
@@ -77,7 +77,7 @@ def promote(writer: Writer, config: PromotionConfig, severities: Mapping[str, Se
         stopping = {result.name: result.n_rows for result in read_results(store, checked) if result.stops}
         verdict = decide(found, config, stopping=stopping)
         outcome = "promoted" if verdict.promote else "kept unpromoted"
-        record = put_record(store, _record(present_id, found if isinstance(found, PairedTest) else None))
+        record = put_record(store, PromotionRecord(present_id, found if isinstance(found, PairedTest) else None))
         summary = {"line": f"{name} {outcome}: {verdict.why}", "promoted": verdict.promote}
         return Made({"record": record}, summary, pointers=_pointers(head, model) if verdict.promote else {})
 
@@ -85,7 +85,9 @@ def promote(writer: Writer, config: PromotionConfig, severities: Mapping[str, Se
     line, now_promoted = str(done.artifact.summary["line"]), bool(done.artifact.summary["promoted"])
     if now_promoted and not done.reason:
         line, now_promoted = f"{name} kept unpromoted: it was promoted before, and taken back since", False
-    return Promotion(model.artifact_id, now_promoted, done.reason, line, read_record(store, done.artifact))
+    return Promotion(
+        model.artifact_id, now_promoted, done.reason, line, read_record(store, done.artifact, PromotionRecord)
+    )
 
 
 def _pointers(snapshot: Snapshot, model: Artifact) -> dict[str, Pointer]:
@@ -94,10 +96,6 @@ def _pointers(snapshot: Snapshot, model: Artifact) -> dict[str, Pointer]:
         model_stage.STAGE: Pointer("model", model.artifact_id, snapshot.number, now),
         TAG: Pointer("snapshot", snapshot.snapshot_id, snapshot.number, now),
     }
-
-
-def _record(present_id: str | None, test: PairedTest | None) -> dict[str, Any]:
-    return {"present": present_id, "test": asdict(test) if test else None}
 
 
 def _test(store: Store, head: Snapshot, model: Artifact, present_id: str | None) -> PairedTest | NoTest:

@@ -1,7 +1,6 @@
 """Stage 1 over the store: ridge regression of every objective on the conversations' features, from kept statistics."""
 
 from collections.abc import Sequence
-from dataclasses import asdict
 from typing import Final
 
 import numpy as np
@@ -17,6 +16,7 @@ from armorm.features.store import Made, Store
 from armorm.features.store.stage import Computed, OnProgress
 from armorm.features.vectors.shards import FeatureReader
 from armorm.maths.ridge import HeldOut, fit_parts, report_fits, trainable
+from armorm.records.regression import RegressionResult
 from armorm.report.sections import alpha_ends
 from armorm.stages import statistics
 from armorm.stages.common import (
@@ -50,15 +50,14 @@ def _make(store: Store, backbone_id: str, config: RegressionConfig, on_progress:
     counts = (labelled_NK[of_splits[0]].sum(axis=0), labelled_NK[of_splits[1]].sum(axis=0))
     held_out = _held_out(store, backbone_id, rated, trained, weights.W_KD)
     seen = rated.keys.filter(pl.col("objective").is_in(trained), pl.col("split").is_in(SEEN_SPLITS))
-    reports = [asdict(report) for report in report_fits(trained, weights, counts, held_out)]
-    record = {
-        "objectives": trained,
-        "regression": reports,
-        "untrained": untrained,
-        "contaminated_ratings": rated.n_contaminated,
-        "training_rows": asdict(row_set("regression", seen)),
-        "rejected_ratings": rated.n_rejected,
-    }
+    record = RegressionResult(
+        objectives=trained,
+        regression=report_fits(trained, weights, counts, held_out),
+        untrained=untrained,
+        contaminated_ratings=rated.n_contaminated,
+        rejected_ratings=rated.n_rejected,
+        training_rows=row_set("regression", seen),
+    )
     line = f"{len(trained)} objectives fitted on {len(rated.Y_NK)} rated rows"
     if rated.n_contaminated:
         line += f", {rated.n_contaminated} more left out, whose prompts stand in an evaluation dataset"
@@ -66,7 +65,7 @@ def _make(store: Store, backbone_id: str, config: RegressionConfig, on_progress:
         line += f", {rated.n_rejected} left out, which the backbone gives no usable vector"
     objects = {"tensors": put_tensors(store, {"W_KD": weights.W_KD}), "record": put_record(store, record)}
     summary = {"line": line}
-    if ends := alpha_ends(reports):
+    if ends := alpha_ends(record.regression):
         summary["warning"] = f"{ends}; set a wider range of alphas in [regression]"
     return Made(objects, summary)
 
@@ -89,7 +88,7 @@ REGRESS: Final[Computed[RegressionConfig]] = Computed(
 def read_regression(store: Store) -> tuple[tuple[str, ...], npt.NDArray[np.floating]]:
     """The trained objectives and their weights `[K, D]`."""
     artifact = stage_artifact(store.head(), STAGE)
-    return tuple(read_record(store, artifact)["objectives"]), read_tensors(store, artifact)["W_KD"]
+    return read_record(store, artifact, RegressionResult).objectives, read_tensors(store, artifact)["W_KD"]
 
 
 def _held_out(

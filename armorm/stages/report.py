@@ -10,6 +10,8 @@ from armorm.features.store import Snapshot, Store, canonical_json
 from armorm.features.store.storage import replace_file
 from armorm.features.vectors.shards import SLOT as FEATURES
 from armorm.model.head import RewardHead
+from armorm.records.codec import encode
+from armorm.records.evaluation import Evaluation
 from armorm.report.page import Texts, build_chapters, to_html
 from armorm.report.sections import (
     Json,
@@ -39,11 +41,11 @@ def load_report(store: Store) -> Report:
         facts=[
             f"snapshot {snapshot.snapshot_id}",
             f"backbone {model.backbone_id} ({backbone['architecture']}, hidden size {backbone['hidden_size']})",
-            f"gate trained on {model.metrics['gate']['n_pairs']} pairs, beta {model.beta:.1f}",
+            f"gate trained on {model.training.gate.n_pairs if model.training.gate else 0} pairs, beta {model.beta:.1f}",
         ],
         datasets=_datasets(snapshot),
-        model=model.metrics,
-        evaluation=read_record(store, stage_artifact(snapshot, evaluate.STAGE)),
+        model=model.training,
+        evaluation=read_record(store, stage_artifact(snapshot, evaluate.STAGE), Evaluation),
     )
 
 
@@ -52,19 +54,19 @@ def load_page(store: Store) -> str:
     snapshot = store.head()
     model = model_stage.load_model(store, stage_artifact(snapshot, model_stage.STAGE))
     evaluated = stage_artifact(snapshot, evaluate.STAGE)
-    evaluation = read_record(store, evaluated)
+    evaluation = read_record(store, evaluated, Evaluation)
     report = load_report(store)
     sections = [
         sources_section(_datasets(snapshot)),
         *report.sections,
-        coverage_section(model.metrics, evaluation),
-        published_section(evaluation["rewardbench"]),
+        coverage_section(model.training, evaluation),
+        published_section(evaluation.rewardbench),
         _lineage_section(store, evaluated.artifact_id),
         _rows_section(model),
     ]
     report = replace(report, sections=[section for section in sections if section.rows])
-    texts = _load_texts(store, [of["pair_id"] for of in evaluation.get("mistakes", ())])
-    return to_html(report, build_chapters(report, model=model.metrics, evaluation=evaluation, texts=texts))
+    texts = _load_texts(store, [of.pair_id for of in evaluation.mistakes])
+    return to_html(report, build_chapters(report, model=model.training, evaluation=evaluation, texts=texts))
 
 
 def report_path(store: Store, models: Path) -> Path:
@@ -75,8 +77,8 @@ def report_path(store: Store, models: Path) -> Path:
 def write_report(store: Store, models: Path) -> Path:
     """Puts the evaluation's figures and the report into the model's folder, and says where the report is."""
     folder = model_stage.write_model_folder(store, models)
-    record = read_record(store, stage_artifact(store.head(), evaluate.STAGE))
-    replace_file(folder / "evaluation.json", canonical_json(record))
+    record = read_record(store, stage_artifact(store.head(), evaluate.STAGE), Evaluation)
+    replace_file(folder / "evaluation.json", canonical_json(encode(record)))
     replace_file(folder / MARKDOWN, to_markdown(load_report(store)).encode())
     replace_file(folder / PAGE, load_page(store).encode())
     return folder / PAGE
@@ -129,5 +131,5 @@ def _lineage_row(node: Node) -> tuple[str | int, ...]:
 
 def _rows_section(model: RewardHead) -> Section:
     """The digests of the rows that training saw."""
-    rows = [(name, of["n_rows"], of["sha256"]) for name, of in (model.training_rows or {}).items()]
+    rows = [(name, of.n_rows, of.sha256) for name, of in (model.training_rows or {}).items()]
     return Section("Lineage: rows of training", ["stage", "rows", "SHA-256 of their keys"], rows)

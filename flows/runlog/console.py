@@ -32,7 +32,8 @@ from armorm.features.errors import FeatureStoreError, HubUnreachable, MalformedR
 from armorm.features.secrets import redacted
 from armorm.flows.configuration.settings import ConfigError
 from armorm.flows.runlog.outcomes import Step
-from armorm.report.sections import Cell, Report, Section, jsonable, shown, visible
+from armorm.records.codec import jsonable
+from armorm.report.sections import Cell, Report, Section, shown, visible
 
 EXPECTED_ERRORS = (ArmormError, FeatureStoreError, OSError)
 """What the user can do something about, a full disk for one: one line, no traceback."""

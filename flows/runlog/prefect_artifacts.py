@@ -88,22 +88,20 @@ def show_quality(results: Sequence[CheckResult]) -> None:
 
 
 def show_promotion(promotion: "Promotion") -> None:
-    """Show the decision about the newest model, with the figures of the test."""
-    test = promotion.record["test"] or {}
+    """The decision about the newest model, with the figures of the test."""
     rows: list[tuple[str, Cell]] = [
         ("model", promotion.model),
         ("decision", "promoted" if promotion.promoted else "kept unpromoted"),
-        ("compared with", promotion.record["present"]),
+        ("compared with", promotion.record.present),
     ]
-    if test:
-        difference = test["difference"]
+    if test := promotion.record.test:
         rows += [
-            ("held-out pairs", test["n"]),
-            ("gain in accuracy", difference["estimate"]),
-            ("95 % interval", f"{difference['low']:+.4f} to {difference['high']:+.4f}"),
-            ("only the new one right", test["only_second"]),
-            ("only the promoted one right", test["only_first"]),
-            ("p", test["p_value"]),
+            ("held-out pairs", test.n),
+            ("gain in accuracy", test.difference.estimate),
+            ("95 % interval", f"{test.difference.low:+.4f} to {test.difference.high:+.4f}"),
+            ("only the new one right", test.only_second),
+            ("only the promoted one right", test.only_first),
+            ("p", test.p_value),
         ]
     _table("armorm-promotion", ("what", "value"), rows, promotion.line)
 

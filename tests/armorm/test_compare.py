@@ -7,9 +7,12 @@ import numpy as np
 import pytest
 
 from armorm.config import GateConfig
+from armorm.maths.evaluation import AccuracyRow, Benchmark, Missing
 from armorm.maths.gate import Gate
+from armorm.maths.metrics import Interval
 from armorm.model.compare import ModelDiff, compare_objectives, compare_pairs, figures_of, model_sections, side_by_side
 from armorm.model.head import RewardHead
+from armorm.records.evaluation import Evaluation, PairAccuracy
 from armorm.report.sections import taken_out
 
 OBJECTIVES = ("verbosity", "truth", "safety")
@@ -33,7 +36,11 @@ def reward_model(W_KD: Any, objectives: tuple[str, ...] = OBJECTIVES, alpha: flo
         scales={},
         metrics={
             "regression": [{"objective": name, "alpha": alpha, "test_spearman": 0.5} for name in objectives],
-            "decorrelation": {"objectives": [{"objective": name, "lambda": alpha / 2} for name in objectives]},
+            "decorrelation": {
+                "nuisance": "verbosity",
+                "reference": "r",
+                "objectives": [{"objective": name, "lambda": alpha / 2} for name in objectives],
+            },
         },
         inputs={},
     )
@@ -58,10 +65,10 @@ def test_of_another_size_weights_are_not_compared_and_figures_are() -> None:
     before, after = reward_model(np.eye(3, 4)), reward_model(np.eye(3, 6), alpha=3)
     changes = compare_objectives(before, after, (None, None))
     assert [(one.cosine, one.relative_change, one.gate) for one in changes] == [(None, None, (None, None))] * 3
-    evaluation = {
-        "pairs": {"scorers": [("gate", "gate")], "rows": [{"accuracy": {"gate": {"estimate": 0.75}}}]},
-        "rewardbench": {"sections": {"Chat": 0.9}, "overall": 0.8},
-    }
+    evaluation = Evaluation(
+        pairs=PairAccuracy((AccuracyRow("all", 9, {"gate": Interval(0.75)}),)),
+        rewardbench=Benchmark({"Chat": 0.9}, 0.8),
+    )
     figures = side_by_side(figures_of(before, None), figures_of(after, evaluation))
     assert figures == {
         "gate beta": (1, 3),
@@ -69,10 +76,8 @@ def test_of_another_size_weights_are_not_compared_and_figures_are() -> None:
         "RewardBench Chat": (None, 0.9),
         "RewardBench overall": (None, 0.8),
     }
-    part = {
-        "rewardbench": {"sections": {"Chat": 0.9}, "overall": 0.9, "missing": {"sections": ["Safety"], "subsets": []}}
-    }
-    of_part, of_whole = figures_of(before, evaluation | part), figures_of(after, evaluation)
+    part = replace(evaluation, rewardbench=Benchmark({"Chat": 0.9}, 0.9, missing=Missing(("Safety",))))
+    of_part, of_whole = figures_of(before, part), figures_of(after, evaluation)
     moved = side_by_side(of_part, of_whole)
     assert moved["RewardBench overall"] == (None, 0.8), "a mean over other sections is another figure"
     sections = model_sections(ModelDiff("a", "b", (("verbosity",), ()), changes, figures, 0))

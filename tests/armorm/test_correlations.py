@@ -1,14 +1,15 @@
 """Tables of what decorrelation did: every objective with every nuisance and with length, here and elsewhere."""
 
-from typing import Any
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
 import pytest
 
-from armorm.maths.correlations import correlation_rows, penalty_rows, summarise
+from armorm.maths.correlations import CorrelationRow, correlation_rows, summarise
 from armorm.maths.decorrelate import decorrelate
-from armorm.maths.metrics import spearman
+from armorm.maths.metrics import Interval, spearman
+from armorm.stages.decorrelate import penalties_of
 
 Array = npt.NDArray[np.float64]
 NAMES = ("helpful", "verbose", "honest")
@@ -27,7 +28,7 @@ def rewards_NK(rng: np.random.Generator) -> Array:
 
 
 @pytest.fixture
-def rows(rewards_NK: Array, rng: np.random.Generator) -> list[dict[str, Any]]:
+def rows(rewards_NK: Array, rng: np.random.Generator) -> list[CorrelationRow]:
     """Over the reference; the last ten answers have no count of tokens."""
     n_tokens_N = np.r_[np.round(50 + 10 * rewards_NK[:-10, 1] + rng.normal(size=N - 10)), np.full(10, np.nan)]
     found = decorrelate(rewards_NK[:-10], NAMES, nuisances=["verbose"])
@@ -42,8 +43,8 @@ def rows(rewards_NK: Array, rng: np.random.Generator) -> list[dict[str, Any]]:
     )
 
 
-def test_each_objective_is_there_with_each_nuisance_and_with_length(rows: list[dict[str, Any]]) -> None:
-    pairs = [(row["objective"], row["nuisance"]) for row in rows]
+def test_each_objective_is_there_with_each_nuisance_and_with_length(rows: list[CorrelationRow]) -> None:
+    pairs = [(row.objective, row.nuisance) for row in rows]
     assert pairs == [
         ("helpful", "verbose"),
         ("honest", "verbose"),
@@ -51,44 +52,43 @@ def test_each_objective_is_there_with_each_nuisance_and_with_length(rows: list[d
         ("verbose", "n_tokens"),
         ("honest", "n_tokens"),
     ]
-    assert {(row["n_responses"], row["n_prompts"]) for row in rows} == {(N - 10, N // 2 - 5)}
+    assert {(row.n_responses, row.n_prompts) for row in rows} == {(N - 10, N // 2 - 5)}
 
 
-def test_the_effect_is_there_before_and_gone_after(rows: list[dict[str, Any]], rewards_NK: Array) -> None:
+def test_the_effect_is_there_before_and_gone_after(rows: list[CorrelationRow], rewards_NK: Array) -> None:
     for row in rows[:2]:
-        k = NAMES.index(row["objective"])
-        assert row["before"] == pytest.approx(spearman(rewards_NK[:-10, k], rewards_NK[:-10, 1]))
-        assert row["before_low"] * row["before_high"] > 0, "no interval about 0"
-        assert abs(row["after"]) <= 1e-4
-        assert row["after_low"] < 0 < row["after_high"]
+        k = NAMES.index(row.objective)
+        assert row.before.estimate == pytest.approx(spearman(rewards_NK[:-10, k], rewards_NK[:-10, 1]))
+        assert row.before.low * row.before.high > 0, "no interval about 0"
+        assert abs(row.after.estimate) <= 1e-4
+        assert row.after.low < 0 < row.after.high
     for row in rows[2:]:
-        assert abs(row["before"]) > 0.5
-    assert abs(rows[2]["after"]) < 0.2, "length goes as far as verbosity has told of it"
-    assert rows[3]["after"] is rows[3]["after_low"] is None, "verbosity itself is constant then"
+        assert abs(row.before.estimate) > 0.5
+    assert abs(rows[2].after.estimate) < 0.2, "length goes as far as verbosity has told of it"
+    assert np.isnan([rows[3].after.estimate, rows[3].after.low]).all(), "verbosity itself is constant then"
 
 
-def test_a_summary_names_the_largest_that_is_left(rows: list[dict[str, Any]]) -> None:
-    elsewhere = [{"part": "held_out", "dataset": "d"} | row for row in rows]
-    elsewhere[1]["after"] = -0.5
-    length, verbose = summarise(elsewhere)
-    assert (verbose["dataset"], verbose["nuisance"], verbose["n_responses"]) == ("d", "verbose", N - 10)
-    assert verbose["largest"]["objective"] == "honest"
-    assert verbose["largest"]["estimate"] == -0.5
-    assert verbose["mean_before"] == pytest.approx(np.mean([abs(row["before"]) for row in rows[:2]]))
-    assert length["nuisance"] == "n_tokens"
-    constant = [row | {"before": None, "after": None} for row in elsewhere[:1]]
-    assert summarise(constant)[0]["largest"] is None
-    assert summarise([]) == []
+def test_a_summary_names_the_largest_that_is_left(rows: list[CorrelationRow]) -> None:
+    rows[1] = replace(rows[1], after=Interval(-0.5))
+    length, verbose = summarise(rows, part="held_out", dataset="d")
+    assert (verbose.dataset, verbose.nuisance, verbose.n_responses) == ("d", "verbose", N - 10)
+    assert verbose.largest
+    assert (verbose.largest.objective, verbose.largest.estimate) == ("honest", -0.5)
+    assert verbose.mean_before == pytest.approx(np.mean([abs(row.before.estimate) for row in rows[:2]]))
+    assert length.nuisance == "n_tokens"
+    constant = [replace(rows[0], before=Interval(np.nan), after=Interval(np.nan))]
+    assert summarise(constant, part="held_out", dataset="d")[0].largest is None
+    assert summarise([], part="held_out", dataset="d") == []
 
 
 def test_penalties_have_a_row_for_each_objective_and_nuisance(rewards_NK: Array) -> None:
-    penalties = penalty_rows(decorrelate(rewards_NK, NAMES, nuisances=["verbose", "honest"]))
-    assert [(row["objective"], row["nuisance"]) for row in penalties][:2] == [
+    penalties = penalties_of(decorrelate(rewards_NK, NAMES, nuisances=["verbose", "honest"]))
+    assert [(row.objective, row.nuisance) for row in penalties][:2] == [
         ("helpful", "verbose"),
         ("helpful", "honest"),
     ]
-    assert [row["status"] for row in penalties] == ["decorrelated"] * 2 + ["nuisance"] * 4
-    assert [row["lambda"] for row in penalties[2:]] == [1, 0, 0, 1]
+    assert [row.status for row in penalties] == ["decorrelated"] * 2 + ["nuisance"] * 4
+    assert [row.penalty for row in penalties[2:]] == [1, 0, 0, 1]
 
 
 def test_a_sample_without_counts_has_no_rows(rewards_NK: Array) -> None:

@@ -20,8 +20,8 @@ from armorm.features.store import Artifact, Made, Recipe, Store, Writer
 from armorm.features.tables import make_table, write_parquet
 from armorm.judges import held_out as scoring
 from armorm.judges.held_out import Evaluated, evaluate_model
-from armorm.maths.metrics import benchmark_name
 from armorm.model.inspection import describe, inspect, taken_off
+from armorm.report.sections import benchmark_name
 from tests.armorm.published import write_published
 from tests.features.canonical import Dataset
 
@@ -75,21 +75,21 @@ def test_the_figures_are_those_of_each_text_scored_by_itself(
     for name, chosen, rejected in pairs.values():
         one, other = model.score([chosen, rejected]).score
         won.setdefault(name, []).append(bool(one > other))
-    by_dataset = {row["dataset"]: row for row in found.record["pairs"]["rows"]}
-    assert by_dataset["mine"]["n"] == len(won["mine"]) == by_dataset["all"]["n"]
-    assert by_dataset["mine"]["accuracy"]["gate"]["estimate"] == pytest.approx(np.mean(won["mine"]))
-    subsets = found.record["rewardbench"]["subsets"]
-    assert sum(row["n"] for row in subsets) == len(won["rewardbench"])
-    assert sum(row["n"] * row["accuracy"] for row in subsets) == pytest.approx(sum(won["rewardbench"]))
-    assert [name for name, _ in found.record["pairs"]["scorers"]] == ["gate", "mean", "longer"]
-    assert "calibration" not in found.record, "the released model has no beta"
+    by_dataset = {row.dataset: row for row in found.record.pairs.rows}
+    assert by_dataset["mine"].n == len(won["mine"]) == by_dataset["all"].n
+    assert by_dataset["mine"].accuracy["gate"].estimate == pytest.approx(np.mean(won["mine"]))
+    subsets = found.record.rewardbench.subsets
+    assert sum(row.n for row in subsets) == len(won["rewardbench"])
+    assert sum(row.n * row.accuracy for row in subsets) == pytest.approx(sum(won["rewardbench"]))
+    assert set(by_dataset["all"].accuracy) == {"gate", "mean", "longer"}
+    assert found.record.calibration is None, "the released model has no beta"
     texts = {text for _, chosen, rejected in pairs.values() for text in (chosen, rejected)}
     assert found.n_embedded == len(texts) + len({text[:-1] for text in texts})
-    assert found.record["reward_correlations"]["n_responses"] == len(texts), "every length is known"
+    assert found.record.reward_correlations.n_responses == len(texts), "every length is known"
     titles = [section.title for section in found.sections]
-    assert {"Held-out pairs", benchmark_name(found.record["rewardbench"]), "Gate by kind of prompt"} <= set(titles)
-    assert found.record["rewardbench"]["missing"]["sections"]
-    assert benchmark_name(found.record["rewardbench"]) in found.line
+    assert {"Held-out pairs", benchmark_name(found.record.rewardbench), "Gate by kind of prompt"} <= set(titles)
+    assert found.record.rewardbench.missing.sections
+    assert benchmark_name(found.record.rewardbench) in found.line
 
 
 def test_vectors_that_the_store_has_are_read_from_there(
@@ -102,8 +102,8 @@ def test_vectors_that_the_store_has_are_read_from_there(
     read = run(store, model, never)
     assert (read.n_embedded, read.line) == (0, embedded.line.split(";")[0])
     for name in ("pairs", "length", "rewardbench"):
-        assert read.record[name] == embedded.record[name]
-    before, after = (np.array(of.record["reward_correlations"]["after"]) for of in (embedded, read))
+        assert getattr(read.record, name) == getattr(embedded.record, name)
+    before, after = (np.array(of.record.reward_correlations.after, dtype=float) for of in (embedded, read))
     np.testing.assert_allclose(before, after, atol=0.05)  # bfloat16 rounds by what else is in a pass
 
 
@@ -119,8 +119,8 @@ def test_pairs_with_a_text_that_gets_no_vector_are_left_out_and_counted(
     assert model.backbone_settings
     strict = replace(model.backbone_settings, over_long="refuse", max_tokens=100)
     found = run(store, replace(model, backbone_settings=strict, fingerprint=_fingerprint(strict)))
-    assert found.record["rejected_pairs"] == 1
-    assert found.record["pairs"]["rows"][0]["n"] == 5
+    assert found.record.rejected_pairs == 1
+    assert found.record.pairs.rows[0].n == 5
     assert "1 pairs left out" in found.line
 
 

@@ -19,37 +19,37 @@ def test_a_cell_is_the_correlation_of_its_row_and_column(correlation, measure, s
     transform_KK = np.eye(3)
     transform_KK[2, :2] = -0.5
     found = correlation_matrices(rewards_NK, transform_KK, n_tokens_N, objectives=OBJECTIVES, correlation=correlation)
-    assert found["names"] == ["a", "b", "v", "n_tokens"]
+    assert found.names == ("a", "b", "v", "n_tokens")
     after_NF = np.column_stack([rewards_NK @ transform_KK, n_tokens_N])
     for i in range(4):
-        assert found["before"][i][i] == pytest.approx(1)
+        assert found.before[i][i] == pytest.approx(1)
         for k in range(4):
-            assert found["after"][i][k] == pytest.approx(measure(after_NF[:, i], after_NF[:, k]), abs=1e-12)
+            assert found.after[i][k] == pytest.approx(measure(after_NF[:, i], after_NF[:, k]), abs=1e-12)
 
 
 def test_a_constant_has_no_correlation_and_answers_without_a_length_do_not_count() -> None:
     rewards_NK = np.array([[1.0, 5.0], [2.0, 5.0], [3.0, 5.0], [-9.0, 7.0]])
     n_tokens_N = np.array([1.0, 2.0, 3.0, np.nan])
     found = correlation_matrices(rewards_NK, np.eye(2), n_tokens_N, objectives=("a", "b"), correlation="pearson")
-    assert found["n_responses"] == 3
-    assert found["before"][0][2] == pytest.approx(1)
-    assert np.isnan(found["before"][1]).all()
+    assert found.n_responses == 3
+    assert found.before[0][2] == pytest.approx(1)
+    assert np.isnan(np.array(found.before[1], dtype=float)).all()
 
 
 def test_without_answers_there_is_no_matrix() -> None:
     found = correlation_matrices(
         np.empty((0, 2)), np.eye(2), np.empty(0), objectives=("a", "b"), correlation="spearman"
     )
-    assert (found["before"], found["n_responses"]) == ([], 0)
+    assert (found.before, found.n_responses) == ((), 0)
 
 
 def test_a_prompt_counts_once_in_its_kind() -> None:
     values_UK = np.array([[1.0, 0.0], [0.0, 1.0], [0.5, 0.5]])
     names_P = np.array(["x", "x", "x", "y"], dtype=object)
     rows = mean_by_kind("dataset", ["y", "none", "x"], names_P, np.array([0, 0, 1, 2]), values_UK)
-    assert [(row["name"], row["n_prompts"], row["coefficients"]) for row in rows] == [
-        ("y", 1, [0.5, 0.5]),
-        ("x", 2, [0.5, 0.5]),
+    assert [(row.name, row.n_prompts, row.coefficients) for row in rows] == [
+        ("y", 1, (0.5, 0.5)),
+        ("x", 2, (0.5, 0.5)),
     ]
 
 
@@ -67,7 +67,7 @@ def test_an_explanation_adds_up_to_the_scores(seed: int) -> None:
     rows = explain_pair(chosen_K, rejected_K, transform_KK, gating_K, objectives=OBJECTIVES)
     for side, rewards_K in (("chosen", chosen_K), ("rejected", rejected_K)):
         (whole,) = score(rewards_K[None], transform_KK, gating_K[None])
-        assert sum(row[side] for row in rows) == pytest.approx(whole)
-    sizes = [abs(row["difference"]) for row in rows]
+        assert sum(getattr(row, side) for row in rows) == pytest.approx(whole)
+    sizes = [abs(row.difference) for row in rows]
     assert sizes == sorted(sizes, reverse=True)
-    assert all(row["difference"] == pytest.approx(row["chosen"] - row["rejected"]) for row in rows)
+    assert all(row.difference == pytest.approx(row.chosen - row.rejected) for row in rows)

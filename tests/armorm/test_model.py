@@ -14,6 +14,7 @@ import armorm
 from armorm import RewardModel
 from armorm.config import GateConfig
 from armorm.errors import ModelError, ModelFolderError
+from armorm.features.lineage.training_rows import RowSet
 from armorm.features.store import Store
 from armorm.maths.gate import Gate
 from armorm.model.head import DESCRIPTION_FILE, FORMAT_VERSION, TENSORS_FILE
@@ -47,7 +48,7 @@ def model(rng: np.random.Generator) -> RewardModel:
         scales={"helpful": {"helpsteer": {"lo": 0, "hi": 4}}},
         metrics={"regression": [{"objective": "helpful", "test_r2": 0.5}], "note": "é"},
         inputs={"regress": "a1", "gate": "b2"},
-        training_rows={"gate": {"n_rows": 7, "sha256": "c3"}},
+        training_rows={"gate": RowSet(7, "c3")},
     )
 
 

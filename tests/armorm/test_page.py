@@ -8,6 +8,12 @@ from typing import Any
 
 import pytest
 
+from armorm.maths.diagnostics import CorrelationMatrices, KindRow, Part
+from armorm.maths.evaluation import Benchmark, Calibration, CalibrationRow, Missing, SubsetRow
+from armorm.maths.metrics import Bin, CurvePoint
+from armorm.records.decorrelation import Penalties
+from armorm.records.evaluation import GateByKind, Mistake
+from armorm.records.gate import GateTraining
 from armorm.report.page import TEXT_CHARACTERS, Texts, build_chapters, to_html
 from armorm.report.plots import heatmap, short
 from armorm.report.sections import Section, published_section, taken_out, visible
@@ -18,44 +24,24 @@ HOSTILE = (
 )
 
 FINDINGS: dict[str, Any] = {
-    "calibration": {
-        "beta": 100.0,
-        "rows": [{"dataset": HOSTILE, "n": 9, "confidence": 0.8, "accuracy": 0.7, "error": 0.1}],
-        "bins": [{"n": 5, "confidence": 0.6, "accuracy": 0.5}, {"n": 4, "confidence": 0.9, "accuracy": 1.0}],
-    },
-    "reward_correlations": {
-        "names": [HOSTILE, "n_tokens"],
-        "n_responses": 3,
-        "correlation": "spearman",
-        "before": [[1.0, 0.5], [0.5, 1.0]],
-        "after": [[1.0, None], [None, 1.0]],
-    },
-    "gate_by_kind": {
-        "objectives": ["a", HOSTILE],
-        "rows": [{"kind": "dataset", "name": HOSTILE, "n_prompts": 2, "coefficients": [0.25, -0.125]}],
-    },
-    "mistakes": [
-        {
-            "pair_id": pair_id,
-            "dataset": HOSTILE,
-            "source_row": "0" * 32,
-            "score_chosen": 0.125,
-            "score_rejected": 0.25,
-            "wrong_by": 0.125,
-            "objectives": [{"objective": HOSTILE, "weight": 1.0, "chosen": 0.1, "rejected": 0.2, "difference": -0.1}],
-        }
+    "calibration": Calibration(
+        beta=100.0,
+        rows=(CalibrationRow(HOSTILE, 9, confidence=0.8, accuracy=0.7, error=0.1),),
+        bins=(Bin(5, 0.6, 0.5), Bin(4, 0.9, 1.0)),
+    ),
+    "reward_correlations": CorrelationMatrices(
+        (HOSTILE, "n_tokens"), 3, "spearman", before=((1.0, 0.5), (0.5, 1.0)), after=((1.0, None), (None, 1.0))
+    ),
+    "gate_by_kind": GateByKind(("a", HOSTILE), (KindRow("dataset", HOSTILE, 2, (0.25, -0.125)),)),
+    "mistakes": tuple(
+        Mistake(pair_id, HOSTILE, "0" * 32, 0.125, 0.25, 0.125, (Part(HOSTILE, 1.0, 0.1, 0.2, -0.1),))
         for pair_id in ("known", "gone")
-    ],
+    ),
 }
 
 TEXTS = {"known": Texts(HOSTILE, "x" * 1_000_000, f"one\ntwo\t{HOSTILE}", 3)}
 
-BENCHMARK = {
-    "subsets": [{"section": "Chat", "subset": "s", "n": 1, "accuracy": 1.0}],
-    "sections": {"Safety": 0.5, "Chat": 1.0},
-    "overall": 0.75,
-    "note": "partial",
-}
+BENCHMARK = Benchmark({"Safety": 0.5, "Chat": 1.0}, 0.75, subsets=(SubsetRow("Chat", "s", 1, 1.0),))
 
 
 def page(**records: Any) -> str:
@@ -64,9 +50,9 @@ def page(**records: Any) -> str:
     report = replace(
         report, title=HOSTILE, facts=[HOSTILE], sections=[*report.sections, Section(HOSTILE, ["a"], [("b",)])]
     )
-    curve = [{"step": step, "loss": 1 / step, "accuracy": None} for step in (1, 2, 3)]
-    model = MODEL | {"gate": {"curve": curve}}
-    chapters = build_chapters(report, model=model, evaluation=EVALUATION | records, texts=TEXTS)
+    curve = tuple(CurvePoint(step, 1 / step) for step in (1, 2, 3))
+    model = replace(MODEL, gate=GateTraining(9, 1.0, curve=curve))
+    chapters = build_chapters(report, model=model, evaluation=replace(EVALUATION, **records), texts=TEXTS)
     return to_html(report, chapters)
 
 
@@ -127,17 +113,15 @@ def test_what_has_no_record_is_left_out() -> None:
 
 
 def test_the_summary_says_how_much_of_a_benchmark_it_is() -> None:
-    part = BENCHMARK | {"missing": {"sections": ["Chat Hard", "Reasoning", "Prior Sets"], "subsets": []}}
-    chapters = build_chapters(built(), model=MODEL, evaluation=EVALUATION | {"rewardbench": part}, texts={})
+    part = replace(BENCHMARK, missing=Missing(("Chat Hard", "Reasoning", "Prior Sets")))
+    chapters = build_chapters(built(), model=MODEL, evaluation=replace(EVALUATION, rewardbench=part), texts={})
     (row,) = [row for row in chapters[0].sections[0].rows if "RewardBench" in str(row[0])]
     assert "2 of 5 sections" in str(row[0])
 
 
 def test_without_decorrelation_there_is_no_before_and_after() -> None:
-    decorrelation = MODEL["decorrelation"] | {"nuisance": "none", "objectives": []}
-    chapters = build_chapters(
-        built(), model=MODEL | {"decorrelation": decorrelation}, evaluation=EVALUATION | FINDINGS, texts={}
-    )
+    model = replace(MODEL, decorrelation=Penalties("none", "r"))
+    chapters = build_chapters(built(), model=model, evaluation=replace(EVALUATION, **FINDINGS), texts={})
     found = {chapter.title: chapter for chapter in chapters}
     assert len(found["Decorrelation and verbosity"].figures) == 1
     assert ("taken out of the objectives", taken_out(())) in found["Summary"].sections[0].rows
@@ -173,8 +157,8 @@ def test_published_models_stand_beside_in_the_order_of_the_paper() -> None:
     assert section.columns == ["model", "overall", "Chat", "Safety"]
     assert section.rows[0] == ("this model", 0.75, 1.0, 0.5)
     assert section.rows[1] == ("ArmoRM-Llama3-8B-v0.1", 0.89, 0.969, 0.922)
-    assert not published_section(BENCHMARK | {"subsets": []}).rows
+    assert not published_section(replace(BENCHMARK, subsets=())).rows
 
 
 def test_the_summary_has_the_gate_and_its_baselines() -> None:
-    assert f"{INTERVAL['estimate']:.3f}" in page()
+    assert f"{INTERVAL.estimate:.3f}" in page()

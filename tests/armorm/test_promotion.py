@@ -17,6 +17,7 @@ from armorm.maths.metrics import Interval
 from armorm.maths.paired import PairedTest
 from armorm.maths.promotion import NoTest, decide
 from armorm.model.head import RewardHead
+from armorm.records.promotion import PromotionRecord
 from armorm.stages import promote as stage
 from armorm.stages.promote import Promotion
 from tests.features.canonical import Dataset
@@ -151,7 +152,7 @@ def test_the_first_model_is_promoted_and_one_commit_says_all(world: Writer, stor
     QUALITY.ensure(world, {})
     number = store.head().number
     found = promote(world)
-    assert (found.promoted, found.reason, found.record) == (True, "first time", {"present": None, "test": None})
+    assert (found.promoted, found.reason, found.record) == (True, "first time", PromotionRecord())
     assert found.line == f"model {model.artifact_id[:12]} promoted: no model was promoted before"
     assert store.head().number == number + 1
     assert {name: pointer.number for name, pointer in store.head().pointers.items()} == {
@@ -173,10 +174,10 @@ def test_a_better_model_takes_its_place(world: Writer, store: Store) -> None:
     better = train(world, *ALWAYS)
     found = promote(world)
     assert found.promoted
-    assert found.record["present"] == first.artifact_id
-    assert found.record["test"]["difference"]["estimate"] == pytest.approx(0.5)
-    assert (found.record["test"]["n"], found.record["test"]["only_first"]) == (N, 0)
-    assert found.record["test"]["p_value"] == pytest.approx(2 ** (1 - N / 2))
+    assert found.record.present == first.artifact_id
+    assert found.record.test.difference.estimate == pytest.approx(0.5)
+    assert (found.record.test.n, found.record.test.only_first) == (N, 0)
+    assert found.record.test.p_value == pytest.approx(2 ** (1 - N / 2))
     assert present(store) == better.artifact_id
     assert store.snapshot("prod").artifacts["model"] == better
 
@@ -191,7 +192,7 @@ def test_one_that_is_worse_or_as_good_is_kept_unpromoted_and_not_tested_again(
     model = train(world, *weights)
     found = promote(world)
     assert not found.promoted
-    assert found.record["test"]["difference"]["estimate"] == pytest.approx(difference)
+    assert found.record.test.difference.estimate == pytest.approx(difference)
     assert found.line.startswith(f"model {model.artifact_id[:12]} kept unpromoted: ranks {100 * abs(difference):.2f} %")
     assert (present(store), store.snapshot("prod").number) == (first.artifact_id, prod)
     number = store.head().number
@@ -254,7 +255,7 @@ def test_of_another_backbone_it_is_tested_where_both_have_vectors(world: Writer,
     embed(world, OTHER, range(10, 30))
     train(world, *ALWAYS, backbone_id=OTHER)
     found = promote(world)
-    assert (found.promoted, found.record["test"]["n"]) == (True, 20)
+    assert (found.promoted, found.record.test.n) == (True, 20)
 
 
 def test_of_another_backbone_without_vectors_it_is_kept(world: Writer, store: Store) -> None:

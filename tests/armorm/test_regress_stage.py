@@ -1,6 +1,5 @@
 """Statistics and regression over a store: kept, updated by just the rows that changed, and the same as from arrays."""
 
-import dataclasses
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
@@ -21,6 +20,7 @@ from armorm.features.vectors import shards
 from armorm.features.vectors.shards import SLOT, Feature, FeatureReader, write_shard
 from armorm.maths.ridge import count_rows, fit_ridge
 from armorm.maths.statistics import RidgeStatistics
+from armorm.records.regression import RegressionResult
 from armorm.stages import statistics as stage
 from armorm.stages.common import read_record, stage_artifact
 from armorm.stages.data import load_ratings
@@ -244,16 +244,14 @@ def test_the_regression_is_that_of_the_arrays(world: World, config: RegressionCo
     expected = fit_ridge(*arrays, objectives=names, alphas=config.alphas, refit=config.refit, **masks)
     precision = 1e-5 if config.solver == "scikit-learn" else 1e-9  # it computes in the type of the features
     np.testing.assert_allclose(W_KD, expected.W_KD, rtol=precision, atol=precision)
-    record = read_record(world.store, stage_artifact(world.store.head(), "regress"))
-    for fit, report in zip(record["regression"], expected.reports, strict=True):
-        same = dataclasses.asdict(report)
+    record = read_record(world.store, stage_artifact(world.store.head(), "regress"), RegressionResult)
+    for fit, report in zip(record.regression, expected.reports, strict=True):
         for name in ("objective", "alpha", "n_train", "n_validation", "n_test"):
-            assert fit[name] == same[name]
+            assert getattr(fit, name) == getattr(report, name)
         for name in ("train_mse", "validation_mse", "test_mse", "test_r2", "test_spearman"):
-            assert fit[name] == pytest.approx(same[name], rel=100 * precision)
-        assert fit["test_mse_native"] == pytest.approx(25 * fit["test_mse"])
-        assert fit["test_mse_error"] > 0
-        assert fit["test_r2_error"] > 0
+            assert getattr(fit, name) == pytest.approx(getattr(report, name), rel=100 * precision)
+        assert fit.test_mse_native == pytest.approx(25 * fit.test_mse)
+        assert min(fit.test_mse_error, fit.test_r2_error) > 0
 
 
 def test_statistics_of_older_tables_are_not_fitted(world: World) -> None:
@@ -270,7 +268,8 @@ def test_an_alpha_at_an_end_is_a_warning(world: World) -> None:
     """Features with a mean predict the mean rating: penalties that shrink it away are worse than the least of them."""
     world.update()
     done = REGRESS.ensure(world.writer, RegressionConfig(alphas=(1e4, 1e6)), BACKBONE)
-    ends = {fit["objective"]: fit["alpha_end"] for fit in read_record(world.store, done.artifact)["regression"]}
+    record = read_record(world.store, done.artifact, RegressionResult)
+    ends = {fit.objective: fit.alpha_end for fit in record.regression}
     assert ends == dict.fromkeys((A, B, C), "smallest")
     listed = ", ".join(ends)
     assert done.artifact.summary["warning"] == (

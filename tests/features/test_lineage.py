@@ -26,6 +26,7 @@ from armorm.features.lineage.graph import read_graph
 from armorm.features.lineage.impact import Key, impact, impact_of
 from armorm.features.lineage.relations import relations
 from armorm.features.lineage.trace import needed, trace
+from armorm.features.lineage.training_rows import RowSet
 from armorm.features.sample import write_sample
 from armorm.features.sources import complete_options, find_source
 from armorm.features.store import Made, Store, Writer
@@ -333,7 +334,7 @@ def test_a_model_that_names_other_rows_is_found_out(history: tuple[Store, str, s
     artifact = store.find("model", second)
     model = model_stage.load_model(store, artifact)
     assert model.training_rows
-    other = replace(model, training_rows=model.training_rows | {"gate": {"n_rows": 1, "sha256": "00"}})
+    other = replace(model, training_rows={**model.training_rows, "gate": RowSet(1, "00")})
     tensors, description = other.to_bytes()
     objects = {
         "tensors": store.objects.put_bytes("safetensors", tensors),

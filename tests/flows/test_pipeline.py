@@ -22,6 +22,9 @@ from armorm.features.vectors.shards import FeatureReader
 from armorm.flows.pipeline import pipeline
 from armorm.maths.probe import GRADIENT
 from armorm.model.head import RewardHead
+from armorm.records.evaluation import Evaluation
+from armorm.records.gate import GateResult
+from armorm.report.sections import evaluation_sections, scorer_titles
 from armorm.stages import data as bridge
 from armorm.stages import gate
 from armorm.stages.common import read_record
@@ -136,25 +139,24 @@ def test_the_probe_is_fitted_to_the_pairs_of_the_gate_and_can_be_left_out(
     finished: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store = store_of(finished)
-    record = read_record(store, store.find("evaluate"))
-    probe, sections = record["pairs"]["probe"], {section.title for section in load_report(store).sections}
-    assert probe["converged"] == (probe["gradient"] <= GRADIENT)
-    (title,) = [title for name, title in record["pairs"]["scorers"] if name == "probe"]
-    assert title.endswith("(not converged)") != probe["converged"]
-    assert probe["n_train"] == read_record(store, store.find("gate"))["gate"]["n_pairs"]
+    record = read_record(store, store.find("evaluate"), Evaluation)
+    probe, sections = record.pairs.probe, {section.title for section in load_report(store).sections}
+    assert probe
+    assert probe.converged == (probe.gradient <= GRADIENT)
+    assert ("not converged" in scorer_titles(["probe"], record.pairs)["probe"]) != probe.converged
+    assert probe.n_train == read_record(store, store.find("gate"), GateResult).gate.n_pairs
     assert "Accuracy by length difference" in sections
-    assert set(record["rewardbench"]["baselines"]) == {"mean", "single", "probe", "longer"}
+    assert set(record.rewardbench.baselines) == {"mean", "single", "probe", "longer"}
     monkeypatch.setattr("armorm.maths.probe.MAX_PASSES", 1)
     for limit, names in ((40, {"mean", "single", "probe", "longer"}), (0, {"mean", "single", "longer"})):
         monkeypatch.setenv("ARMORM_EVALUATION__PROBE_PAIRS", str(limit))
         assert [step.name for step in pipeline(finished) if step.reason] == ["evaluate"]
-        record = read_record(store, store.find("evaluate"))
-        assert set(record["rewardbench"]["baselines"]) == names
-        assert (record["pairs"]["probe"] or {"n_train": 0})["n_train"] == limit
-        for part in ("pairs", "length", "rewardbench"):
-            told = [title for name, title in record[part]["scorers"] if name == "probe"]
-            assert all(title.endswith("(not converged)") for title in told)
-            assert len(told) == (limit > 0)
+        record = read_record(store, store.find("evaluate"), Evaluation)
+        assert set(record.rewardbench.baselines) == names
+        assert (record.pairs.probe.n_train if record.pairs.probe else 0) == limit
+        told = [title for section in evaluation_sections(record) for title in section.columns if "probe" in title]
+        assert all("not converged" in title for title in told)
+        assert len(told) == 3 * (limit > 0)
 
 
 def test_rows_are_conserved(ran: Store) -> None:
