@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from armorm.config import GateConfig
-from armorm.maths.gate import Gate
 from armorm.maths.evaluation import AccuracyRow, Benchmark, Missing
+from armorm.maths.gate import Gate
 from armorm.maths.metrics import Interval
 from armorm.model.compare import ModelDiff, compare_objectives, compare_pairs, figures_of, model_sections, side_by_side
 from armorm.model.head import RewardHead
