@@ -33,7 +33,12 @@ class Section:
     title: str
     columns: list[str]
     rows: Sequence[tuple[Cell, ...]]
+    """What is not defined is None in them, not NaN, which JSON has not."""
     note: str = ""
+
+    def __post_init__(self) -> None:
+        rows = [tuple(None if cell != cell else cell for cell in row) for row in self.rows]
+        object.__setattr__(self, "rows", rows)
 
 
 @dataclass(frozen=True, slots=True)
