@@ -30,6 +30,7 @@ class Card:
 def write_card(card: Card) -> str:
     """Return the card: front matter for the Hub, then text for people; what comes from data is escaped."""
     settings = Section(
+        "settings",
         "Settings",
         ["stage", "setting", "value"],
         [(stage, name, _value(value)) for stage, of in card.settings.items() for name, value in of.items()],

@@ -144,9 +144,14 @@ def model_sections(diff: ModelDiff) -> list[Section]:
     removed = [taken_out(nuisances) for nuisances in diff.nuisances]
     note = f"before → after; the gate's mean weights over the same {diff.n_prompts} prompts"
     return [
-        Section(f"Objectives of model {diff.before[:12]} and {diff.after[:12]}", columns, rows, note),
-        Section("Figures", ["figure", "before", "after", "difference"], figures),
-        Section("Decorrelation", ["model", "was taken out"], list(zip(("before", "after"), removed, strict=True))),
+        Section("objectives", f"Objectives of model {diff.before[:12]} and {diff.after[:12]}", columns, rows, note),
+        Section("figures", "Figures", ["figure", "before", "after", "difference"], figures),
+        Section(
+            "decorrelation",
+            "Decorrelation",
+            ["model", "was taken out"],
+            list(zip(("before", "after"), removed, strict=True)),
+        ),
         paired_section(diff.paired),
     ]
 
@@ -159,7 +164,7 @@ def paired_section(paired: Mapping[str, PairedTest], title: str = "Paired test")
     ]
     columns = ["pairs of", "n", "difference", "low", "high", "only before right", "only after right", "p"]
     note = "accuracy after less before on the same pairs, 95 % bootstrap interval over prompts; sign-flip test"
-    return Section(title, columns, rows, note)
+    return Section("paired-test", title, columns, rows, note)
 
 
 def _penalties(model: RewardHead) -> Sequence[Penalty]:

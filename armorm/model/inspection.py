@@ -87,7 +87,7 @@ def _objectives(model: RewardHead) -> Section:
         rows.append((name, _scales(model.scales.get(name, {})), float(norms_K[k]), *beside, *penalties))
     columns = ["objective", "rated on", "weights' length", "nearest", "cosine", *(f"lambda of {n}" for n in taken)]
     note = "nearest: the objective whose weights point most alike; lambda: what the transform takes off this reward"
-    return Section("Objectives and transform", columns, rows, note)
+    return Section("transform", "Objectives and transform", columns, rows, note)
 
 
 def _scales(scales: Mapping[str, Json]) -> str:

@@ -5,7 +5,6 @@ and what would turn or hide it is taken out; a policy in the file's head forbids
 """
 
 import math
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -87,27 +86,32 @@ class ExplainedMistake:
 class Chapter:
     """What belongs together: plots, then tables."""
 
+    id: str
+    """For links."""
     title: str
     figures: Sequence[Figure] = ()
     sections: Sequence[Section] = ()
     mistakes: Sequence[ExplainedMistake] = ()
 
-    @property
-    def anchor(self) -> str:
-        """For links."""
-        return anchor(self.title)
 
-
-CHAPTERS: Final[Mapping[str, tuple[str, ...]]] = {
-    "Data": ("Data", "Left out"),
-    "Objectives": ("Objectives",),
-    "Decorrelation and verbosity": ("Decorrelation", "Correlation", "Accuracy by length"),
-    "Gate": ("Training of the gate",),
-    "Accuracy": ("Held-out pairs", "RewardBench", "Not measured"),
-    "Calibration": ("Calibration", "Reliability"),
-    "More figures": ("",),
+CHAPTERS: Final[Mapping[str, tuple[str, tuple[str, ...]]]] = {
+    "data": ("Data", ("data-used", "datasets", "left-out", "left-out-of-training")),
+    "objectives": ("Objectives", ("objectives", "untrained")),
+    "decorrelation-and-verbosity": (
+        "Decorrelation and verbosity",
+        ("decorrelation", "correlation", "accuracy-by-length"),
+    ),
+    "gate": ("Gate", ("gate-training",)),
+    "accuracy": (
+        "Accuracy",
+        ("held-out-pairs", "rewardbench-subsets", "rewardbench", "rewardbench-published", "not-measured"),
+    ),
+    "calibration": ("Calibration", ("calibration", "reliability")),
+    "more-figures": ("More figures", ()),
+    "worst-mistakes": ("Worst mistakes", ()),
+    "lineage": ("Lineage", ("lineage", "training-rows")),
 }
-"""Chapter to how the titles of its sections begin; a section stands in the first that it fits."""
+"""Chapter to its title and the ids of its sections; a section that stands in none is one of `more-figures`."""
 
 
 def build_chapters(
@@ -122,25 +126,28 @@ def build_chapters(
         texts: of the worst mistakes, by pair id.
     """
     figures = {
-        "Objectives": objective_figures(model.regression),
-        "Decorrelation and verbosity": decorrelation_figures(
+        "objectives": objective_figures(model.regression),
+        "decorrelation-and-verbosity": decorrelation_figures(
             evaluation.reward_correlations, nuisances=nuisances_of(model)
         ),
-        "Gate": gate_figures(model.gate.curve if model.gate else (), evaluation.gate_by_kind),
-        "Accuracy": accuracy_figures(evaluation.pairs),
-        "Calibration": calibration_figures(evaluation.calibration),
+        "gate": gate_figures(model.gate.curve if model.gate else (), evaluation.gate_by_kind),
+        "accuracy": accuracy_figures(evaluation.pairs),
+        "calibration": calibration_figures(evaluation.calibration),
     }
-    chapters = [Chapter("Summary", sections=[summary_section(report, model, evaluation)])]
-    left = list(report.sections)
-    lineage = [section for section in left if section.title.startswith("Lineage")]
-    for title, beginnings in CHAPTERS.items():
-        here = [section for section in left if section.title.startswith(beginnings) and section not in lineage]
-        left = [section for section in left if section not in here]
-        chapters.append(Chapter(title, figures.get(title, ()), here))
     mistakes = [
         ExplainedMistake(of, texts.get(of.pair_id), mistake_section(of.objectives)) for of in evaluation.mistakes
     ]
-    chapters += [Chapter("Worst mistakes", mistakes=mistakes), Chapter("Lineage", sections=lineage)]
+    chapter_of = {section: chapter for chapter, (_, sections) in CHAPTERS.items() for section in sections}
+    placed: dict[str, list[Section]] = {}
+    for section in report.sections:
+        placed.setdefault(chapter_of.get(section.id, "more-figures"), []).append(section)
+    chapters = [
+        Chapter("summary", "Summary", sections=[summary_section(report, model, evaluation)]),
+        *(
+            Chapter(id, title, figures.get(id, ()), placed.get(id, ()), mistakes if id == "worst-mistakes" else ())
+            for id, (title, _) in CHAPTERS.items()
+        ),
+    ]
     return [chapter for chapter in chapters if chapter.figures or chapter.sections or chapter.mistakes]
 
 
@@ -159,7 +166,7 @@ def summary_section(report: Report, model: Training, evaluation: Evaluation) -> 
         rows += [("expected calibration error", row.error) for row in evaluation.calibration.rows[:1]]
     if evaluation.rewardbench.overall is not None:
         rows.append((f"{benchmark_name(evaluation.rewardbench)}, overall", evaluation.rewardbench.overall))
-    return Section("In short", ["what", "figure"], rows)
+    return Section("in-short", "In short", ["what", "figure"], rows)
 
 
 def nuisances_of(model: Training) -> tuple[str, ...]:
@@ -282,7 +289,7 @@ def mistake_section(objectives: Sequence[Part]) -> Section:
     rows = [attrgetter(*keys)(of) for of in objectives[:SHOWN_OBJECTIVES]]
     columns = ["objective", "gate's weight", "adds to chosen", "adds to rejected", "difference"]
     note = f"the {len(rows)} of {len(objectives)} objectives that set the scores apart most; all add up to the scores"
-    return Section("Why", columns, rows, note)
+    return Section("why", "Why", columns, rows, note)
 
 
 def to_html(report: Report, chapters: Sequence[Chapter]) -> str:
@@ -290,16 +297,10 @@ def to_html(report: Report, chapters: Sequence[Chapter]) -> str:
     return _template().render(report=report, chapters=chapters, text_characters=TEXT_CHARACTERS, long=LONG_TABLE)
 
 
-def anchor(title: str) -> str:
-    """A title as a link's end: letters, digits and hyphens."""
-    return re.sub(r"[^a-z0-9]+", "-", title.lower()).strip("-")
-
-
 @cache
 def _template() -> Template:
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     filters: dict[str, Any] = {
-        "anchor": anchor,
         "shown": lambda cell: cut(shown(cell), CELL_CHARACTERS),
         "text": lambda text: cut(visible(text, keep="\n\t"), TEXT_CHARACTERS),
         "prose": lambda cell: len(shown(cell)) > 24 and " " in shown(cell),

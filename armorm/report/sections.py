@@ -28,10 +28,17 @@ Json = Mapping[str, Any]
 class Section:
     """One table."""
 
+    id: str
+    """A stable slug, by which it is found; the title is for people."""
     title: str
     columns: list[str]
     rows: Sequence[tuple[Cell, ...]]
+    """What is not defined is None in them, not NaN, which JSON has not."""
     note: str = ""
+
+    def __post_init__(self) -> None:
+        rows = [tuple(None if cell != cell else cell for cell in row) for row in self.rows]
+        object.__setattr__(self, "rows", rows)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +103,7 @@ def missing_section(evaluation: Evaluation) -> Section:
     else:
         for kind, names in (("section", benchmark.missing.sections), ("subset", benchmark.missing.subsets)):
             rows += [(f"RewardBench, {kind} {name}", "the ingested datasets have no pair of it") for name in names]
-    return Section("Not measured", ["what", "why"], rows)
+    return Section("not-measured", "Not measured", ["what", "why"], rows)
 
 
 TITLES: Final[Mapping[str, str]] = {
@@ -155,7 +162,9 @@ def dataset_section(datasets: Sequence[Json]) -> Section:
         return (summary["dataset"], sum(outcome), *outcome, *tables)
 
     columns = ["dataset", "rows", "kept", "rejected", "dropped", "parts refused", "ratings", "pairs"]
-    return Section("Datasets", columns, [row(summary) for summary in datasets], "rows = kept + rejected + dropped")
+    return Section(
+        "datasets", "Datasets", columns, [row(summary) for summary in datasets], "rows = kept + rejected + dropped"
+    )
 
 
 def left_out_section(datasets: Sequence[Json]) -> Section:
@@ -167,7 +176,9 @@ def left_out_section(datasets: Sequence[Json]) -> Section:
             rows += [(summary["dataset"], f"row {outcome}", reason, count) for reason, count in reasons]
         pairs = summary["pairs_dropped"].items()
         rows += [(summary["dataset"], "pair not made", reason, count) for reason, count in pairs if count]
-    return Section("Left out", ["dataset", "what", "reason", "count"], rows, "the rows: SELECT * FROM rejects")
+    return Section(
+        "left-out", "Left out", ["dataset", "what", "reason", "count"], rows, "the rows: SELECT * FROM rejects"
+    )
 
 
 def objective_section(regression: Sequence[ObjectiveFit]) -> Section:
@@ -189,7 +200,7 @@ def objective_section(regression: Sequence[ObjectiveFit]) -> Section:
     note = "errors are standard errors over prompts; native units are those that each dataset rates in, squared"
     if ends := alpha_ends(regression):
         note += f"; {ends}"
-    return Section("Objectives", list(columns.values()), rows, note)
+    return Section("objectives", "Objectives", list(columns.values()), rows, note)
 
 
 def alpha_ends(regression: Sequence[ObjectiveFit]) -> str:
@@ -203,7 +214,7 @@ def alpha_ends(regression: Sequence[ObjectiveFit]) -> str:
 def untrained_section(untrained: Mapping[str, Untrained | str]) -> Section:
     """Objectives that the datasets do not rate."""
     rows = [(name, why if isinstance(why, str) else why.line) for name, why in untrained.items()]
-    return Section("Objectives without a model", ["objective", "why"], rows)
+    return Section("untrained", "Objectives without a model", ["objective", "why"], rows)
 
 
 def taken_out(nuisances: Sequence[str]) -> str:
@@ -215,7 +226,9 @@ def decorrelation_section(decorrelation: Penalties) -> Section:
     """Correlation of each predicted reward with the nuisances, before and after; or that nothing was taken out."""
     nuisances = decorrelation.nuisances
     if not nuisances:
-        return Section("Decorrelation", ["what", "was taken out"], [("all objectives", taken_out(nuisances))])
+        return Section(
+            "decorrelation", "Decorrelation", ["what", "was taken out"], [("all objectives", taken_out(nuisances))]
+        )
     several = {"nuisance": "nuisance"} if len(nuisances) > 1 else {}
     columns = {"objective": "objective", **several, "penalty": "lambda", "before": "before", "after": "after"}
     note = (
@@ -223,7 +236,7 @@ def decorrelation_section(decorrelation: Penalties) -> Section:
         f"{decorrelation.n_responses} responses of {decorrelation.reference}"
     )
     rows = [attrgetter(*columns)(penalty) for penalty in decorrelation.objectives]
-    return Section(f"Decorrelation from {', '.join(nuisances)}", list(columns.values()), rows, note)
+    return Section("decorrelation", f"Decorrelation from {', '.join(nuisances)}", list(columns.values()), rows, note)
 
 
 def correlation_section(correlations: Sequence[CorrelationSummary]) -> Section:
@@ -239,7 +252,9 @@ def correlation_section(correlations: Sequence[CorrelationSummary]) -> Section:
         "means of the objectives' absolute correlations; n_tokens: an answer's length; held-out prompts, but for the "
         "reference; 95 % bootstrap interval over prompts; each objective: SELECT * FROM correlations"
     )
-    return Section("Correlation with nuisances and length", columns, [row(of) for of in correlations], note)
+    return Section(
+        "correlation", "Correlation with nuisances and length", columns, [row(of) for of in correlations], note
+    )
 
 
 def sources_section(datasets: Sequence[Json]) -> Section:
@@ -248,7 +263,7 @@ def sources_section(datasets: Sequence[Json]) -> Section:
         (of["dataset"], of.get("upstream"), of.get("origin", {}).get("revision", "local files"), of.get("licence"))
         for of in datasets
     ]
-    return Section("Data used", ["dataset", "upstream", "revision", "licence"], rows)
+    return Section("data-used", "Data used", ["dataset", "upstream", "revision", "licence"], rows)
 
 
 def coverage_section(model: Training, evaluation: Evaluation) -> Section:
@@ -262,7 +277,13 @@ def coverage_section(model: Training, evaluation: Evaluation) -> Section:
         f"pairs left out of the evaluation: {rejected}": evaluation.rejected_pairs,
     }
     rows: list[tuple[Cell, ...]] = [(what, count) for what, count in counts.items() if count is not None]
-    return Section("Data left out of training", ["what", "count"], rows, "ratings of each objective: see Objectives")
+    return Section(
+        "left-out-of-training",
+        "Data left out of training",
+        ["what", "count"],
+        rows,
+        "ratings of each objective: see Objectives",
+    )
 
 
 def published_section(benchmark: Benchmark) -> Section:
@@ -276,7 +297,7 @@ def published_section(benchmark: Benchmark) -> Section:
         f"others: as arXiv 2406.12845 reports them, on the whole benchmark; this model: {benchmark_note(benchmark)}. "
         "Figures of sample data or of part of the benchmark do not compare with them."
     )
-    return Section("RewardBench beside published models", ["model", *columns], rows, note)
+    return Section("rewardbench-published", "RewardBench beside published models", ["model", *columns], rows, note)
 
 
 def curve_section(curve: Sequence[CurvePoint]) -> Section:
@@ -285,7 +306,7 @@ def curve_section(curve: Sequence[CurvePoint]) -> Section:
     points = list(curve)[:: -max(1, len(curve) // 10)][::-1]  # the last one is always there
     rows = [attrgetter(*keys)(point) for point in points]
     note = "loss and accuracy of the training batches since the last point; each point: model.json"
-    return Section("Training of the gate", [key.replace("_", " ") for key in keys], rows, note)
+    return Section("gate-training", "Training of the gate", [key.replace("_", " ") for key in keys], rows, note)
 
 
 def calibration_sections(calibration: Calibration) -> list[Section]:
@@ -298,8 +319,14 @@ def calibration_sections(calibration: Calibration) -> list[Section]:
     rows = [attrgetter(*keys)(row) for row in calibration.rows]
     bins = [(one.n, one.confidence, one.accuracy) for one in calibration.bins]
     return [
-        Section("Calibration on held-out pairs", ["pairs of", *keys[1:]], rows, note),
-        Section("Reliability on held-out pairs", ["n", "confidence", "accuracy"], bins, "all datasets, by confidence"),
+        Section("calibration", "Calibration on held-out pairs", ["pairs of", *keys[1:]], rows, note),
+        Section(
+            "reliability",
+            "Reliability on held-out pairs",
+            ["n", "confidence", "accuracy"],
+            bins,
+            "all datasets, by confidence",
+        ),
     ]
 
 
@@ -325,7 +352,7 @@ def pair_section(pairs: PairAccuracy) -> Section:
                 f"; the search for it ended after {probe.n_passes} passes and has not converged (gradient "
                 f"{probe.gradient:.1e}), so a better one may exist"
             )
-    return Section("Held-out pairs", ["pairs of", "n", *titles.values()], rows, note)
+    return Section("held-out-pairs", "Held-out pairs", ["pairs of", "n", *titles.values()], rows, note)
 
 
 def length_section(length: LengthAccuracy, pairs: PairAccuracy) -> Section:
@@ -339,7 +366,13 @@ def length_section(length: LengthAccuracy, pairs: PairAccuracy) -> Section:
         numbers = f"{length.n_longer}, {length.n_shorter}"
         rows.append(("chosen longer less chosen shorter", numbers, *(interval(bias[name]) for name in titles)))
     note = "characters of the chosen answer less those of the rejected one; held-out pairs of all datasets"
-    return Section("Accuracy by length difference", ["chosen is longer by", "n", *titles.values()], rows, note)
+    return Section(
+        "accuracy-by-length",
+        "Accuracy by length difference",
+        ["chosen is longer by", "n", *titles.values()],
+        rows,
+        note,
+    )
 
 
 def rewardbench_sections(benchmark: Benchmark, pairs: PairAccuracy) -> list[Section]:
@@ -364,8 +397,8 @@ def rewardbench_sections(benchmark: Benchmark, pairs: PairAccuracy) -> list[Sect
     ]
     columns = ["section", "score", *titles.values()]
     return [
-        Section("RewardBench subsets", ["section", "subset", "n", "accuracy"], subsets),
-        Section(benchmark_name(benchmark), columns, scores, benchmark_note(benchmark)),
+        Section("rewardbench-subsets", "RewardBench subsets", ["section", "subset", "n", "accuracy"], subsets),
+        Section("rewardbench", benchmark_name(benchmark), columns, scores, benchmark_note(benchmark)),
     ]
 
 
@@ -413,7 +446,9 @@ def gate_section(gate_by_kind: GateByKind, n_shown: int = 3) -> Section:
         (of.kind, of.name, of.n_prompts, largest(of.coefficients)) for of in gate_by_kind.rows if of.kind != "subset"
     ]
     note = "mean coefficients of the raw rewards over held-out prompts"
-    return Section("Gate by kind of prompt", ["kind", "name", "prompts", "largest coefficients"], rows, note)
+    return Section(
+        "gate-by-kind", "Gate by kind of prompt", ["kind", "name", "prompts", "largest coefficients"], rows, note
+    )
 
 
 def _range(low: int, high: int) -> str:

@@ -15,7 +15,7 @@ def summary_table(scored: Sequence[Scored]) -> Section:
     for one in scored:
         largest = list(one.contributions.items())[:SHOWN_OBJECTIVES]
         rows.append((one.line, one.side, one.score, ", ".join(f"{name} {part:+.3f}" for name, part in largest)))
-    return Section("Scores", ["line", "side", "score", "largest contributions"], rows)
+    return Section("scores", "Scores", ["line", "side", "score", "largest contributions"], rows)
 
 
 def explain_tables(scored: Sequence[Scored]) -> list[Section]:
@@ -23,6 +23,7 @@ def explain_tables(scored: Sequence[Scored]) -> list[Section]:
     columns = ["objective", "reward", "in native units", "gate", "coefficient", "contribution"]
     return [
         Section(
+            "explained",
             f"Line {one.line}, {one.side}: {one.score:.4f}",
             columns,
             [

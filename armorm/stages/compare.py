@@ -163,8 +163,8 @@ def _row_sections(found: Diff) -> list[Section]:
     means = [(m.dataset, m.objective, m.n_before, m.n_after, m.mean_before, m.mean_after, m.moved) for m in found.means]
     columns = ["dataset", "objective", "ratings before", "after", "mean before", "after", "moved"]
     return [
-        Section("Rows", ["dataset", *CHANGES], counts),
-        Section("Mean ratings that moved", columns, means, "on the native scale"),
+        Section("rows", "Rows", ["dataset", *CHANGES], counts),
+        Section("means", "Mean ratings that moved", columns, means, "on the native scale"),
     ]
 
 
@@ -177,4 +177,4 @@ def _drift_section(drifts: Sequence[Drift]) -> Section:
 
     note = "cosine of a text's two vectors, where both have one size; CKA: do the same texts lie near to each other?"
     columns = ["kind", "shared", "compared", *_COSINES.values(), "CKA"]
-    return Section("Drift between the backbones", columns, [row(of) for of in drifts], note)
+    return Section("drift", "Drift between the backbones", columns, [row(of) for of in drifts], note)

@@ -164,6 +164,7 @@ def _card(
             f"model {artifact.artifact_id}",
         ],
         data=Section(
+            "data",
             "Data",
             list(shown),
             [tuple(row[name] for name in shown) for row in rows],

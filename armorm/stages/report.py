@@ -120,7 +120,7 @@ def _lineage_section(store: Store, artifact_id: str) -> Section:
     shards = [node for node in nodes if node.artifact.recipe.slot.startswith(f"{FEATURES}/")]
     rows = [_lineage_row(node) for node in nodes if node not in shards]
     note = f"and {len(shards)} shards of vectors; `armorm trace` leads from each id to native files and lines"
-    return Section("Lineage", ["artifact", "id", "version", "made (UTC)", "by", "armorm"], rows, note)
+    return Section("lineage", "Lineage", ["artifact", "id", "version", "made (UTC)", "by", "armorm"], rows, note)
 
 
 def _lineage_row(node: Node) -> tuple[str | int, ...]:
@@ -132,4 +132,4 @@ def _lineage_row(node: Node) -> tuple[str | int, ...]:
 def _rows_section(model: RewardHead) -> Section:
     """The digests of the rows that training saw."""
     rows = [(name, of.n_rows, of.sha256) for name, of in (model.training_rows or {}).items()]
-    return Section("Lineage: rows of training", ["stage", "rows", "SHA-256 of their keys"], rows)
+    return Section("training-rows", "Lineage: rows of training", ["stage", "rows", "SHA-256 of their keys"], rows)

@@ -117,8 +117,7 @@ def show_results(report: Report, line: str) -> None:
     """Show the report's tables, none of which quotes a text."""
     create_markdown_artifact(to_markdown(report), key="armorm-results", description=line)
     for section in report.sections:
-        title, _, _ = section.title.partition(" (")  # of a benchmark that there is a part of
-        if key := {"Held-out pairs": "armorm-held-out-pairs", "RewardBench": "armorm-rewardbench"}.get(title):
+        if key := {"held-out-pairs": "armorm-held-out-pairs", "rewardbench": "armorm-rewardbench"}.get(section.id):
             _table(key, section.columns, section.rows, f"{section.title}: {section.note}")
 
 

@@ -48,7 +48,7 @@ def page(**records: Any) -> str:
     """Of the records of `test_report`, and some more."""
     report = built()
     report = replace(
-        report, title=HOSTILE, facts=[HOSTILE], sections=[*report.sections, Section(HOSTILE, ["a"], [("b",)])]
+        report, title=HOSTILE, facts=[HOSTILE], sections=[*report.sections, Section("x", HOSTILE, ["a"], [("b",)])]
     )
     curve = tuple(CurvePoint(step, 1 / step) for step in (1, 2, 3))
     model = replace(MODEL, gate=GateTraining(9, 1.0, curve=curve))
@@ -122,9 +122,9 @@ def test_the_summary_says_how_much_of_a_benchmark_it_is() -> None:
 def test_without_decorrelation_there_is_no_before_and_after() -> None:
     model = replace(MODEL, decorrelation=Penalties("none", "r"))
     chapters = build_chapters(built(), model=model, evaluation=replace(EVALUATION, **FINDINGS), texts={})
-    found = {chapter.title: chapter for chapter in chapters}
-    assert len(found["Decorrelation and verbosity"].figures) == 1
-    assert ("taken out of the objectives", taken_out(())) in found["Summary"].sections[0].rows
+    found = {chapter.id: chapter for chapter in chapters}
+    assert len(found["decorrelation-and-verbosity"].figures) == 1
+    assert ("taken out of the objectives", taken_out(())) in found["summary"].sections[0].rows
 
 
 def test_every_link_has_an_end_and_every_id_is_one() -> None:

@@ -57,7 +57,7 @@ def test_that_nothing_was_taken_out_is_told() -> None:
     """Without a nuisance there are no penalties, and length bias is as it was: the table is there and says so."""
     model = replace(MODEL, decorrelation=Penalties("none", "r"))
     report = build_report(title="t", facts=[], datasets=[DATASET], model=model, evaluation=EVALUATION)
-    (section,) = [of for of in report.sections if of.title.startswith("Decorrelation")]
+    (section,) = [of for of in report.sections if of.id == "decorrelation"]
     assert section.rows == [("all objectives", taken_out(()))]
     assert "length bias is not removed" in to_markdown(report)
     assert taken_out(("a", "b")) == "a, b"
@@ -110,11 +110,11 @@ def test_an_objective_has_its_errors_and_native_units() -> None:
 
 
 def test_a_benchmark_that_was_not_run_has_no_table() -> None:
-    assert [s.title for s in built().sections if "RewardBench" in s.title] == []
+    assert [s.id for s in built().sections if "rewardbench" in s.id] == []
     bench = Benchmark({"Chat": 1.0}, 1.0, subsets=(SubsetRow("Chat", "s", 1, 1.0),))
     evaluation = replace(EVALUATION, rewardbench=bench)
     report = build_report(title="t", facts=[], datasets=[DATASET], model=MODEL, evaluation=evaluation)
-    assert [s.title for s in report.sections][-2:] == ["RewardBench subsets", "RewardBench"]
+    assert [s.id for s in report.sections][-2:] == ["rewardbench-subsets", "rewardbench"]
 
 
 def test_a_part_of_a_benchmark_is_named_as_one() -> None:
@@ -177,7 +177,7 @@ def test_accuracy_by_length_ends_in_one_number() -> None:
 
 
 def test_markdown_is_escaped() -> None:
-    hostile = Report("t|t", sections=[Section("s", ["a|b"], [("<script>|[x](y)\n# h",)])])
+    hostile = Report("t|t", sections=[Section("s", "s", ["a|b"], [("<script>|[x](y)\n# h",)])])
     text = to_markdown(hostile)
     assert "\\<script\\>\\|\\[x\\](y) # h" in text
     assert "| a\\|b |" in text
