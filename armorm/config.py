@@ -4,9 +4,9 @@ Each is one table of `armorm.toml`; values are checked where they are defined.
 """
 
 import math
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import Any, Final, Literal
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Final, Literal, Self
 
 from armorm.errors import DecorrelationError
 
@@ -22,6 +22,20 @@ FEWEST_FOR_LENGTH: Final = 3
 
 NO_NUISANCE: Final = "none"
 """Says that nothing is taken out of the objectives."""
+
+LENGTH: Final = "length"
+"""Names the length head: a linear reward that predicts the logarithm of an answer's tokens."""
+
+PREFERENCE: Final = "preference"
+"""Names the objective that is fitted to training pairs."""
+
+DERIVED: Final = (PREFERENCE, LENGTH)
+"""Objectives that no dataset rates; no dataset may use these names."""
+
+AUTO: Final = "auto"
+
+ALL_ANSWERS: Final = "all"
+"""Names the answers to all training prompts as the reference distribution."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,10 +58,12 @@ class RegressionConfig:
 class DecorrelationConfig:
     """The settings of `[decorrelation]`."""
 
-    nuisance: str | tuple[str, ...] = "helpsteer-verbosity"
-    """What is taken out of all objectives: one of them, or `n_tokens`, or several at once; or `none`."""
-    reference: str = "ultrafeedback"
-    """The dataset whose rated responses are the reference distribution."""
+    nuisance: str | tuple[str, ...] = AUTO
+    """What is taken out of all objectives: one of them, `length` or `n_tokens`, or several at once; or `none`. `auto`:
+    an objective named verbosity where one is rated, else `length`."""
+    reference: str = AUTO
+    """The dataset whose rated responses are the reference distribution, or `all` for the answers to all training
+    prompts. `auto`: ultrafeedback, as in the paper, where it is configured, else `all`."""
     correlation: Correlation = "spearman"
 
     @property
@@ -55,10 +71,27 @@ class DecorrelationConfig:
         """The nuisances by name, as a list; empty if nothing is taken out."""
         return nuisances_of(self.nuisance)
 
+    def resolved(self, objectives: Sequence[str], rated: Sequence[str]) -> Self:
+        """Return the settings with what `auto` stands for.
+
+        Args:
+            objectives: that the configured datasets rate.
+            rated: configured datasets with ratings.
+        """
+        verbosity = next((name for name in objectives if name.endswith("verbosity")), LENGTH)
+        paper = "ultrafeedback"
+        return replace(
+            self,
+            nuisance=verbosity if self.nuisance == AUTO else self.nuisance,
+            reference=(paper if paper in rated else ALL_ANSWERS) if self.reference == AUTO else self.reference,
+        )
+
     def __post_init__(self) -> None:
         names = (self.nuisance,) if isinstance(self.nuisance, str) else self.nuisance
-        passes = bool(names) and len(set(names)) == len(names) and (NO_NUISANCE not in names or len(names) == 1)
-        _check(passes, "nuisance", self.nuisance, f"one or more names, each once, or {NO_NUISANCE} alone")
+        passes = (
+            bool(names) and len(set(names)) == len(names) and (len(names) == 1 or not {NO_NUISANCE, AUTO} & set(names))
+        )
+        _check(passes, "nuisance", self.nuisance, f"one or more names, each once, or {NO_NUISANCE} or {AUTO} alone")
 
 
 def nuisances_of(nuisance: str | Sequence[str]) -> tuple[str, ...]:
@@ -81,11 +114,11 @@ def check_nuisance(nuisances: Sequence[str], objectives: Sequence[str]) -> None:
     Raises:
         DecorrelationError: one is not rated, or too few objectives are left, or none.
     """
-    unknown = [name for name in nuisances if name not in (*objectives, TOKEN_LENGTH)]
+    unknown = [name for name in nuisances if name not in (*objectives, TOKEN_LENGTH, LENGTH)]
     if unknown:
         raise DecorrelationError(
             f"got nuisance {', '.join(unknown)}, which has no ratings or too few; expected {', '.join(objectives)} or "
-            f"{TOKEN_LENGTH}; set [decorrelation] nuisance to one of them, or to {NO_NUISANCE!r}"
+            f"{LENGTH}; set [decorrelation] nuisance to one of them, or to {NO_NUISANCE!r}"
         )
     others = [name for name in objectives if name not in nuisances]
     if nuisances and not others:
@@ -98,8 +131,25 @@ def check_nuisance(nuisances: Sequence[str], objectives: Sequence[str]) -> None:
         raise DecorrelationError(
             f"got nuisance {TOKEN_LENGTH} with {len(others)} other objectives ({', '.join(others) or 'none'}), of "
             f"which it would leave nothing of their own; expected {FEWEST_FOR_LENGTH} or more; set [decorrelation] "
-            f"nuisance to {NO_NUISANCE!r}, or rate more objectives"
+            f"nuisance to {LENGTH!r}"
         )
+
+
+@dataclass(frozen=True, slots=True)
+class PreferenceConfig:
+    """`[preference]`: the direction that training pairs prefer, a baseline and perhaps an objective."""
+
+    objective: Literal["auto", "always", "never"] = AUTO
+    """Whether it enters the gate as one more objective; `auto`: if the best fixed mixture with it has a smaller loss on
+    validation pairs than the one without."""
+    pairs: int = 100_000
+    """Training pairs that it is fitted to, at most; 0: there is none, and so no Bradley-Terry probe to compare with."""
+    seed: int = 0
+    """Of the choice of pairs where there are more."""
+
+    def __post_init__(self) -> None:
+        _check(self.pairs >= 0, "pairs", self.pairs, "0 or more")
+        _check_seed(self.seed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,18 +160,31 @@ class GateConfig:
     n_hidden: int = 3
     temperature: float = 10.0
     """Logits are divided by it before the softmax."""
-    beta: float = 100.0
-    """Start of the trained factor of the Bradley-Terry loss."""
+    start: Literal["mixture", "random"] = "mixture"
+    """What training begins with: the best fixed mixture of the objectives for every prompt, or random weights, as in
+    the paper."""
+    beta: float = 0.0
+    """Start of the trained factor of the Bradley-Terry loss (100 in the paper); 0: that of the best fixed mixture."""
     learning_rate: float = 1e-3
     weight_decay: float = 0.01
     steps: int = 10_000
+    epochs: float = 50.0
+    """Times that training goes through the pairs, at most; 0: as often as `steps` take, as in the paper."""
     batch_size: int = 1024
     seed: int = 0
     mixing: Mixing = "size"
     """How often pairs of a dataset are drawn: in proportion to their number, to its square root, or alike for all."""
-    early_stopping: int = 0
-    """Points of the curve (a twentieth of the steps each) without a smaller loss on validation pairs after which
-    training ends; the gate is then the one of the smallest. 0: all steps, and the last one."""
+    early_stopping: int = 5
+    """Points of the curve without a smaller loss on validation pairs after which training ends; the gate is then the
+    one of the smallest, the start included. 0: all steps, and the last one, as in the paper."""
+    calibrate: bool = True
+    """Whether beta, once the gate is trained, is fitted to validation pairs; the paper keeps the trained one."""
+    screening: bool = True
+    """Whether objectives whose held-out R2 is not surely above 0 are kept out of the gate."""
+    least_ratings: int = 100
+    """Training ratings of an objective that enters the gate."""
+    always: tuple[str, ...] = ()
+    """Objectives that enter the gate whatever is known of them."""
     precision: Literal["float32", "bfloat16"] = "float32"
     """The type of the layers' arithmetic in training; parameters, loss and what is exported are float32."""
     device: str = "cpu"
@@ -130,34 +193,62 @@ class GateConfig:
     """Seconds between checkpoints of the training: what a killed run loses, at most."""
 
     def __post_init__(self) -> None:
-        for name in ("hidden_dim", "n_hidden", "temperature", "beta", "learning_rate", "steps", "batch_size"):
+        for name in ("hidden_dim", "n_hidden", "temperature", "learning_rate", "steps", "batch_size"):
             _check(0 < getattr(self, name) < math.inf, name, getattr(self, name), "a number above 0")
-        for name in ("weight_decay", "early_stopping", "save_every_s"):
+        for name in ("beta", "weight_decay", "epochs", "early_stopping", "least_ratings", "save_every_s"):
             _check(0 <= getattr(self, name) < math.inf, name, getattr(self, name), "0 or more")
+        _check(self.beta > 0 or self.start == "mixture", "beta", self.beta, 'above 0 where start is "random"')
         _check_seed(self.seed)
+
+    def n_steps(self, n_pairs: int) -> int:
+        """Return the steps that training takes at most, on so many pairs."""
+        if not self.epochs:
+            return self.steps
+        return max(1, min(self.steps, math.ceil(self.epochs * n_pairs / min(self.batch_size, n_pairs))))
 
     def record(self) -> dict[str, Any]:
         """Return what the gate depends on: not its device, and later settings only if they are not the default."""
         settings = asdict(self)
         for name in ("device", "save_every_s"):
             del settings[name]
-        later = {"mixing": "size", "early_stopping": 0, "precision": "float32"}
-        return {name: value for name, value in settings.items() if name not in later or later[name] != value}
+        return {name: value for name, value in settings.items() if name not in _LATER or _LATER[name] != value}
+
+    @classmethod
+    def of_record(cls, record: Mapping[str, Any]) -> Self:
+        """Return the settings that `record` gave; those that came later are as they were before."""
+        return cls(**{**PAPERS_GATE, **_LATER, **record, "always": tuple(record.get("always", ()))})
+
+
+PAPERS_GATE: Final[Mapping[str, Any]] = {
+    "start": "random",
+    "beta": 100.0,
+    "steps": 10_000,
+    "epochs": 0.0,
+    "early_stopping": 0,
+    "calibrate": False,
+    "least_ratings": 0,
+    "screening": False,
+}
+"""What of `[gate]` the paper does otherwise than the defaults."""
+
+_LATER: Final[Mapping[str, Any]] = {
+    **{name: value for name, value in PAPERS_GATE.items() if name not in ("beta", "steps")},
+    "always": (),
+    "mixing": "size",
+    "precision": "float32",
+}
+"""Settings that the first models have no record of, and what they were."""
 
 
 @dataclass(frozen=True, slots=True)
 class EvaluationConfig:
-    """`[evaluation]`: the bootstrap of the intervals, and the baseline that is fitted."""
+    """`[evaluation]`: the bootstrap of the intervals."""
 
     n_resamples: int = 1000
     seed: int = 0
-    """The seed of the bootstrap, and of the choice of the probe's pairs where there are more."""
-    probe_pairs: int = 100_000
-    """Training pairs that the Bradley-Terry probe is fitted to, at most; 0: no probe."""
 
     def __post_init__(self) -> None:
         _check(self.n_resamples > 0, "n_resamples", self.n_resamples, "a number above 0")
-        _check(self.probe_pairs >= 0, "probe_pairs", self.probe_pairs, "0 or more")
         _check_seed(self.seed)
 
 

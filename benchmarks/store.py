@@ -131,6 +131,7 @@ def generate(folder: Path, n_conversations: int, n_shards: int) -> None:
     from armorm.stages import evaluate, model
     from armorm.stages.decorrelate import DECORRELATE
     from armorm.stages.gate import GATE
+    from armorm.stages.preference import PREFERENCE_STAGE
     from armorm.stages.regress import REGRESS
     from armorm.stages.statistics import STATISTICS
 
@@ -188,6 +189,7 @@ def generate(folder: Path, n_conversations: int, n_shards: int) -> None:
     for stage in (
         lambda: STATISTICS.ensure(writer, None, id),
         lambda: REGRESS.ensure(writer, settings.regression, id),
+        lambda: PREFERENCE_STAGE.ensure(writer, settings.preference, id),
         lambda: DECORRELATE.ensure(writer, settings.decorrelation, id),
         lambda: GATE.ensure(writer, settings.gate, id),
         lambda: model.MODEL.ensure(writer, None, id),

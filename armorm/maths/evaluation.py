@@ -10,7 +10,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from armorm.config import EvaluationConfig
+from armorm.config import DERIVED, EvaluationConfig
 from armorm.maths import baselines
 from armorm.maths.metrics import (
     Bin,
@@ -27,6 +27,7 @@ from armorm.maths.metrics import (
     section_scores,
     wins,
 )
+from armorm.maths.paired import PairedTest, paired_test
 
 Floats = npt.NDArray[np.floating]
 Bools = npt.NDArray[np.bool_]
@@ -34,8 +35,11 @@ Names = npt.NDArray[np.object_]
 Ranked = Mapping[str, Floats]
 """Scorer to `[P]` score differences, chosen minus rejected."""
 
-SCORERS: Final = ("gate", "mean", "single", "probe", "longer")
-"""How pairs are ranked: the gate, and what it has to beat."""
+SCORERS: Final = ("gate", "mixture", "mean", "single", "probe", "longer")
+"""How pairs are ranked: the gate, the fixed mixture that it starts from, and what both have to beat."""
+
+BASELINES: Final = ("mean", "single", "probe", "longer")
+"""What is no part of the model."""
 
 LENGTH_BINS = 4
 """Bins of length differences on each side."""
@@ -92,6 +96,8 @@ class Calibration:
     beta: float
     rows: tuple[CalibrationRow, ...] = ()
     bins: tuple[Bin, ...] = ()
+    beta_by_dataset: Mapping[str, float] = field(default_factory=dict)
+    """Of datasets with a beta of their own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,14 +145,17 @@ class Benchmark(Means):
     baselines: Mapping[str, Means] = field(default_factory=dict)
     missing: Missing = Missing()
     n_published: int = 0
-    """Subsets that the benchmark has."""
+    """Subsets that there are pairs of."""
     n_incomplete: int = 0
-    """Subsets whose number of pairs is not the published one."""
+    """Those of them whose number of pairs is not the published one."""
 
 
 def choose_best_objective(train_differences_PK: Floats, objectives: Sequence[str]) -> str | None:
-    """Return the objective that alone ranks most training pairs rightly; None without training pairs."""
-    return baselines.best_objective(train_differences_PK, objectives) if len(train_differences_PK) else None
+    """The rated objective that alone ranks most training pairs rightly; None without training pairs."""
+    rated = [k for k, name in enumerate(objectives) if name not in DERIVED]
+    if not len(train_differences_PK):
+        return None
+    return baselines.best_objective(train_differences_PK[:, rated], [objectives[k] for k in rated])
 
 
 def rank(
@@ -157,6 +166,7 @@ def rank(
     *,
     objectives: Sequence[str],
     best_objective: str | None,
+    mixture: Mapping[str, float],
 ) -> dict[str, Floats]:
     """Return what the gate and each baseline make of pairs, by the names of `SCORERS`.
 
@@ -168,8 +178,13 @@ def rank(
         probe_differences_P: `[P]` the probe's; None without one.
         objectives: names of the columns.
         best_objective: the single objective, chosen on training pairs; None without one.
+        mixture: the fixed mixture's weights; empty without one.
     """
-    ranked = {"gate": score_differences_P, "mean": baselines.mean_objective(differences_PK)}
+    rated = [k for k, name in enumerate(objectives) if name not in DERIVED]
+    ranked = {"gate": score_differences_P}
+    if mixture:
+        ranked["mixture"] = differences_PK @ np.array([mixture.get(name, 0.0) for name in objectives])
+    ranked["mean"] = baselines.mean_objective(differences_PK[:, rated])
     if best_objective:
         ranked["single"] = baselines.single_objective(differences_PK, objectives, name=best_objective)
     if probe_differences_P is not None:
@@ -197,6 +212,21 @@ def held_out_accuracy(
     names = sorted(set(datasets_P))
     whole = [row("all", np.ones(len(datasets_P), dtype=bool))] if names else []
     return (*whole, *(row(name, datasets_P == name) for name in names))
+
+
+def against(ranked: Ranked, *, prompts_P: Names, config: EvaluationConfig) -> dict[str, PairedTest]:
+    """Every other scorer, then the gate, on the same held-out pairs; nothing without pairs.
+
+    Args:
+        ranked: of each scorer, on held-out pairs.
+        prompts_P: `[P]` what is not independent.
+        config: number of resamples, seed.
+    """
+    if not len(prompts_P):
+        return {}
+    options = {"n_resamples": config.n_resamples, "seed": config.seed}
+    won = {name: wins(by_P) for name, by_P in ranked.items()}
+    return {name: paired_test(of, won["gate"], prompts_P, **options) for name, of in won.items() if name != "gate"}
 
 
 def length_accuracy(
@@ -247,17 +277,22 @@ def length_bins(differences_P: Floats, n_bins: int = LENGTH_BINS) -> npt.NDArray
     return np.asarray(np.sign(differences_P) * bin_P, dtype=np.int64)
 
 
-def calibration(score_differences_P: Floats, *, beta: float, datasets_P: Names) -> Calibration:
+def calibration(
+    score_differences_P: Floats, *, beta: float, datasets_P: Names, beta_by_dataset: Mapping[str, float] | None = None
+) -> Calibration:
     """How well the Bradley-Terry probability `sigmoid(beta (R_chosen - R_rejected))` is what comes true.
 
     Args:
         score_differences_P: `[P]` the gate's, chosen minus rejected, of held-out pairs.
-        beta: as trained.
+        beta: the model's.
         datasets_P: `[P]` what to group by.
+        beta_by_dataset: that of datasets which have one of their own.
     """
+    of_datasets = beta_by_dataset or {}
+    logits_P = score_differences_P * np.array([of_datasets.get(name, beta) for name in datasets_P.astype(str)] or [1.0])
 
     def row(name: str, here_P: Bools) -> CalibrationRow:
-        bins = reliability(score_differences_P[here_P], beta)
+        bins = reliability(logits_P[here_P], 1.0)
         n_pairs = int(here_P.sum())
         confidence = sum(one.n * one.confidence for one in bins) / n_pairs
         accuracy = sum(one.n * one.accuracy for one in bins) / n_pairs
@@ -266,7 +301,7 @@ def calibration(score_differences_P: Floats, *, beta: float, datasets_P: Names) 
     names = sorted(set(datasets_P))
     whole = [row("all", np.ones(len(datasets_P), dtype=bool))] if names else []
     rows = (*whole, *(row(name, datasets_P == name) for name in names))
-    return Calibration(beta, rows, tuple(reliability(score_differences_P, beta)))
+    return Calibration(beta, rows, tuple(reliability(logits_P, 1.0)), dict(of_datasets))
 
 
 def benchmark_scores(
@@ -332,8 +367,8 @@ def benchmark_scores(
         intervals=intervals,
         baselines={n: Means(*means(accuracies(by_P))) for n, by_P in ranked.items() if n != "gate" and measured},
         missing=missing,
-        n_published=len(published),
-        n_incomplete=sum(counts[name] != n_rows for name, (_, n_rows, _) in published.items()),
+        n_published=len(measured),
+        n_incomplete=sum(counts[name] != published[name][1] for name in measured),
     )
 
 

@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice, pairwise
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, cast
 
 import numpy as np
 import torch
@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from armorm.config import GateConfig, Mixing
 from armorm.errors import GateError
 from armorm.maths.metrics import CurvePoint
+from armorm.maths.mixture import FixedMixture, fit_beta, fit_mixture
 from armorm.maths.score import score
 
 Floats = NDArray[np.floating]
@@ -28,6 +29,14 @@ State = Mapping[str, Floats]
 
 _BATCH_ROWS: Final = 4096
 _CURVE_POINTS: Final = 20
+_GROWTH: Final = 1.5
+"""Of the steps between the first points of the curve, until they are a twentieth of the whole."""
+
+_NEVER: Final = -1e3
+"""The logit of an objective that does not enter the gate: its weight is 0 in float32, and so is its gradient."""
+
+_LEAST_FOR_BETA: Final = 100
+"""Validation pairs of a dataset that a beta of its own is fitted to."""
 
 
 class Vectors(Protocol):
@@ -92,6 +101,24 @@ class Gate(nn.Module):
             H_ND = torch.relu(layer(H_ND))
         return torch.softmax(last(H_ND).float() / self.temperature, dim=-1) * self.logit_scale
 
+    @torch.no_grad()
+    def answer_with(self, weights_K: Floats) -> None:
+        """Give every prompt these weights, which sum to 1, until training finds something better."""
+        last = self._last
+        last.weight.zero_()
+        last.bias.copy_(torch.from_numpy(self.temperature * np.log(np.maximum(weights_K, np.finfo(np.float32).tiny))))
+
+    @torch.no_grad()
+    def leave_out(self, objectives_K: NDArray[np.bool_]) -> None:
+        """Give some objectives a weight of 0 for every prompt, in training too."""
+        left_out = torch.from_numpy(objectives_K)
+        self._last.weight[left_out] = 0
+        self._last.bias[left_out] = self.temperature * _NEVER
+
+    @property
+    def _last(self) -> nn.Linear:
+        return cast(nn.Linear, self.layers[-1])
+
     @classmethod
     def from_state(cls, state: State, config: GateConfig) -> "Gate":
         """Rebuild a trained gate."""
@@ -128,11 +155,20 @@ class GateFit:
 
     state: dict[str, NDArray[np.float32]]
     beta: float
-    """The loss's trained scale."""
+    """The scale of the loss: as trained, or that validation pairs are likeliest with."""
     config: GateConfig
     curve: tuple[CurvePoint, ...]
     step: int
-    """The step whose parameters these are: the last, or, with early stopping, that of the smallest validation loss."""
+    """Whose parameters these are: the last one, or, with early stopping, that of the smallest validation loss. Of a
+    training that starts from the best fixed mixture, 0 is that mixture."""
+    beta_by_dataset: dict[str, float]
+    """Of each dataset with validation pairs enough."""
+    mixture: FixedMixture | None
+    """That the training started from; None where it started from random weights."""
+    n_steps: int
+    """As many as were planned."""
+    n_epochs: float
+    """Times that training went through the pairs."""
 
     def gate(self) -> Gate:
         """Return the gate as a module."""
@@ -176,6 +212,7 @@ def train_gate(
     *,
     config: GateConfig,
     validation: Pairs | None = None,
+    entering_K: NDArray[np.bool_] | None = None,
     on_progress: Callable[[int, int], None] | None = None,
     resume: Checkpoint | None = None,
     save_checkpoint: Callable[[Callable[[], Checkpoint]], None] | None = None,
@@ -186,7 +223,9 @@ def train_gate(
         pairs: Training pairs, with raw rewards.
         transform_KK: `[K, K]` the decorrelation's T.
         config: Shape, settings and seed; one seed gives one result on a given machine.
-        validation: Pairs for the curve; they decide nothing but the end, where `config.early_stopping` asks for it.
+        validation: Pairs for the curve; they decide the end, where `config.early_stopping` asks for it, and beta, where
+            `config.calibrate` does.
+        entering_K: `[K]` the objectives that may have a weight; None: all.
         on_progress: Called with (steps done, steps in all) after every step.
         resume: Goes on from there; it comes from the same pairs and settings.
         save_checkpoint: Called after every step with what makes a checkpoint; it decides how often one is kept.
@@ -195,20 +234,20 @@ def train_gate(
         GateError: if shapes disagree, features are not finite, the loss stops being a number, or the device or the
             validation pairs that the settings ask for are not there.
     """
-    if config.early_stopping and validation is None:
+    if config.early_stopping and validation is None and config.start == "random":
         raise GateError(
             f"got early_stopping {config.early_stopping} and no validation pairs; expected some; set it to 0, or raise "
             "the validation share of [split]"
         )
-    run = _Run(pairs, transform_KK, config, validation)
+    run = _Run(pairs, transform_KK, config, validation, entering_K)
     if resume:
         run.take_up(resume)
-    for batch in islice(_batches(pairs, config), run.step, None):
+    for batch in islice(_batches(pairs, config, run.n_steps), run.step, None):
         if run.has_ended:
             break
         run.advance(batch)
         if on_progress is not None:
-            on_progress(run.step, config.steps)
+            on_progress(run.step, run.n_steps)
         if save_checkpoint is not None:
             save_checkpoint(run.checkpoint)
     return run.fit()
@@ -217,9 +256,18 @@ def train_gate(
 class _Run:
     """A training between two steps."""
 
-    def __init__(self, pairs: Pairs, transform_KK: Floats, config: GateConfig, validation: Pairs | None) -> None:
+    def __init__(
+        self,
+        pairs: Pairs,
+        transform_KK: Floats,
+        config: GateConfig,
+        validation: Pairs | None,
+        entering_K: NDArray[np.bool_] | None,
+    ) -> None:
         self._pairs, self._config, self._validation = pairs, config, validation
-        self._training = _Training(pairs, transform_KK, config).to(device_of(config.device))
+        self.n_steps = config.n_steps(len(pairs))
+        self._points = set(curve_steps(self.n_steps))
+        self._training = _Training(pairs, transform_KK, config, entering_K).to(device_of(config.device))
         groups = [
             {"params": list(self._training.gate.layers.parameters()), "weight_decay": config.weight_decay},
             {"params": [self._training.log_beta], "weight_decay": 0.0},  # decay would pull beta towards 1
@@ -229,11 +277,13 @@ class _Run:
         self._curve = list[CurvePoint]()
         self._recent = list[Tensor]()
         self._best: dict[str, Tensor] = self._parameters()
+        if validation is not None or config.early_stopping:
+            self._curve.append(self._training.point(0, None, validation))
 
     def advance(self, batch: Rows) -> None:
         """Make one step, on a batch of pairs."""
         for group in self._optimiser.param_groups:
-            group["lr"] = self._config.learning_rate * (1 + math.cos(math.pi * self.step / self._config.steps)) / 2
+            group["lr"] = self._config.learning_rate * (1 + math.cos(math.pi * self.step / self.n_steps)) / 2
         margins_P = self._training(self._pairs, batch)
         loss = bradley_terry(margins_P, self._training.beta).mean()
         self._optimiser.zero_grad()
@@ -241,7 +291,7 @@ class _Run:
         self._optimiser.step()
         self._recent.append(torch.stack([loss.detach(), (margins_P.detach() > 0).float().mean()]))
         self.step += 1
-        if self.step % math.ceil(self._config.steps / _CURVE_POINTS) == 0 or self.step == self._config.steps:
+        if self.step in self._points:
             self._curve.append(self._training.point(self.step, torch.stack(self._recent), self._validation))
             self._recent.clear()
             if self._best_point() == len(self._curve) - 1:
@@ -251,21 +301,36 @@ class _Run:
     def has_ended(self) -> bool:
         """Whether validation asks to stop early."""
         patience = self._config.early_stopping
+        if patience and self._validation is None:
+            return True  # nothing says that a step is better than the start
         return bool(patience and self._curve) and len(self._curve) - 1 - self._best_point() >= patience
 
     def _best_point(self) -> int:
         """Return the point of the curve whose parameters are the result: the last one, or that of the smallest loss."""
         losses = [point.validation_loss for point in self._curve if point.validation_loss is not None]
-        return losses.index(min(losses)) if self._config.early_stopping else len(self._curve) - 1
+        if not self._config.early_stopping:
+            return len(self._curve) - 1
+        return losses.index(min(losses)) if losses else 0
 
     def fit(self) -> GateFit:
         """Return what was trained."""
         with torch.no_grad():
             for name, parameter in self._training.named_parameters():
                 parameter.copy_(self._best[name])
-        beta = float(self._training.beta.detach())
-        step = self._curve[self._best_point()].step
-        return GateFit(self._training.folded_state(), beta, self._config, tuple(self._curve), step)
+        beta, by_dataset = float(self._training.beta.detach()), dict[str, float]()
+        if self._config.calibrate and self._validation is not None:
+            beta, by_dataset = self._training.betas(self._validation)
+        return GateFit(
+            self._training.folded_state(),
+            beta,
+            self._config,
+            tuple(self._curve),
+            self._curve[self._best_point()].step,
+            by_dataset,
+            self._training.mixture,
+            self.n_steps,
+            self.step * min(self._config.batch_size, len(self._pairs)) / len(self._pairs),
+        )
 
     def checkpoint(self) -> Checkpoint:
         """Return all that the next step depends on."""
@@ -332,16 +397,26 @@ class _Training(nn.Module):
     spread_D: Tensor
     transform_KK: Tensor
 
-    def __init__(self, pairs: Pairs, transform_KK: Floats, config: GateConfig) -> None:
+    def __init__(
+        self, pairs: Pairs, transform_KK: Floats, config: GateConfig, entering_K: NDArray[np.bool_] | None
+    ) -> None:
         super().__init__()
         n_objectives = pairs.differences_PK.shape[1]
         if transform_KK.shape != (n_objectives, n_objectives):
             raise GateError(f"got a transform of shape {transform_KK.shape}; expected {(n_objectives, n_objectives)}")
         self._precision = config.precision
+        entering_K = np.ones(n_objectives, dtype=bool) if entering_K is None else entering_K
         self.gate = Gate(pairs.prompts_UD.shape[1], n_objectives, config)
+        self.mixture = None
+        beta = config.beta
+        if config.start == "mixture":
+            self.mixture = fit_mixture(pairs.differences_PK @ transform_KK, entering_K)
+            beta = beta or self.mixture.beta
+            self.gate.answer_with(self.mixture.weights_K)
+        self.gate.leave_out(~entering_K)
         # Adam moves a parameter by about the learning rate a step: beta itself could hardly leave 100, while its
         # logarithm moves by relative steps, and keeps beta positive.
-        self.log_beta = nn.Parameter(torch.tensor(math.log(config.beta)))
+        self.log_beta = nn.Parameter(torch.tensor(math.log(beta)))
         centre_D, spread_D = feature_scale(pairs.prompts_UD)
         for name, array in (("centre_D", centre_D), ("spread_D", spread_D), ("transform_KK", transform_KK)):
             self.register_buffer(name, torch.tensor(array, dtype=torch.float32))
@@ -359,18 +434,32 @@ class _Training(nn.Module):
             gating_PK: Tensor = self.gate(features_PD)
         return score(differences_PK, self.transform_KK, gating_PK)
 
-    def point(self, step: int, recent: Tensor, validation: Pairs | None) -> CurvePoint:
-        """Return a point of the curve, of `[N, 2]` losses and accuracies; refuse a loss that is no number."""
-        loss, accuracy = map(float, recent.mean(dim=0))
-        if not math.isfinite(loss):
+    def point(self, step: int, recent: Tensor | None, validation: Pairs | None) -> CurvePoint:
+        """A point of the curve, of `[N, 2]` losses and accuracies; refuses to go on from a loss that is no number."""
+        loss, accuracy = (None, None) if recent is None else map(float, recent.mean(dim=0))
+        if loss is not None and not math.isfinite(loss):
             raise GateError(f"got a loss of {loss} by step {step}; expected a number; lower the learning rate")
         if validation is None:
             return CurvePoint(step, loss, accuracy)
-        blocks = np.array_split(np.arange(len(validation)), math.ceil(len(validation) / _BATCH_ROWS))
+        margins = self.margins(validation)
         with torch.no_grad():
-            margins = torch.cat([self(validation, block) for block in blocks])
             validation_loss = bradley_terry(margins, self.beta).mean()
         return CurvePoint(step, loss, accuracy, float(validation_loss), float((margins > 0).float().mean()))
+
+    @torch.no_grad()
+    def margins(self, pairs: Pairs) -> Tensor:
+        """`[P]` margins of all pairs, in blocks."""
+        blocks = np.array_split(np.arange(len(pairs)), math.ceil(len(pairs) / _BATCH_ROWS))
+        return torch.cat([self(pairs, block) for block in blocks])
+
+    def betas(self, validation: Pairs) -> tuple[float, dict[str, float]]:
+        """The beta that pairs are likeliest with, all together and those of each dataset that has enough."""
+        margins_P = self.margins(validation).double().cpu().numpy()
+        if validation.datasets_P is None:
+            return fit_beta(margins_P), {}
+        names, n_pairs = np.unique(validation.datasets_P.astype(str), return_counts=True)
+        enough = names[n_pairs >= _LEAST_FOR_BETA]
+        return fit_beta(margins_P), {str(n): fit_beta(margins_P[validation.datasets_P == n]) for n in enough}
 
     def folded_state(self) -> dict[str, NDArray[np.float32]]:
         """Return the gate's parameters for raw features: `W (x - c) / s + b = (W / s) x + (b - (W / s) c)`."""
@@ -401,12 +490,25 @@ def feature_scale(prompts_UD: Vectors) -> tuple[NDArray[np.float64], NDArray[np.
     return centre_D, np.where(spread_D > 1e-6 * typical, np.maximum(spread_D, 1e-2 * typical), np.inf)
 
 
-def _batches(pairs: Pairs, config: GateConfig) -> Iterator[Rows]:
-    """Yield one batch of pairs a step, from one shuffled epoch after the other."""
+def curve_steps(n_steps: int) -> list[int]:
+    """Steps that the curve has a point after: ever farther apart at first, then every twentieth, and the last.
+
+    Where data are few the best gate comes within the first steps.
+    """
+    every = math.ceil(n_steps / _CURVE_POINTS)
+    points, step = set(range(every, n_steps, every)) | {n_steps}, 1
+    while step < every:
+        points.add(step)
+        step = max(step + 1, math.floor(step * _GROWTH))
+    return sorted(points)
+
+
+def _batches(pairs: Pairs, config: GateConfig, n_steps: int) -> Iterator[Rows]:
+    """One batch of pairs a step, from one shuffled epoch after the other."""
     rng = np.random.default_rng(config.seed)
     size = min(config.batch_size, len(pairs))
     waiting = np.empty(0, np.intp)
-    for _ in range(config.steps):
+    for _ in range(n_steps):
         while len(waiting) < size:
             waiting = np.concatenate([waiting, _epoch(rng, pairs, config.mixing)])
         yield waiting[:size]

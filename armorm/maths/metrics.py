@@ -123,8 +123,8 @@ class CurvePoint:
     """Training of the gate seen at one step; validation figures are None without validation pairs."""
 
     step: int
-    loss: float
-    """Mean over the batches since the last point."""
+    loss: float | None = None
+    """Mean over the batches since the last point; None before the first step."""
     accuracy: float | None = None
     """The same batches' share of pairs in which the chosen answer scored higher, before each step."""
     validation_loss: float | None = None

@@ -9,7 +9,7 @@ Objectives of the same parts share their factorisations, and their alphas are ch
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Final, Literal, TypedDict, TypeVar
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple, TypeVar
 
 import numpy as np
 import scipy.linalg
@@ -28,11 +28,16 @@ Mask = NDArray[np.bool_]
 Scalar = TypeVar("Scalar", bound=np.floating)
 Solver = Literal["statistics", "scikit-learn"]
 End = Literal["smallest", "largest"]
+Screening = Literal["few_ratings", "no_better_than_mean"]
+"""Why an objective is kept out of the gate: too few training ratings, or a held-out R2 that is not surely above 0."""
 
 ALPHAS: Final = tuple(10.0**exponent for exponent in range(-4, 5))
 """1e-4 .. 1e4 by decades."""
 
 BLOCK_ROWS: Final = 4096
+
+SURE: Final = 1.96
+"""Standard errors of a 95 % interval."""
 
 CHOLESKYS_OF_AN_EIGH: Final = 20
 """One eigendecomposition takes as long as so many Cholesky factorisations, 15 to 25 by the size."""
@@ -53,6 +58,8 @@ class Weights:
     """What was fitted, before it is tested."""
 
     W_KD: NDArray[np.float64]
+    train_W_KD: NDArray[np.float64]
+    """The weights of `train` alone, of which validation rows say the truth."""
     alphas: tuple[float, ...]
     """The alphas that were chosen from."""
     alpha_K: NDArray[np.float64]
@@ -62,7 +69,7 @@ class Weights:
 
 @dataclass(frozen=True, slots=True)
 class HeldOut:
-    """The rows that figures come from. Ratings that are not there are NaN."""
+    """Rows that weights do not depend on, with their predictions. Ratings that are not there are NaN."""
 
     truth_NK: Floats
     prediction_NK: Floats
@@ -89,6 +96,10 @@ class ObjectiveFit:
     train_mse: float = NAN
     """Of the weights that are fitted to `train` alone, as is `validation_mse`, which alpha is chosen by."""
     validation_mse: float = NAN
+    validation_r2: float = NAN
+    """Of the same weights; it decides, with its error, whether the objective enters the gate."""
+    validation_r2_error: float = NAN
+    """Its standard error, over prompts."""
     test_mse: float = NAN
     """Of the final weights, as all that follows."""
     test_mse_error: float = NAN
@@ -146,6 +157,8 @@ def solve_path(statistics: RidgeStatistics, alphas: Sequence[float]) -> NDArray[
     if min(alphas) <= 0:
         raise RegressionError(f"got alphas {list(alphas)}; expected positive numbers; a tiny one is as good as none")
     n_features = len(statistics.gram_DD)
+    if not statistics.n_rows:
+        return np.zeros((len(alphas), statistics.moment_DG.shape[1], n_features))
     if statistics.n_rows >= n_features and len(alphas) <= CHOLESKYS_OF_AN_EIGH:
         try:
             return np.stack([_by_cholesky(statistics, alpha) for alpha in alphas])
@@ -204,7 +217,7 @@ def fit_parts(
         refit: whether the final weights come from `train` and `validation` together, or from `train` alone.
         solver: how weights are solved for; errors and so the choice of alpha come from statistics in any case.
     """
-    fitted: dict[str, tuple[NDArray[np.float64], float, float, float]] = {}
+    fitted: dict[str, tuple[NDArray[np.float64], NDArray[np.float64], float, float, float]] = {}
     for members, names in _sets(parts, objectives):
         total = _total(members, names, "train")
         path_AGD = _solve(solver, members, names, ("train",), total, alphas)
@@ -212,7 +225,8 @@ def fit_parts(
         validation = _total(members, names, "validation")
         validation_AG = validation.mse(path_AGD)
         best_G = validation_AG.argmin(axis=0)
-        W_GD = path_AGD[best_G, range(len(names))]
+        train_W_GD = path_AGD[best_G, range(len(names))]
+        W_GD = train_W_GD.copy()
         if refit:
             total.merge(validation)
             for a in np.unique(best_G):
@@ -226,9 +240,38 @@ def fit_parts(
                     [alphas[a]],
                 )
         for g, (name, a) in enumerate(zip(names, best_G, strict=True)):
-            fitted[name] = (W_GD[g], alphas[a], train_AG[a, g], validation_AG[a, g])
-    W_K, *figures = zip(*(fitted[name] for name in objectives), strict=True)
-    return Weights(np.stack(W_K), tuple(alphas), *map(np.array, figures))
+            fitted[name] = (W_GD[g], train_W_GD[g], alphas[a], train_AG[a, g], validation_AG[a, g])
+    W_K, train_W_K, *figures = zip(*(fitted[name] for name in objectives), strict=True)
+    return Weights(np.stack(W_K), np.stack(train_W_K), tuple(alphas), *map(np.array, figures))
+
+
+def fit_folds(
+    parts: Sequence[Part], objectives: Sequence[str], alphas: Sequence[float], *, n_folds: int
+) -> NDArray[np.float64]:
+    """Return `[F, K, D]` weights, those of a fold fitted to the rows of the others.
+
+    Args:
+        parts: all rows, with a split for each fold, named by `fold_split`.
+        objectives: those to fit.
+        alphas: the penalty of each.
+        n_folds: F.
+    """
+    fitted: dict[str, list[NDArray[np.float64]]] = {name: [] for name in objectives}
+    for members, names in _sets(parts, objectives):
+        of_folds = [_total(members, names, fold_split(fold)) for fold in range(n_folds)]
+        for fold in range(n_folds):
+            rest = RidgeStatistics.zeros(len(of_folds[0].gram_DD), len(names))
+            for other in (*of_folds[:fold], *of_folds[fold + 1 :]):
+                rest.merge(other)
+            for g, name in enumerate(names):
+                alpha = alphas[list(objectives).index(name)]
+                fitted[name].append(solve_path(rest.select(np.array([g])), [alpha])[0, 0])
+    return np.stack([np.stack(fitted[name]) for name in objectives], axis=1)
+
+
+def fold_split(fold: int) -> str:
+    """Return the name of a fold among the splits of `parts_of`."""
+    return str(fold)
 
 
 def _sets(parts: Sequence[Part], objectives: Sequence[str]) -> Iterator[tuple[list[Part], list[str]]]:
@@ -288,8 +331,8 @@ def predict(X_ND: "Vectors", W_KD: NDArray[Scalar], *, rows: Rows | None = None)
     return rewards_NK
 
 
-def count_rows(X_ND: Floats, Y_NG: Floats, rows: Rows) -> RidgeStatistics:
-    """Return the statistics of some rows, in blocks; the features may be a memory map."""
+def count_rows(X_ND: "Vectors", Y_NG: Floats, rows: Rows) -> RidgeStatistics:
+    """The statistics of some rows, in blocks; the features may be a memory map."""
     statistics = RidgeStatistics.zeros(X_ND.shape[1], Y_NG.shape[1])
     for start in range(0, len(rows), BLOCK_ROWS):
         block = rows[start : start + BLOCK_ROWS]
@@ -305,8 +348,8 @@ def label_masks(Y_NK: Floats) -> Iterator[tuple[Rows, Rows]]:
             yield np.flatnonzero(mask_of_row == number), np.flatnonzero(mask_K)
 
 
-def parts_of(X_ND: Floats, Y_NK: Floats, objectives: Sequence[str], splits: Mapping[str, Mask]) -> list[Part]:
-    """Return rows in memory as parts, one for each mask; a split is counted when it is asked for."""
+def parts_of(X_ND: "Vectors", Y_NK: Floats, objectives: Sequence[str], splits: Mapping[str, Mask]) -> list[Part]:
+    """Rows in memory as parts, one for each mask; a split is counted when it is asked for."""
 
     def of_split(rows: Rows, columns: Rows, split: str) -> tuple[Floats, Rows]:
         return Y_NK[:, columns], rows[splits[split][rows]]
@@ -358,11 +401,20 @@ def fit_ridge(
     parts = parts_of(X_ND, Y_NK, trained, {"train": train_N, "validation": validation_N})
     weights = fit_parts(parts, trained, alphas=alphas, refit=refit)
     labelled_NK = ~np.isnan(Y_NK)
-    rows = np.flatnonzero(test_N & labelled_NK.any(axis=1))
-    predicted_NK = predict(X_ND, weights.W_KD, rows=rows)
-    held_out = HeldOut(Y_NK[rows], predicted_NK, np.arange(len(rows)), np.ones(predicted_NK.shape))
-    counts = (labelled_NK[train_N].sum(axis=0), labelled_NK[validation_N].sum(axis=0))
-    return RidgeFit(trained, weights.W_KD, report_fits(trained, weights, counts, held_out), untrained)
+
+    def held_out(rows_N: Mask, W_KD: NDArray[np.float64]) -> HeldOut:
+        rows = np.flatnonzero(rows_N & labelled_NK.any(axis=1))
+        predicted_NK = predict(X_ND, W_KD, rows=rows)
+        return HeldOut(Y_NK[rows], predicted_NK, np.arange(len(rows)), np.ones(predicted_NK.shape))
+
+    reports = report_fits(
+        trained,
+        weights,
+        labelled_NK[train_N].sum(axis=0),
+        held_out(validation_N, weights.train_W_KD),
+        held_out(test_N, weights.W_KD),
+    )
+    return RidgeFit(trained, weights.W_KD, reports, untrained)
 
 
 def _check(X_ND: Floats, Y_NK: Floats, objectives: Sequence[str], splits: Sequence[Mask]) -> None:
@@ -402,22 +454,63 @@ def trainable(
 
 
 def report_fits(
-    objectives: Sequence[str], weights: Weights, counts: tuple[Rows, Rows], held_out: HeldOut
+    objectives: Sequence[str], weights: Weights, n_train_K: Rows, validation: HeldOut, test: HeldOut
 ) -> tuple[ObjectiveFit, ...]:
-    """Return counts (`[K]` training and validation ratings), errors and held-out figures of every objective."""
-    return tuple(
-        ObjectiveFit(
-            objective=name,
-            alpha=float(weights.alpha_K[k]),
-            alpha_end=_end(float(weights.alpha_K[k]), weights.alphas),
-            n_train=int(counts[0][k]),
-            n_validation=int(counts[1][k]),
-            train_mse=float(weights.train_mse_K[k]),
-            validation_mse=float(weights.validation_mse_K[k]),
-            **_figures(held_out, k),
+    """Return counts, errors and held-out figures of every objective.
+
+    Args:
+        objectives: trained.
+        weights: fitted.
+        n_train_K: `[K]` training ratings.
+        validation: validation rows, as the weights of the training rows alone predict them.
+        test: test rows, as the final weights predict them.
+    """
+    reports = []
+    for k, name in enumerate(objectives):
+        validated, tested = _figures(validation, k), _figures(test, k)
+        reports.append(
+            ObjectiveFit(
+                objective=name,
+                alpha=float(weights.alpha_K[k]),
+                alpha_end=_end(float(weights.alpha_K[k]), weights.alphas),
+                n_train=int(n_train_K[k]),
+                n_validation=validated.n,
+                n_test=tested.n,
+                train_mse=float(weights.train_mse_K[k]),
+                validation_mse=float(weights.validation_mse_K[k]),
+                validation_r2=validated.r2,
+                validation_r2_error=validated.r2_error,
+                test_mse=tested.mse,
+                test_mse_error=tested.mse_error,
+                test_mse_native=tested.mse_native,
+                test_r2=tested.r2,
+                test_r2_error=tested.r2_error,
+                test_spearman=tested.spearman,
+            )
         )
-        for k, name in enumerate(objectives)
-    )
+    return tuple(reports)
+
+
+def screen(
+    reports: Sequence[ObjectiveFit], *, least_ratings: int, by_r2: bool = True, always: Sequence[str] = ()
+) -> dict[str, Screening]:
+    """Return the objectives that are not to enter the gate, and why.
+
+    Args:
+        reports: of the regression.
+        least_ratings: training ratings that an objective needs.
+        by_r2: whether its held-out R2 has to be above 0 by its 95 % interval.
+        always: objectives that enter in any case.
+    """
+    left_out: dict[str, Screening] = {}
+    for fit in reports:
+        if fit.objective in always:
+            continue
+        if (fit.n_train or 0) < least_ratings:
+            left_out[fit.objective] = "few_ratings"
+        elif by_r2 and not fit.validation_r2 - SURE * fit.validation_r2_error > 0:
+            left_out[fit.objective] = "no_better_than_mean"
+    return left_out
 
 
 def _end(alpha: float, alphas: Sequence[float]) -> End | None:
@@ -426,14 +519,14 @@ def _end(alpha: float, alphas: Sequence[float]) -> End | None:
     return ends.get(alpha) if len(ends) > 1 else None
 
 
-class _Figures(TypedDict):
-    n_test: int
-    test_mse: float
-    test_mse_error: float
-    test_mse_native: float
-    test_r2: float
-    test_r2_error: float
-    test_spearman: float
+class _Figures(NamedTuple):
+    n: int
+    mse: float
+    mse_error: float
+    mse_native: float
+    r2: float
+    r2_error: float
+    spearman: float
 
 
 def _figures(held_out: HeldOut, k: int) -> _Figures:
@@ -445,12 +538,12 @@ def _figures(held_out: HeldOut, k: int) -> _Figures:
     squares_N, explained = (truth_N - prediction_N) ** 2, r2(truth_N, prediction_N)
     spread_N = (truth_N - truth_N.mean()) ** 2 if len(present) else squares_N
     of_ratio = clustered_error(squares_N - (1 - explained) * spread_N, prompts_N)
-    return {
-        "n_test": len(present),
-        "test_mse": mse(truth_N, prediction_N),
-        "test_mse_error": clustered_error(squares_N, prompts_N),
-        "test_mse_native": mse(truth_N * widths_N, prediction_N * widths_N),
-        "test_r2": explained,
-        "test_r2_error": of_ratio / float(spread_N.mean()) if explained == explained else float("nan"),
-        "test_spearman": spearman(truth_N, prediction_N),
-    }
+    return _Figures(
+        n=len(present),
+        mse=mse(truth_N, prediction_N),
+        mse_error=clustered_error(squares_N, prompts_N),
+        mse_native=mse(truth_N * widths_N, prediction_N * widths_N),
+        r2=explained,
+        r2_error=of_ratio / float(spread_N.mean()) if explained == explained else float("nan"),
+        spearman=spearman(truth_N, prediction_N),
+    )

@@ -223,7 +223,7 @@ class RewardHead:
                 W_KD=arrays["regression_layer.weight"],
                 transform_KK=arrays["reward_transform_matrix"],
                 gate_state=gate_state,
-                gate_config=GateConfig(**described["gate"]),
+                gate_config=GateConfig.of_record(described["gate"]),
                 beta=float(arrays["beta"][0]),
                 training_rows=None if rows is None else decode(dict[str, RowSet], rows),
                 format_version=described["format_version"],
@@ -326,7 +326,7 @@ def check_description(described: Json) -> None:
         raise ValueError("objectives and nuisance hold what is no name")
     if len(set(objectives)) < len(objectives):
         raise ValueError("an objective is named twice")
-    GateConfig(**described["gate"])
+    GateConfig.of_record(described["gate"])
 
 
 _TYPES: Final[Mapping[str, Any]] = {

@@ -9,6 +9,7 @@ from armorm.config import Correlation, nuisances_of
 from armorm.features.lineage.training_rows import RowSet
 from armorm.maths.correlations import CorrelationSummary
 from armorm.maths.decorrelate import Status
+from armorm.maths.ridge import ObjectiveFit
 
 NAN = float("nan")
 
@@ -54,3 +55,7 @@ class DecorrelationResult:
     correlations: tuple[CorrelationSummary, ...] = ()
     training_rows: RowSet | None = None
     """None in an older record."""
+    objectives: tuple[str, ...] = ()
+    """All linear rewards, in the order of the weights; empty in an older record, which knows rated ones alone."""
+    length: ObjectiveFit | None = None
+    """How well the length head predicts; None where length is no nuisance."""

@@ -1,9 +1,11 @@
 """What the stage `evaluate` keeps beside its tables: all figures on held-out pairs and benchmarks."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from armorm.maths.diagnostics import CorrelationMatrices, KindRow, Part
-from armorm.maths.evaluation import AccuracyRow, Benchmark, Calibration, LengthAccuracy
+from armorm.maths.evaluation import BASELINES, AccuracyRow, Benchmark, Calibration, LengthAccuracy
+from armorm.maths.paired import PairedTest
 from armorm.maths.probe import ProbeReport
 
 
@@ -16,6 +18,15 @@ class PairAccuracy:
     """The baseline `single`, chosen on training pairs; None where these were not scored."""
     probe: ProbeReport | None = None
     """None without one."""
+    against: Mapping[str, PairedTest] = field(default_factory=dict)
+    """Every other scorer, then the gate, on all of the pairs; empty in older evaluations."""
+
+    @property
+    def strongest(self) -> str | None:
+        """The baseline that ranks most of the pairs rightly; None without pairs."""
+        accuracy = self.rows[0].accuracy if self.rows else {}
+        found = [name for name in BASELINES if name in accuracy]
+        return max(found, key=lambda name: accuracy[name].estimate) if found else None
 
 
 @dataclass(frozen=True, slots=True)

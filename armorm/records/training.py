@@ -22,6 +22,7 @@ class Training:
     rejected_ratings: int | None = None
     decorrelation: Penalties | None = None
     correlations: tuple[CorrelationSummary, ...] = ()
+    length: ObjectiveFit | None = None
     gate: GateTraining | None = None
     contaminated_pairs: int | None = None
     rejected_pairs: int | None = None
@@ -37,6 +38,7 @@ class Training:
             rejected_ratings=regressed.rejected_ratings,
             decorrelation=decorrelated.decorrelation,
             correlations=decorrelated.correlations,
+            length=decorrelated.length,
             gate=trained.gate,
             contaminated_pairs=trained.contaminated_pairs,
             rejected_pairs=trained.rejected_pairs,

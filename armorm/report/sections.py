@@ -12,9 +12,11 @@ from typing import Any, Final
 from armorm.maths.correlations import CorrelationSummary
 from armorm.maths.evaluation import SCORERS, Benchmark, Calibration, LengthAccuracy
 from armorm.maths.metrics import CurvePoint, Interval
+from armorm.maths.paired import PairedTest
 from armorm.maths.ridge import ObjectiveFit, Untrained
 from armorm.records.decorrelation import Penalties
 from armorm.records.evaluation import Evaluation, GateByKind, PairAccuracy
+from armorm.records.gate import GateTraining
 from armorm.records.training import Training
 from armorm.report.published import REWARDBENCH
 
@@ -69,7 +71,7 @@ def build_report(
         untrained_section(model.untrained),
         *([decorrelation_section(model.decorrelation)] if model.decorrelation else []),
         correlation_section(model.correlations),
-        *([curve_section(model.gate.curve)] if model.gate else []),
+        *([mixture_section(model.gate), curve_section(model.gate.curve)] if model.gate else []),
         *evaluation_sections(evaluation),
     ]
     return Report(title, facts, [section for section in sections if section.rows])
@@ -78,6 +80,7 @@ def build_report(
 def evaluation_sections(evaluation: Evaluation) -> list[Section]:
     """What a model makes of held-out pairs and the benchmark; older evaluations lack some of it."""
     return [
+        against_section(evaluation.pairs),
         pair_section(evaluation.pairs),
         length_section(evaluation.length, evaluation.pairs),
         *(calibration_sections(evaluation.calibration) if evaluation.calibration else []),
@@ -108,6 +111,7 @@ def missing_section(evaluation: Evaluation) -> Section:
 
 TITLES: Final[Mapping[str, str]] = {
     "gate": "gate",
+    "mixture": "fixed mixture",
     "mean": "mean of objectives",
     "single": "best single objective",
     "probe": "Bradley-Terry probe",
@@ -145,11 +149,59 @@ def benchmark_note(benchmark: Benchmark) -> str:
 
 
 def summary_line(pairs: PairAccuracy, benchmark: Benchmark) -> str:
-    """Return both results in a few words."""
+    """Return who wins, and the benchmark's score, in a few words."""
     parts = [f"gate right on {of.accuracy['gate'].estimate:.1%} of {of.n} held-out pairs" for of in pairs.rows[:1]]
+    if (strongest := pairs.strongest) and (test := pairs.against.get(strongest)):
+        parts.append(verdict(TITLES[strongest], test))
     if benchmark.overall is not None:
         parts.append(f"{benchmark_name(benchmark)} {benchmark.overall:.1%}")
     return ", ".join(parts) or "no held-out pairs and no benchmark"
+
+
+def verdict(baseline: str, test: PairedTest) -> str:
+    """Return whether the gate beats a baseline, by how much, with the interval and p-value of the paired test."""
+    low, high = test.difference.low * 100, test.difference.high * 100
+    if test.difference.estimate == 0:
+        outcome = f"as often as the {baseline}"
+    elif low > 0 or high < 0:
+        outcome = f"{'beats' if low > 0 else 'loses to'} the {baseline}"
+    else:
+        outcome = f"no different from the {baseline}, as far as these pairs tell"
+    return f"{outcome} ({test.difference.estimate * 100:+.1f} points [{low:+.1f}, {high:+.1f}], p = {test.p_value:.2g})"
+
+
+def against_section(pairs: PairAccuracy) -> Section:
+    """The gate beside each other way to rank the pairs, on the same pairs."""
+    rows: list[tuple[Cell, ...]] = [
+        (TITLES[name], test.n, test.only_second, test.only_first, interval(test.difference), test.p_value)
+        for name, test in sorted(pairs.against.items(), key=lambda item: SCORERS.index(item[0]))
+    ]
+    columns = ["gate against", "n", "gate alone right", "other alone right", "difference", "p"]
+    note = "accuracy of the gate less that of the other; 95 % bootstrap interval over prompts; exact sign-flip test"
+    return Section("against", "Who wins", columns, rows, note)
+
+
+REASONS: Final[Mapping[str, str]] = {
+    "few_ratings": "too few training ratings (least_ratings in [gate])",
+    "no_better_than_mean": "held-out R2 is not surely above 0",
+    "nuisance": "it is taken out of all others",
+    "no_gain": "the best fixed mixture is no better with it on validation pairs",
+}
+"""Why an objective has no weight in the gate."""
+
+
+def mixture_section(gate: GateTraining) -> Section:
+    """The fixed mixture that the gate starts from, and the objectives without weight."""
+    rows: list[tuple[Cell, ...]] = [
+        (name, weight, REASONS.get(gate.left_out.get(name, ""), "")) for name, weight in gate.mixture.items()
+    ]
+    chosen = (
+        "no gate was better on validation pairs: this mixture is the model"
+        if gate.is_fixed
+        else (f"the gate is that of step {gate.step}")
+    )
+    note = f"weights of the decorrelated rewards that training pairs are likeliest with; {chosen}"
+    return Section("mixture", "Fixed mixture", ["objective", "weight", "left out because"], rows, note)
 
 
 def dataset_section(datasets: Sequence[Json]) -> Section:
@@ -312,8 +364,9 @@ def curve_section(curve: Sequence[CurvePoint]) -> Section:
 def calibration_sections(calibration: Calibration) -> list[Section]:
     """Whether pairs come out as often as the gate is sure of them."""
     keys = ["dataset", "n", "confidence", "accuracy", "error"]
+    own = "".join(f", of {name} {beta:.1f}" for name, beta in calibration.beta_by_dataset.items())
     note = (
-        f"confidence: sigmoid(beta |R - R'|) with beta {calibration.beta:.1f}; error: expected calibration error "
+        f"confidence: sigmoid(beta |R - R'|) with beta {calibration.beta:.1f}{own}; error: expected calibration error "
         "over ten bins of equal numbers"
     )
     rows = [attrgetter(*keys)(row) for row in calibration.rows]

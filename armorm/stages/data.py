@@ -5,13 +5,14 @@ Shapes: N rated rows, P pairs, D feature size, K objectives.
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Self
+from typing import Final, Self
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 import pyarrow as pa
 
+from armorm.config import ALL_ANSWERS
 from armorm.features.catalog.views import connect
 from armorm.features.checks.change import TRAINED_ON
 from armorm.features.embedding.rejected import OF_BACKBONE
@@ -95,12 +96,12 @@ class StoredPairs:
 
 @dataclass(frozen=True, slots=True)
 class Responses:
-    """The rated responses of one dataset."""
+    """The responses that objectives are decorrelated on."""
 
     conversation_ids: Names
     """Distinct, in order."""
     keys: pl.DataFrame
-    """One row for each native row that rates one: dataset, source_row, conversation_id."""
+    """One row for each native row that holds one: dataset, source_row, conversation_id."""
 
 
 def load_ratings(store: Store, objectives: Sequence[str], *, backbone_id: str) -> RatedRows:
@@ -196,13 +197,30 @@ def load_pairs(store: Store, *, backbone_id: str) -> StoredPairs:
     )
 
 
-def load_responses(store: Store, dataset: str, *, backbone_id: str) -> Responses:
-    """A dataset's rated conversations that have a vector: the reference responses of the decorrelation."""
+_ANSWERS: Final = " UNION ".join(
+    f"SELECT dataset, source_row, {column} AS conversation_id, prompt_id, split FROM {table}"
+    for table, column in (("ratings", "conversation_id"), ("preferences", "chosen_id"), ("preferences", "rejected_id"))
+)
+"""Every rated answer and every answer of a pair, with its row and split."""
+
+
+def load_responses(store: Store, reference: str, *, backbone_id: str) -> Responses:
+    """The reference responses of the decorrelation that have a vector.
+
+    Args:
+        store: holds them.
+        reference: a dataset, for its rated responses; or `all`, for the answers to all training prompts.
+        backbone_id: whose vectors.
+    """
+    chosen, of = "ratings WHERE dataset = ?", [reference]
+    if reference == ALL_ANSWERS:
+        clean = "prompt_id NOT IN (SELECT prompt_id FROM contamination)"
+        chosen, of = f"({_ANSWERS}) WHERE split = ? AND {clean}", ["train"]
     with connect(store) as connection:
         rows = connection.sql(
-            "SELECT DISTINCT dataset, source_row, conversation_id FROM ratings "
-            f"WHERE dataset = ? AND conversation_id NOT IN ({OF_BACKBONE})",
-            params=[dataset, backbone_id, "conversation"],
+            f"SELECT DISTINCT dataset, source_row, conversation_id FROM {chosen} "
+            f"AND conversation_id NOT IN ({OF_BACKBONE})",
+            params=[*of, backbone_id, "conversation"],
         ).to_arrow_table()
     keys = pl.DataFrame(rows)
     return Responses(keys["conversation_id"].unique().sort().to_numpy(), keys)
@@ -219,6 +237,24 @@ def load_trained_prompts(store: Store, snapshot: Snapshot, prompt_ids: Names) ->
         return np.asarray(cells.fetchnumpy()["prompt_id"], dtype=object)
 
 
+def load_answers(store: Store, *, backbone_id: str) -> pl.DataFrame:
+    """The distinct answers to prompts of training, validation and test that have a vector: conversation_id, split.
+
+    Prompts that stand in an evaluation dataset are left out.
+    """
+    with connect(store) as connection:
+        rows = connection.sql(
+            f"""
+            SELECT DISTINCT conversation_id, split FROM ({_ANSWERS})
+            WHERE split <> 'evaluation' AND conversation_id NOT IN ({OF_BACKBONE})
+                AND prompt_id NOT IN (SELECT prompt_id FROM contamination)
+            ORDER BY conversation_id
+            """,
+            params=[backbone_id, "conversation"],
+        ).to_arrow_table()
+    return pl.DataFrame(rows)
+
+
 HELD_OUT = ("test", "evaluation")
 """The splits that figures are reported of."""
 
@@ -228,18 +264,10 @@ def load_held_out(store: Store, *, backbone_id: str) -> pl.DataFrame:
 
     Prompts of a split for tests that stand in an evaluation dataset are left out.
     """
-    parts = " UNION ".join(
-        f"SELECT dataset, {column} AS conversation_id, prompt_id, split FROM {table}"
-        for table, column in (
-            ("ratings", "conversation_id"),
-            ("preferences", "chosen_id"),
-            ("preferences", "rejected_id"),
-        )
-    )
     with connect(store) as connection:
         rows = connection.sql(
             f"""
-            SELECT DISTINCT dataset, conversation_id FROM ({parts})
+            SELECT DISTINCT dataset, conversation_id FROM ({_ANSWERS})
             WHERE list_contains(?, split) AND conversation_id NOT IN ({OF_BACKBONE})
                 AND (split = 'evaluation' OR prompt_id NOT IN (SELECT prompt_id FROM contamination))
             ORDER BY dataset, conversation_id

@@ -1,5 +1,6 @@
 """Stage 2 over the store: what is taken off each objective so that it no longer follows verbosity, or what is named."""
 
+from dataclasses import dataclass
 from functools import partial
 from operator import attrgetter
 from typing import Any, Final
@@ -7,8 +8,9 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from armorm.config import TOKEN_LENGTH, DecorrelationConfig, check_nuisance
+from armorm.config import ALL_ANSWERS, LENGTH, PREFERENCE, TOKEN_LENGTH, DecorrelationConfig, check_nuisance
 from armorm.errors import DecorrelationError
+from armorm.features.catalog.inventory import ingested, stored_scales
 from armorm.features.checks import contamination
 from armorm.features.lineage.training_rows import row_set
 from armorm.features.store import Made, Snapshot, Store
@@ -19,35 +21,40 @@ from armorm.maths.correlations import CorrelationRow, correlation_rows, summaris
 from armorm.maths.decorrelate import Decorrelation
 from armorm.maths.decorrelate import decorrelate as find_penalties
 from armorm.maths.metrics import Interval
+from armorm.maths.ridge import ObjectiveFit
 from armorm.records.decorrelation import DecorrelationResult, Penalties, Penalty
 from armorm.report.sections import taken_out
-from armorm.stages import regress
+from armorm.stages import preference, regress
 from armorm.stages.common import (
     in_blas_threads,
     put_record,
     put_tensors,
+    read_record,
     read_tensors,
     stage_artifact,
     stage_recipe,
 )
 from armorm.stages.data import load_held_out, load_lengths, load_responses, predict_rewards
+from armorm.stages.length import fit_length
 
 STAGE = "decorrelate"
-STAGE_VERSION = 5
+STAGE_VERSION = 6
 
 
 @in_blas_threads
 def _make(store: Store, backbone_id: str, config: DecorrelationConfig, on_progress: OnProgress) -> Made:
-    """Finds the penalties over the reference dataset's rated responses, and measures what they do elsewhere."""
-    objectives, W_KD = regress.read_regression(store)
-    check_nuisance(config.nuisances, objectives)
+    """Finds the penalties over the reference responses, and measures what they do elsewhere."""
+    config = _resolved(store.head(), config)
+    rated, _ = regress.read_regression(store)
+    check_nuisance(config.nuisances, rated)
+    reader = FeatureReader(store, backbone_id)
+    objectives, W_KD, length = _heads(store, reader, backbone_id, config)
     responses = load_responses(store, config.reference, backbone_id=backbone_id)
     if config.nuisances and not len(responses.conversation_ids):
         raise DecorrelationError(
-            f"got reference {config.reference}, of which the store has no rated responses; "
-            "expected a rated dataset; configure it, or set [decorrelation] reference"
+            f"got reference {config.reference}, of which the store has no responses; "
+            "expected a rated dataset, or all; configure it, or set [decorrelation] reference"
         )
-    reader = FeatureReader(store, backbone_id)
     rewards_NK = predict_rewards(reader, W_KD, responses.conversation_ids)
     prompts_N, n_tokens_N = load_lengths(store, responses.conversation_ids, backbone_id=backbone_id)
     if TOKEN_LENGTH in config.nuisances and not np.isfinite(n_tokens_N).all():
@@ -67,21 +74,26 @@ def _make(store: Store, backbone_id: str, config: DecorrelationConfig, on_progre
         correlation=config.correlation,
     )
     of_samples = {("reference", config.reference): measure(rewards_NK, n_tokens_N=n_tokens_N, prompts_N=prompts_N)}
-    for (dataset,), answers in load_held_out(store, backbone_id=backbone_id).group_by("dataset"):
-        ids = answers["conversation_id"].to_numpy()
+    held_out = load_held_out(store, backbone_id=backbone_id)
+    for name, answers in [("all", held_out), *((str(key), of) for (key,), of in held_out.group_by("dataset"))]:
+        ids = answers["conversation_id"].unique().sort().to_numpy()
+        if not len(ids):
+            continue
         prompts_N, n_tokens_N = load_lengths(store, ids, backbone_id=backbone_id)
         held_out_NK = predict_rewards(reader, W_KD, ids)
-        of_samples["held_out", str(dataset)] = measure(held_out_NK, n_tokens_N=n_tokens_N, prompts_N=prompts_N)
+        of_samples["held_out", name] = measure(held_out_NK, n_tokens_N=n_tokens_N, prompts_N=prompts_N)
     summaries = [s for (part, name), of in of_samples.items() for s in summarise(of, part=part, dataset=name)]
     penalties = penalties_of(found)
     record = DecorrelationResult(
         Penalties(config.nuisance, config.reference, config.correlation, len(rewards_NK), penalties),
         correlations=tuple(sorted(summaries, key=attrgetter("part", "dataset", "nuisance"))),
         training_rows=row_set("decorrelation", responses.keys),
+        objectives=objectives,
+        length=length,
     )
     rows = [_flat(row, *sample) for sample, of in of_samples.items() for row in of]
     objects = {
-        "tensors": put_tensors(store, {"transform_KK": found.transform_KK}),
+        "tensors": put_tensors(store, {"W_KD": W_KD, "transform_KK": found.transform_KK}),
         "record": put_record(store, record),
         "correlations": store.objects.put("parquet", partial(write_parquet, table=make_table("correlations", rows))),
     }
@@ -93,7 +105,16 @@ def _make(store: Store, backbone_id: str, config: DecorrelationConfig, on_progre
     return Made(objects, {"line": line})
 
 
+def _resolved(snapshot: Snapshot, config: DecorrelationConfig) -> DecorrelationConfig:
+    """The settings with what `auto` stands for in a snapshot."""
+    rated = list(stored_scales(snapshot))
+    return config.resolved([objective for _, objective in rated], [dataset for dataset, _ in rated])
+
+
 def _work(snapshot: Snapshot, config: DecorrelationConfig) -> dict[str, int]:
+    config = _resolved(snapshot, config)
+    if config.reference == ALL_ANSWERS:
+        return {"rows": ingested(snapshot, "conversations")}
     reference = snapshot.artifacts.get(f"ingest/{config.reference}")
     return {"rows": reference.summary["ratings"] if reference else 0}
 
@@ -103,19 +124,48 @@ DECORRELATE: Final[Computed[DecorrelationConfig]] = Computed(
     version=STAGE_VERSION,
     part="train",
     code=__name__,
-    after=(regress.STAGE, contamination.STAGE),
+    after=(preference.STAGE, regress.STAGE, contamination.STAGE),
     table="decorrelation",
-    recipe_of=stage_recipe,
+    recipe_of=lambda stage, snapshot, backbone_id, config: stage_recipe(
+        stage, snapshot, backbone_id, _resolved(snapshot, config)
+    ),
     work_of=_work,
     make=_make,
 )
 """The matrix that takes the nuisances out of the objectives."""
 
 
-def read_transform(store: Store) -> npt.NDArray[np.floating]:
-    """`[K, K]` the matrix T with `r' = r T`."""
-    transform_KK: npt.NDArray[np.floating] = read_tensors(store, stage_artifact(store.head(), STAGE))["transform_KK"]
-    return transform_KK
+@dataclass(frozen=True, slots=True)
+class Heads:
+    """All linear rewards of a model and what is taken off them."""
+
+    objectives: tuple[str, ...]
+    """The rated ones, then those that are derived from pairs and lengths."""
+    W_KD: npt.NDArray[np.floating]
+    transform_KK: npt.NDArray[np.floating]
+    """The matrix T with `r' = r T`."""
+    result: DecorrelationResult
+
+
+def read_heads(store: Store) -> Heads:
+    """The rewards that the gate mixes."""
+    artifact = stage_artifact(store.head(), STAGE)
+    result, tensors = read_record(store, artifact, DecorrelationResult), read_tensors(store, artifact)
+    return Heads(result.objectives, tensors["W_KD"], tensors["transform_KK"], result)
+
+
+def _heads(
+    store: Store, reader: FeatureReader, backbone_id: str, config: DecorrelationConfig
+) -> tuple[tuple[str, ...], npt.NDArray[np.floating], ObjectiveFit | None]:
+    """Names and `[K, D]` weights of the rated objectives, of preference, and of length where that is a nuisance."""
+    objectives, W_KD = regress.read_regression(store)
+    found, length = preference.read_preference(store), None
+    if found and found.result.objective != "never":
+        objectives, W_KD = (*objectives, PREFERENCE), np.concatenate([W_KD, found.w_D[None]])
+    if LENGTH in config.nuisances:
+        length_1D, length = fit_length(store, reader, backbone_id)
+        objectives, W_KD = (*objectives, LENGTH), np.concatenate([W_KD, length_1D])
+    return objectives, W_KD, length
 
 
 def penalties_of(found: Decorrelation) -> tuple[Penalty, ...]:

@@ -20,17 +20,15 @@ from armorm.features.tables import SCHEMAS, write_parquet
 from armorm.features.vectors.shards import FeatureReader
 from armorm.maths import evaluation
 from armorm.maths.metrics import wins
-from armorm.maths.probe import ProbeFit, fit_probe
 from armorm.maths.score import coefficients
 from armorm.model.head import RewardHead
 from armorm.report.sections import summary_line
 from armorm.stages import model as model_stage
+from armorm.stages import preference
 from armorm.stages.common import in_blas_threads, put_record, stage_artifact, stage_recipe
 from armorm.stages.data import (
     HELD_OUT,
     RatedRows,
-    StoredPairs,
-    feature_differences,
     load_lengths,
     load_pairs,
     load_ratings,
@@ -39,7 +37,7 @@ from armorm.stages.data import (
 from armorm.stages.pair_figures import Baselines, PredictedPairs, held_out_record, predict_pairs
 
 STAGE = "evaluate"
-STAGE_VERSION = 8
+STAGE_VERSION = 9
 
 
 @in_blas_threads
@@ -54,7 +52,7 @@ def _make(store: Store, backbone_id: str, config: EvaluationConfig, on_progress:
     record = held_out_record(
         model,
         predicted,
-        _baselines(model, reader, predicted, config),
+        _baselines(store, model, reader, predicted),
         config,
         lengths_of=lambda ids: load_lengths(store, ids, backbone_id=backbone_id)[1],
     )
@@ -78,7 +76,7 @@ EVALUATE: Final[Computed[EvaluationConfig]] = Computed(
     version=STAGE_VERSION,
     part="evaluate",
     code=__name__,
-    after=(model_stage.STAGE, contamination.STAGE),
+    after=(model_stage.STAGE, preference.STAGE, contamination.STAGE),
     table="evaluation",
     recipe_of=stage_recipe,
     work_of=rows_of("preferences"),
@@ -87,28 +85,15 @@ EVALUATE: Final[Computed[EvaluationConfig]] = Computed(
 """Scores of every pair, predictions of every rating, and the figures of both."""
 
 
-def _baselines(
-    model: RewardHead, reader: FeatureReader, predicted: PredictedPairs, config: EvaluationConfig
-) -> Baselines:
+def _baselines(store: Store, model: RewardHead, reader: FeatureReader, predicted: PredictedPairs) -> Baselines:
     """Those that training pairs choose or fit."""
-    stored = predicted.stored
-    training = predicted.select(stored.usable("train"))
+    training = predicted.select(predicted.stored.usable("train"))
     best = evaluation.choose_best_objective(training.differences_PK, model.objectives)
-    probe = _fit_probe(reader, stored, config)
-    if probe is None:
+    found = preference.read_preference(store)
+    if found is None:
         return Baselines(best)
-    w_KD = probe.w_D[None]
-    return Baselines(best, probe, lambda pairs: reward_differences(reader, w_KD, pairs)[:, 0])
-
-
-def _fit_probe(reader: FeatureReader, stored: StoredPairs, config: EvaluationConfig) -> ProbeFit | None:
-    """Fitted to the pairs that the gate is trained on, or to as many of them as the settings allow."""
-    training, validation = (np.flatnonzero(stored.usable(split)) for split in ("train", "validation"))
-    if len(training) > config.probe_pairs:
-        training = np.sort(np.random.default_rng(config.seed).choice(training, config.probe_pairs, replace=False))
-    if not len(training) or not len(validation):
-        return None
-    return fit_probe(feature_differences(reader, stored, training), feature_differences(reader, stored, validation))
+    w_KD = found.w_D[None]
+    return Baselines(best, found.result.probe, lambda pairs: reward_differences(reader, w_KD, pairs)[:, 0])
 
 
 def _scored_pairs(predicted: PredictedPairs, model_id: str) -> pa.Table:

@@ -8,15 +8,16 @@ cost gigabytes. A killed run goes on from it and ends in the same bits; the file
 import hashlib
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
+import numpy.typing as npt
 from safetensors.numpy import load, save
 
-from armorm.config import GateConfig
+from armorm.config import AUTO, PREFERENCE, GateConfig
 from armorm.errors import GateError
 from armorm.features.catalog.inventory import ingested
 from armorm.features.checks import contamination
@@ -26,17 +27,24 @@ from armorm.features.lineage.training_rows import row_set
 from armorm.features.store import Made, Recipe, Snapshot, Store
 from armorm.features.store.stage import Computed, OnProgress
 from armorm.features.vectors.shards import FeatureReader
+from armorm.maths.folds import FOLDS, fold_of
 from armorm.maths.metrics import CurvePoint
-from armorm.records.gate import GateResult, GateTraining
-from armorm.stages import decorrelate, regress
-from armorm.stages.common import in_blas_threads, put_record, put_tensors, stage_recipe
-from armorm.stages.data import load_pairs, reward_differences
+from armorm.maths.mixture import fit_mixture
+from armorm.maths.ridge import screen
+from armorm.records.gate import GateResult, GateTraining, LeftOut
+from armorm.records.regression import RegressionResult
+from armorm.stages import decorrelate, preference, regress
+from armorm.stages.common import in_blas_threads, put_record, put_tensors, read_record, stage_artifact, stage_recipe
+from armorm.stages.data import StoredPairs, load_pairs, reward_differences
 
 if TYPE_CHECKING:
-    from armorm.maths.gate import Checkpoint
+    from armorm.maths.gate import Checkpoint, Pairs
 
 STAGE = "gate"
-STAGE_VERSION = 5
+STAGE_VERSION = 6
+
+MANY_EPOCHS: Final = 50
+"""A training that goes through the pairs more often is warned of."""
 
 UNFINISHED: Final = "unfinished/gate"
 """The file of the training at work."""
@@ -50,7 +58,8 @@ def _make(store: Store, backbone_id: str, config: GateConfig, on_progress: OnPro
 
     stored = load_pairs(store, backbone_id=backbone_id)
     reader = FeatureReader(store, backbone_id)
-    differences_PK = reward_differences(reader, regress.read_regression(store)[1], stored)
+    heads, found = decorrelate.read_heads(store), preference.read_preference(store)
+    differences_PK = _unseen_differences(store, reader, heads, found, stored)
 
     def pairs_of(split: str) -> Pairs | None:
         chosen_P = stored.usable(split)
@@ -63,35 +72,130 @@ def _make(store: Store, backbone_id: str, config: GateConfig, on_progress: OnPro
     training = pairs_of("train")
     if training is None:
         raise GateError("got no training pairs; expected some; configure a preference dataset and ingest it")
+    validation = pairs_of("validation")
+    left_out = _left_out(store, heads, found, config, training, validation)
     checkpoints = _CheckpointFile(store, GATE.recipe(store.head(), config, backbone_id), config.save_every_s)
     fit = train(
         training,
-        decorrelate.read_transform(store),
+        heads.transform_KK,
         config=config,
-        validation=pairs_of("validation"),
+        validation=validation,
+        entering_K=np.array([name not in left_out for name in heads.objectives]),
         on_progress=on_progress,
         resume=checkpoints.read(),
         save_checkpoint=checkpoints.save,
     )
     n_contaminated = int(stored.contaminated_P.sum())
+    splits = ("train",) if validation is None or not _chooses(config, heads) else ("train", "validation")
+    mixture = dict(zip(heads.objectives, fit.mixture.weights_K.tolist(), strict=True)) if fit.mixture else {}
+    trained = GateTraining(
+        len(training),
+        fit.beta,
+        fit.step,
+        config.device,
+        fit.curve,
+        n_steps=fit.n_steps,
+        n_epochs=fit.n_epochs,
+        mixture=mixture,
+        beta_by_dataset=fit.beta_by_dataset,
+        left_out=left_out,
+    )
     record = GateResult(
-        GateTraining(len(training), fit.beta, fit.step, config.device, fit.curve),
+        trained,
         contaminated_pairs=n_contaminated,
         rejected_pairs=stored.n_rejected,
-        training_rows=row_set("gate", stored.keys(stored.usable(*seen_splits(config)))),
+        splits=splits,
+        training_rows=row_set("gate", stored.keys(stored.usable(*splits))),
     )
     line = f"{fit.curve[-1].step} steps on {len(training)} pairs, beta {fit.beta:.1f}"
     if fit.step < fit.curve[-1].step:
         line += f", taken after {fit.step} by validation loss"
+    if trained.is_fixed:
+        line += "; no gate was better on validation pairs than the best fixed mixture, which is what it gives"
+    if left_out:
+        line += f"; without weight: {', '.join(left_out)}"
     if n_contaminated:
         line += f", {n_contaminated} pairs left out, whose prompts stand in an evaluation dataset"
     if stored.n_rejected:
         line += f", {stored.n_rejected} pairs left out, which the backbone gives no usable vectors"
-    return Made({"tensors": put_tensors(store, fit.state), "record": put_record(store, record)}, {"line": line})
+    summary = {"line": line}
+    if round(fit.n_epochs) > MANY_EPOCHS:
+        summary["warning"] = (
+            f"training went {fit.n_epochs:.0f} times through the {len(training)} training pairs, which a gate learns "
+            f"by heart; set epochs in [gate] to {MANY_EPOCHS} or less"
+        )
+    return Made({"tensors": put_tensors(store, fit.state), "record": put_record(store, record)}, summary)
+
+
+def _unseen_differences(
+    store: Store,
+    reader: FeatureReader,
+    heads: decorrelate.Heads,
+    found: preference.Preference | None,
+    stored: StoredPairs,
+) -> npt.NDArray[np.floating]:
+    """`[P, K]` differences of rewards that a training or validation pair had no part in; 0 of other pairs."""
+    train_W_KD, fold_FKD = regress.read_unseen(store)
+    fold_P, n_rated = fold_of(stored.prompt_ids), len(train_W_KD)
+    differences_PK = np.zeros((len(stored.pair_ids), len(heads.objectives)), dtype=np.float32)
+    for fold in (None, *range(FOLDS)):
+        W_KD = heads.W_KD.copy()
+        W_KD[:n_rated] = train_W_KD if fold is None else fold_FKD[fold]
+        if found and PREFERENCE in heads.objectives and fold is not None:
+            W_KD[heads.objectives.index(PREFERENCE)] = found.fold_FD[fold]
+        here_P = stored.split_P == "validation" if fold is None else (stored.split_P == "train") & (fold_P == fold)
+        if here_P.any():
+            differences_PK[here_P] = reward_differences(reader, W_KD, stored.select(here_P))
+    return differences_PK
+
+
+def _left_out(
+    store: Store,
+    heads: decorrelate.Heads,
+    found: preference.Preference | None,
+    config: GateConfig,
+    training: "Pairs",
+    validation: "Pairs | None",
+) -> dict[str, LeftOut]:
+    """The objectives that are to have no weight; rather none than all that are rated."""
+    names = heads.objectives
+    if config.start == "random" and not config.screening and not config.least_ratings:
+        return {}  # the paper's gate has a weight for every objective, the nuisance's own included
+    regressed = read_record(store, stage_artifact(store.head(), regress.STAGE), RegressionResult)
+    screened = screen(
+        regressed.regression, least_ratings=config.least_ratings, by_r2=config.screening, always=config.always
+    )
+    left_out: dict[str, LeftOut] = {name: "nuisance" for name in names if name in heads.result.decorrelation.nuisances}
+    left_out |= {name: why for name, why in screened.items() if name not in left_out}
+    asked = PREFERENCE in names and found is not None and found.result.objective == AUTO
+    others = len(names) - len(left_out) - 1
+    if asked and others and validation is not None and not _helps(heads, left_out, training, validation):
+        left_out[PREFERENCE] = "no_gain"
+    if len(left_out) == len(names):
+        left_out = {name: why for name, why in left_out.items() if why in ("nuisance", "no_gain")}
+    return left_out
+
+
+def _helps(heads: decorrelate.Heads, left_out: Mapping[str, LeftOut], training: "Pairs", validation: "Pairs") -> bool:
+    """Whether the best fixed mixture with the preference has a smaller loss on validation pairs than without it."""
+    with_it = np.array([name not in left_out for name in heads.objectives])
+    without = with_it & (np.array(heads.objectives) != PREFERENCE)
+    losses = []
+    for entering_K in (with_it, without):
+        mixture = fit_mixture(training.differences_PK @ heads.transform_KK, entering_K)
+        margins_P = validation.differences_PK @ heads.transform_KK @ mixture.weights_K
+        losses.append(float(np.logaddexp(0, -mixture.beta * margins_P).mean()))
+    return losses[0] < losses[1]
+
+
+def _chooses(config: GateConfig, heads: decorrelate.Heads) -> bool:
+    """Whether anything of the gate is chosen on validation pairs."""
+    return bool(config.early_stopping or config.calibrate or PREFERENCE in heads.objectives)
 
 
 def _work(snapshot: Snapshot, config: GateConfig) -> dict[str, int]:
-    return {"rows": ingested(snapshot, "preferences"), "steps": config.steps}
+    n_pairs = ingested(snapshot, "preferences")
+    return {"rows": n_pairs, "steps": config.n_steps(max(n_pairs, 1))}
 
 
 GATE: Final[Computed[GateConfig]] = Computed(
@@ -99,7 +203,7 @@ GATE: Final[Computed[GateConfig]] = Computed(
     version=STAGE_VERSION,
     part="train",
     code=__name__,
-    after=(decorrelate.STAGE, regress.STAGE, contamination.STAGE),
+    after=(decorrelate.STAGE, preference.STAGE, regress.STAGE, contamination.STAGE),
     splits=("train", "validation"),
     table="gate",
     recipe_of=partial(stage_recipe, record=GateConfig.record),
@@ -108,11 +212,6 @@ GATE: Final[Computed[GateConfig]] = Computed(
     settle=lambda store: store.storage.remove(UNFINISHED),
 )
 """The gate; progress counts steps."""
-
-
-def seen_splits(config: GateConfig) -> tuple[str, ...]:
-    """Whose pairs the gate depends on: where validation may end the training, on its pairs, too."""
-    return ("train", "validation") if config.early_stopping else ("train",)
 
 
 class _CheckpointFile:

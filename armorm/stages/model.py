@@ -23,7 +23,7 @@ from armorm.stages import decorrelate, gate, regress
 from armorm.stages.common import Json, read_record, read_tensors, stage_artifact
 
 STAGE = "model"
-STAGE_VERSION = 3
+STAGE_VERSION = 4
 
 FILES: Final = {TENSORS_FILE: "tensors", DESCRIPTION_FILE: "description"}
 """Of a model's folder, and the objects that they are copies of."""
@@ -57,20 +57,20 @@ def _make(store: Store, backbone_id: str, settings: None, on_progress: OnProgres
         "decorrelation": decorrelated.training_rows,
         "gate": trained.training_rows,
     }
-    objectives, W_KD = regress.read_regression(store)
+    heads = decorrelate.read_heads(store)
     inputs = {name: id for part in parts.values() for name, id in part.recipe.inputs.items()}
     model = RewardHead(
-        objectives=objectives,
+        objectives=heads.objectives,
         untrained=regressed.untrained,
-        W_KD=W_KD,
-        transform_KK=decorrelate.read_transform(store),
+        W_KD=heads.W_KD,
+        transform_KK=heads.transform_KK,
         gate_state=read_tensors(store, parts[gate.STAGE]),
-        gate_config=GateConfig(**parts[gate.STAGE].recipe.parameters["settings"]),
+        gate_config=GateConfig.of_record(parts[gate.STAGE].recipe.parameters["settings"]),
         beta=trained.gate.beta,
         nuisance=decorrelated.decorrelation.nuisance,
         backbone_id=backbone_id,
         backbone=dict(snapshot.artifacts[f"backbone/{backbone_id}"].recipe.parameters),
-        scales=_scales(snapshot, objectives),
+        scales=_scales(snapshot, heads.objectives),
         metrics=encode(Training.of(regressed, decorrelated, trained)),
         training_rows={name: rows for name, rows in seen.items() if rows},
         inputs=inputs | _inputs(snapshot, backbone_id),
@@ -80,7 +80,7 @@ def _make(store: Store, backbone_id: str, settings: None, on_progress: OnProgres
         "tensors": store.objects.put_bytes("safetensors", tensors),
         "description": store.objects.put_bytes("json", description),
     }
-    return Made(objects, {"line": f"{len(objectives)} objectives over {W_KD.shape[1]} features"})
+    return Made(objects, {"line": f"{len(heads.objectives)} objectives over {heads.W_KD.shape[1]} features"})
 
 
 MODEL: Final[Computed[None]] = Computed(

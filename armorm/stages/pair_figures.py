@@ -136,7 +136,7 @@ def held_out_record(
     """
     counted = predicted.select(predicted.stored.usable(*HELD_OUT))
     stored, scores_2P = counted.stored, counted.scores_2P
-    probe = baselines.probe_differences
+    probe, trained = baselines.probe_differences, model.training.gate
     ranked = evaluation.rank(
         counted.differences_PK,
         scores_2P[0] - scores_2P[1],
@@ -144,6 +144,7 @@ def held_out_record(
         probe(stored) if probe else None,
         objectives=model.objectives,
         best_objective=baselines.best_objective,
+        mixture=trained.mixture if trained else {},
     )
     test_P, benchmark_P = stored.split_P == "test", _benchmark_pairs(stored)
     here, of_benchmark = ({n: by_P[rows_P] for n, by_P in ranked.items()} for rows_P in (test_P, benchmark_P))
@@ -151,12 +152,22 @@ def held_out_record(
     rows = evaluation.held_out_accuracy(here, datasets_P=of_test.datasets, prompts_P=of_test.prompt_ids, config=config)
     calibrated = np.isfinite(model.beta) and model.beta > 0
     return Evaluation(
-        pairs=PairAccuracy(rows, baselines.best_objective, baselines.probe),
+        pairs=PairAccuracy(
+            rows,
+            baselines.best_objective,
+            baselines.probe,
+            evaluation.against(here, prompts_P=of_test.prompt_ids, config=config),
+        ),
         length=evaluation.length_accuracy(
             here, of_test.n_chars_difference_P, prompts_P=of_test.prompt_ids, config=config
         ),
         rewardbench=_rewardbench(stored.select(benchmark_P), of_benchmark, config),
-        calibration=evaluation.calibration(here["gate"], beta=model.beta, datasets_P=of_test.datasets)
+        calibration=evaluation.calibration(
+            here["gate"],
+            beta=model.beta,
+            datasets_P=of_test.datasets,
+            beta_by_dataset=trained.beta_by_dataset if trained else {},
+        )
         if calibrated
         else None,
         rejected_pairs=stored.n_rejected,

@@ -11,6 +11,7 @@ from armorm.stages.decorrelate import DECORRELATE
 from armorm.stages.evaluate import EVALUATE
 from armorm.stages.gate import GATE
 from armorm.stages.model import MODEL
+from armorm.stages.preference import PREFERENCE_STAGE
 from armorm.stages.regress import REGRESS
 from armorm.stages.statistics import STATISTICS
 
@@ -21,6 +22,7 @@ PIPELINE: Final[tuple[Stage, ...]] = (
     EMBED,
     STATISTICS,
     REGRESS,
+    PREFERENCE_STAGE,
     DECORRELATE,
     GATE,
     MODEL,

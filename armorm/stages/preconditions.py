@@ -1,6 +1,6 @@
 """What the ingested data have to hold for every stage after them: refused before anything is embedded."""
 
-from armorm.config import DecorrelationConfig, GateConfig, check_nuisance
+from armorm.config import ALL_ANSWERS, DecorrelationConfig, GateConfig, check_nuisance
 from armorm.errors import DecorrelationError, GateError, RegressionError
 from armorm.features.catalog.views import connect
 from armorm.features.store import Snapshot, Store
@@ -49,14 +49,14 @@ def require_data(store: Store, snapshot: Snapshot, decorrelation: DecorrelationC
             "values in training, of one objective at least; add rows, or change the shares of [split]"
         )
     check_nuisance(decorrelation.nuisances, trained)
-    if decorrelation.nuisances and not n_reference:
+    if decorrelation.nuisances and decorrelation.reference != ALL_ANSWERS and not n_reference:
         raise DecorrelationError(
             f"got reference {decorrelation.reference}, of which no row gave a rating; expected a rated dataset; see "
             "`armorm ask rejects_by_reason`, or set [decorrelation] reference"
         )
     if not n_train:
         raise GateError("got no training pairs; expected some; add rows, or change the shares of [split]")
-    if gate.early_stopping and not n_validation:
+    if gate.early_stopping and gate.start == "random" and not n_validation:
         raise GateError(
             f"got early_stopping {gate.early_stopping} and no validation pairs; expected some; set it to 0, or raise "
             "the validation share of [split]"

@@ -15,7 +15,8 @@ from armorm.features.lineage.training_rows import row_set
 from armorm.features.store import Made, Store
 from armorm.features.store.stage import Computed, OnProgress
 from armorm.features.vectors.shards import FeatureReader
-from armorm.maths.ridge import HeldOut, fit_parts, report_fits, trainable
+from armorm.maths.folds import FOLDS, fold_of
+from armorm.maths.ridge import HeldOut, Weights, fit_folds, fit_parts, fold_split, parts_of, report_fits, trainable
 from armorm.records.regression import RegressionResult
 from armorm.report.sections import alpha_ends
 from armorm.stages import statistics
@@ -31,7 +32,10 @@ from armorm.stages.common import (
 from armorm.stages.data import RatedRows, load_ratings, predict_rewards
 
 STAGE = "regress"
-STAGE_VERSION = 5
+STAGE_VERSION = 6
+
+FEW_ROWS = 20
+"""Times the number of features: an objective with fewer training rows looks clearly better on them than elsewhere."""
 
 SEEN_SPLITS = ("train", "validation")
 """Whose ratings the weights depend on: alphas are chosen on the second, and in the end weights are fitted to both."""
@@ -44,15 +48,20 @@ def _make(store: Store, backbone_id: str, config: RegressionConfig, on_progress:
     rated = load_ratings(store, objectives, backbone_id=backbone_id)
     of_splits = [rated.split_N == split for split in SEEN_SPLITS]
     trained, untrained = trainable(rated.Y_NK, objectives, *of_splits)
+    reader = FeatureReader(store, backbone_id)
     parts = statistics.read_parts(store, backbone_id)
     weights = fit_parts(parts, trained, alphas=config.alphas, refit=config.refit, solver=config.solver)
     labelled_NK = ~np.isnan(rated.Y_NK[:, [name in trained for name in objectives]])
-    counts = (labelled_NK[of_splits[0]].sum(axis=0), labelled_NK[of_splits[1]].sum(axis=0))
-    held_out = _held_out(store, backbone_id, rated, trained, weights.W_KD)
+    n_train_K = labelled_NK[of_splits[0]].sum(axis=0)
+    fold_FKD = _folds(rated, reader, trained, weights, of_splits[0], n_train_K)
+    held_out = (
+        _held_out(store, backbone_id, rated, trained, split, W_KD)
+        for split, W_KD in (("validation", weights.train_W_KD), ("test", weights.W_KD))
+    )
     seen = rated.keys.filter(pl.col("objective").is_in(trained), pl.col("split").is_in(SEEN_SPLITS))
     record = RegressionResult(
         objectives=trained,
-        regression=report_fits(trained, weights, counts, held_out),
+        regression=report_fits(trained, weights, n_train_K, *held_out),
         untrained=untrained,
         contaminated_ratings=rated.n_contaminated,
         rejected_ratings=rated.n_rejected,
@@ -63,7 +72,10 @@ def _make(store: Store, backbone_id: str, config: RegressionConfig, on_progress:
         line += f", {rated.n_contaminated} more left out, whose prompts stand in an evaluation dataset"
     if rated.n_rejected:
         line += f", {rated.n_rejected} left out, which the backbone gives no usable vector"
-    objects = {"tensors": put_tensors(store, {"W_KD": weights.W_KD}), "record": put_record(store, record)}
+    objects = {
+        "tensors": put_tensors(store, {"W_KD": weights.W_KD, "train_W_KD": weights.train_W_KD, "fold_FKD": fold_FKD}),
+        "record": put_record(store, record),
+    }
     summary = {"line": line}
     if ends := alpha_ends(record.regression):
         summary["warning"] = f"{ends}; set a wider range of alphas in [regression]"
@@ -91,12 +103,42 @@ def read_regression(store: Store) -> tuple[tuple[str, ...], npt.NDArray[np.float
     return read_record(store, artifact, RegressionResult).objectives, read_tensors(store, artifact)["W_KD"]
 
 
+def read_unseen(store: Store) -> tuple[npt.NDArray[np.floating], npt.NDArray[np.floating]]:
+    """`[K, D]` weights that validation rows had no part in, and `[F, K, D]` those of each fold of training rows."""
+    tensors = read_tensors(store, stage_artifact(store.head(), STAGE))
+    return tensors["train_W_KD"], tensors["fold_FKD"]
+
+
+def _folds(
+    rated: RatedRows,
+    reader: FeatureReader,
+    trained: Sequence[str],
+    weights: Weights,
+    train_N: npt.NDArray[np.bool_],
+    n_train_K: npt.NDArray[np.integer],
+) -> npt.NDArray[np.floating]:
+    """`[F, K, D]` weights that the training rows of a fold had no part in; of many rows, in all folds the weights."""
+    fold_FKD = np.repeat(weights.W_KD[None], FOLDS, axis=0)
+    few = np.flatnonzero(n_train_K < FEW_ROWS * reader.width)
+    if not len(few):
+        return fold_FKD
+    names, fold_N = np.array(trained)[few].tolist(), fold_of(rated.prompt_ids)
+    parts = parts_of(
+        reader.rows("conversation", rated.conversation_ids.tolist()),
+        rated.Y_NK[:, [rated.objectives.index(name) for name in names]],
+        names,
+        {fold_split(fold): train_N & (fold_N == fold) for fold in range(FOLDS)},
+    )
+    fold_FKD[:, few] = fit_folds(parts, names, weights.alpha_K[few].tolist(), n_folds=FOLDS)
+    return fold_FKD
+
+
 def _held_out(
-    store: Store, backbone_id: str, rated: RatedRows, trained: Sequence[str], W_KD: npt.NDArray[np.float64]
+    store: Store, backbone_id: str, rated: RatedRows, trained: Sequence[str], split: str, W_KD: npt.NDArray[np.float64]
 ) -> HeldOut:
-    """The test rows of trained objectives, with what the weights predict and the units that each dataset rates in."""
+    """A split's rows of trained objectives, with predictions, and the units that each dataset rates in."""
     columns = np.array([rated.objectives.index(name) for name in trained], np.intp)
-    rows = np.flatnonzero((rated.split_N == "test") & ~np.isnan(rated.Y_NK[:, columns]).all(axis=1))
+    rows = np.flatnonzero((rated.split_N == split) & ~np.isnan(rated.Y_NK[:, columns]).all(axis=1))
     scales, datasets_N = stored_scales(store.head()), rated.dataset_N[rows]
     widths_NK = np.full((len(rows), len(trained)), np.nan)
     for (dataset, objective), scale in scales.items():

@@ -377,7 +377,7 @@ def _(db):
             SELECT DISTINCT dataset, prompt_id FROM preferences WHERE split IN ('test', 'evaluation')
         )
         SELECT dataset, objective, avg(coefficient) AS coefficient, avg(weight) AS weight, stddev_pop(weight) AS spread
-        FROM kinds JOIN gate_coefficients USING (prompt_id) JOIN (
+        FROM kinds JOIN gate_coefficients USING (prompt_id) LEFT JOIN (
             SELECT objective, min(position) AS position FROM objectives GROUP BY objective
         ) USING (objective)
         GROUP BY dataset, objective, position ORDER BY dataset, position

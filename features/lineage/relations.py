@@ -103,7 +103,7 @@ def _nodes(store: Store, nodes: Iterable[Node]) -> pa.Table:
 
 
 def _record(store: Store, node: Node) -> str | None:
-    ref = node.artifact.objects.get("record") if node.stage in ("regress", "decorrelate") else None
+    ref = node.artifact.objects.get("record") if node.stage in ("regress", "decorrelate", "gate") else None
     return json.dumps(read_record(store, ref)) if ref else None
 
 

@@ -67,6 +67,14 @@ CHANGES: Final[Mapping[Profile, Changes]] = {
         # One rating a row: the paper's counts of these sets are their numbers of rows.
         **{f"datasets.argilla-{name}.rated": '"chosen"' for name in ("capybara", "math", "openorca")},
         "embed.token_budget": "32768",
+        "preference.objective": '"never"',
+        "gate.start": '"random"',
+        "gate.beta": "100.0",
+        "gate.epochs": "0",
+        "gate.early_stopping": "0",
+        "gate.calibrate": "false",
+        "gate.screening": "false",
+        "gate.least_ratings": "0",
     },
 }
 """What differs from the template, besides the datasets' places."""

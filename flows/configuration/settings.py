@@ -17,11 +17,15 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
 
 from armorm.config import (
+    ALL_ANSWERS,
+    DERIVED,
+    LENGTH,
     NO_NUISANCE,
     TOKEN_LENGTH,
     DecorrelationConfig,
     EvaluationConfig,
     GateConfig,
+    PreferenceConfig,
     PromotionConfig,
     RegressionConfig,
     check_nuisance,
@@ -162,6 +166,7 @@ class Settings(BaseSettings):
     embed: Annotated[EmbedSettings, strict(EmbedSettings)] = EmbedSettings()
     regression: Annotated[RegressionConfig, strict(RegressionConfig)] = RegressionConfig()
     decorrelation: Annotated[DecorrelationConfig, strict(DecorrelationConfig)] = DecorrelationConfig()
+    preference: Annotated[PreferenceConfig, strict(PreferenceConfig)] = PreferenceConfig()
     gate: Annotated[GateConfig, strict(GateConfig)] = GateConfig()
     evaluation: Annotated[EvaluationConfig, strict(EvaluationConfig)] = EvaluationConfig()
     promotion: Annotated[PromotionConfig, strict(PromotionConfig)] = PromotionConfig()
@@ -269,6 +274,10 @@ def load_settings(path: Path) -> Settings:
         ) from error
     except ValidationError as error:
         raise ConfigError("\n".join(map(partial(_line, path), error.errors()))) from error
+    trained = {name: source for name, source in settings.sources().items() if not source.evaluation}
+    fed = [objective for source in trained.values() for objective in source.scales]
+    rated = [name for name, source in trained.items() if source.scales]
+    settings = settings.model_copy(update={"decorrelation": settings.decorrelation.resolved(fed, rated)})
     _check_names(path, settings)
     return settings
 
@@ -276,8 +285,8 @@ def load_settings(path: Path) -> Settings:
 def _check_names(path: Path, settings: Settings) -> None:
     """Check the names of datasets, objectives and checks, which no type can check."""
     for name, section in settings.datasets.items():
-        if section.form and name in SOURCES:
-            raise ConfigError(f"{path}: datasets.{name}: got form, and the name of a known dataset; rename it")
+        if section.form and name in (*SOURCES, ALL_ANSWERS):
+            raise ConfigError(f"{path}: datasets.{name}: got form, and a name that is taken; rename it")
         if section.form and not re.fullmatch("[a-z0-9][a-z0-9._-]*", name):
             raise ConfigError(
                 f"{path}: datasets.{name} contains characters that are not allowed; "
@@ -297,11 +306,21 @@ def _check_names(path: Path, settings: Settings) -> None:
         section.options(name)
     objectives = in_order(objective for source in settings.sources().values() for objective in source.scales)
     for nuisance in settings.decorrelation.nuisances:
-        if nuisance not in (*objectives, TOKEN_LENGTH):
+        if nuisance not in (*objectives, TOKEN_LENGTH, LENGTH):
             raise ConfigError(
-                f"{path}: decorrelation.nuisance: got {nuisance}; expected one of {', '.join(objectives)}, "
+                f"{path}: decorrelation.nuisance: got {nuisance}; expected one of {', '.join(objectives)}, {LENGTH}, "
                 f"{TOKEN_LENGTH} or {NO_NUISANCE}"
             )
+    if reserved := [name for name in DERIVED if name in objectives]:
+        raise ConfigError(
+            f"{path}: got an objective named {reserved[0]}, which is that of one that is fitted to pairs or lengths; "
+            "expected another name; rename it"
+        )
+    if unknown := [name for name in settings.gate.always if name not in objectives]:
+        raise ConfigError(
+            f"{path}: gate.always: got {', '.join(unknown)}; expected objectives that the datasets rate: "
+            f"{', '.join(objectives)}; correct the names"
+        )
     benchmarks = [name for name, section in settings.datasets.items() if section.source(name).evaluation]
     if unknown := sorted(set(settings.contamination.against) - set(benchmarks)):
         raise ConfigError(
@@ -339,10 +358,10 @@ def check_trainable(settings: Settings) -> None:
     except DecorrelationError as error:
         raise ConfigError(f"decorrelation.nuisance: {error}") from error
     reference = settings.decorrelation.reference
-    if settings.decorrelation.nuisances and reference not in rated:
+    if settings.decorrelation.nuisances and reference not in (*rated, ALL_ANSWERS):
         raise ConfigError(
-            f"decorrelation.reference: got {reference}; expected a configured dataset with ratings: "
-            f"{', '.join(rated) or 'there is none'}; configure it or name another"
+            f"decorrelation.reference: got {reference}; expected {ALL_ANSWERS}, or a configured dataset with "
+            f"ratings: {', '.join(rated) or 'there is none'}; configure it or name another"
         )
 
 

@@ -45,7 +45,7 @@ def writing(
                 lambda alone: stack.enter_context(store.writing(command, alone=alone, observers=observing, kind=kind)),
                 limits,
             )
-            with timeout(work_s), hashed_once():
+            with timeout(work_s), _timed_out(limits), hashed_once():
                 yield writer
     except Exception as error:
         redact_error(error)  # Prefect keeps its text with the run
@@ -53,6 +53,18 @@ def writing(
     finally:
         for observer in observing:
             observer.close()
+
+
+@contextmanager
+def _timed_out(limits: RunLimits) -> Iterator[None]:
+    """Give its name to an error that the time limit caused within Prefect, which misses its task run then."""
+    began, work_s = time.monotonic(), parse_duration(limits.work) if limits.work else None
+    try:
+        yield
+    except ValueError as error:
+        if work_s and time.monotonic() - began >= work_s:
+            raise TimeoutError(f"the run took longer than its time limit, {limits.work}") from error
+        raise
 
 
 def _wait_for(begin: Callable[[bool], Writer], limits: RunLimits) -> Writer:

@@ -1,6 +1,6 @@
 -- used: what the regression and its statistics, a decorrelation or a gate read, and for what. Weights depend on it (`trained_on`)
 -- where it is of `train` or a `reference`, or of `validation` in the regression, whose alphas are chosen so, and in a
--- gate whose training validation may have ended (`early_stopping`); all else gave figures only.
+-- gate of which something was chosen on it; all else gave figures only.
 -- grain: one row of `items` and stage that read it; of the decorrelation, one rated response of a native row
 -- key: node, dataset, source_row, native_row, conversation_id, objective, pair_id
 CREATE VIEW used AS
@@ -8,7 +8,7 @@ WITH
     read AS NOT MATERIALIZED (
         SELECT node, stage, items.*
         FROM stored_nodes JOIN stored_edges USING (node) JOIN items ON source = input_node
-        WHERE stage IN ('statistics', 'regress', 'decorrelate', 'gate') AND outcome = 'kept'
+        WHERE stage IN ('statistics', 'regress', 'preference', 'decorrelate', 'gate') AND outcome = 'kept'
     ),
     left_out AS NOT MATERIALIZED (
         SELECT DISTINCT edge.node, prompt_id
@@ -35,8 +35,10 @@ WITH
     reference AS (
         SELECT node, record -> 'decorrelation' ->> 'reference' AS dataset FROM stored_nodes WHERE stage = 'decorrelate'
     ),
-    may_end_early AS (
-        SELECT node FROM stored_nodes WHERE coalesce((settings ->> 'early_stopping')::BIGINT, 0) > 0
+    validated AS (  -- an older gate does not say it, but in its settings
+        SELECT node FROM stored_nodes
+        WHERE stage = 'preference' OR coalesce(list_contains(from_json(record -> 'splits', '["VARCHAR"]'), 'validation'),
+            coalesce((settings ->> 'early_stopping')::BIGINT, 0) > 0)
     ),
     clean AS NOT MATERIALIZED (FROM embedded ANTI JOIN left_out USING (node, prompt_id))
 SELECT
@@ -52,13 +54,20 @@ FROM clean
 WHERE stage = 'statistics' AND split IN ('train', 'validation') AND objective IS NOT NULL
 UNION ALL
 SELECT
-    node, stage, split, split = 'train' OR node IN (FROM may_end_early),
+    node, stage, split, split = 'train' OR node IN (FROM validated),
     source, dataset, source_row, native_row, outcome, prompt_id, conversation_id, other_id, objective, pair_id
 FROM clean
-WHERE stage = 'gate' AND split IN ('train', 'validation') AND pair_id IS NOT NULL
+WHERE stage IN ('preference', 'gate') AND split IN ('train', 'validation') AND pair_id IS NOT NULL
 UNION ALL
 SELECT DISTINCT
     node, stage, 'reference', true,
     source, dataset, source_row, native_row, outcome, prompt_id, conversation_id, other_id, NULL, pair_id
 FROM embedded SEMI JOIN reference USING (node, dataset)
-WHERE stage = 'decorrelate' AND objective IS NOT NULL;
+WHERE stage = 'decorrelate' AND objective IS NOT NULL
+UNION ALL
+SELECT DISTINCT
+    node, stage, 'reference', true,
+    source, dataset, source_row, native_row, outcome, prompt_id, answer, NULL, NULL, pair_id
+FROM (SELECT *, unnest([conversation_id, other_id]) AS answer FROM clean)
+    SEMI JOIN (FROM reference WHERE dataset = 'all') USING (node)
+WHERE stage = 'decorrelate' AND split = 'train' AND answer IS NOT NULL;

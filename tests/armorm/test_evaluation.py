@@ -36,10 +36,13 @@ def prompts(n: int) -> npt.NDArray[np.object_]:
 def test_baselines_that_there_are_stand_in_order() -> None:
     differences_PK = np.array([[1.0, -4.0], [-1.0, 5.0]])
     gate_P, lengths_P, probe_P = np.array([[0.1, 0.2], [3, -3], [0.3, -0.4]])
-    everything = rank(differences_PK, gate_P, lengths_P, probe_P, objectives=("a", "b"), best_objective="b")
+    everything = rank(
+        differences_PK, gate_P, lengths_P, probe_P, objectives=("a", "b"), best_objective="b", mixture={"a": 1.0}
+    )
+    assert everything["mixture"].tolist() == [1, -1]
     assert list(everything) == list(evaluation.SCORERS)
     assert everything["single"].tolist() == [-4, 5]
-    least = rank(differences_PK, gate_P, lengths_P, None, objectives=("a", "b"), best_objective=None)
+    least = rank(differences_PK, gate_P, lengths_P, None, objectives=("a", "b"), best_objective=None, mixture={})
     assert list(least) == ["gate", "mean", "longer"]
 
 
@@ -139,7 +142,7 @@ def test_a_benchmark_with_and_without_prior_sets() -> None:
     assert found.baselines["longer"].sections == {"Chat": 1 - chat, "Prior": 1}
     assert set(found.intervals) == {"Chat", "Prior", "overall", "overall without prior sets"}
     assert found.missing == Missing(("Reasoning",), ())
-    assert (found.n_published, found.n_incomplete) == (4, 1)
+    assert (found.n_published, found.n_incomplete) == (3, 0)
 
 
 def test_what_of_a_benchmark_there_are_no_pairs_of_is_named() -> None:

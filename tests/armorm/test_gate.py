@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch.nn.functional import logsigmoid
 
-from armorm.config import GateConfig
+from armorm.config import PAPERS_GATE, GateConfig
 from armorm.errors import GateError
 from armorm.maths import baselines
 from armorm.maths.gate import (
@@ -30,7 +30,7 @@ from armorm.maths.score import score
 Floats = npt.NDArray[np.floating]
 U, D, K = 400, 16, 4
 NAMES = ("length", "truth", "style", "safety")
-CONFIG = GateConfig(hidden_dim=64, n_hidden=2, learning_rate=3e-3, steps=300, batch_size=256)
+CONFIG = GateConfig(**{**PAPERS_GATE, "steps": 300}, hidden_dim=64, n_hidden=2, learning_rate=3e-3, batch_size=256)
 QUICK = replace(CONFIG, steps=20)
 
 
@@ -147,7 +147,7 @@ def test_the_curve_agrees_with_the_exported_gate(worlds: tuple[Pairs, Pairs]) ->
     """Validation inside training and scoring with the gate for raw features give the same figures."""
     training, held_out = worlds
     fit = train_gate(training, np.eye(K), config=QUICK, validation=held_out)
-    assert [point.step for point in fit.curve] == list(range(1, 21))
+    assert [point.step for point in fit.curve] == list(range(21))
     gating_PK = gate_weights(fit.gate(), held_out.prompts_UD)[held_out.prompt_P]
     margins_P = torch.from_numpy(score(held_out.differences_PK, np.eye(K), gating_PK))
     assert fit.curve[-1].validation_loss == pytest.approx(float(bradley_terry(margins_P, fit.beta).mean()), rel=1e-3)
@@ -305,7 +305,7 @@ def test_mixing_says_how_often_a_dataset_is_drawn(worlds: tuple[Pairs, Pairs]) -
     )
     for mixing, expected in (("size", [1, 4, 16]), ("sqrt", [1, 2, 4]), ("uniform", [1, 1, 1])):
         config = replace(CONFIG, mixing=mixing, batch_size=sizes.sum() // 7, steps=21)
-        drawn = np.concatenate(list(_batches(pairs, config)))
+        drawn = np.concatenate(list(_batches(pairs, config, 21)))
         shares = [float((datasets_P[drawn] == name).mean()) for name in "cab"]
         assert shares == pytest.approx(np.array(expected) / sum(expected), abs=0.02)
         times = np.bincount(drawn, minlength=len(pairs))

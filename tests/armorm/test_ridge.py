@@ -20,8 +20,10 @@ from armorm.maths.ridge import (
     RidgeFit,
     Weights,
     count_rows,
+    fit_folds,
     fit_parts,
     fit_ridge,
+    fold_split,
     parts_of,
     predict,
     report_fits,
@@ -405,9 +407,11 @@ def test_standard_errors_are_those_of_a_bootstrap_over_prompts(rng: np.random.Ge
 
 
 def held_out_figures(truth_N: Array, predicted_N: Array, prompts_N: Array, width: float = 1.0) -> ObjectiveFit:
-    ones, counts = np.ones(1), (np.zeros(1, np.intp), np.zeros(1, np.intp))
+    ones = np.ones(1)
     held_out = HeldOut(truth_N[:, None], predicted_N[:, None], prompts_N, np.full((len(truth_N), 1), width))
-    return report_fits(["one"], Weights(ones[None], (1.0,), ones, ones, ones), counts, held_out)[0]
+    return report_fits(
+        ["one"], Weights(ones[None], ones[None], (1.0,), ones, ones, ones), np.zeros(1, np.intp), held_out, held_out
+    )[0]
 
 
 def test_an_error_in_native_units(rng: np.random.Generator) -> None:
@@ -449,3 +453,18 @@ def test_features_that_overflowed_are_refused_in_every_split(
     Y_NK[:] = np.where(np.isnan(Y_NK), 0.5, Y_NK)
     with pytest.raises(RegressionError, match=f"1 rows with a {what} that is not finite"):
         fit(X_ND, Y_NK, splits)
+
+
+def test_weights_of_a_fold_have_not_seen_its_rows(
+    X_ND: Array, Y_NK: Array, splits: dict[str, npt.NDArray[np.bool_]]
+) -> None:
+    """Those of each fold are ridge on the other folds' rows, objective by objective."""
+    fold_N, alphas = np.arange(N) % 3, [0.1, 1.0, 10.0, 100.0][: len(NAMES)]
+    of_folds = {fold_split(fold): splits["train_N"] & (fold_N == fold) for fold in range(3)}
+    found_FKD = fit_folds(parts_of(X_ND, Y_NK, NAMES, of_folds), NAMES, alphas, n_folds=3)
+    for fold in range(3):
+        for k, alpha in enumerate(alphas):
+            rows = splits["train_N"] & (fold_N != fold) & ~np.isnan(Y_NK[:, k])
+            X, y = X_ND[rows].astype(np.float64), Y_NK[rows, k]
+            expected = np.linalg.solve(X.T @ X + alpha * np.eye(X.shape[1]), X.T @ y)
+            np.testing.assert_allclose(found_FKD[fold, k], expected, rtol=1e-6, atol=1e-9)

@@ -11,7 +11,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, Final
 
-from armorm.config import DecorrelationConfig, EvaluationConfig, GateConfig, RegressionConfig
+from armorm.config import DecorrelationConfig, EvaluationConfig, GateConfig, PreferenceConfig, RegressionConfig
 from armorm.features.catalog import notebook
 from armorm.features.checks.contamination import CONTAMINATION, ContaminationSettings
 from armorm.features.conversation import SplitFractions
@@ -29,6 +29,7 @@ from armorm.stages.decorrelate import DECORRELATE
 from armorm.stages.evaluate import EVALUATE
 from armorm.stages.gate import GATE
 from armorm.stages.model import MODEL
+from armorm.stages.preference import PREFERENCE_STAGE
 from armorm.stages.regress import REGRESS
 from armorm.stages.statistics import STATISTICS
 
@@ -78,6 +79,7 @@ def stages(folder: Path) -> Mapping[str, Callable[[Writer], object]]:
         id = read_fingerprint(settings).backbone_id
         STATISTICS.ensure(writer, None, id)
         REGRESS.ensure(writer, RegressionConfig(), id)
+        PREFERENCE_STAGE.ensure(writer, PreferenceConfig(), id)
         DECORRELATE.ensure(writer, DecorrelationConfig(), id)
         GATE.ensure(writer, GATE_CONFIG, id)
         MODEL.ensure(writer, None, id)

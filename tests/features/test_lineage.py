@@ -11,7 +11,14 @@ from typing import Any
 
 import pytest
 
-from armorm.config import DecorrelationConfig, EvaluationConfig, GateConfig, RegressionConfig
+from armorm.config import (
+    PAPERS_GATE,
+    DecorrelationConfig,
+    EvaluationConfig,
+    GateConfig,
+    PreferenceConfig,
+    RegressionConfig,
+)
 from armorm.features.checks.contamination import CONTAMINATION, ContaminationSettings
 from armorm.features.checks.quality import QUALITY
 from armorm.features.conversation import SplitFractions, conversation_id, single_turn
@@ -35,13 +42,14 @@ from armorm.stages import model as model_stage
 from armorm.stages.decorrelate import DECORRELATE
 from armorm.stages.evaluate import EVALUATE
 from armorm.stages.gate import GATE
+from armorm.stages.preference import PREFERENCE_STAGE
 from armorm.stages.regress import REGRESS
 from armorm.stages.statistics import STATISTICS
 from tests.features import tiny
 
 GOLDEN = Path(__file__).parent.parent / "golden" / "store-1.tar.xz"
 NAMES = ("helpsteer", "ultrafeedback", "beavertails-30k", "hh-rlhf", "rewardbench")
-GATE_CONFIG = GateConfig(hidden_dim=4, n_hidden=1, steps=3, batch_size=16)
+GATE_CONFIG = GateConfig(**{**PAPERS_GATE, "steps": 3}, hidden_dim=4, n_hidden=1, batch_size=16)
 
 Seen = set[tuple[int, str, str]]
 """Node, dataset and native row."""
@@ -61,6 +69,7 @@ def run(writer: Writer, data: Path, backbone: Path) -> str:
     embedded = embed_missing(writer, BackboneSettings(str(backbone)), EmbedSettings(shard_conversations=256))
     STATISTICS.ensure(writer, None, embedded.backbone_id)
     REGRESS.ensure(writer, RegressionConfig(alphas=(1.0, 10.0)), embedded.backbone_id)
+    PREFERENCE_STAGE.ensure(writer, PreferenceConfig(objective="never"), embedded.backbone_id)
     DECORRELATE.ensure(writer, DecorrelationConfig(), embedded.backbone_id)
     GATE.ensure(writer, GATE_CONFIG, embedded.backbone_id)
     model = model_stage.MODEL.ensure(writer, None, embedded.backbone_id).artifact.artifact_id
@@ -278,6 +287,7 @@ def test_what_a_backbone_rejects_was_not_trained_on(history: tuple[Store, str, s
         )
         STATISTICS.ensure(writer, None, backbone_id)
         REGRESS.ensure(writer, RegressionConfig(alphas=(1.0, 10.0)), backbone_id)
+        PREFERENCE_STAGE.ensure(writer, PreferenceConfig(objective="never"), backbone_id)
         DECORRELATE.ensure(writer, DecorrelationConfig(), backbone_id)
         GATE.ensure(writer, GATE_CONFIG, backbone_id)
         model = model_stage.MODEL.ensure(writer, None, backbone_id).artifact.artifact_id

@@ -302,7 +302,7 @@ def test_score_explains_itself(armorm: Run, tmp_path: Path) -> None:
     scored = [json.loads(line) for line in result.stdout.splitlines()]
     assert [(one["line"], one["side"]) for one in scored] == [(1, "conversation"), (2, "chosen"), (2, "rejected")]
     for one in scored:
-        assert len(one["rewards"]) == 19
+        assert len(one["rewards"]) == 20
         assert sum(one["gating"].values()) == pytest.approx(1, abs=1e-5)
         mixed = sum(weight * one["rewards"][name] for name, weight in one["coefficients"].items())
         assert mixed == pytest.approx(one["score"], abs=1e-5)
@@ -401,7 +401,7 @@ def test_a_model_that_is_named_is_evaluated_and_inspected(
     assert {test["only_first"] + test["only_second"] for test in found["paired"].values()} == {0}
     assert "got --against and no --model" in refused(armorm("evaluate", "--against", folder.name))
     told = json.loads(armorm("inspect", "--format", "json").stdout)
-    assert len(told["reward_transform_matrix"]) == len(told["objectives"]) == 17
+    assert len(told["reward_transform_matrix"]) == len(told["objectives"]) == 18
     assert "lambda of helpsteer-verbosity" in armorm("inspect", folder).stdout
 
 

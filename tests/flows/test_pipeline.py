@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from armorm.config import GateConfig
+from armorm.config import ALL_ANSWERS, LENGTH, PREFERENCE, GateConfig
 from armorm.features.catalog.notebook import connect
 from armorm.features.catalog.query import query
 from armorm.features.embedding.packs import Pack
 from armorm.features.errors import InputError, NotInStore
+from armorm.features.lineage.trace import trace
 from armorm.features.objectives import OBJECTIVES
 from armorm.features.sources import SOURCES
 from armorm.features.store import Store
@@ -22,6 +23,7 @@ from armorm.features.vectors.shards import FeatureReader
 from armorm.flows.pipeline import pipeline
 from armorm.maths.probe import GRADIENT
 from armorm.model.head import RewardHead
+from armorm.records.decorrelation import DecorrelationResult
 from armorm.records.evaluation import Evaluation
 from armorm.records.gate import GateResult
 from armorm.report.sections import evaluation_sections, scorer_titles
@@ -41,8 +43,18 @@ def store_of(config: Path) -> Store:
 
 def test_it_goes_from_native_files_to_a_model_folder(whole_run: WholeRun) -> None:
     config, steps = whole_run.config, whole_run.state.result()
-    after = ["embed", "statistics", "regress", "decorrelate", "gate", "model", "evaluate", "promote"]
-    assert [step.name for step in steps][-8:] == after
+    after = [
+        "embed",
+        "statistics",
+        "regress",
+        "preference",
+        "decorrelate",
+        "gate",
+        "model",
+        "evaluate",
+        "promote",
+    ]
+    assert [step.name for step in steps][-9:] == after
     assert all(step.reason for step in steps)
     (folder,) = (config.parent / "models").iterdir()
     assert {path.name for path in folder.iterdir()} == {
@@ -53,7 +65,7 @@ def test_it_goes_from_native_files_to_a_model_folder(whole_run: WholeRun) -> Non
         "report.html",
     }
     model = RewardHead.load(folder)
-    assert sorted([*model.objectives, *model.untrained]) == sorted(OBJECTIVES)
+    assert sorted([*model.objectives, *model.untrained]) == sorted([*OBJECTIVES, PREFERENCE])
     assert len(model.objectives) > 12  # so small a sample has too few ratings of code for a model of each objective
     stored = store_of(config).find("model")
     assert folder.name == stored.artifact_id
@@ -146,11 +158,15 @@ def test_the_probe_is_fitted_to_the_pairs_of_the_gate_and_can_be_left_out(
     assert ("not converged" in scorer_titles(["probe"], record.pairs)["probe"]) != probe.converged
     assert probe.n_train == read_record(store, store.find("gate"), GateResult).gate.n_pairs
     assert "Accuracy by length difference" in sections
-    assert set(record.rewardbench.baselines) == {"mean", "single", "probe", "longer"}
+    assert set(record.rewardbench.baselines) == {"mixture", "mean", "single", "probe", "longer"}
     monkeypatch.setattr("armorm.maths.probe.MAX_PASSES", 1)
-    for limit, names in ((40, {"mean", "single", "probe", "longer"}), (0, {"mean", "single", "longer"})):
-        monkeypatch.setenv("ARMORM_EVALUATION__PROBE_PAIRS", str(limit))
-        assert [step.name for step in pipeline(finished) if step.reason] == ["evaluate"]
+    for limit, names in (
+        (40, {"mixture", "mean", "single", "probe", "longer"}),
+        (0, {"mixture", "mean", "single", "longer"}),
+    ):
+        monkeypatch.setenv("ARMORM_PREFERENCE__PAIRS", str(limit))
+        made = ["preference", "decorrelate", "gate", "model", "evaluate"]
+        assert [step.name for step in pipeline(finished) if step.reason] == made
         record = read_record(store, store.find("evaluate"), Evaluation)
         assert set(record.rewardbench.baselines) == names
         assert (record.pairs.probe.n_train if record.pairs.probe else 0) == limit
@@ -281,7 +297,7 @@ def test_a_killed_gate_goes_on_to_the_same_bits(finished: Path, monkeypatch: pyt
     """Only the very same training takes it up, and nothing is left of it in the end."""
     store = store_of(finished)
     (backbone_id,) = store.head().within("backbone")
-    config = GateConfig(hidden_dim=16, steps=30, batch_size=64, seed=5, save_every_s=0)
+    config = GateConfig(hidden_dim=16, steps=30, batch_size=64, seed=5, save_every_s=0, early_stopping=0)
     seen: list[int] = []
 
     def train(seed: int, stop: int = 0) -> str:
@@ -334,3 +350,25 @@ def test_correlations_are_measured_on_every_dataset(ran: Store) -> None:
     assert {"Correlation with nuisances and length", "Training of the gate", "Calibration on held-out pairs"} <= set(
         titles
     )
+
+
+def test_the_length_head_takes_length_out_of_every_objective(finished: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is an objective of its own, which predicts length and has no weight, and T keeps the rank of the others."""
+    monkeypatch.setenv("ARMORM_DECORRELATION__NUISANCE", LENGTH)
+    monkeypatch.setenv("ARMORM_DECORRELATION__REFERENCE", ALL_ANSWERS)
+    pipeline(finished)
+    store = store_of(finished)
+    result = read_record(store, store.find("decorrelate"), DecorrelationResult)
+    assert result.length
+    assert result.length.test_r2 > 0.3
+    assert result.objectives[-1] == LENGTH
+    (folder,) = {store.find("model").artifact_id}
+    model = RewardHead.load(finished.parent / "models" / folder)
+    assert np.linalg.matrix_rank(model.transform_KK) == len(model.objectives) - 1
+    assert not model.transform_KK[:, -1].any()
+    assert result.decorrelation.reference == ALL_ANSWERS
+    after = query(store, "SELECT max(abs(after)) FROM correlations WHERE part = 'reference' AND nuisance = 'length'")
+    assert after.rows[0][0] < 0.01
+    gate = read_record(store, store.find("gate"), GateResult).gate
+    assert gate.left_out[LENGTH] == "nuisance"
+    assert trace(store, store.find("decorrelate").artifact_id).agrees

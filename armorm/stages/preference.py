@@ -1,0 +1,112 @@
+"""The direction that training pairs prefer: the baseline that a gate has to beat, and one more objective for it."""
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from armorm.config import PreferenceConfig
+from armorm.features.catalog.inventory import rows_of
+from armorm.features.checks import contamination
+from armorm.features.store import Made, Snapshot, Store
+from armorm.features.store.stage import Computed, OnProgress
+from armorm.features.vectors.shards import FeatureReader
+from armorm.maths.folds import fold_of
+from armorm.maths.preference import fit_preference
+from armorm.records.preference import PreferenceResult
+from armorm.stages import regress
+from armorm.stages.common import (
+    in_blas_threads,
+    put_record,
+    put_tensors,
+    read_record,
+    read_tensors,
+    stage_artifact,
+    stage_recipe,
+)
+from armorm.stages.data import StoredPairs, feature_differences, load_pairs, predict_rewards
+
+STAGE = "preference"
+STAGE_VERSION = 1
+
+SEEN_SPLITS = ("train", "validation")
+"""Whose pairs it depends on: its strength is chosen on the second."""
+
+
+@dataclass(frozen=True, slots=True)
+class Preference:
+    """The direction in the units of the rated objectives."""
+
+    w_D: npt.NDArray[np.floating]
+    fold_FD: npt.NDArray[np.floating]
+    """`[F, D]` of each fold the direction that its pairs had no part in."""
+    result: PreferenceResult
+
+
+@in_blas_threads
+def _make(store: Store, backbone_id: str, config: PreferenceConfig, on_progress: OnProgress) -> Made:
+    """Fits it where there are pairs to fit it to and to choose its strength on."""
+    stored = load_pairs(store, backbone_id=backbone_id)
+    training, validation = (np.flatnonzero(stored.usable(split)) for split in SEEN_SPLITS)
+    if len(training) > config.pairs:
+        training = np.sort(np.random.default_rng(config.seed).choice(training, config.pairs, replace=False))
+    reader = FeatureReader(store, backbone_id)
+    if not len(training) or not len(validation) or not _differ(reader, stored, training):
+        return Made({"record": put_record(store, PreferenceResult(config.objective))}, {"line": "no direction"})
+    fit = fit_preference(
+        lambda rows: feature_differences(reader, stored, rows), training, validation, fold_of(stored.prompt_ids)
+    )
+    directions_FD = np.concatenate([fit.probe.w_D[None], fit.fold_FD])
+    directions_FD *= _units(store, reader, stored, training, directions_FD)[:, None]
+    record = PreferenceResult(config.objective, fit.probe)
+    tensors = {"w_D": directions_FD[0], "fold_FD": directions_FD[1:]}
+    line = f"fitted to {len(training)} training pairs, alpha {fit.probe.alpha:.2g}"
+    if not fit.probe.converged:
+        line += f"; it has not converged after {fit.probe.n_passes} passes"
+    return Made({"tensors": put_tensors(store, tensors), "record": put_record(store, record)}, {"line": line})
+
+
+PREFERENCE_STAGE: Final[Computed[PreferenceConfig]] = Computed(
+    name=STAGE,
+    version=STAGE_VERSION,
+    part="train",
+    code=__name__,
+    after=(regress.STAGE, contamination.STAGE),
+    splits=SEEN_SPLITS,
+    table="preference",
+    recipe_of=stage_recipe,
+    work_of=rows_of("preferences"),
+    make=_make,
+)
+"""The direction that training pairs prefer, and those of five folds of them."""
+
+
+def read_preference(store: Store, snapshot: Snapshot | None = None) -> Preference | None:
+    """The direction; None where none was fitted."""
+    artifact = stage_artifact(snapshot or store.head(), STAGE)
+    if "tensors" not in artifact.objects:
+        return None
+    tensors = read_tensors(store, artifact)
+    return Preference(tensors["w_D"], tensors["fold_FD"], read_record(store, artifact, PreferenceResult))
+
+
+def _units(
+    store: Store,
+    reader: FeatureReader,
+    stored: StoredPairs,
+    training: npt.NDArray[np.intp],
+    directions_FD: npt.NDArray[np.floating],
+) -> npt.NDArray[np.float64]:
+    """`[F]` factors that give each direction the mean spread of the rated rewards, over training answers."""
+    _, W_KD = regress.read_regression(store)
+    answers = np.unique(np.concatenate([stored.chosen_ids[training], stored.rejected_ids[training]]))
+    rewards_NM = predict_rewards(reader, np.concatenate([W_KD, directions_FD]), answers)
+    spread_M = rewards_NM.std(axis=0, dtype=np.float64)
+    wanted, own_F = spread_M[: len(W_KD)].mean(), spread_M[len(W_KD) :]
+    return np.asarray(wanted / np.where(own_F > 0, own_F, wanted or 1.0))
+
+
+def _differ(reader: FeatureReader, stored: StoredPairs, training: npt.NDArray[np.intp]) -> bool:
+    """Whether the answers of any training pair have different vectors."""
+    return any(bool(block_BD.any()) for block_BD in feature_differences(reader, stored, training)())
