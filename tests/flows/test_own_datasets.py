@@ -81,7 +81,7 @@ def test_the_model_has_their_objectives_after_the_others(config: Path) -> None:
     model = RewardHead.load(folder)
     known = [name for name in OBJECTIVES if name in model.objectives]
     assert list(model.objectives) == [*known, "my-clarity", "my-tone", "preference"]
-    assert len(model.objectives) + len(model.untrained) == 21
+    assert len(model.objectives) + len(model.untrained) == 22
     assert model.scales["my-tone"] == {"my-answers": {"lo": 0.0, "hi": 100.0, "rule": "min_max"}}
     assert model.W_KD.shape[0] == model.transform_KK.shape[0] == len(model.objectives)
 
