@@ -30,7 +30,7 @@ State = Mapping[str, Floats]
 _BATCH_ROWS: Final = 4096
 _CURVE_POINTS: Final = 20
 _GROWTH: Final = 1.5
-"""Of the steps between the first points of the curve, until they are a twentieth of the whole."""
+"""Factor between the steps of the first points of the curve, until they are a twentieth of the whole apart."""
 
 _NEVER: Final = -1e3
 """The logit of an objective that does not enter the gate: its weight is 0 in float32, and so is its gradient."""
@@ -162,9 +162,9 @@ class GateFit:
     """Whose parameters these are: the last one, or, with early stopping, that of the smallest validation loss. Of a
     training that starts from the best fixed mixture, 0 is that mixture."""
     beta_by_dataset: dict[str, float]
-    """Of each dataset with validation pairs enough."""
+    """Beta of each dataset with enough validation pairs."""
     mixture: FixedMixture | None
-    """That the training started from; None where it started from random weights."""
+    """The start of the training; None where it started from random weights."""
     n_steps: int
     """As many as were planned."""
     n_epochs: float

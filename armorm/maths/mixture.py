@@ -16,7 +16,7 @@ from armorm.errors import GateError
 Floats = NDArray[np.floating]
 
 LEAST_SHARE: Final = 0.02
-"""Of the weights, what all objectives keep together: from a weight near 0 a softmax hardly learns."""
+"""The share of the weights that all objectives have together: from a weight near 0 a softmax hardly learns."""
 
 _BETAS: Final = (1e-6, 1e6)
 """Between which beta is searched, in units of one over the spread of the margins."""
@@ -29,7 +29,7 @@ class FixedMixture:
     weights_K: NDArray[np.float64]
     """`[K]` above 0, of sum 1; 0 of an objective that does not enter."""
     beta: float
-    """That the training pairs are likeliest with."""
+    """The scale that training pairs are likeliest with."""
 
 
 def fit_mixture(differences_PK: Floats, entering_K: NDArray[np.bool_]) -> FixedMixture:

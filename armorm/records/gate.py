@@ -23,13 +23,13 @@ class GateTraining:
     device: str = "cpu"
     curve: tuple[CurvePoint, ...] = ()
     n_steps: int = 0
-    """As many as were planned; early stopping may end before."""
+    """The number of planned steps; early stopping may end before."""
     n_epochs: float = 0.0
     """Times that training went through the pairs."""
     mixture: Mapping[str, float] = field(default_factory=dict)
     """The best fixed mixture, that training started from; empty where it started from random weights."""
     beta_by_dataset: Mapping[str, float] = field(default_factory=dict)
-    """Of the datasets with validation pairs enough."""
+    """Beta of each dataset with enough validation pairs."""
     left_out: Mapping[str, LeftOut] = field(default_factory=dict)
     """Objective to why it has no weight."""
 

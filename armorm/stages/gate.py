@@ -85,7 +85,6 @@ def _make(store: Store, backbone_id: str, config: GateConfig, on_progress: OnPro
         resume=checkpoints.read(),
         save_checkpoint=checkpoints.save,
     )
-    n_contaminated = int(stored.contaminated_P.sum())
     splits = ("train",) if validation is None or not _chooses(config, heads) else ("train", "validation")
     mixture = dict(zip(heads.objectives, fit.mixture.weights_K.tolist(), strict=True)) if fit.mixture else {}
     trained = GateTraining(
@@ -102,29 +101,35 @@ def _make(store: Store, backbone_id: str, config: GateConfig, on_progress: OnPro
     )
     record = GateResult(
         trained,
-        contaminated_pairs=n_contaminated,
+        contaminated_pairs=int(stored.contaminated_P.sum()),
         rejected_pairs=stored.n_rejected,
         splits=splits,
         training_rows=row_set("gate", stored.keys(stored.usable(*splits))),
     )
-    line = f"{fit.curve[-1].step} steps on {len(training)} pairs, beta {fit.beta:.1f}"
-    if fit.step < fit.curve[-1].step:
-        line += f", taken after {fit.step} by validation loss"
-    if trained.is_fixed:
-        line += "; no gate was better on validation pairs than the best fixed mixture, which is what it gives"
-    if left_out:
-        line += f"; without weight: {', '.join(left_out)}"
-    if n_contaminated:
-        line += f", {n_contaminated} pairs left out, whose prompts stand in an evaluation dataset"
-    if stored.n_rejected:
-        line += f", {stored.n_rejected} pairs left out, which the backbone gives no usable vectors"
-    summary = {"line": line}
-    if round(fit.n_epochs) > MANY_EPOCHS:
+    summary = {"line": _line(record)}
+    if round(trained.n_epochs) > MANY_EPOCHS:
         summary["warning"] = (
-            f"training went {fit.n_epochs:.0f} times through the {len(training)} training pairs, which a gate learns "
-            f"by heart; set epochs in [gate] to {MANY_EPOCHS} or less"
+            f"training went {trained.n_epochs:.0f} times through the {trained.n_pairs} training pairs, which a gate "
+            f"learns by heart; set epochs in [gate] to {MANY_EPOCHS} or less"
         )
     return Made({"tensors": put_tensors(store, fit.state), "record": put_record(store, record)}, summary)
+
+
+def _line(record: GateResult) -> str:
+    """Return what came of the training, for a person."""
+    gate, done = record.gate, record.gate.curve[-1].step
+    line = f"{done} steps on {gate.n_pairs} pairs, beta {gate.beta:.1f}"
+    if gate.step < done:
+        line += f", taken after {gate.step} by validation loss"
+    if gate.is_fixed:
+        line += "; no gate was better on validation pairs than the best fixed mixture, which is what it gives"
+    if gate.left_out:
+        line += f"; without weight: {', '.join(gate.left_out)}"
+    if record.contaminated_pairs:
+        line += f", {record.contaminated_pairs} pairs left out, whose prompts stand in an evaluation dataset"
+    if record.rejected_pairs:
+        line += f", {record.rejected_pairs} pairs left out, which the backbone gives no usable vectors"
+    return line
 
 
 def _unseen_differences(

@@ -9,6 +9,7 @@ import numpy.typing as npt
 from armorm.config import PreferenceConfig
 from armorm.features.catalog.inventory import rows_of
 from armorm.features.checks import contamination
+from armorm.features.checks.change import TRAINED_ON
 from armorm.features.store import Made, Snapshot, Store
 from armorm.features.store.stage import Computed, OnProgress
 from armorm.features.vectors.shards import FeatureReader
@@ -30,9 +31,6 @@ from armorm.stages.data import StoredPairs, feature_differences, load_pairs, pre
 STAGE = "preference"
 STAGE_VERSION = 1
 
-SEEN_SPLITS = ("train", "validation")
-"""Whose pairs it depends on: its strength is chosen on the second."""
-
 
 @dataclass(frozen=True, slots=True)
 class Preference:
@@ -48,7 +46,7 @@ class Preference:
 def _make(store: Store, backbone_id: str, config: PreferenceConfig, on_progress: OnProgress) -> Made:
     """Fits it where there are pairs to fit it to and to choose its strength on."""
     stored = load_pairs(store, backbone_id=backbone_id)
-    training, validation = (np.flatnonzero(stored.usable(split)) for split in SEEN_SPLITS)
+    training, validation = (np.flatnonzero(stored.usable(split)) for split in TRAINED_ON)
     if len(training) > config.pairs:
         training = np.sort(np.random.default_rng(config.seed).choice(training, config.pairs, replace=False))
     reader = FeatureReader(store, backbone_id)
@@ -73,7 +71,7 @@ PREFERENCE_STAGE: Final[Computed[PreferenceConfig]] = Computed(
     part="train",
     code=__name__,
     after=(regress.STAGE, contamination.STAGE),
-    splits=SEEN_SPLITS,
+    splits=TRAINED_ON,
     table="preference",
     recipe_of=stage_recipe,
     work_of=rows_of("preferences"),
