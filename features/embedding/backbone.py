@@ -20,7 +20,6 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 from transformers.models.auto.modeling_auto import MODEL_MAPPING
-from transformers.utils import logging
 
 from armorm.features.embedding.attention import ATTENTION
 from armorm.features.embedding.fingerprint import BackboneSettings, Dtype, Fingerprint, chat_template
@@ -29,7 +28,7 @@ from armorm.features.embedding.linear import use_onednn
 from armorm.features.embedding.memory import keep_freed_memory
 from armorm.features.embedding.packed import LastLayer, forward
 from armorm.features.embedding.packs import Batch, Pack, TokenIds, TokenSequence, Wanted, plan_batches, plan_packs
-from armorm.features.embedding.remote_code import FOLDER_ALONE
+from armorm.features.embedding.remote_code import FOLDER_ALONE, quiet
 from armorm.features.errors import BackboneError
 from armorm.features.vectors.shards import Vector
 
@@ -119,7 +118,7 @@ def load(settings: BackboneSettings, fingerprint: Fingerprint) -> Backbone:
     """
     if settings.device == "cpu":
         keep_freed_memory()
-    with _quiet():
+    with quiet():
         return _packed(_loaded(settings, fingerprint))
 
 
@@ -146,7 +145,7 @@ def read_architecture(settings: BackboneSettings, fingerprint: Fingerprint) -> P
         BackboneError: transformers cannot read it.
     """
     try:
-        with _quiet():
+        with quiet():
             config: PreTrainedConfig = AutoConfig.from_pretrained(fingerprint.folder, **FOLDER_ALONE)
     except Exception as error:  # whatever the configuration of any kind raises
         raise BackboneError(settings.path, _why_not_loaded(error)) from error
@@ -184,18 +183,6 @@ def _loaded(settings: BackboneSettings, fingerprint: Fingerprint) -> Backbone:
     padded = Backbone(settings.path, fingerprint, model.eval(), tokenizer)
     _check_causal(padded)
     return padded
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Silence the progress bars and log lines of transformers."""
-    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-    usual = logging.get_verbosity()
-    logging.set_verbosity_error()  # type: ignore[no-untyped-call]
-    try:
-        yield
-    finally:
-        logging.set_verbosity(usual)
 
 
 def _read_weights(folder: Path, dtype: torch.dtype) -> Any:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from armorm.features import hub
+from armorm.features.embedding import gguf_file
 from armorm.features.embedding.folder import (
     CONFIG,
     WIDTHS,
@@ -48,7 +49,7 @@ class BackboneSettings:
     """The settings of `[backbone]`: which one, and how it is run."""
 
     path: str
-    """A local folder, or a Hub id such as `sfairXC/FsfairX-LLaMA3-RM-v0.1`."""
+    """A local folder or GGUF file, or a Hub id such as `sfairXC/FsfairX-LLaMA3-RM-v0.1`."""
     revision: str | None = None
     """The commit, tag or branch of a Hub id."""
     dtype: Dtype = "float32"
@@ -106,9 +107,7 @@ def read_fingerprint(settings: BackboneSettings) -> Fingerprint:
     record = {
         "architecture": config.get("model_type"),
         "hidden_size": _width(settings, config),
-        "config": file_sha256(folder / CONFIG),
-        "weights": {path.name: file_sha256(path) for path in weight_files(folder)},
-        "tokenizer": _tokenizer_hashes(folder),
+        **_hashes(local_path(settings), folder),
         "chat_template": content_id(template if isinstance(template, str) else json.dumps(template)),
         "dtype": settings.dtype,
         "layer": "last, after the final norm",
@@ -125,19 +124,33 @@ def read_fingerprint(settings: BackboneSettings) -> Fingerprint:
 
 
 def find_folder(settings: BackboneSettings) -> Path:
-    """Return the local folder; of a Hub id, the downloaded snapshot (from the cache when offline)."""
-    return local_folder(settings) or _download(settings)
+    """Return the local folder; of a GGUF file, that of its tensors in floats, in the cache; of a Hub id, the snapshot.
+
+    What the cache lacks is made, or downloaded.
+    """
+    path = local_path(settings)
+    if path is None:
+        return _download(settings)
+    return gguf_file.in_floats(path) if path.is_file() else path
 
 
-def local_folder(settings: BackboneSettings) -> Path | None:
-    """Return the folder on this machine; None for a Hub id.
+def local_path(settings: BackboneSettings) -> Path | None:
+    """Return the folder, or the GGUF file, on this machine; None for a Hub id.
 
     Raises:
-        BackboneError: it is neither.
+        BackboneError: it is none of these.
     """
     folder = Path(settings.path).expanduser()
     if folder.is_dir():
         return folder
+    if folder.suffix == gguf_file.SUFFIX:
+        if folder.is_file():
+            return folder
+        raise BackboneError(settings.path, "no such file; expected a GGUF file on this machine; correct the path")
+    if folder.is_file():
+        raise BackboneError(
+            settings.path, f"got a file; expected a Hugging Face model folder, or a file *{gguf_file.SUFFIX}; name one"
+        )
     if folder.is_absolute() or settings.path.startswith(".") or settings.path.count("/") != 1:
         raise BackboneError(
             settings.path, "no such folder; expected a Hugging Face model folder or a Hub id such as owner/name"
@@ -213,6 +226,18 @@ def _download(settings: BackboneSettings) -> Path:
         return hub.download(hub_repo(settings), HUB_FILES).folder
     except HubError as error:
         raise BackboneError(settings.path, f"no such local folder, and not to be had from the Hub: {error}") from error
+
+
+def _hashes(path: Path | None, folder: Path) -> dict[str, Any]:
+    """Return the SHA-256 of the files that make the backbone: of a GGUF the file's own, which decides what is made."""
+    if path is not None and path.is_file():
+        whole = file_sha256(path)
+        return {"config": whole, "weights": {gguf_file.NAME: whole}, "tokenizer": {gguf_file.NAME: whole}}
+    return {
+        "config": file_sha256(folder / CONFIG),
+        "weights": {path.name: file_sha256(path) for path in weight_files(folder)},
+        "tokenizer": _tokenizer_hashes(folder),
+    }
 
 
 def _tokenizer_hashes(folder: Path) -> dict[str, str]:

@@ -33,7 +33,7 @@ def read_config(folder: Path) -> Json:
     """Return the configuration of a folder that can be loaded as a backbone, as far as its files tell.
 
     Raises:
-        BackboneError: it is an adapter, a GGUF or quantized, its weights are no safetensors, or lie elsewhere.
+        BackboneError: it is an adapter or quantized, holds a GGUF, its weights are no safetensors, or lie elsewhere.
     """
     try:
         require_regular(folder)
@@ -48,22 +48,31 @@ def read_config(folder: Path) -> Json:
             f"got weights that are quantized ({method}), whose vectors depend on the packages that are installed; "
             "expected weights in floats; name the original, or save it with dequantize() and save_pretrained()",
         )
-    for name in (*WIDTHS, *LENGTHS):
-        stated = text_config(config).get(name)
-        if stated is not None and not (isinstance(stated, int) and stated > 0):
-            raise BackboneError(str(folder), f"got {name} {stated!r} in {CONFIG}; expected a number; restore the file")
-    for name in LAYERS:
-        stated = text_config(config).get(name, 1)
-        if not (isinstance(stated, int) and 0 < stated <= MOST_LAYERS):
-            raise BackboneError(
-                str(folder), f"got {name} {stated!r} in {CONFIG}; expected 1 to {MOST_LAYERS}; restore the file"
-            )
+    check_stated(folder, config)
     _check_weights(folder, config)
     return config
 
 
+def check_stated(place: Path, config: Json) -> None:
+    """Refuse a configuration whose sizes are no numbers, or whose layers are too many.
+
+    Raises:
+        BackboneError: it states such a size.
+    """
+    for name in (*WIDTHS, *LENGTHS):
+        stated = text_config(config).get(name)
+        if stated is not None and not (isinstance(stated, int) and stated > 0):
+            raise BackboneError(str(place), f"got {name} {stated!r} in {CONFIG}; expected a number; restore the file")
+    for name in LAYERS:
+        stated = text_config(config).get(name, 1)
+        if not (isinstance(stated, int) and 0 < stated <= MOST_LAYERS):
+            raise BackboneError(
+                str(place), f"got {name} {stated!r} in {CONFIG}; expected 1 to {MOST_LAYERS}; restore the file"
+            )
+
+
 def refuse_other_formats(folder: Path) -> None:
-    """Say of an adapter, and of a GGUF, what it is and what makes a backbone of it.
+    """Say of an adapter, and of a folder with a GGUF, what it is and what makes a backbone of it.
 
     Raises:
         BackboneError: it is one.
@@ -83,8 +92,8 @@ def refuse_other_formats(folder: Path) -> None:
     if not has_config and (gguf := sorted(folder.glob("*.gguf"))):
         raise BackboneError(
             str(folder),
-            f"got {gguf[0].name} without {CONFIG}; expected a Hugging Face model folder; convert it: "
-            f"AutoModel.from_pretrained(.., gguf_file={gguf[0].name!r}).save_pretrained(..), and the tokenizer alike",
+            f"got {gguf[0].name} without {CONFIG}; expected a Hugging Face model folder, or a GGUF file itself; as a "
+            f"backbone, name {gguf[0]}",
         )
 
 

@@ -1,6 +1,6 @@
 """What a run would do, as far as it can be told without running. Nothing is fetched and nothing is written."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,7 +8,7 @@ from armorm.features import hub
 from armorm.features.catalog.views import connect
 from armorm.features.embedding.canary import SLOT as CANARY
 from armorm.features.embedding.embed import COVERAGE, find_missing, why_incomplete
-from armorm.features.embedding.fingerprint import HUB_FILES, BackboneSettings, Fingerprint, hub_repo, local_folder
+from armorm.features.embedding.fingerprint import HUB_FILES, BackboneSettings, Fingerprint, hub_repo, local_path
 from armorm.features.embedding.predict import missing_tokens, predict
 from armorm.features.errors import FeatureStoreError, PlanOutdated
 from armorm.features.hub import HubRepo
@@ -56,12 +56,16 @@ def hub_files(name: str, repo: HubRepo, patterns: Sequence[str]) -> Files:
 def backbone_files(settings: BackboneSettings) -> Files:
     """Return the number and size of the backbone's files, on this machine or on the Hub."""
     try:
-        folder = local_folder(settings)
+        path = local_path(settings)
     except FeatureStoreError as error:
         return Files("backbone", settings.path, problem=str(error))
-    if folder:
-        return local_files("backbone", folder, lambda: [file for file in folder.iterdir() if file.is_file()])
+    if path:
+        return local_files("backbone", path, lambda: [file for file in _files_at(path) if file.is_file()])
     return hub_files("backbone", hub_repo(settings), HUB_FILES)
+
+
+def _files_at(path: Path) -> Iterable[Path]:
+    return [path] if path.is_file() else path.iterdir()
 
 
 def require_planned(store: Store, snapshot_id: str) -> None:

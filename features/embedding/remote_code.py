@@ -1,14 +1,16 @@
-"""What every loader of transformers is told, so that nothing of a folder is run.
+"""What every loader of transformers is told, so that nothing of a folder is run, and little is said.
 
 Some of transformers' models and tokenizers load parts of themselves, and do not pass on what they were told: LLaVA's
 vision tower, RAG's two tokenizers. Such a loader asks on standard input whether to run the folder's code, unless its
 patience is 0: then it refuses.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, Final
 
 from transformers import dynamic_module_utils
+from transformers.utils import logging
 
 dynamic_module_utils.TIME_OUT_REMOTE_CODE = 0
 
@@ -17,3 +19,15 @@ RUN_NOTHING: Final[Mapping[str, Any]] = {"trust_remote_code": False}
 
 FOLDER_ALONE: Final[Mapping[str, Any]] = {**RUN_NOTHING, "local_files_only": True}
 """The same, and no file is fetched."""
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Silence the progress bars and log lines of transformers."""
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    usual = logging.get_verbosity()
+    logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+    try:
+        yield
+    finally:
+        logging.set_verbosity(usual)

@@ -14,7 +14,8 @@ from uuid import uuid4
 
 from packaging.requirements import Requirement
 
-from armorm.features.embedding.fingerprint import BackboneSettings, chat_template, local_folder
+from armorm.features.embedding import gguf_file
+from armorm.features.embedding.fingerprint import BackboneSettings, chat_template, local_path
 from armorm.features.embedding.folder import read_config, weight_files
 from armorm.features.errors import FeatureStoreError
 from armorm.features.secrets import redacted
@@ -141,9 +142,15 @@ def _disk(store: Store) -> tuple[Verdict, str]:
 
 
 def _backbone(settings: BackboneSettings) -> tuple[Verdict, str]:
-    folder = local_folder(settings)
+    folder = local_path(settings)
     if folder is None:
         return "ok", f"{settings.path} is fetched from the Hub at the first run"
+    if folder.is_file():
+        if not gguf_file.is_whole(made := gguf_file.cached(folder)):
+            gguf_file.require_packages(folder)
+            told = f"{folder}: {size(folder.stat().st_size)}; the first plan or run writes its weights in float32"
+            return "ok", f"{told} to {made.parent}, up to 16 times as much"
+        folder = made
     read_config(folder)
     chat_template(folder, settings)
     return "ok", f"{folder}: {size(_weights_bytes(folder))} of weights, with a chat template"
@@ -151,7 +158,9 @@ def _backbone(settings: BackboneSettings) -> tuple[Verdict, str]:
 
 def _memory(settings: BackboneSettings) -> tuple[Verdict, str]:
     free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    folder = local_folder(settings)
+    folder = local_path(settings)
+    if folder and folder.is_file():
+        folder = gguf_file.cached(folder)
     needed = 2 * _weights_bytes(folder) if folder and settings.device == "cpu" else 0
     told = f"{size(free)} free"
     if free < needed:

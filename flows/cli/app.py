@@ -109,18 +109,38 @@ def init(
         Profile | None,
         typer.Option("--profile", "-p", help="Real data from the Hub for a laptop or for the paper's run."),
     ] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option("--data", help="A folder with a folder of native files for each dataset; with --backbone."),
+    ] = None,
+    backbone: Annotated[
+        Path | None, typer.Option("--backbone", help="A Hugging Face folder or a GGUF file, for --data.")
+    ] = None,
+    share: Annotated[float, typer.Option("--share", min=0.0001, max=1, help="Of the prompts, for --data.")] = 1.0,
     config: Config = DEFAULT_CONFIG,
 ) -> None:
-    """Write a commented configuration file: every setting and its default, or what a profile sets.
+    """Write a commented configuration file: every setting and its default, or for a profile, or for data in a folder.
 
-    Example: `armorm init --profile laptop`
+    Example: `armorm init --profile laptop`, `armorm init --data DATA --backbone model.gguf`
     """
+    if (data is None) != (backbone is None) or (data and profile):
+        raise ConfigError(
+            "got some of --profile, --data and --backbone; expected --profile, or --data and --backbone; say both"
+        )
+    if backbone and not backbone.exists():
+        raise ConfigError(f"{backbone}: got no such file or folder; expected a backbone; correct the path")
     if config.exists():
         raise ConfigError(f"{config}: got a file that exists; expected a new name; edit it, or say --config FILE")
     if not config.parent.is_dir():
         raise ConfigError(f"{config}: got a folder that does not exist; expected an existing one; make it first")
-    config.write_text(configuration(profile))
-    first = "see with `armorm plan` what it fetches" if profile else "set the backbone and the datasets' paths in it"
+    if data and backbone:
+        from armorm.flows.configuration.found import configuration_for
+
+        config.write_text(configuration_for(data, backbone, share=share), encoding="utf-8")
+        first = "see with `armorm plan` what it does"
+    else:
+        config.write_text(configuration(profile))
+        first = "see with `armorm plan` what it fetches" if profile else "set the backbone and the datasets' paths"
     print(f"wrote {config}: {first}, then `armorm run`")
 
 

@@ -234,11 +234,11 @@ class Settings(BaseSettings):
         return section.files or section.source(name).files or DATA_FILES
 
     def local_backbone(self) -> BackboneSettings:
-        """Return the backbone; a folder that exists below the file's own is taken before a Hub id."""
+        """Return the backbone; a folder or file that exists below the file's own is taken before a Hub id."""
         local, template = self.root / self.backbone.path, self.backbone.chat_template
         return replace(
             self.backbone,
-            path=str(local) if local.is_dir() else self.backbone.path,
+            path=str(local) if local.exists() else self.backbone.path,
             chat_template=template and str(self.root / template),
         )
 
