@@ -46,8 +46,6 @@ class RegressionConfig:
     """Ridge strengths to choose from, one for each objective, by loss on held-out prompts."""
     refit: bool = True
     """Whether the final weights, alphas once chosen, come from the validation prompts too."""
-    solver: Literal["statistics", "scikit-learn"] = "statistics"
-    """How weights are solved for: from statistics alone, or by scikit-learn from the rows, all of them in memory."""
 
     def __post_init__(self) -> None:
         passes = bool(self.alphas) and all(0 < alpha < math.inf for alpha in self.alphas)

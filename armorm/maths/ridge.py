@@ -26,7 +26,6 @@ Floats = NDArray[np.floating]
 Rows = NDArray[np.intp]
 Mask = NDArray[np.bool_]
 Scalar = TypeVar("Scalar", bound=np.floating)
-Solver = Literal["statistics", "scikit-learn"]
 End = Literal["smallest", "largest"]
 Screening = Literal["few_ratings", "no_better_than_mean"]
 """Why an objective is kept out of the gate: too few training ratings, or a held-out R2 that is not surely above 0."""
@@ -49,8 +48,6 @@ class Part:
 
     objectives: tuple[str, ...]
     statistics: Callable[[str], RidgeStatistics]
-    rows: Callable[[str], tuple[Floats, Floats]]
-    """Features `[N, D]` and labels `[N, G]`, all in memory: for scikit-learn."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,30 +180,12 @@ def _by_eigenvectors(statistics: RidgeStatistics, alphas: Sequence[float], *, ra
     return np.asarray((vectors_DR @ shrunk_ARG).transpose(0, 2, 1))
 
 
-def solve_by_scikit_learn(X_ND: Floats, Y_NG: Floats, alphas: Sequence[float]) -> NDArray[np.float64]:
-    """Return `[A, G, D]` the same by scikit-learn, one fit an alpha, in the precision of the features.
-
-    Raises:
-        RegressionError: it is not installed.
-    """
-    try:
-        from sklearn.linear_model import Ridge
-    except ImportError as error:
-        raise RegressionError(
-            'got solver "scikit-learn", which is not installed; expected it, or "statistics"; '
-            "run `pip install 'armorm[scikit-learn]'`"
-        ) from error
-    fits = (Ridge(alpha=alpha, fit_intercept=False).fit(X_ND, Y_NG) for alpha in alphas)
-    return np.stack([fit.coef_.reshape(Y_NG.shape[1], -1) for fit in fits]).astype(np.float64)
-
-
 def fit_parts(
     parts: Sequence[Part],
     objectives: Sequence[str],
     *,
     alphas: Sequence[float] = ALPHAS,
     refit: bool = True,
-    solver: Solver = "statistics",
 ) -> Weights:
     """Fit objectives, each with the alpha of the lowest error on `validation`.
 
@@ -215,12 +194,11 @@ def fit_parts(
         objectives: those to fit; each is labelled in both splits of some part.
         alphas: penalties to choose from.
         refit: whether the final weights come from `train` and `validation` together, or from `train` alone.
-        solver: how weights are solved for; errors and so the choice of alpha come from statistics in any case.
     """
     fitted: dict[str, tuple[NDArray[np.float64], NDArray[np.float64], float, float, float]] = {}
     for members, names in _sets(parts, objectives):
         total = _total(members, names, "train")
-        path_AGD = _solve(solver, members, names, ("train",), total, alphas)
+        path_AGD = solve_path(total, alphas)
         train_AG = total.mse(path_AGD)
         validation = _total(members, names, "validation")
         validation_AG = validation.mse(path_AGD)
@@ -231,14 +209,7 @@ def fit_parts(
             total.merge(validation)
             for a in np.unique(best_G):
                 columns = np.flatnonzero(best_G == a)
-                (W_GD[columns],) = _solve(
-                    solver,
-                    members,
-                    [names[g] for g in columns],
-                    ("train", "validation"),
-                    total.select(columns),
-                    [alphas[a]],
-                )
+                (W_GD[columns],) = solve_path(total.select(columns), [alphas[a]])
         for g, (name, a) in enumerate(zip(names, best_G, strict=True)):
             fitted[name] = (W_GD[g], train_W_GD[g], alphas[a], train_AG[a, g], validation_AG[a, g])
     W_K, train_W_K, *figures = zip(*(fitted[name] for name in objectives), strict=True)
@@ -297,21 +268,6 @@ def _total(members: Sequence[Part], names: Sequence[str], split: str) -> RidgeSt
     return total
 
 
-def _solve(
-    solver: Solver,
-    members: Sequence[Part],
-    names: Sequence[str],
-    splits: Sequence[str],
-    statistics: RidgeStatistics,
-    alphas: Sequence[float],
-) -> NDArray[np.float64]:
-    if solver == "statistics":
-        return solve_path(statistics, alphas)
-    rows = [(part.rows(split), _columns(part, names)) for part in members for split in splits]
-    X_ND, Y_NG = (np.concatenate(blocks) for blocks in zip(*((X, Y[:, c]) for (X, Y), c in rows), strict=True))
-    return solve_by_scikit_learn(X_ND, Y_NG, alphas)
-
-
 def _columns(part: Part, names: Sequence[str]) -> Rows:
     return np.array([part.objectives.index(name) for name in names], np.intp)
 
@@ -351,18 +307,11 @@ def label_masks(Y_NK: Floats) -> Iterator[tuple[Rows, Rows]]:
 def parts_of(X_ND: "Vectors", Y_NK: Floats, objectives: Sequence[str], splits: Mapping[str, Mask]) -> list[Part]:
     """Rows in memory as parts, one for each mask; a split is counted when it is asked for."""
 
-    def of_split(rows: Rows, columns: Rows, split: str) -> tuple[Floats, Rows]:
-        return Y_NK[:, columns], rows[splits[split][rows]]
-
     def statistics(rows: Rows, columns: Rows, split: str) -> RidgeStatistics:
-        return count_rows(X_ND, *of_split(rows, columns, split))
-
-    def read(rows: Rows, columns: Rows, split: str) -> tuple[Floats, Floats]:
-        Y_NG, chosen = of_split(rows, columns, split)
-        return X_ND[chosen], Y_NG[chosen]
+        return count_rows(X_ND, Y_NK[:, columns], rows[splits[split][rows]])
 
     return [
-        Part(tuple(objectives[k] for k in columns), partial(statistics, rows, columns), partial(read, rows, columns))
+        Part(tuple(objectives[k] for k in columns), partial(statistics, rows, columns))
         for rows, columns in label_masks(Y_NK)
     ]
 

@@ -50,7 +50,7 @@ def _make(store: Store, backbone_id: str, config: RegressionConfig, on_progress:
     trained, untrained = trainable(rated.Y_NK, objectives, *of_splits)
     reader = FeatureReader(store, backbone_id)
     parts = statistics.read_parts(store, backbone_id)
-    weights = fit_parts(parts, trained, alphas=config.alphas, refit=config.refit, solver=config.solver)
+    weights = fit_parts(parts, trained, alphas=config.alphas, refit=config.refit)
     labelled_NK = ~np.isnan(rated.Y_NK[:, [name in trained for name in objectives]])
     n_train_K = labelled_NK[of_splits[0]].sum(axis=0)
     fold_FKD = _folds(rated, reader, trained, weights, of_splits[0], n_train_K)

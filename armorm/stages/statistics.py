@@ -121,12 +121,7 @@ def read_parts(store: Store, backbone_id: str) -> list[Part]:
     # in order: an artifact that was just made has its objects in another one, and sums would end in other bits
     names = sorted(name.removeprefix("rows/") for name in artifact.objects if name.startswith("rows/"))
     groups = [Group(name, _read_rows(store, artifact.objects[f"rows/{name}"])) for name in names]
-    return [
-        Part(
-            tuple(group.objectives), partial(_statistics, store, artifact, reader, group), partial(_rows, reader, group)
-        )
-        for group in groups
-    ]
+    return [Part(tuple(group.objectives), partial(_statistics, store, artifact, reader, group)) for group in groups]
 
 
 def changes(before: pl.DataFrame, after: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
@@ -202,14 +197,9 @@ def _earlier(snapshot: Snapshot, recipe: Recipe) -> Artifact | None:
 def _statistics(store: Store, artifact: Artifact, reader: FeatureReader, group: Group, split: str) -> RidgeStatistics:
     if ref := artifact.objects.get(f"{split}/{group.name}"):
         return RidgeStatistics.of_arrays(read_arrays(store, ref))
-    X_ND, Y_NG = _rows(reader, group, split)
-    statistics = RidgeStatistics.zeros(reader.width, Y_NG.shape[1])
-    statistics.add(X_ND, Y_NG)
+    statistics = RidgeStatistics.zeros(reader.width, len(group.objectives))
+    statistics.add(*_block(reader, group.of(split), group.objectives))
     return statistics
-
-
-def _rows(reader: FeatureReader, group: Group, split: str) -> tuple[npt.NDArray[np.floating], npt.NDArray[np.floating]]:
-    return _block(reader, group.of(split), group.objectives)
 
 
 def _block(

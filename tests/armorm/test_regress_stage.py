@@ -162,7 +162,9 @@ def test_parts_are_summed_in_one_order(world: World, monkeypatch: pytest.MonkeyP
     orders = []
     for one in (artifact, other):
         monkeypatch.setattr(stage, "stage_artifact", lambda *_, one=one: one)
-        orders.append([(part.objectives, len(part.rows("train")[0])) for part in read_parts(world.store, BACKBONE)])
+        orders.append(
+            [(part.objectives, part.statistics("train").n_rows) for part in read_parts(world.store, BACKBONE)]
+        )
     assert len(orders[0]) == 3
     assert orders[0] == orders[1]
 
@@ -227,7 +229,6 @@ def test_what_stands_in_a_shard_that_is_gone_is_counted_anew(world: World) -> No
     [
         RegressionConfig(),
         RegressionConfig(refit=False),
-        RegressionConfig(solver="scikit-learn"),
         RegressionConfig(alphas=(2.0,)),
     ],
 )
@@ -242,14 +243,13 @@ def test_the_regression_is_that_of_the_arrays(world: World, config: RegressionCo
     masks = {f"{split}_N": rated.split_N == split for split in ("train", "validation", "test")}
     arrays = X_ND.astype(float), rated.Y_NK
     expected = fit_ridge(*arrays, objectives=names, alphas=config.alphas, refit=config.refit, **masks)
-    precision = 1e-5 if config.solver == "scikit-learn" else 1e-9  # it computes in the type of the features
-    np.testing.assert_allclose(W_KD, expected.W_KD, rtol=precision, atol=precision)
+    np.testing.assert_allclose(W_KD, expected.W_KD, rtol=1e-9, atol=1e-9)
     record = read_record(world.store, stage_artifact(world.store.head(), "regress"), RegressionResult)
     for fit, report in zip(record.regression, expected.reports, strict=True):
         for name in ("objective", "alpha", "n_train", "n_validation", "n_test"):
             assert getattr(fit, name) == getattr(report, name)
         for name in ("train_mse", "validation_mse", "test_mse", "test_r2", "test_spearman"):
-            assert getattr(fit, name) == pytest.approx(getattr(report, name), rel=100 * precision)
+            assert getattr(fit, name) == pytest.approx(getattr(report, name), rel=1e-7)
         assert fit.test_mse_native == pytest.approx(25 * fit.test_mse)
         assert min(fit.test_mse_error, fit.test_r2_error) > 0
 

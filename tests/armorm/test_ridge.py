@@ -27,7 +27,6 @@ from armorm.maths.ridge import (
     parts_of,
     predict,
     report_fits,
-    solve_by_scikit_learn,
     solve_path,
 )
 from armorm.maths.statistics import RidgeStatistics
@@ -263,9 +262,6 @@ def test_parts_are_rows_with_the_same_labels(
             mask_K = np.isin(NAMES, part.objectives)
             rows = np.flatnonzero(rows_N & (~np.isnan(Y_NK) == mask_K).all(axis=1))
             assert_same(part.statistics(split), whole(X_ND[rows], Y_NK[np.ix_(rows, mask_K)]))
-            X, Y = part.rows(split)
-            assert np.array_equal(X, X_ND[rows])
-            assert np.array_equal(Y, Y_NK[np.ix_(rows, mask_K)])
 
 
 def test_objectives_of_the_same_parts_share_their_solution(
@@ -278,24 +274,13 @@ def test_objectives_of_the_same_parts_share_their_solution(
     of = {"train": splits["train_N"], "validation": splits["validation_N"]}
 
     def watched(part: Part) -> Part:
-        return Part(part.objectives, lambda split: counted.append(split) or part.statistics(split), part.rows)
+        return Part(part.objectives, lambda split: counted.append(split) or part.statistics(split))
 
     parts = [watched(part) for part in parts_of(X_ND, Y_NK, NAMES, of)]
     fit_parts(parts, NAMES, refit=False)
     assert sorted(solved) == [1, 1, 2]
     held = [sum(name in part.objectives for part in parts) for name in ("one", "other", "sparse")]
     assert len(counted) == 2 * sum(held)
-
-
-@pytest.mark.parametrize("refit", [False, True])
-def test_scikit_learn_as_the_solver(
-    X_ND: Array, Y_NK: Array, splits: dict[str, npt.NDArray[np.bool_]], refit: bool
-) -> None:
-    parts = parts_of(X_ND, Y_NK, NAMES, {"train": splits["train_N"], "validation": splits["validation_N"]})
-    found, expected = (fit_parts(parts, NAMES, refit=refit, solver=s) for s in ("scikit-learn", "statistics"))
-    for name in ("W_KD", "alpha_K", "train_mse_K", "validation_mse_K"):
-        np.testing.assert_allclose(getattr(found, name), getattr(expected, name), rtol=1e-6, atol=1e-9)
-    assert solve_by_scikit_learn(X_ND, np.ones((N, 1)), [1.0]).shape == (1, 1, D)
 
 
 def fit(X_ND: Array, Y_NK: Array, splits: dict[str, npt.NDArray[np.bool_]], *, refit: bool = True) -> RidgeFit:

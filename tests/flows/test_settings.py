@@ -75,6 +75,7 @@ def test_several_nuisances_are_a_list_also_in_the_environment(config: Path, monk
         ("[evaluation]\nseed = 99999999999999999999", "seed: got 99999999999999999999"),
         ("[regression]\nalphas = [1.0, inf]", "alphas: got (1.0, inf)"),
         ("[backbones]\npath = 'x'", "backbones: got an unknown setting"),
+        ("[regression]\nsolver = 'scikit-learn'", "regression: got solver; expected only alphas, refit"),
         ("[embed]\ntoken_budget = 0", "token_budget: got 0"),
         (
             "[checks]\nroles = 'off'",
