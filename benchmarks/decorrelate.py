@@ -15,12 +15,12 @@ import platform
 import statistics
 import time
 from collections.abc import Callable
-from importlib.metadata import version
 
 import numpy as np
 from scipy.stats import spearmanr
 
 from armorm.maths.decorrelate import Decorrelation, decorrelate
+from benchmarks.measure import packages
 
 GRID = np.linspace(0, 0.95, 24)
 
@@ -75,8 +75,7 @@ def main() -> None:
     left["grid of 24 with spearmanr"] = max(
         abs(float(spearmanr(r_N, rewards_NK[:, -1]).statistic)) for r_N in cleaned.T
     )
-    print(f"{platform.processor() or platform.machine()}, Python {platform.python_version()}, ", end="")
-    print(", ".join(f"{name} {version(name)}" for name in ("numpy", "scipy")))
+    print(f"{platform.processor() or platform.machine()}, {packages('numpy', 'scipy')}")
     print(f"\n{asked.rows:,} rows, {asked.objectives} objectives, medians of {asked.rounds} rounds\n")
     print("| way | s | times as fast | largest correlation left |\n| --- | --- | --- | --- |")
     base = "grid of 24 with spearmanr"

@@ -8,12 +8,9 @@ tenth of the texts, and the peak of all over that of the first tenth. Another pr
 """
 
 import argparse
-import platform
 import tempfile
-import threading
 import time
-from importlib.metadata import version
-from multiprocessing import get_context
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -25,44 +22,8 @@ from armorm.features.embedding.fingerprint import BackboneSettings
 from armorm.features.ingest.dataset import DatasetFiles, ingest_dataset
 from armorm.features.sources import find_source
 from armorm.features.store import Store
+from benchmarks.measure import Peaks, in_process, memory_mb, packages
 from tests.features import tiny
-
-EVERY_S = 0.02
-
-
-def rss_mb() -> float:
-    """Resident memory of this process."""
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith("VmRSS"):
-            return int(line.split()[1]) / 1024
-    raise AssertionError("no VmRSS")
-
-
-class Sampler:
-    """The peak of each tenth of a run."""
-
-    def __init__(self) -> None:
-        self.share = 0.0
-        self.peaks_mb = [0.0] * 10
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._sample, daemon=True)
-
-    def _sample(self) -> None:
-        while not self._stop.wait(EVERY_S):
-            tenth = min(int(self.share * 10), 9)
-            self.peaks_mb[tenth] = max(self.peaks_mb[tenth], rss_mb())
-
-    def __enter__(self) -> "Sampler":
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        self._thread.join()
-
-    def heard(self, done: Progress) -> None:
-        """How far the run has come."""
-        self.share = done.texts / done.total_texts
 
 
 def write_rows(folder: Path, n: int) -> None:
@@ -96,23 +57,22 @@ def main() -> None:
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as made:
         folder = Path(made)
-        other = get_context("spawn").Process(target=prepare, args=(folder, given.conversations))
-        other.start()
-        other.join()
+        in_process(prepare, folder, given.conversations)
         backbone = BackboneSettings(str(folder / "backbone"))
         settings = EmbedSettings(token_budget=4096, shard_conversations=given.shard)
         started = time.perf_counter()
-        with Store(folder / "store").writing("benchmark") as writer, Sampler() as sampler:
-            result = embed_missing(writer, backbone, settings, on_progress=sampler.heard)
-    print(f"Python {platform.python_version()}, torch {version('torch')}, {torch.get_num_threads()} threads")
+        with Store(folder / "store").writing("benchmark") as writer, Peaks(partial(memory_mb, "VmRSS")) as peaks:
+
+            def on_progress(done: Progress) -> None:
+                peaks.share = done.texts / done.total_texts
+
+            result = embed_missing(writer, backbone, settings, on_progress=on_progress)
+    print(f"{packages('torch')}, {torch.get_num_threads()} threads")
     print(
         f"{result.n_conversations:,} conversations, {result.n_shards} shards, {result.n_forwarded:,} tokens forwarded, "
         f"{time.perf_counter() - started:.0f} s"
     )
-    print("| " + " | ".join(f"{10 * n} %" for n in range(1, 11)) + " | all over the first tenth |")
-    print("| --- " * 11 + "|")
-    cells = [f"{peak:.0f} MB" for peak in sampler.peaks_mb]
-    print(f"| {' | '.join(cells)} | {max(sampler.peaks_mb) / sampler.peaks_mb[0]:.3f} |")
+    peaks.print_tenths()
 
 
 if __name__ == "__main__":

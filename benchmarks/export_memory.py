@@ -9,12 +9,8 @@ the largest of all, with the pages of the files that it maps (VmHWM), which the 
 
 import argparse
 import json
-import platform
 import tempfile
-import threading
-from importlib.metadata import version
-from multiprocessing import get_context
-from multiprocessing.queues import Queue
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -26,10 +22,10 @@ from armorm.export.pattern import find_pattern
 from armorm.features.embedding.backbone import load
 from armorm.features.embedding.fingerprint import BackboneSettings, read_fingerprint
 from armorm.stages.export import probe_conversations, rendered
+from benchmarks.measure import Peaks, in_process, memory_mb, packages
 from tests.armorm.exported import fixed_mixture, random_heads
 from tests.features import tiny
 
-EVERY_S = 0.01
 D = 1024
 SHARD_BYTES = 200_000_000
 
@@ -55,41 +51,26 @@ def write_backbone(folder: Path, n_layers: int) -> None:
     (folder / "model.safetensors.index.json").write_text(json.dumps(index))
 
 
-def status_mb(field: str) -> float:
-    """A figure of this process."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) / 1024 for line in lines if line.startswith(f"{field}:"))
-
-
-def export(folder: Path, max_shard_size: str, results: "Queue[tuple[float, float]]") -> None:
-    """Loads and writes, and says the peaks in MB: its own memory, and with the files that it maps."""
-    peaks, has_ended = [0.0], threading.Event()
-
-    def sample() -> None:
-        while not has_ended.wait(EVERY_S):
-            peaks.append(status_mb("RssAnon"))
-
-    sampler = threading.Thread(target=sample)
-    sampler.start()
-    settings = BackboneSettings(str(folder / "backbone"), dtype="bfloat16")
-    fingerprint = read_fingerprint(settings)
-    backbone = load(settings, fingerprint)
-    samples = rendered(backbone, probe_conversations())
-    heads = random_heads(n_features=D, backbone_id=fingerprint.backbone_id, backbone=dict(fingerprint.record))
-    write_layout(
-        folder / "export",
-        heads,
-        backbone=backbone.model,
-        tokenizer=backbone.tokenizer,
-        prompt_end=find_pattern(samples),
-        mixture_K=fixed_mixture(heads),
-        texts=[sample.token_ids for sample in samples],
-        card="---\n---\n",
-        max_shard_size=max_shard_size,
-    )
-    has_ended.set()
-    sampler.join()
-    results.put((max(peaks), status_mb("VmHWM")))
+def export(folder: Path, max_shard_size: str) -> tuple[float, float]:
+    """Load and write; return the peaks in MB: of its own memory, and with the files that it maps."""
+    with Peaks(partial(memory_mb, "RssAnon")) as own:
+        settings = BackboneSettings(str(folder / "backbone"), dtype="bfloat16")
+        fingerprint = read_fingerprint(settings)
+        backbone = load(settings, fingerprint)
+        samples = rendered(backbone, probe_conversations())
+        heads = random_heads(n_features=D, backbone_id=fingerprint.backbone_id, backbone=dict(fingerprint.record))
+        write_layout(
+            folder / "export",
+            heads,
+            backbone=backbone.model,
+            tokenizer=backbone.tokenizer,
+            prompt_end=find_pattern(samples),
+            mixture_K=fixed_mixture(heads),
+            texts=[sample.token_ids for sample in samples],
+            card="---\n---\n",
+            max_shard_size=max_shard_size,
+        )
+    return own.most_mb, memory_mb("VmHWM")
 
 
 def main() -> None:
@@ -98,22 +79,15 @@ def main() -> None:
     parser.add_argument("--layers", type=int, nargs="+", default=[16, 48, 96])
     parser.add_argument("--max-shard-size", default="5GB")
     given = parser.parse_args()
-    print(
-        f"Python {platform.python_version()}, torch {version('torch')}, transformers {version('transformers')}, "
-        f"safetensors {version('safetensors')}; files of weights of at most {given.max_shard_size}"
-    )
+    used = packages("torch", "transformers", "safetensors")
+    print(f"{used}; files of weights of at most {given.max_shard_size}")
     print("| layers | bytes of the export | largest RssAnon | largest resident memory (VmHWM) |")
     print("| --- | --- | --- | --- |")
-    context = get_context("spawn")
     for n_layers in given.layers:
         with tempfile.TemporaryDirectory() as made:
             folder = Path(made)
             write_backbone(folder / "backbone", n_layers)
-            results = context.Queue()
-            process = context.Process(target=export, args=(folder, given.max_shard_size, results))
-            process.start()
-            own_mb, all_mb = results.get()
-            process.join()
+            own_mb, all_mb = in_process(export, folder, given.max_shard_size)
             size = sum(path.stat().st_size for path in (folder / "export").glob("*.safetensors"))
         print(f"| {n_layers} | {size / 1e9:.2f} GB | {own_mb:.0f} MB | {all_mb:.0f} MB |", flush=True)
 

@@ -22,10 +22,8 @@ import argparse
 import platform
 import statistics
 import tempfile
-import threading
 import time
 from dataclasses import replace
-from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -33,10 +31,11 @@ import torch
 
 from armorm.config import GateConfig
 from armorm.features.store import Made, Recipe, Store
-from armorm.features.vectors.shards import Feature, FeatureReader, slot_of, write_shard
+from armorm.features.vectors.shards import FeatureReader
 from armorm.maths.gate import Gate, Pairs, bradley_terry, gate_weights, train_gate
 from armorm.maths.metrics import pair_accuracy
 from armorm.maths.score import score
+from benchmarks.measure import Peaks, memory_mb, packages, write_vectors
 
 K = 19
 
@@ -44,13 +43,10 @@ BOTH = "both sides, float32"
 
 
 def header() -> None:
-    """Of every result."""
+    """Print what stands above every result."""
     bf16 = "with bfloat16 arithmetic" if "avx512_bf16" in Path("/proc/cpuinfo").read_text() else "without bfloat16"
-    print(
-        f"{platform.machine()}, {torch.get_num_threads()} threads, CPU {bf16}; Python {platform.python_version()}, ",
-        end="",
-    )
-    print(", ".join(f"{name} {version(name)}" for name in ("torch", "numpy")) + "\n")
+    machine = f"{platform.machine()}, {torch.get_num_threads()} threads, CPU {bf16}"
+    print(f"{machine}; {packages('torch', 'numpy')}\n")
 
 
 def memory_map(folder: Path, name: str, rows: int, size: int) -> np.ndarray:  # type: ignore[type-arg]
@@ -178,53 +174,24 @@ def precision(asked: argparse.Namespace) -> None:
     print(f"\nbfloat16 less float32, seed by seed: {statistics.mean(apart):+.4f}, standard error {error:.4f}")
 
 
-class Peak:
-    """The largest memory of this process while it is watched, in GB."""
-
-    def __enter__(self) -> "Peak":
-        self.anonymous = self.whole = 0.0
-        self._over = threading.Event()
-        self._watch = threading.Thread(target=self._look)
-        self._watch.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._over.set()
-        self._watch.join()
-
-    def _look(self) -> None:
-        while not self._over.wait(0.02):
-            status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
-            self.anonymous = max(self.anonymous, int(status["RssAnon"].split()[0]) * 1024 / 1e9)
-            self.whole = max(self.whole, int(status["VmRSS"].split()[0]) * 1024 / 1e9)
-
-
 def memory(asked: argparse.Namespace) -> None:
     rng = np.random.default_rng(0)
     with tempfile.TemporaryDirectory(dir=asked.folder) as folder:
-        store = Store(Path(folder) / "store")
+        store, ids = Store(Path(folder) / "store"), [f"{row:032x}" for row in range(asked.pairs)]
         with store.writing("benchmark") as writer:
-            backbone = store.objects.put_bytes("json", b"{}")
-            writer.commit(
-                Recipe("backbone/b", "backbone", 1, {}, {}), Made({"record": backbone}, {"hidden_size": asked.size})
-            )
-            for start in range(0, asked.pairs, 4096):
-                ids = [f"{row:032x}" for row in range(start, min(start + 4096, asked.pairs))]
-                vectors = rng.normal(3, 1, (len(ids), asked.size)).astype(np.float32)
-                features = [Feature("prompt", id, 9, False, vector) for id, vector in zip(ids, vectors, strict=True)]
-                objects = write_shard(store, "b", {}, features, vector_type="float16")
-                recipe = Recipe(slot_of("b", objects["shard"]), "embed", 1, {}, {})
-                writer.commit(recipe, Made(objects, {"rows": len(ids), "width": asked.size}))
-        del features, vectors
-        with Peak() as before:
-            time.sleep(0.2)
-        with Peak() as peak:
-            prompts = FeatureReader(store, "b").rows("prompt", [f"{row:032x}" for row in range(asked.pairs)])
+            writer.commit(Recipe("backbone/b", "backbone", 1, {}, {}), Made({}, {"hidden_size": asked.size}))
+            write_vectors(writer, "b", "prompt", ids, lambda shape: rng.normal(3, 1, shape))
+        before = memory_mb("RssAnon") / 1000
+        with Peaks(lambda: memory_mb("RssAnon")) as own, Peaks(lambda: memory_mb("VmRSS")) as whole:
+            prompts = FeatureReader(store, "b").rows("prompt", ids)
             pairs = Pairs(prompts, 0.1 * rng.normal(size=(asked.pairs, K)), np.arange(asked.pairs))
             train_gate(pairs, np.eye(K), config=GateConfig(steps=asked.steps, device=asked.device))
-        print(f"{asked.pairs:,} pairs of as many prompts of {asked.size} numbers, {asked.steps} steps: ", end="")
-        print(f"at most {peak.anonymous:.2f} GB of its own (before: {before.anonymous:.2f}), ", end="")
-        print(f"{peak.whole:.2f} GB with the mapped pages of {asked.pairs * asked.size * 2 / 1e9:.2f} GB of shards")
+        shards_gb = asked.pairs * asked.size * 2 / 1e9
+        print(
+            f"{asked.pairs:,} pairs of as many prompts of {asked.size} numbers, {asked.steps} steps: "
+            f"at most {own.most_mb / 1000:.2f} GB of its own (before: {before:.2f}), "
+            f"{whole.most_mb / 1000:.2f} GB with the mapped pages of {shards_gb:.2f} GB of shards"
+        )
 
 
 def main() -> None:

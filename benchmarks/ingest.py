@@ -19,12 +19,12 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Iterator
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
+
+from benchmarks.measure import Peaks, packages
 
 Row = dict[str, Any]
 
@@ -239,20 +239,11 @@ class Taken(NamedTuple):
 def run(way: str, name: str, path: Path) -> Taken:
     command = [sys.executable, __file__, "--way", way, "--only", name, "--folder", str(path.parent)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=os.environ | {"PYTHONPATH": "."})
-    peak, done = [0.0], threading.Event()
-
-    def watch() -> None:
-        while not done.wait(0.05):
-            peak[0] = max(peak[0], resident(process.pid))
-
-    watcher = threading.Thread(target=watch)
-    watcher.start()
-    output, _ = process.communicate()
-    done.set()
-    watcher.join()
+    with Peaks(lambda: resident(process.pid), every_s=0.05) as peaks:
+        output, _ = process.communicate()
     assert process.returncode == 0, output
     seconds, cpu_seconds = map(float, output.split()[-2:])
-    return Taken(seconds, cpu_seconds, peak[0])
+    return Taken(seconds, cpu_seconds, peaks.most_mb)
 
 
 def cpu_seconds() -> float:
@@ -287,8 +278,7 @@ def main() -> None:
         WAYS[given.way](name, path)
         print(time.perf_counter() - start, cpu_seconds() - cpu_start)
         return
-    print(f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}, ", end="")
-    print(", ".join(f"{package} {version(package)}" for package in ("polars", "pyarrow", "orjson")), "\n")
+    print(f"{platform.machine()}, {os.cpu_count()} cores, {packages('polars', 'pyarrow', 'orjson')}\n")
     shown = " | ".join(f"{way} s" for way in WAYS)
     print(f"| dataset | kind | rows | MB | {shown} | ratio | floor's ratio | CPU ratio | floor's CPU ratio | peak MB |")
     print("| --- " * (9 + len(WAYS)) + "|")

@@ -10,15 +10,10 @@ largest of all (VmHWM), with the pages of shards that it maps, which the system 
 
 import argparse
 import hashlib
-import platform
 import tempfile
-import threading
 import time
 from dataclasses import asdict
 from functools import partial
-from importlib.metadata import version
-from multiprocessing import get_context
-from multiprocessing.queues import Queue
 from pathlib import Path
 from typing import Any
 
@@ -30,15 +25,12 @@ from armorm.features.checks.contamination import CONTAMINATION, ContaminationSet
 from armorm.features.objectives import OBJECTIVES, Scale
 from armorm.features.store import Made, Recipe, Store, Writer
 from armorm.features.tables import SCHEMAS, make_table, write_parquet
-from armorm.features.vectors import shards
-from armorm.features.vectors.shards import Feature, write_shard
 from armorm.stages.regress import REGRESS
 from armorm.stages.statistics import STATISTICS
+from benchmarks.measure import Peaks, in_process, memory_mb, packages, write_vectors
 
 BACKBONE = "b" * 32
 SCALE = Scale(0, 4)
-SHARD_ROWS = 4096
-EVERY_S = 0.01
 
 DATASETS = {  # rows in the paper, and objectives
     "helpsteer": (35_000, OBJECTIVES[:5]),
@@ -91,12 +83,7 @@ def fill(writer: Writer, name: str, n_rows: int, objectives: tuple[str, ...], n_
         "scales": {objective: asdict(SCALE) for objective in objectives},
     }
     writer.commit(Recipe(f"ingest/{name}", "ingest", 1, {}, {"n": objects["ratings"].sha256}), Made(objects, summary))
-    for start in range(0, n_rows, SHARD_ROWS):
-        block = ids[start : start + SHARD_ROWS]
-        X_ND = rng.standard_normal((len(block), n_features), np.float32) + 0.5
-        vectors = [Feature("conversation", id, 7, False, x_D) for id, x_D in zip(block, X_ND, strict=True)]
-        written = write_shard(writer.store, BACKBONE, {}, vectors, vector_type="float16")
-        writer.commit(Recipe(shards.slot_of(BACKBONE, written["shard"]), "embed", 1, {}, {}), Made(written))
+    write_vectors(writer, BACKBONE, "conversation", ids, lambda shape: rng.standard_normal(shape, np.float32) + 0.5)
 
 
 def prepare(folder: Path, n_rows: int, n_features: int, even: bool) -> None:
@@ -109,31 +96,15 @@ def prepare(folder: Path, n_rows: int, n_features: int, even: bool) -> None:
         CONTAMINATION.ensure(writer, ContaminationSettings())
 
 
-def status_gb(field: str) -> float:
-    """A figure of this process."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) / 1024**2 for line in lines if line.startswith(f"{field}:"))
-
-
-def fit(folder: Path, results: "Queue[tuple[float, ...]]") -> None:
-    """Both stages: CPU seconds of each, and the peaks in GB of both together."""
-    peaks, has_ended = [status_gb("RssAnon")], threading.Event()
-
-    def sample() -> None:
-        while not has_ended.wait(EVERY_S):
-            peaks.append(status_gb("RssAnon"))
-
-    sampler = threading.Thread(target=sample)
-    sampler.start()
-    with Store(folder).writing("benchmark") as writer:
+def fit(folder: Path) -> tuple[float, ...]:
+    """Run both stages; return the CPU seconds of each, and the memory in MB: of its own before and at most, and all."""
+    before = memory_mb("RssAnon")
+    with Peaks(partial(memory_mb, "RssAnon")) as own, Store(folder).writing("benchmark") as writer:
         began = time.process_time()
         STATISTICS.ensure(writer, None, BACKBONE)
         counted = time.process_time()
         REGRESS.ensure(writer, RegressionConfig(), BACKBONE)
-    fitted = time.process_time()
-    has_ended.set()
-    sampler.join()
-    results.put((counted - began, fitted - counted, peaks[0], max(peaks), status_gb("VmHWM")))
+    return counted - began, time.process_time() - counted, before, own.most_mb, memory_mb("VmHWM")
 
 
 def main() -> None:
@@ -143,18 +114,12 @@ def main() -> None:
     parser.add_argument("--features", type=int, default=4096)
     parser.add_argument("--even", action="store_true")
     given = parser.parse_args()
-    context = get_context("spawn")
     with tempfile.TemporaryDirectory() as made:
         folder = Path(made) / "store"
-        other = context.Process(target=prepare, args=(folder, given.rows, given.features, given.even))
-        other.start()
-        other.join()
-        results = context.Queue()
-        other = context.Process(target=fit, args=(folder, results))
-        other.start()
-        counted_s, fitted_s, before_gb, own_gb, all_gb = results.get()
-        other.join()
-    print(f"Python {platform.python_version()}, numpy {version('numpy')}, scipy {version('scipy')}")
+        in_process(prepare, folder, given.rows, given.features, given.even)
+        counted_s, fitted_s, *memory = in_process(fit, folder)
+    before_gb, own_gb, all_gb = (mb / 1024 for mb in memory)
+    print(packages("numpy", "scipy"))
     print("| rows | features | statistics, CPU s | regress, CPU s | RssAnon before | at most | VmHWM |")
     print("| --- | --- | --- | --- | --- | --- | --- |")
     print(

@@ -16,7 +16,6 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping
 from functools import partial
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +25,7 @@ import pyarrow as pa
 from armorm.features.store import Done, Made, Pointer, Recipe, Store, Writer
 from armorm.features.tables import SCHEMAS, write_parquet
 from armorm.features.vectors.shards import index_of
+from benchmarks.measure import packages
 
 DATASETS = 13
 """That give rows, of those that the demo's configuration names."""
@@ -333,7 +333,7 @@ def main() -> None:
         generate(folder, given.conversations, given.shards)
     size = sum(path.stat().st_size for path in (folder / "store").rglob("*") if path.is_file())
     print(f"{given.conversations:,} conversations, {given.shards} shards, {size / 1e9:.2f} GB; {platform.machine()}")
-    print(f"Python {platform.python_version()}, duckdb {version('duckdb')}, pyarrow {version('pyarrow')}")
+    print(packages("duckdb", "pyarrow"))
     print("| what | s | with imports, s |\n| --- | --- | --- |")
     for name, (prepare, call) in (TIMED | questions()).items():
         rounds = [timed(config, prepare, call) for _ in range(given.rounds)]
