@@ -143,7 +143,7 @@ class PreferenceConfig:
     pairs: int = 100_000
     """Training pairs that it is fitted to, at most; 0: there is none, and so no Bradley-Terry probe to compare with."""
     seed: int = 0
-    """Of the choice of pairs where there are more."""
+    """The seed of the choice of pairs where there are more."""
 
     def __post_init__(self) -> None:
         _check(self.pairs >= 0, "pairs", self.pairs, "0 or more")

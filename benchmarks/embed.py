@@ -56,7 +56,7 @@ Vectors = dict[Wanted, np.ndarray]  # type: ignore[type-arg]
 
 
 def config(shape: str) -> LlamaConfig:
-    """Of `256x4`: hidden size and layers; or of Llama-3-8B."""
+    """Return the configuration of `256x4` (hidden size and layers), or of Llama-3-8B."""
     if shape == "llama-3-8b":
         return LlamaConfig(
             vocab_size=VOCABULARY,  # embeddings are looked up: their number changes no time
@@ -100,7 +100,7 @@ def corpus(n_prompts: int, answers: int, seed: int) -> list[TokenSequence]:
 
 
 def one_at_a_time(backbone: Backbone, sequences: list[TokenSequence]) -> Vectors:
-    """As the public scripts do."""
+    """Return the vectors as the public scripts compute them."""
     vectors: Vectors = {}
     for one in sequences:
         states = backbone.last_hidden_state(torch.tensor([one.token_ids]), torch.ones((1, len(one.token_ids))).long())

@@ -26,7 +26,7 @@ class Cost:
     token: float
     """For a token, by all matrices of the layer."""
     keys_values: float
-    """Of these, for its key and value: all that later tokens need of it."""
+    """The part of these for its key and value: all that later tokens need of it."""
     seen: float
     """In attention, for a token and one that it sees, itself included."""
 

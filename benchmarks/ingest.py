@@ -46,7 +46,7 @@ class Words:
 
 
 def hh_rlhf(text: Words, number: int) -> Row:
-    """As long as harmless-base: 1.4 kB a row."""
+    """Return a row as long as those of harmless-base: 1.4 kB."""
     turns = "".join(
         f"\n\nHuman: {text(90)}\n\nAssistant: {text(150)}" for _ in range(text.rng.choice([0, 0, 1, 1, 2, 3]))
     )
@@ -233,7 +233,7 @@ class Taken(NamedTuple):
     seconds: float
     cpu_seconds: float
     peak_mb: float
-    """Of the process and its children."""
+    """The memory of the process and its children."""
 
 
 def run(way: str, name: str, path: Path) -> Taken:
@@ -247,7 +247,7 @@ def run(way: str, name: str, path: Path) -> Taken:
 
 
 def cpu_seconds() -> float:
-    """Of this process and the children that it has waited for."""
+    """Return the seconds of this process and the children that it has waited for."""
     return sum(os.times()[:4])
 
 

@@ -28,7 +28,7 @@ from armorm.features.vectors.shards import index_of
 from benchmarks.measure import packages
 
 DATASETS = 13
-"""That give rows, of those that the demo's configuration names."""
+"""Datasets that give rows, of those that the demo's configuration names."""
 
 PROMPT_SHARE, RATED_SHARE, PAIR_SHARE, OBJECTIVES = 0.45, 0.23, 0.35, 3
 

@@ -19,7 +19,7 @@ class Seen:
     """What a browser did with a page."""
 
     messages: list[str]
-    """Of the console, and errors."""
+    """Messages of the console, and errors."""
     requests: list[str]
     """But for the page itself and what it carries in it."""
     overflow: int

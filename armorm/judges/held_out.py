@@ -48,13 +48,13 @@ class Evaluated:
     """What came of it."""
 
     record: Evaluation
-    """As the stage `evaluate` keeps of the store's own models; `calibration` only where the model has a beta."""
+    """What the stage `evaluate` keeps of the store's own models; `calibration` only where the model has a beta."""
     n_embedded: int
     """Texts that the store has no vector of: they went through the backbone."""
     against: str | None = None
     """A model of the store."""
     paired: Mapping[str, PairedTest] = field(default_factory=dict)
-    """That model before, this one after, on the held-out pairs of all datasets, and on those of each."""
+    """Paired tests on the held-out pairs of all datasets, and on those of each: another model before, this one after."""
 
     @property
     def line(self) -> str:
@@ -67,7 +67,7 @@ class Evaluated:
 
     @property
     def sections(self) -> list[Section]:
-        """As tables."""
+        """Return the figures as tables."""
         sections = [*evaluation_sections(self.record), gate_section(self.record.gate_by_kind)]
         if self.against:
             sections.append(
@@ -150,7 +150,7 @@ class _Texts:
 
     @classmethod
     def of_store(cls, store: Store, model: RewardHead, stored: StoredPairs) -> "_Texts":
-        """As far as the store has vectors of the model's backbone."""
+        """Return the texts, as far as the store has vectors of the model's backbone."""
         answers, first = np.unique(np.concatenate([stored.chosen_ids, stored.rejected_ids]), return_index=True)
         prompts, prompt_P = np.unique(stored.prompt_ids, return_inverse=True)
         reader = FeatureReader(store, model.backbone_id)

@@ -26,9 +26,9 @@ class CorrelationRow:
     n_responses: int
     n_prompts: int
     before: Interval
-    """Of the raw reward; NaN where it is constant, as after."""
+    """The correlation of the raw reward; NaN where it is constant, here and after."""
     after: Interval
-    """Of the decorrelated one."""
+    """The correlation of the decorrelated reward."""
 
 
 @dataclass(frozen=True, slots=True)

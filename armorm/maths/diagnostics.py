@@ -39,7 +39,7 @@ class KindRow:
     name: str
     n_prompts: int
     coefficients: tuple[float, ...]
-    """Of the raw rewards, an objective each."""
+    """The coefficients of the raw rewards, an objective each."""
 
 
 @dataclass(frozen=True, slots=True)

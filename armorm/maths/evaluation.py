@@ -53,7 +53,7 @@ class AccuracyRow:
     """Or `all`."""
     n: int
     accuracy: Mapping[str, Interval]
-    """Of each scorer."""
+    """The accuracy of each scorer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +72,7 @@ class LengthAccuracy:
 
     rows: tuple[LengthRow, ...] = ()
     bias: Mapping[str, Interval] = field(default_factory=dict)
-    """Of each scorer; empty where chosen answers are never longer, or never shorter."""
+    """The length bias of each scorer; empty where chosen answers are never longer, or never shorter."""
     n_longer: int = 0
     n_shorter: int = 0
 
@@ -97,7 +97,7 @@ class Calibration:
     rows: tuple[CalibrationRow, ...] = ()
     bins: tuple[Bin, ...] = ()
     beta_by_dataset: Mapping[str, float] = field(default_factory=dict)
-    """Of datasets with a beta of their own."""
+    """The betas of datasets that have their own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +132,7 @@ class Missing:
 
     sections: tuple[str, ...] = ()
     subsets: tuple[str, ...] = ()
-    """Of the other sections."""
+    """Subsets of the other sections."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +141,7 @@ class Benchmark(Means):
 
     subsets: tuple[SubsetRow, ...] = ()
     intervals: Mapping[str, Interval] = field(default_factory=dict)
-    """Of the `figures`, by their names."""
+    """The intervals of the `figures`, by their names."""
     baselines: Mapping[str, Means] = field(default_factory=dict)
     missing: Missing = Missing()
     n_published: int = 0

@@ -166,7 +166,7 @@ class GateFit:
     mixture: FixedMixture | None
     """The start of the training; None where it started from random weights."""
     n_steps: int
-    """As many as were planned."""
+    """The number of steps that were planned."""
     n_epochs: float
     """Times that training went through the pairs."""
 

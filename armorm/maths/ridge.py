@@ -91,14 +91,14 @@ class ObjectiveFit:
     n_validation: int | None = None
     n_test: int | None = None
     train_mse: float = NAN
-    """Of the weights that are fitted to `train` alone, as is `validation_mse`, which alpha is chosen by."""
+    """The error of the weights that are fitted to `train` alone, as is `validation_mse`, which alpha is chosen by."""
     validation_mse: float = NAN
     validation_r2: float = NAN
-    """Of the same weights; it decides, with its error, whether the objective enters the gate."""
+    """R2 of the same weights; it decides, with its error, whether the objective enters the gate."""
     validation_r2_error: float = NAN
     """Its standard error, over prompts."""
     test_mse: float = NAN
-    """Of the final weights, as all that follows."""
+    """The error of the final weights; all that follows is of them too."""
     test_mse_error: float = NAN
     """Its standard error, over prompts."""
     test_mse_native: float = NAN
@@ -117,7 +117,7 @@ class Untrained:
     n_train: int
     n_validation: int
     value: float | None = None
-    """That all training ratings have, where they are equal."""
+    """The value of all training ratings, where they are equal."""
 
     @property
     def line(self) -> str:

@@ -21,7 +21,7 @@ Bools = NDArray[np.bool_]
 Names = NDArray[np.object_]
 
 Pair = tuple[float | None, float | None]
-"""Of the first model and of the second; None where it has none."""
+"""A figure of the first model and of the second; None where it has none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +30,7 @@ class ObjectiveChange:
 
     objective: str
     cosine: float | None
-    """Of its two weight vectors; None where one model lacks it, or the feature sizes differ."""
+    """The cosine of its two weight vectors; None where one model lacks it, or the feature sizes differ."""
     relative_change: float | None
     """Length of the difference of the weights over the length of the first."""
     alpha: Pair
@@ -54,7 +54,7 @@ class ModelDiff:
     objectives: Sequence[ObjectiveChange]
     metrics: Mapping[str, Pair]
     n_prompts: int
-    """That the gates were compared on."""
+    """The number of prompts that the gates were compared on."""
     paired: Mapping[str, PairedTest] = field(default_factory=dict)
     """Accuracy on the same pairs, held-out ones over all datasets, and each dataset; empty if one was not evaluated."""
 

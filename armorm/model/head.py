@@ -99,8 +99,8 @@ class RewardHead:
     training_rows: Mapping[str, RowSet] | None = None
     """Set of rows that training saw -> their number and digest; None for a model of format version 1."""
     format_version: int = FORMAT_VERSION
-    """Of the description. A model that was read in an earlier one is written in it again: the same model gives the same
-    bytes."""
+    """The version of the description. A model that was read in an earlier one is written in it again, so the bytes are
+    the same."""
 
     def __post_init__(self) -> None:
         for name in ("W_KD", "transform_KK"):

@@ -37,18 +37,18 @@ from armorm.report.sections import (
 TEMPLATE: Final = Path(__file__).parent / "report.html.j2"
 
 TEXT_CHARACTERS: Final = 1200
-"""Of a prompt or an answer; what comes after is left out, and the report says so."""
+"""The longest text of a prompt or an answer; what comes after is left out, and the report says so."""
 
 CELL_CHARACTERS: Final = 480
 
 NAME_CHARACTERS: Final = 40
-"""Of a name in a plot."""
+"""The longest name in a plot."""
 
 LONG_TABLE: Final = 30
 """Rows; a longer one is folded."""
 
 SHOWN_OBJECTIVES: Final = 6
-"""Of a mistake's explanation."""
+"""Objectives in the explanation of a mistake."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,13 +63,13 @@ class Figure:
 
 @dataclass(frozen=True, slots=True)
 class Texts:
-    """Of a pair that the model gets wrong."""
+    """The texts of a pair that the model gets wrong."""
 
     prompt: str
     chosen: str
     rejected: str
     n_turns: int
-    """Of the prompt, of which the last one is given."""
+    """The turns of the prompt, of which the last one is given."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -117,7 +117,7 @@ TITLES: Final[Mapping[str, str]] = {
     "probe": "Bradley-Terry probe",
     "longer": "longer answer",
 }
-"""Of scorers."""
+"""Titles of scorers."""
 
 
 def scorer_titles(scorers: Collection[str], pairs: PairAccuracy) -> dict[str, str]:

@@ -48,7 +48,7 @@ class Comparison:
 
     @property
     def sections(self) -> list[Section]:
-        """As tables, without the rows one by one."""
+        """Return the comparison as tables, without the rows one by one."""
         tables = _row_sections(self.rows) if self.rows else []
         return [
             section

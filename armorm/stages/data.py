@@ -82,7 +82,7 @@ class StoredPairs:
         return replace(self, **{name: getattr(self, name)[chosen_P] for name in columns})
 
     def keys(self, chosen_P: npt.NDArray[np.bool_]) -> pl.DataFrame:
-        """Of some pairs: dataset, source_row, pair_id, split."""
+        """Return the keys of some pairs: dataset, source_row, pair_id, split."""
         columns = {
             "dataset": self.datasets,
             "source_row": self.source_rows,

@@ -74,9 +74,9 @@ def export_model(
         scoring.RewardModel.load(folder)  # what is there has to be whole
         return False
     check_target(folder, max_shard_size)
-    marks = require_backbone(settings, model)
-    require_stock_head(read_architecture(settings, marks), model.W_KD.shape[1])
-    backbone = load(settings, marks)
+    fingerprint = require_backbone(settings, model)
+    require_stock_head(read_architecture(settings, fingerprint), model.W_KD.shape[1])
+    backbone = load(settings, fingerprint)
     probes = rendered(backbone, probe_conversations())
     prompt_end = find_pattern(probes)
     stored = rendered(backbone, _sampled(store))
@@ -186,7 +186,7 @@ def _settings_of(node: Node) -> dict[str, object]:
 
 
 def _results(store: Store, graph: Graph, node: Node, model: RewardHead) -> list[Section]:
-    """Of the training, and of the newest evaluation of this very model."""
+    """Return the results of the training, and of the newest evaluation of this model."""
     training = model.training
     sections = [objective_section(training.regression), untrained_section(model.untrained)]
     sections += [decorrelation_section(training.decorrelation)] if training.decorrelation else []

@@ -26,7 +26,7 @@ STAGE = "model"
 STAGE_VERSION = 4
 
 FILES: Final = {TENSORS_FILE: "tensors", DESCRIPTION_FILE: "description"}
-"""Of a model's folder, and the objects that they are copies of."""
+"""The files of a model's folder, and the objects that they are copies of."""
 
 IS_MODEL: Final = re.compile("[0-9a-f]{32}")
 """The name of a model's folder, not of one that was left unfinished."""

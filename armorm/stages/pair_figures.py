@@ -110,7 +110,7 @@ class Baselines:
     """What a model is compared with, besides the mean of its objectives and the longer answer."""
 
     best_objective: str | None = None
-    """That alone ranks most training pairs rightly; None where they were not scored."""
+    """The objective that alone ranks most training pairs correctly; None where they were not scored."""
     probe: ProbeReport | None = None
     """What is known of the probe; None without one."""
     probe_differences: Callable[[StoredPairs], Floats] | None = None

@@ -6,7 +6,7 @@ from armorm.features.catalog.views import connect
 from armorm.features.store import Snapshot, Store
 
 LEAST_RATINGS = 2
-"""Of an objective, in training and in validation: fewer choose no alpha. In training they have to differ."""
+"""Ratings that an objective needs in training, where they have to differ, and in validation: fewer choose no alpha."""
 
 _RATINGS = """
     SELECT objective, count(*) FILTER (split = 'train'), count(*) FILTER (split = 'validation'),

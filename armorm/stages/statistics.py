@@ -45,11 +45,11 @@ class Group:
     name: str
     """Dataset, and 8 hex digits over the objectives."""
     rows: pl.DataFrame
-    """Of `SPLITS`, in order."""
+    """The rows of `SPLITS`, in order."""
 
     @property
     def objectives(self) -> list[str]:
-        """That are labelled."""
+        """The objectives that are labelled."""
         return [name for name in self.rows.columns if name not in PLACE]
 
     def of(self, split: str) -> pl.DataFrame:

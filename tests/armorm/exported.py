@@ -98,7 +98,7 @@ def fixed_mixture(model: RewardHead) -> np.ndarray:
 
 
 def as_messages(messages: Conversation) -> list[dict[str, str]]:
-    """As chat templates take them."""
+    """Messages as chat templates take them."""
     return [{"role": role, "content": content} for role, content in messages]
 
 

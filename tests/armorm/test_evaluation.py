@@ -74,7 +74,7 @@ def test_the_fewest_of_lengths_are_bins_too() -> None:
 
 
 def measured(weight: float, seed: int, n_pairs: int = 4000) -> LengthAccuracy:
-    """Of a scorer that is right in 70 % of pairs, but for the length; beyond 200 / weight it alone counts."""
+    """Figures of a scorer that is right in 70 % of pairs, but for the length; beyond 200 / weight it alone counts."""
     rng = np.random.default_rng(seed)
     lengths_P = rng.normal(size=n_pairs) * 200
     truth_P = np.where(rng.random(n_pairs) < 0.7, 1.0, -1.0)

@@ -252,7 +252,7 @@ def test_a_resample_without_variation_has_no_correlation(rng: np.random.Generato
 
 
 def test_the_standard_error_of_clusters(rng: np.random.Generator) -> None:
-    """Of one value each it is the usual one; of copies it is that of the values without their copies."""
+    """With one value each it is the usual one; with copies it is that of the values without their copies."""
     values_N = rng.normal(size=50)
     assert clustered_error(values_N, np.arange(50)) == pytest.approx(sem(values_N))
     assert clustered_error(values_N.repeat(4), np.arange(50).repeat(4)) == pytest.approx(sem(values_N))

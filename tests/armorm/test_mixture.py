@@ -162,7 +162,7 @@ def test_few_pairs_are_gone_through_a_number_of_times() -> None:
 
 
 def test_the_direction_of_a_fold_has_not_seen_its_pairs(rng: np.random.Generator) -> None:
-    """Of noise, the direction itself ranks its training pairs rightly, and those of the folds do not."""
+    """In noise, the direction itself ranks its training pairs rightly, and those of the folds do not."""
     X_PD = rng.normal(size=(300, 60)).astype(np.float32)
     prompts = np.array([f"{number:032x}" for number in rng.integers(2**60, size=300)], dtype=object)
     fold_P = fold_of(prompts)

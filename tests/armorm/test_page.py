@@ -45,7 +45,7 @@ BENCHMARK = Benchmark({"Safety": 0.5, "Chat": 1.0}, 0.75, subsets=(SubsetRow("Ch
 
 
 def page(**records: Any) -> str:
-    """Of the records of `test_report`, and some more."""
+    """The page of the records of `test_report`, and some more."""
     report = built()
     report = replace(
         report, title=HOSTILE, facts=[HOSTILE], sections=[*report.sections, Section("x", HOSTILE, ["a"], [("b",)])]

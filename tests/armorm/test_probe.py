@@ -59,7 +59,7 @@ def test_it_finds_what_was_planted_and_nothing_in_noise(w_D: Array, seed: int) -
 
 
 def test_alpha_is_that_of_the_smallest_loss_on_validation_pairs(w_D: Array, seed: int) -> None:
-    """Of few pairs with many features, all alphas together are as each alone; the best is within the range."""
+    """With few pairs with many features, all alphas together are as each alone; the best is within the range."""
     rng = np.random.default_rng(seed + 1)
     training, validation = planted(rng, 60, w_D), planted(rng, 300, w_D)
     strengths = (1e-4, 1e-2, 1.0)

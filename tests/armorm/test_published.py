@@ -59,7 +59,7 @@ def test_both_say_the_same(folder: Path, tmp_path: Path) -> None:
 
 
 def test_it_is_known_for_what_it_is(folder: Path) -> None:
-    """As it is published: without names, scales and remote code; the backbone in its own 16 bits."""
+    """The folder as it is published: without names, scales and remote code; the backbone in its own 16 bits."""
     model = RewardModel.load(folder)
     assert model.objectives == OBJECTIVES
     assert (model.nuisance, model.gate_config.temperature) == ("helpsteer-verbosity", 2)

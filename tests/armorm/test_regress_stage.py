@@ -208,7 +208,7 @@ def test_other_tables_of_the_same_ratings_are_no_reason_to_read(world: World, op
 
 
 def test_what_stands_in_a_shard_that_is_gone_is_counted_anew(world: World) -> None:
-    """As when something is forgotten: nothing of it is left, not even its rounding."""
+    """When something is forgotten: nothing of it is left, not even its rounding."""
     world.update()
     gone = shard_of(world, 7)
     slots = [a.recipe.slot for a in world.store.head().within(SLOT).values() if a.objects["shard"].sha256 in gone]

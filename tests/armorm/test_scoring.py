@@ -75,7 +75,7 @@ def test_one_objective_on_several_scales_has_no_native_unit() -> None:
 
 
 def test_a_file_is_read_a_chunk_at_a_time(exported: Exported, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of 25 conversations, 10 at most in memory: read on only as scores are taken, and what came before stays."""
+    """With 25 conversations, 10 at most in memory: read on only as scores are taken, and what came before stays."""
     monkeypatch.setattr(files, "CHUNK", 10)
     lines = [f'{{"prompt": "Say {n}.", "response": "{n}"}}\n' for n in range(25)]
     file = tmp_path / "in.jsonl"

@@ -26,7 +26,7 @@ class Dataset:
     rejected: int = 0
     outside_share: int = 0
     share: float | None = None
-    """Of the prompts that were asked for."""
+    """The share of the prompts that were asked for."""
     conversations: dict[str, Cells] = field(default_factory=dict)
     ratings: list[Cells] = field(default_factory=list)
     preferences: list[Cells] = field(default_factory=list)

@@ -43,7 +43,7 @@ def plain(
 
 
 def rows_of(pack: Pack, branch: int, place: int) -> list[int]:
-    """Of the text that ends there, from its beginning."""
+    """The rows of the text that ends there, from its beginning."""
     starts, start = [], 0
     for one in pack.branches:
         starts.append(start)

@@ -425,7 +425,7 @@ def test_a_text_that_two_machines_have_embedded_counts_once(full: Store) -> None
 
 
 def test_what_duckdb_cannot_take_apart_is_refused() -> None:
-    """As where its memory ends while it serialises: it then answers with an error in place of the tree."""
+    """A statement where its memory ends while it serialises: it then answers with an error in place of the tree."""
     with empty_connection() as connection:
         require_query(connection, "SELECT 1")
         connection.execute("""CREATE MACRO json_serialize_sql(x) AS '{"error":true,"error_type":"out of memory"}'""")

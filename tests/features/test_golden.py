@@ -28,7 +28,7 @@ COUNTS = {
     "datasets": 4,
     "snapshots": 14,
 }
-"""Of the store of format 1, as the version that wrote it counted them."""
+"""Rows of the store of format 1, as the version that wrote it counted them."""
 
 
 @pytest.fixture(params=["store-1"])

@@ -62,7 +62,7 @@ KINDS: Final[dict[str, tuple[str, dict[str, Any]]]] = {
     "bert": ("looks ahead", NEW),
     "t5": ("an encoder-decoder", {"vocab_size": 260, "d_model": 32, "d_ff": 48, "num_layers": 2, "num_heads": 4}),
 }  # fmt: skip
-"""Of `model_type`, what becomes of it, or why it is refused."""
+"""What becomes of a `model_type`, or why it is refused."""
 
 
 def write(folder: Path, kind: str, **sizes: Any) -> BackboneSettings:

@@ -360,7 +360,7 @@ def test_a_model_that_names_other_rows_is_found_out(history: tuple[Store, str, s
 
 
 def test_what_was_collected_is_named(history: tuple[Store, str, str], tmp_path: Path) -> None:
-    """Of the snapshots, only some may be kept: what they hold is traced, and what is missing is said."""
+    """Only some of the snapshots may be kept: what they hold is traced, and what is missing is said."""
     store, first, second = history
     shutil.copytree(store.place, tmp_path / "store")
     kept = {node.artifact_id: node for node in read_graph(store).nodes.values() if node.stage == "model"}

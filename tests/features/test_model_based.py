@@ -132,7 +132,7 @@ class StoreMachine(RuleBasedStateMachine):
 
     backbone: ClassVar[Path]
     counts: ClassVar[Counter[str]] = Counter()
-    """Of changes, and of those that a fault stopped, by its kind."""
+    """Numbers of changes, and of those that a fault stopped, by its kind."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -32,7 +32,7 @@ COHERENCE = "helpsteer-coherence"
 OVERALL = "argilla-overall_quality"
 
 MAX_TOKENS = 80
-"""Of the backbone: some of the conversations are longer."""
+"""The limit of the backbone: some of the conversations are longer."""
 
 Row = dict[str, Any]
 Groups = dict[tuple[Any, ...], list[Row]]

@@ -757,7 +757,7 @@ def test_the_last_token_carries_the_qualities_and_the_kind(backbone: Path):
 
 
 def held_out_r2(X_ND: np.ndarray, y_N: np.ndarray) -> float:
-    """Of a ridge fitted on the first four fifths."""
+    """R2 of a ridge fitted on the first four fifths."""
     fit, held_out = slice(0, len(y_N) * 4 // 5), slice(len(y_N) * 4 // 5, None)
     gram = X_ND[fit].T @ X_ND[fit] + np.eye(X_ND.shape[1])
     weights = np.linalg.solve(gram, X_ND[fit].T @ y_N[fit])

@@ -67,7 +67,7 @@ def test_vectors_by_their_places_are_those_by_their_ids(store: Store, writer: Wr
 
 
 def mapped_bytes(folder: Path) -> int:
-    """Of a folder's files: what this process has mapped and touched, as Linux counts it."""
+    """Bytes of a folder's files: what this process has mapped and touched, as Linux counts it."""
     found, inside = 0, False
     for line in Path("/proc/self/smaps").read_text().splitlines():
         name, *rest = line.split()

@@ -31,7 +31,7 @@ def test_a_run_keeps_what_was_forwarded(writer: Writer, tmp_path: Path) -> None:
 
 @pytest.fixture
 def speeds(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of a processor without units for bfloat16."""
+    """Speeds of a processor without units for bfloat16."""
     seconds = {"float32": 1.0, "bfloat16": 5.0, "float16": 1.25}
     monkeypatch.setattr(slow, "product_s", seconds.__getitem__)
 

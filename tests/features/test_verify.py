@@ -54,7 +54,7 @@ def template() -> Path:
 
 
 def put_built(store: Store, folder: Path) -> None:
-    """As `build` of a store in that folder that nothing was written to, by a copy."""
+    """The same as `build` of a store in that folder that nothing was written to, by a copy."""
     assert Path(store.place) == folder / "store"
     shutil.copytree(template(), folder, dirs_exist_ok=True)
 

@@ -32,7 +32,7 @@ class Typed:
 
     @property
     def exit_code(self) -> int:
-        """As the comment says, which is part of the line; else 0."""
+        """The code that the comment says, which is part of the line; else 0."""
         found = EXIT_CODE.search(self.command)
         return int(found[1]) if found else 0
 
@@ -89,7 +89,7 @@ class Terminal:
 
 
 def _pattern(shown: str) -> re.Pattern[str]:
-    """Of a whole line, but for what `..` stands for; tables may have more space between two words."""
+    """A pattern of a whole line, but for what `..` stands for; tables may have more space between two words."""
     words = (".*?".join(map(re.escape, word.split(".."))) for word in shown.split())
     return re.compile(r"^[ \t]*" + r"[ \t]+".join(words) + r"\s*?$", re.MULTILINE)
 

@@ -221,7 +221,7 @@ def test_credentials_that_change(home: Home, tmp_path: Path, monkeypatch: pytest
 
 
 def new_key(address: str) -> tuple[str, str]:
-    """Of a user who may do everything."""
+    """The key of a user who may do everything."""
     import boto3
 
     client = boto3.client(

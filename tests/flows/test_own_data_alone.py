@@ -121,7 +121,7 @@ class Case:
 
 
 NO_BIAS = ("RewardBench", "bias towards longer answers")
-"""Of few held-out pairs, whose better answer happens to be the longer one each time."""
+"""What few held-out pairs do not show, whose better answer happens to be the longer one each time."""
 
 CASES = {
     "ratings and pairs": Case(),
