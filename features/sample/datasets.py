@@ -5,26 +5,12 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from importlib import import_module
 from pathlib import Path
+from pkgutil import iter_modules
 from typing import Any, Final, Literal
 
-from armorm.features.sample.native import (
-    argilla_capybara,
-    argilla_math,
-    argilla_openorca,
-    beavertails,
-    code_ultrafeedback,
-    feedback_collection,
-    helpsteer,
-    hh_rlhf,
-    pku_saferlhf,
-    preference_collection,
-    preference_test_sets,
-    prm_phase_2,
-    rewardbench,
-    shp,
-    ultrafeedback,
-)
+from armorm.features.sample import native
 from armorm.features.sample.native.base import Dataset
 from armorm.features.sample.world.defects import NativeLine, Planted, plant
 from armorm.features.sample.world.truth import PairIds
@@ -32,23 +18,8 @@ from armorm.features.sample.world.world import World
 
 DATASETS: Final[Mapping[str, Dataset]] = {
     module.DATASET.name: module.DATASET
-    for module in (
-        helpsteer,
-        ultrafeedback,
-        beavertails,
-        code_ultrafeedback,
-        feedback_collection,
-        argilla_capybara,
-        argilla_openorca,
-        argilla_math,
-        shp,
-        hh_rlhf,
-        pku_saferlhf,
-        prm_phase_2,
-        preference_collection,
-        rewardbench,
-        preference_test_sets,
-    )
+    for name in sorted(found.name for found in iter_modules(native.__path__))
+    if hasattr(module := import_module(f"{native.__name__}.{name}"), "DATASET")
 }
 """All datasets of the sample, by name."""
 

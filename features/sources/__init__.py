@@ -1,50 +1,23 @@
 """The upstream datasets that can be read, by name, and their settings."""
 
 from collections.abc import Mapping
+from importlib import import_module
+from pkgutil import iter_modules
 from types import MappingProxyType
 from typing import Final
 
 from armorm.features.errors import DatasetError
-from armorm.features.sources import (
-    argilla_capybara,
-    argilla_math,
-    argilla_openorca,
-    beavertails,
-    code_ultrafeedback,
-    feedback_collection,
-    helpsteer,
-    hh_rlhf,
-    pku_saferlhf,
-    preference_collection,
-    preference_test_sets,
-    prm_phase_2,
-    rewardbench,
-    shp,
-    ultrafeedback,
-)
 from armorm.features.sources.base import Options, Source, as_number
 
 __all__ = ["SOURCES", "complete_options", "find_source"]
 
-_MODULES = (
-    argilla_capybara,
-    argilla_math,
-    argilla_openorca,
-    beavertails,
-    code_ultrafeedback,
-    feedback_collection,
-    helpsteer,
-    hh_rlhf,
-    pku_saferlhf,
-    preference_collection,
-    preference_test_sets,
-    prm_phase_2,
-    rewardbench,
-    shp,
-    ultrafeedback,
+SOURCES: Final[Mapping[str, Source]] = MappingProxyType(
+    {
+        module.SOURCE.name: module.SOURCE
+        for name in sorted(found.name for found in iter_modules(__path__))
+        if hasattr(module := import_module(f"{__name__}.{name}"), "SOURCE")
+    }
 )
-
-SOURCES: Final[Mapping[str, Source]] = MappingProxyType({module.SOURCE.name: module.SOURCE for module in _MODULES})
 """Every dataset by its name, sorted."""
 
 

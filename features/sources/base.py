@@ -88,7 +88,7 @@ class Rows:
     def number(self, column: str) -> list[float]:
         """Return finite numbers, also those given as digits in a string."""
         numbers = []
-        for row, value in enumerate(self._required(column)):
+        for row, value in enumerate(self.required(column)):
             number = as_number(value)
             if number is None:
                 self.reject(row, "rating_not_a_number", f"column {column}: got {shown(value)}; expected a number")
@@ -98,16 +98,12 @@ class Rows:
     def zero_or_one(self, column: str) -> list[int]:
         """Return labels that name one of two: 0 or 1."""
         labels = []
-        for row, value in enumerate(self._required(column)):
+        for row, value in enumerate(self.required(column)):
             is_label = value in (0, 1) and type(value) is not bool
             if not is_label:
                 self.reject(row, "label_not_0_or_1", f"column {column}: got {shown(value)}; expected 0 or 1")
             labels.append(int(value) if is_label else 0)
         return labels
-
-    def required(self, column: str) -> list[Any]:
-        """Return the column's values; a row without the column has a fault."""
-        return self._required(column)
 
     def messages(self, column: str) -> list[Conversation]:
         """Return lists of `{role, content}` as conversations."""
@@ -115,7 +111,7 @@ class Rows:
 
     def prompt(self, column: str) -> list[Conversation]:
         """Return prompts, each a text, which is a user's turn, or a list of `{role, content}`."""
-        return self.conversations([self._required(column)], [column], _prompt)
+        return self.conversations([self.required(column)], [column], _prompt)
 
     def conversations(
         self, columns: Sequence[Sequence[Any]], names: Sequence[str], read: Callable[..., Conversation]
@@ -204,7 +200,7 @@ class Rows:
                 self.drop(row, reason)
 
     def _read(self, column: str, of: type, expected: str, *, empty: Any, default: Any) -> list[Any]:
-        values = self._required(column) if default is None else self.values(column)
+        values = self.required(column) if default is None else self.values(column)
         if {*map(type, values)} <= {of}:
             return values
         for row, value in enumerate(values):
@@ -215,8 +211,8 @@ class Rows:
                 values[row] = empty
         return values
 
-    def _required(self, column: str) -> list[Any]:
-        """Return values of a column that every row has to have."""
+    def required(self, column: str) -> list[Any]:
+        """Return the column's values; a row without the column has a fault."""
         try:
             return [cell[column] for cell in self.cells]
         except KeyError:

@@ -7,7 +7,17 @@ from numpy.random import Generator
 
 from armorm.features.conversation import Message
 from armorm.features.sample.native.base import Dataset, Files, as_messages, as_turns
-from armorm.features.sample.world.defects import DUPLICATE, Defect, Line, Row, altered, dropped, rejected, with_value
+from armorm.features.sample.world.defects import (
+    DUPLICATE,
+    Defect,
+    Line,
+    Row,
+    altered,
+    copied,
+    dropped,
+    rejected,
+    with_value,
+)
 from armorm.features.sample.world.files import write_parquet
 from armorm.features.sample.world.text import pick
 from armorm.features.sample.world.truth import Pair, Rated, from_pairs
@@ -79,9 +89,9 @@ DATASET: Final = Dataset(
     (
         DUPLICATE,
         Defect("value_null", 0.003, with_value("chosen", None), rejected("wrong_type")),
-        Defect("tied_ratings", 0.02, altered("rejected_rating", lambda row: row["chosen_rating"])),
+        Defect("tied_ratings", 0.02, copied("rejected_rating", "chosen_rating")),
         Defect("ratings_swapped", 0.006, _ratings_swapped, rejected("preference_contradicts_scores")),
-        Defect("identical_pair", 0.006, altered("rejected", lambda row: row["chosen"]), dropped("identical_pair")),
+        Defect("identical_pair", 0.006, copied("rejected", "chosen"), dropped("identical_pair")),
         Defect("empty_final_turn", 0.003, altered("rejected", _unanswered), rejected("empty_turn")),
         Defect("roles_out_of_order", 0.003, _without_question, rejected("roles_out_of_order")),
         Defect("context_differs", 0.003, altered("rejected", _other_context), rejected("context_differs")),

@@ -7,7 +7,7 @@ from numpy.random import Generator
 
 from armorm.features.conversation import single_turn
 from armorm.features.sample.native.base import Dataset, Files
-from armorm.features.sample.world.defects import DUPLICATE, Defect, Line, Row, altered, dropped, rejected, with_value
+from armorm.features.sample.world.defects import DUPLICATE, Defect, Line, Row, copied, dropped, rejected, with_value
 from armorm.features.sample.world.files import write_parquet
 from armorm.features.sample.world.truth import Pair, Rated, from_pairs
 from armorm.features.sample.world.world import FEWEST_ROWS, Group, Judge, World
@@ -61,14 +61,9 @@ DATASET: Final = Dataset(
     (
         DUPLICATE,
         Defect("value_null", 0.005, with_value("chosen_response", None), rejected("wrong_type")),
-        Defect("tied_ratings", 0.02, altered("rejected_rating", lambda row: row["chosen_rating"])),
+        Defect("tied_ratings", 0.02, copied("rejected_rating", "chosen_rating")),
         Defect("ratings_swapped", 0.01, _ratings_swapped, rejected("preference_contradicts_scores")),
-        Defect(
-            "identical_pair",
-            0.01,
-            altered("rejected_response", lambda row: row["chosen_response"]),
-            dropped("identical_pair"),
-        ),
+        Defect("identical_pair", 0.01, copied("rejected_response", "chosen_response"), dropped("identical_pair")),
         Defect("empty_answer", 0.005, with_value("rejected_response", ""), rejected("empty_turn")),
     ),
 )

@@ -1,7 +1,7 @@
 """CodeUltraFeedback: four responses to a coding task, all rated 1..5 on one preference, which the row names."""
 
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Final
 
 from numpy.random import Generator
 
@@ -14,6 +14,7 @@ from armorm.features.sample.world.defects import (
     Row,
     altered,
     dropped,
+    in_first,
     in_part,
     rejected,
     with_value,
@@ -82,12 +83,6 @@ def _rated(row: Row) -> list[Rated]:
     ]
 
 
-def _first(column: str, row: Row, **values: Any) -> tuple[Line, ...]:
-    """Return the row with other values in the first response or annotation."""
-    first, *others = row[column]
-    return (row | {column: [first | values, *others]},)
-
-
 def _annotated_again(row: Row) -> list[Row]:
     first = row["annotations"][0]
     return [*row["annotations"], _annotation(first["model"], "1" if first["rating"] != "1" else "5")]
@@ -115,34 +110,19 @@ DATASET: Final = Dataset(
         Defect("unknown_preference", 0.004, with_value("preference", "brevity"), rejected("unknown_preference")),
         Defect("no_annotations", 0.01, with_value("annotations", []), dropped("no_annotations")),
         Defect("few_annotations", 0.01, altered("annotations", lambda row: row["annotations"][:2])),
-        Defect("not_applicable", 0.02, lambda row: _first("annotations", row, rating="N/A")),
+        Defect("not_applicable", 0.02, in_first("annotations", rating="N/A")),
         Defect(
             "nothing_applicable",
             0.004,
             altered("annotations", lambda row: [one | {"rating": "N/A"} for one in row["annotations"]]),
             rejected("no_rating"),
         ),
-        Defect(
-            "rating_not_a_number",
-            0.004,
-            lambda row: _first("annotations", row, rating="good"),
-            in_part("rating_not_a_number"),
-        ),
-        Defect(
-            "rating_out_of_range",
-            0.004,
-            lambda row: _first("annotations", row, rating="7"),
-            in_part("rating_out_of_range"),
-        ),
-        Defect(
-            "unknown_model",
-            0.004,
-            lambda row: _first("annotations", row, model="nobody-1b"),
-            in_part("unknown_model"),
-        ),
+        Defect("rating_not_a_number", 0.004, in_first("annotations", rating="good"), in_part("rating_not_a_number")),
+        Defect("rating_out_of_range", 0.004, in_first("annotations", rating="7"), in_part("rating_out_of_range")),
+        Defect("unknown_model", 0.004, in_first("annotations", model="nobody-1b"), in_part("unknown_model")),
         Defect("annotated_again", 0.004, altered("annotations", _annotated_again), in_part("repeated_annotation")),
-        Defect("api_error", 0.01, lambda row: _first("responses", row, response=API_ERROR), in_part("api_error")),
-        Defect("empty_answer", 0.004, lambda row: _first("responses", row, response=""), in_part("empty_turn")),
+        Defect("api_error", 0.01, in_first("responses", response=API_ERROR), in_part("api_error")),
+        Defect("empty_answer", 0.004, in_first("responses", response=""), in_part("empty_turn")),
         Defect("same_answer", 0.004, _same_answer, in_part("repeated_completion")),
         Defect("tied_answers", 0.01, altered("annotations", _same_rating)),
     ),

@@ -6,7 +6,17 @@ from typing import Final
 
 from armorm.features.conversation import Conversation, Message
 from armorm.features.sample.native.base import Dataset, Files
-from armorm.features.sample.world.defects import DUPLICATE, MALFORMED, Defect, Row, altered, dropped, rejected, without
+from armorm.features.sample.world.defects import (
+    DUPLICATE,
+    MALFORMED,
+    Defect,
+    Row,
+    altered,
+    copied,
+    dropped,
+    rejected,
+    without,
+)
 from armorm.features.sample.world.files import write_json_lines
 from armorm.features.sample.world.truth import Pair, from_pairs
 from armorm.features.sample.world.words import Kind
@@ -85,7 +95,7 @@ DATASET: Final = Dataset(
         MALFORMED,
         DUPLICATE,
         Defect("missing_column", 0.001, without("rejected"), rejected("missing_column")),
-        Defect("identical_pair", 0.008, altered("rejected", lambda row: row["chosen"]), dropped("identical_pair")),
+        Defect("identical_pair", 0.008, copied("rejected", "chosen"), dropped("identical_pair")),
         Defect("empty_final_turn", 0.002, altered("chosen", _unanswered), rejected("empty_turn")),
         Defect("roles_out_of_order", 0.003, altered("chosen", _answered_twice), rejected("roles_out_of_order")),
         Defect("context_differs", 0.002, altered("rejected", _other_context), rejected("context_differs")),

@@ -12,7 +12,7 @@ from armorm.features.sample.world.defects import (
     Defect,
     Row,
     again,
-    altered,
+    copied,
     dropped,
     rejected,
     with_value,
@@ -88,9 +88,7 @@ DATASET: Final = Dataset(
         Defect("unknown_response_id", 0.002, with_value("safer_response_id", 2), rejected("label_not_0_or_1")),
         Defect("better_response_null", 0.002, with_value("better_response_id", None)),
         Defect("safer_contradicts_flags", 0.003, _unsafe_is_safer, rejected("label_contradicts_safety")),
-        Defect(
-            "identical_pair", 0.004, altered("response_1", lambda row: row["response_0"]), dropped("identical_pair")
-        ),
+        Defect("identical_pair", 0.004, copied("response_1", "response_0"), dropped("identical_pair")),
         Defect("empty_answer", 0.002, with_value("response_1", ""), rejected("empty_turn")),
     ),
 )

@@ -6,7 +6,7 @@ from typing import Final
 from armorm.features.conversation import single_turn
 from armorm.features.sample.native.base import Dataset, Files
 from armorm.features.sample.native.feedback_collection import RUBRICS, feedback, judge_prompt, scored_groups
-from armorm.features.sample.world.defects import DUPLICATE, Defect, Row, altered, dropped, rejected, with_value
+from armorm.features.sample.world.defects import DUPLICATE, Defect, Row, altered, copied, dropped, rejected, with_value
 from armorm.features.sample.world.files import write_parquet
 from armorm.features.sample.world.text import Answer
 from armorm.features.sample.world.truth import Pair, from_pairs
@@ -84,14 +84,9 @@ DATASET: Final = Dataset(
             altered("output", _other_result),
             rejected("preference_contradicts_result"),
         ),
-        Defect("tied_scores", 0.001, altered("orig_score_A", lambda row: row["orig_score_B"]), rejected("scores_tie")),
+        Defect("tied_scores", 0.001, copied("orig_score_A", "orig_score_B"), rejected("scores_tie")),
         Defect("unknown_preference", 0.001, with_value("orig_preference", "C"), rejected("unknown_preference")),
-        Defect(
-            "identical_pair",
-            0.002,
-            altered("orig_response_A", lambda row: row["orig_response_B"]),
-            dropped("identical_pair"),
-        ),
+        Defect("identical_pair", 0.002, copied("orig_response_A", "orig_response_B"), dropped("identical_pair")),
         Defect("empty_answer", 0.001, with_value("orig_response_A", ""), rejected("empty_turn")),
     ),
 )

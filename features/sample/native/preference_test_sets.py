@@ -14,6 +14,7 @@ from armorm.features.sample.world.defects import (
     Outcome,
     Row,
     altered,
+    copied,
     dropped,
     rejected,
     with_value,
@@ -79,7 +80,7 @@ DATASET: Final = Dataset(
     (
         DUPLICATE,
         Defect("value_null", 0.006, with_value("rejected", None), rejected("wrong_type")),
-        Defect("identical_pair", 0.006, altered("rejected", lambda row: row["chosen"]), dropped("identical_pair")),
+        Defect("identical_pair", 0.006, copied("rejected", "chosen"), dropped("identical_pair")),
         Defect("empty_answer", 0.006, with_value("rejected", ""), rejected("empty_turn")),
         Defect("roles_out_of_order", 0.006, altered("prompt", _answered), rejected("roles_out_of_order")),
     ),

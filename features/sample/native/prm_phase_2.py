@@ -1,6 +1,7 @@
 """PRM-Phase-2: a model's solution of a problem, labelled step by step up to its first error, and the reference."""
 
 import re
+from collections.abc import Callable
 from typing import Final
 
 from numpy.random import Generator
@@ -17,6 +18,7 @@ from armorm.features.sample.world.defects import (
     Outcome,
     Row,
     again,
+    altered,
     dropped,
     rejected,
     with_value,
@@ -100,8 +102,17 @@ def _left_out(file: str, row: Row) -> Outcome:
     return KEPT if row["label"]["finish_reason"] == "found_error" else dropped("no_error_found")
 
 
-def _asking(row: Row, **values: object) -> Row:
-    return row | {"question": row["question"] | values}
+def _asking(**values: object) -> Callable[[Row], tuple[Line, ...]]:
+    """Return the row with other values in its question."""
+    return altered("question", lambda row: row["question"] | values)
+
+
+def _reference_as_solution(row: Row) -> tuple[Line, ...]:
+    return _asking(pre_generated_steps=[row["question"]["ground_truth_solution"]])(row)
+
+
+def _with_problem(row: Row, problem: str) -> Row:
+    return row | {"question": row["question"] | {"problem": problem}}
 
 
 def _finished(reason: str) -> Row:
@@ -132,28 +143,15 @@ DATASET: Final = Dataset(
         Defect("bad_problem", 0.01, lambda row: (row | _finished("bad_problem"),), dropped("bad_problem")),
         Defect("give_up", 0.01, lambda row: (row | _finished("give_up"),), dropped("gave_up")),
         Defect("unknown_finish", 0.004, lambda row: (row | _finished("coffee"),), rejected("unknown_finish_reason")),
-        Defect(
-            "no_reference",
-            0.01,
-            lambda row: (_asking(row, ground_truth_solution=None),),
-            rejected("no_reference_solution"),
-        ),
-        Defect(
-            "blank_reference",
-            0.004,
-            lambda row: (_asking(row, ground_truth_solution=" "),),
-            rejected("no_reference_solution"),
-        ),
-        Defect("no_steps", 0.004, lambda row: (_asking(row, pre_generated_steps=[]),), rejected("empty_turn")),
-        Defect(
-            "identical_pair",
-            0.004,
-            lambda row: (_asking(row, pre_generated_steps=[row["question"]["ground_truth_solution"]]),),
-            dropped("identical_pair"),
-        ),
+        Defect("no_reference", 0.01, _asking(ground_truth_solution=None), rejected("no_reference_solution")),
+        Defect("blank_reference", 0.004, _asking(ground_truth_solution=" "), rejected("no_reference_solution")),
+        Defect("no_steps", 0.004, _asking(pre_generated_steps=[]), rejected("empty_turn")),
+        Defect("identical_pair", 0.004, _reference_as_solution, dropped("identical_pair")),
         Defect("flagged", 0.01, lambda row: _last_completion(row, flagged=True)),
         Defect("rating_null", 0.01, lambda row: _last_completion(row, rating=None)),
     ),
-    leaks=lambda world: leaks(world, lambda row: "maths", lambda row, prompt: _asking(row, problem=prompt)),
+    leaks=lambda world: leaks(
+        world, lambda row: "maths", lambda row, prompt: row | {"question": row["question"] | {"problem": prompt}}
+    ),
     left_out=_left_out,
 )

@@ -5,7 +5,7 @@ from typing import Final
 
 from armorm.features.conversation import single_turn
 from armorm.features.sample.native.base import Dataset, Files
-from armorm.features.sample.world.defects import DUPLICATE, Defect, Row, altered, dropped, rejected, with_value
+from armorm.features.sample.world.defects import DUPLICATE, Defect, Row, copied, dropped, rejected, with_value
 from armorm.features.sample.world.files import write_parquet
 from armorm.features.sample.world.text import Answer
 from armorm.features.sample.world.truth import Pair, from_pairs
@@ -103,7 +103,7 @@ DATASET: Final = Dataset(
         DUPLICATE,
         Defect("value_null", 0.003, with_value("rejected", None), rejected("wrong_type")),
         Defect("unknown_subset", 0.003, with_value("subset", "riddles"), rejected("unknown_subset")),
-        Defect("identical_pair", 0.003, altered("rejected", lambda row: row["chosen"]), dropped("identical_pair")),
+        Defect("identical_pair", 0.003, copied("rejected", "chosen"), dropped("identical_pair")),
         Defect("empty_answer", 0.003, with_value("rejected", ""), rejected("empty_turn")),
     ),
 )

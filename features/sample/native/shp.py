@@ -19,6 +19,7 @@ from armorm.features.sample.world.defects import (
     Row,
     again,
     altered,
+    copied,
     dropped,
     rejected,
     with_value,
@@ -143,10 +144,6 @@ def _linking(row: Row) -> tuple[Row, ...]:
     return (row | {"history": f"{row['history']} [See](https:\\/\\/example.org\\/faq)."},)
 
 
-def _same_comment(row: Row) -> tuple[Row, ...]:
-    return (row | {"human_ref_B": row["human_ref_A"]},)
-
-
 def _leaks(world: World) -> tuple[Defect, ...]:
     return leaks(
         world,
@@ -172,7 +169,7 @@ DATASET: Final = Dataset(
             altered("labels", lambda row: 1 - row["labels"]),
             rejected("preference_contradicts_scores"),
         ),
-        Defect("identical_pair", 0.004, _same_comment, dropped("identical_pair")),
+        Defect("identical_pair", 0.004, copied("human_ref_B", "human_ref_A"), dropped("identical_pair")),
         Defect("twice_the_votes", 0.01, _twice_the_votes, dropped("score_ratio_too_low")),
         Defect("empty_comment", 0.004, with_value("human_ref_B", ""), rejected("empty_turn")),
         Defect("very_long_post", 0.003, altered("history", lambda row: " ".join([row["history"]] * 150))),

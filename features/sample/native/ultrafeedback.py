@@ -1,7 +1,7 @@
 """UltraFeedback: four completions a prompt, each rated 1..5 on four aspects and 1..10 overall."""
 
 from collections.abc import Callable, Mapping
-from typing import Any, Final
+from typing import Final
 
 from numpy.random import Generator
 
@@ -15,6 +15,7 @@ from armorm.features.sample.world.defects import (
     Row,
     altered,
     dropped,
+    in_first,
     in_part,
     rejected,
     with_value,
@@ -114,16 +115,11 @@ def _ratings(completion: Row) -> dict[str, float]:
     return ratings
 
 
-def _first(row: Row, **values: Any) -> tuple[Line, ...]:
-    """Return the row with other values in its first completion."""
-    first, *others = row["completions"]
-    return (row | {"completions": [first | values, *others]},)
-
-
 def _given(aspect: str, rating: str) -> Callable[[Row], tuple[Line, ...]]:
     def spoil(row: Row) -> tuple[Line, ...]:
         annotations = row["completions"][0]["annotations"]
-        return _first(row, annotations=annotations | {aspect: annotations[aspect] | {"Rating": rating}})
+        rated = annotations | {aspect: annotations[aspect] | {"Rating": rating}}
+        return in_first("completions", annotations=rated)(row)
 
     return spoil
 
@@ -132,13 +128,17 @@ def _overall_ten(aspects: int) -> Callable[[Row], tuple[Line, ...]]:
     """Return an overall 10 where every aspect is rated `aspects`."""
     annotations = {aspect: _annotation(aspect, aspects) for aspect in ASPECTS}
     scores = {"overall_score": 10.0, "fine-grained_score": float(aspects)}
-    return lambda row: _first(row, annotations=annotations, **scores)
+    return in_first("completions", annotations=annotations, **scores)
 
 
 def _nothing_applicable(row: Row) -> tuple[Line, ...]:
     annotations = row["completions"][0]["annotations"]
     none = {aspect: annotation | {"Rating": "N/A"} for aspect, annotation in annotations.items()}
-    return _first(row, annotations=none, overall_score=6.5, **{"fine-grained_score": None})
+    return in_first("completions", annotations=none, overall_score=6.5, **{"fine-grained_score": None})(row)
+
+
+def _same_response(row: Row) -> tuple[Line, ...]:
+    return in_first("completions", response=row["completions"][1]["response"])(row)
 
 
 def _tied(row: Row) -> tuple[Line, ...]:
@@ -165,13 +165,8 @@ DATASET: Final = Dataset(
         Defect("rating_out_of_range", 0.004, _given("truthfulness", "7"), in_part("rating_out_of_range")),
         Defect("overall_score_bug", 0.005, _overall_ten(aspects=1)),
         Defect("overall_score_in_doubt", 0.005, _overall_ten(aspects=3), in_part("overall_score_parse_bug")),
-        Defect(
-            "identical_completions",
-            0.005,
-            lambda row: _first(row, response=row["completions"][1]["response"]),
-            in_part("repeated_completion"),
-        ),
-        Defect("empty_answer", 0.004, lambda row: _first(row, response=""), in_part("empty_turn")),
+        Defect("identical_completions", 0.005, _same_response, in_part("repeated_completion")),
+        Defect("empty_answer", 0.004, in_first("completions", response=""), in_part("empty_turn")),
         Defect("tied_completions", 0.01, _tied),
     ),
 )

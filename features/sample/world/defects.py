@@ -123,6 +123,16 @@ def with_value(column: str, value: Any) -> Callable[[Row], tuple[Line, ...]]:
     return altered(column, lambda _: value)
 
 
+def copied(column: str, other: str) -> Callable[[Row], tuple[Line, ...]]:
+    """Return the row with another column's value in one column."""
+    return altered(column, lambda row: row[other])
+
+
+def in_first(column: str, **values: Any) -> Callable[[Row], tuple[Line, ...]]:
+    """Return the row with other values in the first object of a list."""
+    return altered(column, lambda row: [row[column][0] | values, *row[column][1:]])
+
+
 def again(change: Callable[[Row], Row]) -> Callable[[Row], tuple[Line, ...]]:
     """Return the row, and one that tells the same in other words."""
     return lambda row: (row, row | change(row))
