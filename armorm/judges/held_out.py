@@ -54,7 +54,7 @@ class Evaluated:
     against: str | None = None
     """A model of the store."""
     paired: Mapping[str, PairedTest] = field(default_factory=dict)
-    """Paired tests on the held-out pairs of all datasets, and on those of each: another model before, this one after."""
+    """Paired tests on the held-out pairs of all datasets, and of each: another model before, this one after."""
 
     @property
     def line(self) -> str:

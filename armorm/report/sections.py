@@ -100,7 +100,7 @@ def missing_section(evaluation: Evaluation) -> Section:
             ("bias towards longer answers", "chosen answers are never longer, or never shorter, than rejected ones")
         )
     if evaluation.pairs.probe is None:
-        rows.append(("Bradley-Terry probe", "it needs training and validation pairs, and probe_pairs above 0"))
+        rows.append(("Bradley-Terry probe", "it needs training and validation pairs, and `pairs` of [preference] above 0"))
     if not benchmark.subsets:
         rows.append(("RewardBench", "it is not among the ingested datasets"))
     else:
