@@ -24,21 +24,7 @@ _HOMES = {
 }
 """Where each public name lives."""
 
-__all__ = [
-    "ArmormError",
-    "Decorrelation",
-    "Gate",
-    "GateConfig",
-    "GateFit",
-    "Pairs",
-    "RewardModel",
-    "RidgeFit",
-    "Scores",
-    "Steering",
-    "connect",
-    "fit_ridge",
-    "train_gate",
-]
+__all__ = sorted(_HOMES)
 
 
 def __getattr__(name: str) -> Any:

@@ -26,7 +26,7 @@ GRID = np.linspace(0, 0.95, 24)
 
 
 def rewards(n_rows: int, n_objectives: int) -> tuple[np.ndarray, np.ndarray]:  # type: ignore[type-arg]
-    """`[N, K]` rewards, of which the last two objectives are the nuisances, and `[N]` lengths."""
+    """Return `[N, K]` rewards, of which the last two objectives are the nuisances, and `[N]` lengths."""
     rng = np.random.default_rng(0)
     hidden = rng.normal(size=(n_rows, n_objectives))
     linked = hidden + rng.uniform(-0.5, 1.5, n_objectives) * hidden[:, -1:] + 0.3 * hidden[:, -2:-1]
@@ -35,7 +35,7 @@ def rewards(n_rows: int, n_objectives: int) -> tuple[np.ndarray, np.ndarray]:  #
 
 
 def grid(rewards_NK: np.ndarray) -> list[float]:  # type: ignore[type-arg]
-    """The first penalty of the grid that leaves at most 0.03, else 1."""
+    """Return the first penalty of the grid that leaves at most 0.03, else 1."""
     nuisance_N, found = rewards_NK[:, -1], []
     for r_N in rewards_NK.T[:-1]:
         left = np.array([spearmanr(r_N - penalty * nuisance_N, nuisance_N).statistic for penalty in GRID])

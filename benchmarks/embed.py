@@ -148,7 +148,7 @@ def make_backbone(shape: str, dtype: str, folder: Path) -> None:
 
 
 def open_way(kind: str, folder: Path, dtype: str, device: str) -> Callable[[list[TokenSequence], int], Vectors]:
-    """A way of getting vectors, in passes of so many tokens, or batches of so many texts."""
+    """Return a way of getting vectors, in passes of so many tokens, or batches of so many texts."""
     if kind == "sentence-transformers":
         return sentence_transformer(folder, dtype, device)
     settings = BackboneSettings(str(folder), dtype=dtype, device=device)  # type: ignore[arg-type]
@@ -193,7 +193,7 @@ class Way:
         return answer
 
     def close(self) -> None:
-        """Ends the process."""
+        """End the process."""
         self._connection.send(None)
         self._process.join()
 
@@ -211,7 +211,7 @@ def sizes(device: str) -> dict[str, tuple[int, ...]]:
 
 
 def measure(shape: str, dtype: str, answers: int, rounds: int, n_prompts: int, device: str) -> None:
-    """Prints a row for every way."""
+    """Print a row for every way."""
     with tempfile.TemporaryDirectory() as made:
         make_backbone(shape, dtype, Path(made))
         ways = {kind: Way(kind, Path(made), dtype, device, (n_prompts, answers)) for kind in sizes(device)}
@@ -243,7 +243,7 @@ def measure(shape: str, dtype: str, answers: int, rounds: int, n_prompts: int, d
 
 
 def _apart(expected: Vectors, got: Vectors) -> float:
-    """The largest distance of two vectors, to the length of the first."""
+    """Return the largest distance of two vectors, to the length of the first."""
     return max(float(np.linalg.norm(expected[w] - v) / np.linalg.norm(expected[w])) for w, v in got.items())
 
 
@@ -253,7 +253,7 @@ def _synchronise(device: str) -> None:
 
 
 def main() -> None:
-    """Prints a table as markdown."""
+    """Print a table as markdown."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--shapes", default="256x4,512x8")
     parser.add_argument("--dtypes", default="float32,bfloat16")

@@ -50,7 +50,7 @@ def prepare(folder: Path, n: int) -> None:
 
 
 def main() -> None:
-    """Prints a table as markdown."""
+    """Print a table as markdown."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--conversations", type=int, default=200_000)
     parser.add_argument("--shard", type=int, default=EmbedSettings().shard_conversations)

@@ -74,7 +74,7 @@ def export(folder: Path, max_shard_size: str) -> tuple[float, float]:
 
 
 def main() -> None:
-    """Prints a table as markdown."""
+    """Print a table as markdown."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--layers", type=int, nargs="+", default=[16, 48, 96])
     parser.add_argument("--max-shard-size", default="5GB")

@@ -56,7 +56,7 @@ def cost_of(model: PreTrainedModel) -> Cost:
 
 
 def least_flops(cost: Cost, planned: Pack | Batch) -> float:
-    """The fewest operations that give the features of a forward pass.
+    """Return the fewest operations that give the features of a forward pass.
 
     Every token once, padding none, each seeing all before it (a sliding window sees fewer); in the last layer keys and
     values of all tokens, and the rest for the tokens of features alone. Norms, rotations and sums count as nothing.

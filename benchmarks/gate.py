@@ -67,7 +67,7 @@ def clock(config: GateConfig) -> float:
 
 
 def in_torch(layer: torch.nn.Linear) -> torch.nn.Linear:
-    """The same weights, multiplied as torch does by itself."""
+    """Return the same weights, multiplied as torch does by itself."""
     plain = torch.nn.Linear(layer.in_features, layer.out_features, device=layer.weight.device)
     plain.load_state_dict(layer.state_dict())
     return plain

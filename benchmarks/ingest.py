@@ -192,7 +192,7 @@ def polars_sha256(name: str, path: Path) -> int:
 
 
 def floor(name: str, path: Path) -> int:
-    """What any ingest that names texts by SHA-256 and keeps them compressed has to do, and nothing else."""
+    """Return what any ingest that names texts by SHA-256 and keeps them compressed has to do, and nothing else."""
     frame = hashed(read(path))
     with tempfile.NamedTemporaryFile(dir=path.parent) as file:
         frame.write_parquet(file.name, compression="zstd", compression_level=1, statistics=False)
@@ -212,7 +212,7 @@ def hashed(frame: Any) -> Any:
 
 
 def texts(frame: Any) -> Iterator[bytes]:
-    """Every text of a frame, nested ones too."""
+    """Yield every text of a frame, nested ones too."""
     import polars as pl
 
     for column in frame.iter_columns():

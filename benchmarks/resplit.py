@@ -64,7 +64,7 @@ class Store:
 
 
 def read(config: Path) -> Store:
-    """Reads every answer, prompt, pair and rating that is not of a benchmark."""
+    """Read every answer, prompt, pair and rating that is not of a benchmark."""
     store = load_settings(config).open_store()
     (backbone_id,) = store.head().within("backbone")
     reader = FeatureReader(store, backbone_id)
@@ -92,13 +92,13 @@ def read(config: Path) -> Store:
 
 
 def splits(prompts: npt.NDArray[np.object_], seed: int, test: float) -> dict[str, npt.NDArray[np.bool_]]:
-    """`[N]` masks of the three splits."""
+    """Return `[N]` masks of the three splits."""
     u_N = np.array([int(hashlib.sha256(f"{seed}:{p}".encode()).hexdigest()[:8], 16) / 2**32 for p in prompts])
     return {"test": u_N < test, "validation": (u_N >= test) & (u_N < test + 0.1), "train": u_N >= test + 0.1}
 
 
 def run(of: Store, seed: int, test: float, nuisance: str) -> dict[str, npt.NDArray[np.bool_]]:
-    """`[T]` whether each test pair is won, by scorer; prints one line."""
+    """Return `[T]` whether each test pair is won, by scorer; prints one line."""
     rated, pairs = splits(of.rated_prompts, seed, test), splits(of.pair_prompts, seed, test)
     names, _ = trainable(of.Y_NK, of.objectives, rated["train"], rated["validation"])
     Y_NK, X_ND = of.Y_NK[:, [of.objectives.index(name) for name in names]], of.X_AD[of.row_N]
@@ -190,7 +190,7 @@ def _screened(
     X_ND: Floats,
     weights: Weights,
 ) -> tuple[dict[str, Screening], dict[str, float]]:
-    """What does not enter the gate, and which share of test ratings lie in their interval of 90 %."""
+    """Return what does not enter the gate, and which share of test ratings lie in their interval of 90 %."""
     labelled_NK, ones_NK = ~np.isnan(Y_NK), np.ones(Y_NK.shape)
 
     def held_out(split: str, W_KD: Floats) -> HeldOut:
@@ -216,7 +216,7 @@ def _screened(
 
 
 def main() -> None:
-    """Prints a line a seed, and the paired differences over all of them."""
+    """Print a line a seed, and the paired differences over all of them."""
     of = read(Path(sys.argv[1]))
     seeds, test = int((sys.argv[2:] or ["3"])[0]), float((sys.argv[3:] or ["0.2"])[0])
     for nuisance in (LENGTH, "none"):

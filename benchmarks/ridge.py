@@ -55,7 +55,7 @@ def problem(n: int, d: int) -> tuple[Array, Array, dict[str, Array], list[str]]:
 
 
 def from_statistics(X_ND: Array, Y_NK: Array, splits: dict[str, Array], names: list[str]) -> Array:
-    """`[K, D]`, all counted and solved."""
+    """Return `[K, D]`, all counted and solved."""
     return fit_parts(kept(parts_of(X_ND, Y_NK, names, splits)), names).W_KD
 
 
@@ -70,12 +70,12 @@ def kept(parts: list[Part]) -> list[Part]:
 
 
 def alone(X_ND: Array, Y_NK: Array, splits: dict[str, Array], names: list[str]) -> Array:
-    """`[K, D]`, 9 fits and a last one for each objective."""
+    """Return `[K, D]`, 9 fits and a last one for each objective."""
     return np.concatenate([_sklearn(X_ND, Y_NK[:, [k]], splits) for k in range(K)])
 
 
 def together(X_ND: Array, Y_NK: Array, splits: dict[str, Array], names: list[str]) -> Array:
-    """`[K, D]`, one fit for all objectives of the same rows and each alpha."""
+    """Return `[K, D]`, one fit for all objectives of the same rows and each alpha."""
     _, group_of = np.unique(~np.isnan(Y_NK), axis=1, return_inverse=True)
     W_KD = np.empty((K, X_ND.shape[1]))
     for group in np.unique(group_of):
@@ -133,7 +133,7 @@ class Edited:
 
 
 def compare(n: int, d: int, rounds: int) -> Iterator[str]:
-    """All ways in turn."""
+    """Yield all ways in turn."""
     given = problem(n, d)
     exact = (given[0].astype(np.float64), *given[1:])
     with tempfile.TemporaryDirectory() as folder:

@@ -108,7 +108,7 @@ def fit(folder: Path) -> tuple[float, ...]:
 
 
 def main() -> None:
-    """Prints a row of a table as markdown."""
+    """Print a row of a table as markdown."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=30_000)
     parser.add_argument("--features", type=int, default=4096)

@@ -31,7 +31,7 @@ def write_rows(path: Path, n: int) -> None:
 
 
 def main() -> None:
-    """Prints a table as markdown."""
+    """Print a table as markdown."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--conversations", type=int, default=200_000)
     n = parser.parse_args().conversations

@@ -41,12 +41,12 @@ class Recorder(Writer):
     made: Callable[[], Made]
 
     def ensure(self, recipe: Recipe, make: Callable[[], Made], *, work: Mapping[str, int] | None = None) -> Done:
-        """Commits the stand-in."""
+        """Commit the stand-in."""
         return Done(self.commit(recipe, self.made()), "stand-in")
 
 
 def ids(rng: np.random.Generator, n: int) -> np.ndarray[Any, Any]:
-    """`[n]` random ids of 32 hex digits, in order."""
+    """Return `[n]` random ids of 32 hex digits, in order."""
     return np.sort(np.frombuffer(rng.bytes(16 * n).hex().encode(), "S32")).astype("U32")
 
 
@@ -118,7 +118,7 @@ def put(store: Store, table: pa.Table) -> Any:
 
 
 def generate(folder: Path, n_conversations: int, n_shards: int) -> None:
-    """Writes configuration, native files and store."""
+    """Write configuration, native files and store."""
     from armorm.features.checks.contamination import CONTAMINATION
     from armorm.features.checks.quality import QUALITY
     from armorm.features.embedding import embed
@@ -239,7 +239,7 @@ def shard(
 
 
 def evaluated(rng: np.random.Generator, store: Store) -> dict[str, Any]:
-    """A prediction a rating, and scores for every pair."""
+    """Return a prediction a rating, and scores for every pair."""
     from armorm.features.catalog.views import connect
 
     with connect(store) as catalog:
@@ -302,7 +302,7 @@ def timed(config: Path, prepare: str, call: str) -> tuple[float, float]:
 
 
 def questions() -> dict[str, tuple[str, str]]:
-    """A timed call for every question of `sql/questions/`."""
+    """Return a timed call for every question of `sql/questions/`."""
     from armorm.features.catalog.questions import list_questions
 
     prepare = (
@@ -320,7 +320,7 @@ def questions() -> dict[str, tuple[str, str]]:
 
 
 def main() -> None:
-    """Makes the store where there is none, and times."""
+    """Make the store where there is none, and time."""
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("--conversations", type=int, default=2_600_000)
     arguments.add_argument("--shards", type=int, default=160)

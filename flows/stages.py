@@ -40,7 +40,7 @@ def publish_sharing(store: Store) -> None:
 
 
 def run_quality(writer: Writer, settings: Settings) -> Step:
-    """Every check, if the data or the checks have changed.
+    """Return every check, if the data or the checks have changed.
 
     Raises:
         QualityError: one that stops a run finds rows, whether anything has changed or not.
@@ -53,7 +53,7 @@ def run_quality(writer: Writer, settings: Settings) -> Step:
 
 
 def run_checks(writer: Writer, settings: Settings) -> list[Step]:
-    """The checks, then the prompts to leave out; what datasets share is shown when the data have changed."""
+    """Return the checks, then the prompts to leave out; what datasets share is shown when the data have changed."""
     checked = run_quality(writer, settings)
     if checked.reason:
         publish_sharing(writer.store)

@@ -95,7 +95,7 @@ def evaluate_model(
     against: Artifact | None = None,
     on_progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Evaluated:
-    """All figures of a model on the newest snapshot's held-out pairs and benchmarks.
+    """Return all figures of a model on the newest snapshot's held-out pairs and benchmarks.
 
     Beside the mean of its objectives and the longer answer: other baselines are chosen or fitted on training pairs,
     which are not scored.
@@ -194,7 +194,7 @@ class _Texts:
         token_budget: int,
         on_progress: Callable[[int], None],
     ) -> None:
-        """Fills in what is missing, but for texts that get no vector."""
+        """Fill in what is missing, but for texts that get no vector."""
         n_done, n_tokens_U = 0, np.full(len(self.prompt_ids), np.nan)
         missing = self.answer_ids[~self.known_A], self.prompt_ids[~self.known_U]
         for features in _embedded(store, backbone, *missing, token_budget):
@@ -213,11 +213,11 @@ class _Texts:
         self.n_tokens_A[whole_A] -= n_tokens_U[self.prompt_A[whole_A]]
 
     def lengths_of(self, answer_ids: Names) -> Floats:
-        """`[N]` tokens of some answers."""
+        """Return `[N]` tokens of some answers."""
         return np.asarray(self.n_tokens_A[np.searchsorted(self.answer_ids, answer_ids)])
 
     def predicted(self, model: RewardHead, stored: StoredPairs) -> PredictedPairs:
-        """The pairs of which all texts could be predicted; the others are counted as rejected."""
+        """Return the pairs of which all texts could be predicted; the others are counted as rejected."""
         answers, prompts = (self.answer_ids, self.rewards_AK), (self.prompt_ids, self.gating_UK)
         of_all = PredictedPairs.of(stored, model, answers, prompts)
         both_P = self.known_A[of_all.chosen_P] & self.known_A[of_all.rejected_P]
@@ -230,7 +230,7 @@ class _Texts:
 def _embedded(
     store: Store, backbone: "Backbone", answers: Names, prompts: Names, token_budget: int
 ) -> Iterator[list[Feature]]:
-    """The features of answers and prompts, a forward pass at a time, those of one beginning together."""
+    """Yield the features of answers and prompts, a forward pass at a time, those of one beginning together."""
     forwarder = Forwarder(backbone, token_budget)
     with connect(store) as catalog:
         for name, ids in (("missing_conversations", answers), ("missing_prompts", prompts)):

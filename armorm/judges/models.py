@@ -11,7 +11,7 @@ from armorm.stages.model import STAGE, load_model
 
 
 def find_model(name: str, store: Store) -> Artifact:
-    """A model of the store by id or the beginning of one; else the promoted one, or the newest.
+    """Return a model of the store by id or the beginning of one; else the promoted one, or the newest.
 
     Raises:
         NotInStore: there is none.
@@ -20,7 +20,7 @@ def find_model(name: str, store: Store) -> Artifact:
 
 
 def open_model(name: str, store: Store, models: Path) -> RewardHead:
-    """A model of the store, or one below the folder of models that the store does not know.
+    """Return a model of the store, or one below the folder of models that the store does not know.
 
     Raises:
         NotInStore: there is none.

@@ -98,7 +98,7 @@ def correlation_rows(
 
 
 def summarise(rows: Sequence[CorrelationRow], *, part: str, dataset: str) -> list[CorrelationSummary]:
-    """A line for each nuisance of a sample: mean size of the correlations, and the largest one that is left."""
+    """Return a line for each nuisance of a sample: mean size of the correlations, and the largest one that is left."""
     by = attrgetter("nuisance", "n_responses", "n_prompts")
     return [
         _summary(CorrelationSummary(part, dataset, *key), list(of)) for key, of in groupby(sorted(rows, key=by), by)

@@ -119,7 +119,7 @@ def worst_pairs(differences_P: Floats, n: int) -> NDArray[np.intp]:
 def explain_pair(
     chosen_K: Floats, rejected_K: Floats, transform_KK: Floats, gating_K: Floats, *, objectives: Sequence[str]
 ) -> tuple[Part, ...]:
-    """What each objective adds to the scores of a pair's two answers; what sets them apart most comes first.
+    """Return what each objective adds to the scores of a pair's two answers; what sets them apart most comes first.
 
     The sums over the objectives are the scores.
 

@@ -151,7 +151,7 @@ class Benchmark(Means):
 
 
 def choose_best_objective(train_differences_PK: Floats, objectives: Sequence[str]) -> str | None:
-    """The rated objective that alone ranks most training pairs rightly; None without training pairs."""
+    """Return the rated objective that alone ranks most training pairs rightly; None without training pairs."""
     rated = [k for k, name in enumerate(objectives) if name not in DERIVED]
     if not len(train_differences_PK):
         return None
@@ -215,7 +215,7 @@ def held_out_accuracy(
 
 
 def against(ranked: Ranked, *, prompts_P: Names, config: EvaluationConfig) -> dict[str, PairedTest]:
-    """Every other scorer, then the gate, on the same held-out pairs; nothing without pairs.
+    """Return every other scorer, then the gate, on the same held-out pairs; nothing without pairs.
 
     Args:
         ranked: of each scorer, on held-out pairs.
@@ -280,7 +280,7 @@ def length_bins(differences_P: Floats, n_bins: int = LENGTH_BINS) -> npt.NDArray
 def calibration(
     score_differences_P: Floats, *, beta: float, datasets_P: Names, beta_by_dataset: Mapping[str, float] | None = None
 ) -> Calibration:
-    """How well the Bradley-Terry probability `sigmoid(beta (R_chosen - R_rejected))` is what comes true.
+    """Return how well the Bradley-Terry probability `sigmoid(beta (R_chosen - R_rejected))` is what comes true.
 
     Args:
         score_differences_P: `[P]` the gate's, chosen minus rejected, of held-out pairs.

@@ -14,7 +14,7 @@ FOLDS: Final = 5
 
 
 def fold_of(prompt_ids: NDArray[np.object_]) -> NDArray[np.int64]:
-    """`[N]` the fold of each row, by its prompt's id, so that it stays as data grow and order changes.
+    """Return `[N]` the fold of each row, by its prompt's id, so that it stays as data grow and order changes.
 
     The last hex digits are used: the split comes of a hash of the whole id.
     """

@@ -448,12 +448,12 @@ class _Training(nn.Module):
 
     @torch.no_grad()
     def margins(self, pairs: Pairs) -> Tensor:
-        """`[P]` margins of all pairs, in blocks."""
+        """Return `[P]` margins of all pairs, in blocks."""
         blocks = np.array_split(np.arange(len(pairs)), math.ceil(len(pairs) / _BATCH_ROWS))
         return torch.cat([self(pairs, block) for block in blocks])
 
     def betas(self, validation: Pairs) -> tuple[float, dict[str, float]]:
-        """The beta that pairs are likeliest with, all together and those of each dataset that has enough."""
+        """Return the beta that pairs are likeliest with, all together and those of each dataset that has enough."""
         margins_P = self.margins(validation).double().cpu().numpy()
         if validation.datasets_P is None:
             return fit_beta(margins_P), {}

@@ -288,7 +288,7 @@ def predict(X_ND: "Vectors", W_KD: NDArray[Scalar], *, rows: Rows | None = None)
 
 
 def count_rows(X_ND: "Vectors", Y_NG: Floats, rows: Rows) -> RidgeStatistics:
-    """The statistics of some rows, in blocks; the features may be a memory map."""
+    """Return the statistics of some rows, in blocks; the features may be a memory map."""
     statistics = RidgeStatistics.zeros(X_ND.shape[1], Y_NG.shape[1])
     for start in range(0, len(rows), BLOCK_ROWS):
         block = rows[start : start + BLOCK_ROWS]
@@ -381,7 +381,7 @@ def _check(X_ND: Floats, Y_NK: Floats, objectives: Sequence[str], splits: Sequen
 def trainable(
     Y_NK: Floats, objectives: Sequence[str], train_N: Mask, validation_N: Mask
 ) -> tuple[tuple[str, ...], dict[str, Untrained]]:
-    """The objectives that can be trained, and of the others why not.
+    """Return the objectives that can be trained, and of the others why not.
 
     Raises:
         RegressionError: none can.

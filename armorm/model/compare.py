@@ -62,7 +62,7 @@ class ModelDiff:
 def compare_objectives(
     before: RewardHead, after: RewardHead, gates: tuple[Floats | None, Floats | None]
 ) -> list[ObjectiveChange]:
-    """Every objective of either model, in the order of the second.
+    """Return every objective of either model, in the order of the second.
 
     Args:
         before: the first model.
@@ -97,7 +97,7 @@ def compare_objectives(
 
 
 def figures_of(model: RewardHead, evaluation: Evaluation | None) -> dict[str, float | None]:
-    """A model's figures by name, those of its evaluation where it was evaluated."""
+    """Return a model's figures by name, those of its evaluation where it was evaluated."""
     figures: dict[str, float | None] = {"gate beta": model.beta}
     if evaluation:
         for row in evaluation.pairs.rows[:1]:  # over all datasets
@@ -192,7 +192,7 @@ def _pair(values: Sequence[Mapping[str, float | None]], name: str) -> Pair:
 
 
 def _moved(pair: Pair) -> str:
-    """Both numbers, or the one that has not changed."""
+    """Return both numbers, or the one that has not changed."""
     before, after = map(shown, pair)
     return before if before == after else f"{before} → {after}"
 

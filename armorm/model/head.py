@@ -142,12 +142,12 @@ class RewardHead:
         return self.format_version > 2
 
     def rewards(self, X_ND: Floats) -> Floats:
-        """`[N, K]` predicted raw rewards of features f(x+y)."""
+        """Return `[N, K]` predicted raw rewards of features f(x+y)."""
         self._check_features(X_ND)
         return predict(X_ND, self.W_KD)
 
     def gating(self, H_ND: "Vectors") -> NDArray[np.float32]:
-        """`[N, K]` gate weights of prompt features f(x)."""
+        """Return `[N, K]` gate weights of prompt features f(x)."""
         from armorm.maths.gate import gate_weights
 
         self._check_features(H_ND)
@@ -170,7 +170,7 @@ class RewardHead:
         )
 
     def tensors(self) -> dict[str, Floats]:
-        """All arrays, by the published model's names."""
+        """Return all arrays, by the published model's names."""
         gating = {f"gating.{name}": array for name, array in self.gate_state.items()}
         return {
             "regression_layer.weight": self.W_KD,
@@ -180,7 +180,7 @@ class RewardHead:
         }
 
     def description(self) -> Json:
-        """All that is no array, as JSON; figures that are not defined are null."""
+        """Return all that is no array, as JSON; figures that are not defined are null."""
         records = {name: getattr(self, name) for name in _RECORDS} | {"untrained": encode(self.untrained)}
         versioned: Json = {"format_version": self.format_version}
         if self.format_version > 1:
@@ -191,12 +191,12 @@ class RewardHead:
         return described
 
     def to_bytes(self) -> tuple[bytes, bytes]:
-        """The contents of `model.safetensors` and `model.json`; equal models give equal bytes."""
+        """Return the contents of `model.safetensors` and `model.json`; equal models give equal bytes."""
         return save_tensors(self.tensors()), _text(self.description())
 
     @classmethod
     def from_bytes(cls, tensors: bytes, description: bytes) -> Self:
-        """Reads the two files' contents.
+        """Read the two files' contents.
 
         Raises:
             ModelError: if they are damaged, of another format version, or do not fit each other.
@@ -209,7 +209,7 @@ class RewardHead:
 
     @classmethod
     def from_parts(cls, arrays: Mapping[str, Floats], described: Json) -> Self:
-        """Puts a model together from its arrays, by the published names, and its description.
+        """Put a model together from its arrays, by the published names, and its description.
 
         Raises:
             ModelError: if something is missing, damaged, of another format version, or they do not fit each other.
@@ -234,7 +234,7 @@ class RewardHead:
             return model
 
     def save(self, folder: Path) -> None:
-        """Writes the model as a folder, all of it or nothing; the same model there is left alone.
+        """Write the model as a folder, all of it or nothing; the same model there is left alone.
 
         Raises:
             ModelFolderError: if the folder holds something else.
@@ -260,7 +260,7 @@ class RewardHead:
 
     @classmethod
     def load(cls, folder: Path) -> Self:
-        """Reads a saved model.
+        """Read a saved model.
 
         Raises:
             ModelFolderError: if the folder or a file is missing, damaged, or of another format version.
@@ -343,7 +343,7 @@ _TYPES: Final[Mapping[str, Any]] = {
 
 
 def _check_tensors(arrays: Mapping[str, Floats], described: Json) -> None:
-    """Refuses tensors that are not those that a description is of."""
+    """Refuse tensors that are not those that a description is of."""
     for name, array in arrays.items():
         if array.dtype != np.float32:
             raise ValueError(f"{name} is {array.dtype}, where float32 was written")
@@ -358,7 +358,7 @@ def _check_tensors(arrays: Mapping[str, Floats], described: Json) -> None:
 
 
 def _check_digests(arrays: Mapping[str, Floats], described: Json) -> None:
-    """Refuses what is not as it was written. A model of an earlier format version has no digests to tell it by."""
+    """Refuse what is not as it was written. A model of an earlier format version has no digests to tell it by."""
     if described["format_version"] > 2 or "digests" in described:
         for what, digest in digests(arrays, described).items():
             if described["digests"][what] != digest:
@@ -382,7 +382,7 @@ def _text(described: Json) -> bytes:
 
 
 def _check(model: RewardHead) -> None:
-    """Refuses parts that do not fit each other."""
+    """Refuse parts that do not fit each other."""
     for nuisance in model.nuisances:
         if nuisance not in (*model.objectives, TOKEN_LENGTH):
             raise ModelError(f"got nuisance {nuisance}; expected one of {', '.join(model.objectives)}")

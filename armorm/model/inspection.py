@@ -34,7 +34,7 @@ def taken_off(model: RewardHead) -> dict[str, NDArray[np.floating]]:
 
 
 def inspect(model: RewardHead, title: str) -> Report:
-    """A model as tables.
+    """Return a model as tables.
 
     Raises:
         ModelError: what is recorded of its training is of another form.
@@ -63,7 +63,7 @@ def inspect(model: RewardHead, title: str) -> Report:
 
 
 def describe(model: RewardHead) -> Json:
-    """The same for a program: the description, and with it the transform and what is read from arrays."""
+    """Return the same for a program: the description, and with it the transform and what is read from arrays."""
     return model.description() | {
         "n_features": model.W_KD.shape[1],
         "beta": model.beta,
@@ -74,7 +74,7 @@ def describe(model: RewardHead) -> Json:
 
 
 def _objectives(model: RewardHead) -> Section:
-    """Each objective: its scale, its weights, and what the transform makes of its reward."""
+    """Return each objective: its scale, its weights, and what the transform makes of its reward."""
     taken, norms_K = taken_off(model), _norms(model)
     directions_KD = model.W_KD / np.maximum(norms_K, np.finfo(np.float32).tiny)[:, None]
     cosines_KK = directions_KD @ directions_KD.T
@@ -91,7 +91,7 @@ def _objectives(model: RewardHead) -> Section:
 
 
 def _scales(scales: Mapping[str, Json]) -> str:
-    """Each native scale with the datasets that rate on it."""
+    """Return each native scale with the datasets that rate on it."""
     datasets: dict[str, list[str]] = {}
     for dataset, scale in scales.items():
         datasets.setdefault(f"{scale['lo']:g}..{scale['hi']:g}", []).append(dataset)

@@ -117,7 +117,7 @@ CHAPTERS: Final[Mapping[str, tuple[str, tuple[str, ...]]]] = {
 def build_chapters(
     report: Report, *, model: Training, evaluation: Evaluation, texts: Mapping[str, Texts]
 ) -> list[Chapter]:
-    """The report's sections in chapters, with plots of the same records; what has no record is left out.
+    """Return the report's sections in chapters, with plots of the same records; what has no record is left out.
 
     Args:
         report: its sections, and others (`Data used`, `Lineage`).
@@ -152,7 +152,7 @@ def build_chapters(
 
 
 def summary_section(report: Report, model: Training, evaluation: Evaluation) -> Section:
-    """The few figures that are asked for first."""
+    """Return the few figures that are asked for first."""
     rows: list[tuple[Cell, ...]] = [
         ("objectives", len(model.regression)),
         ("taken out of the objectives", taken_out(nuisances_of(model))),
@@ -175,7 +175,7 @@ def nuisances_of(model: Training) -> tuple[str, ...]:
 
 
 def objective_figures(regression: Sequence[ObjectiveFit]) -> list[Figure]:
-    """How well each objective is predicted."""
+    """Return how well each objective is predicted."""
     bounds = [
         None if math.isnan(value + error) else (value - error, value + error)
         for value, error in ((of.test_r2, of.test_r2_error) for of in regression)
@@ -220,7 +220,7 @@ def decorrelation_figures(matrices: CorrelationMatrices | None, *, nuisances: Se
 
 
 def gate_figures(curve: Sequence[CurvePoint], by_kind: GateByKind) -> list[Figure]:
-    """How its training went, and what it turns to."""
+    """Return how its training went, and what it turns to."""
     figures = []
     if curve:
         steps = [point.step for point in curve]
@@ -250,7 +250,7 @@ def gate_figures(curve: Sequence[CurvePoint], by_kind: GateByKind) -> list[Figur
 
 
 def accuracy_figures(pairs: PairAccuracy) -> list[Figure]:
-    """The gate beside its baselines."""
+    """Return the gate beside its baselines."""
     if not pairs.rows:
         return []
     titles = scorer_titles(pairs.rows[0].accuracy, pairs)
@@ -266,7 +266,7 @@ def accuracy_figures(pairs: PairAccuracy) -> list[Figure]:
 
 
 def calibration_figures(calibration: Calibration | None) -> list[Figure]:
-    """The reliability curve."""
+    """Return the reliability curve."""
     if not calibration or not calibration.bins:
         return []
     svg = diagonal(
@@ -284,7 +284,7 @@ def calibration_figures(calibration: Calibration | None) -> list[Figure]:
 
 
 def mistake_section(objectives: Sequence[Part]) -> Section:
-    """What sets the two scores apart most."""
+    """Return what sets the two scores apart most."""
     keys = ["objective", "weight", "chosen", "rejected", "difference"]
     rows = [attrgetter(*keys)(of) for of in objectives[:SHOWN_OBJECTIVES]]
     columns = ["objective", "gate's weight", "adds to chosen", "adds to rejected", "difference"]
@@ -293,7 +293,7 @@ def mistake_section(objectives: Sequence[Part]) -> Section:
 
 
 def to_html(report: Report, chapters: Sequence[Chapter]) -> str:
-    """The page; the same records give the same bytes."""
+    """Return the page; the same records give the same bytes."""
     return _template().render(report=report, chapters=chapters, text_characters=TEXT_CHARACTERS, long=LONG_TABLE)
 
 
@@ -312,7 +312,7 @@ def _template() -> Template:
 
 
 def cut(text: str, n_characters: int) -> str:
-    """The beginning of a text, with a sign where it goes on."""
+    """Return the beginning of a text, with a sign where it goes on."""
     return text if len(text) <= n_characters else f"{text[:n_characters]} …"
 
 

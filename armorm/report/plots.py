@@ -94,7 +94,7 @@ def dots(
     bounds: Mapping[str, Sequence[tuple[float, float] | None]] | None = None,
     reference: float | None = None,
 ) -> str:
-    """A line for each label, on it a dot for each series, with intervals where there are any.
+    """Return a line for each label, on it a dot for each series, with intervals where there are any.
 
     Args:
         title: For those who cannot see it.
@@ -142,7 +142,7 @@ def diagonal(title: str, x: Sequence[float], y: Sequence[float], *, x_label: str
 
 
 def short(value: float, digits: int) -> str:
-    """A number for a small cell: no leading zero, and no sign of a zero."""
+    """Return a number for a small cell: no leading zero, and no sign of a zero."""
     text = f"{value:.{digits}f}"
     if float(text) == 0:
         return "0"
@@ -168,7 +168,7 @@ def _legend(axes: Axes, series: Mapping[str, Any]) -> None:
 
 
 def _svg(figure: Figure, title: str) -> str:
-    """The element alone, of one pixel a point, with ids of its own among the other plots of a page."""
+    """Return the element alone, of one pixel a point, with ids of its own among the other plots of a page."""
     out = StringIO()
     none = dict.fromkeys(("Date", "Creator", "Format", "Type"))
     figure.savefig(out, format="svg", transparent=True, bbox_inches="tight", pad_inches=0.05, metadata=none)

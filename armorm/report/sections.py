@@ -55,7 +55,7 @@ class Report:
 def build_report(
     *, title: str, facts: list[str], datasets: Sequence[Json], model: Training, evaluation: Evaluation
 ) -> Report:
-    """The result tables of a run.
+    """Return the result tables of a run.
 
     Args:
         title: names the model.
@@ -78,7 +78,7 @@ def build_report(
 
 
 def evaluation_sections(evaluation: Evaluation) -> list[Section]:
-    """What a model makes of held-out pairs and the benchmark; older evaluations lack some of it."""
+    """Return what a model makes of held-out pairs and the benchmark; older evaluations lack some of it."""
     return [
         against_section(evaluation.pairs),
         pair_section(evaluation.pairs),
@@ -100,7 +100,7 @@ def missing_section(evaluation: Evaluation) -> Section:
             ("bias towards longer answers", "chosen answers are never longer, or never shorter, than rejected ones")
         )
     if evaluation.pairs.probe is None:
-        rows.append(("Bradley-Terry probe", "it needs training and validation pairs, and `pairs` of [preference] above 0"))
+        rows.append(("Bradley-Terry probe", "it needs training and validation pairs, and [preference] pairs above 0"))
     if not benchmark.subsets:
         rows.append(("RewardBench", "it is not among the ingested datasets"))
     else:
@@ -171,7 +171,7 @@ def verdict(baseline: str, test: PairedTest) -> str:
 
 
 def against_section(pairs: PairAccuracy) -> Section:
-    """The gate beside each other way to rank the pairs, on the same pairs."""
+    """Return the gate beside each other way to rank the pairs, on the same pairs."""
     rows: list[tuple[Cell, ...]] = [
         (TITLES[name], test.n, test.only_second, test.only_first, interval(test.difference), test.p_value)
         for name, test in sorted(pairs.against.items(), key=lambda item: SCORERS.index(item[0]))
@@ -191,7 +191,7 @@ REASONS: Final[Mapping[str, str]] = {
 
 
 def mixture_section(gate: GateTraining) -> Section:
-    """The fixed mixture that the gate starts from, and the objectives without weight."""
+    """Return the fixed mixture that the gate starts from, and the objectives without weight."""
     rows: list[tuple[Cell, ...]] = [
         (name, weight, REASONS.get(gate.left_out.get(name, ""), "")) for name, weight in gate.mixture.items()
     ]
@@ -234,7 +234,7 @@ def left_out_section(datasets: Sequence[Json]) -> Section:
 
 
 def objective_section(regression: Sequence[ObjectiveFit]) -> Section:
-    """What ridge regression made of each objective, on held-out prompts; older models lack some of it."""
+    """Return what ridge regression made of each objective, on held-out prompts; older models lack some of it."""
     columns = {
         "objective": "objective",
         "n_train": "train",
@@ -256,7 +256,7 @@ def objective_section(regression: Sequence[ObjectiveFit]) -> Section:
 
 
 def alpha_ends(regression: Sequence[ObjectiveFit]) -> str:
-    """Which objectives have an alpha at an end of those that were tried: a better one may lie beyond."""
+    """Return which objectives have an alpha at an end of those that were tried: a better one may lie beyond."""
     ends = {end: [fit.objective for fit in regression if fit.alpha_end == end] for end in ALPHA_ENDS}
     return "; ".join(
         f"alpha is the {end} that was tried for {', '.join(names)}" for end, names in ends.items() if names
@@ -292,7 +292,7 @@ def decorrelation_section(decorrelation: Penalties) -> Section:
 
 
 def correlation_section(correlations: Sequence[CorrelationSummary]) -> Section:
-    """What decorrelation did to the answers of each dataset's held-out prompts."""
+    """Return what decorrelation did to the answers of each dataset's held-out prompts."""
 
     def row(of: CorrelationSummary) -> tuple[Cell, ...]:
         worst = (interval(of.largest), of.largest.objective) if of.largest else (None, None)
@@ -310,7 +310,7 @@ def correlation_section(correlations: Sequence[CorrelationSummary]) -> Section:
 
 
 def sources_section(datasets: Sequence[Json]) -> Section:
-    """Where the data come from, and under which licences."""
+    """Return where the data come from, and under which licences."""
     rows: list[tuple[Cell, ...]] = [
         (of["dataset"], of.get("upstream"), of.get("origin", {}).get("revision", "local files"), of.get("licence"))
         for of in datasets
@@ -319,7 +319,7 @@ def sources_section(datasets: Sequence[Json]) -> Section:
 
 
 def coverage_section(model: Training, evaluation: Evaluation) -> Section:
-    """What the model was trained on, and what was left out of it after ingest."""
+    """Return what the model was trained on, and what was left out of it after ingest."""
     contaminated, rejected = "prompt stands in an evaluation dataset", "the backbone gives no usable vector"
     counts: dict[str, int | None] = {
         f"ratings left out: {contaminated}": model.contaminated_ratings,
@@ -339,7 +339,7 @@ def coverage_section(model: Training, evaluation: Evaluation) -> Section:
 
 
 def published_section(benchmark: Benchmark) -> Section:
-    """The benchmark's scores beside those that others have published; without rows if it was not run."""
+    """Return the benchmark's scores beside those that others have published; without rows if it was not run."""
     own = {**benchmark.sections, "overall": benchmark.overall}
     columns = [column for column in next(iter(REWARDBENCH.values())) if column in own]
     part = benchmark_name(benchmark).removeprefix("RewardBench")
@@ -353,7 +353,7 @@ def published_section(benchmark: Benchmark) -> Section:
 
 
 def curve_section(curve: Sequence[CurvePoint]) -> Section:
-    """The gate's training, at a dozen points."""
+    """Return the gate's training, at a dozen points."""
     keys = ["step", "loss", "accuracy", "validation_loss", "validation_accuracy"]
     points = list(curve)[:: -max(1, len(curve) // 10)][::-1]  # the last one is always there
     rows = [attrgetter(*keys)(point) for point in points]
@@ -362,7 +362,7 @@ def curve_section(curve: Sequence[CurvePoint]) -> Section:
 
 
 def calibration_sections(calibration: Calibration) -> list[Section]:
-    """Whether pairs come out as often as the gate is sure of them."""
+    """Return whether pairs come out as often as the gate is sure of them."""
     keys = ["dataset", "n", "confidence", "accuracy", "error"]
     own = "".join(f", of {name} {beta:.1f}" for name, beta in calibration.beta_by_dataset.items())
     note = (
@@ -456,7 +456,7 @@ def rewardbench_sections(benchmark: Benchmark, pairs: PairAccuracy) -> list[Sect
 
 
 def to_markdown(report: Report) -> str:
-    """The report as Markdown; text is escaped."""
+    """Return the report as Markdown; text is escaped."""
     head = "\n".join([f"# {_escaped(report.title)}", *(f"- {_escaped(fact)}" for fact in report.facts)])
     return "\n\n".join([head, *map(_section_to_markdown, report.sections)]) + "\n"
 
@@ -475,7 +475,7 @@ def _section_to_markdown(section: Section) -> str:
 
 
 def shown(cell: Cell) -> str:
-    """A cell as text: few digits, no control characters, nothing for nothing."""
+    """Return a cell as text: few digits, no control characters, nothing for nothing."""
     if cell is None or cell != cell:
         return ""
     if isinstance(cell, float):
@@ -484,12 +484,12 @@ def shown(cell: Cell) -> str:
 
 
 def visible(text: str, *, keep: str = "") -> str:
-    """The text with a space for each character that controls, hides or turns text, but those to keep."""
+    """Return the text with a space for each character that controls, hides or turns text, but those to keep."""
     return "".join(c if c in keep or unicodedata.category(c) not in ("Cc", "Cf", "Cs") else " " for c in text)
 
 
 def gate_section(gate_by_kind: GateByKind, n_shown: int = 3) -> Section:
-    """What the gate turns to for the prompts of each dataset and of each section of the benchmark."""
+    """Return what the gate turns to for the prompts of each dataset and of each section of the benchmark."""
 
     def largest(coefficients_K: Sequence[float]) -> str:
         parts = sorted(zip(gate_by_kind.objectives, coefficients_K, strict=True), key=lambda part: -abs(part[1]))
@@ -509,7 +509,7 @@ def _range(low: int, high: int) -> str:
 
 
 def interval(value: Interval) -> str:
-    """An estimate with its interval, as text."""
+    """Return an estimate with its interval, as text."""
     return f"{value.estimate:.3f} [{value.low:.3f}, {value.high:.3f}]"
 
 

@@ -60,7 +60,7 @@ def stage_recipe(
 
 
 def stage_artifact(snapshot: Snapshot, stage: str) -> Artifact:
-    """The result of a stage.
+    """Return the result of a stage.
 
     Raises:
         NotInStore: it did not run yet.
@@ -86,18 +86,18 @@ def in_blas_threads(make: Make[S]) -> Make[S]:
 
 
 def put_tensors(store: Store, tensors: Mapping[str, Any]) -> ObjectRef:
-    """Keeps arrays by name."""
+    """Keep arrays by name."""
     arrays = {name: np.ascontiguousarray(array) for name, array in tensors.items()}
     return store.objects.put_bytes("safetensors", save(arrays, {"format": str(TENSORS_FORMAT)}))
 
 
 def put_record(store: Store, record: Any) -> ObjectRef:
-    """Keeps a record, as JSON."""
+    """Keep a record, as JSON."""
     return store.objects.put_bytes("json", json_records.encode_record(encode(record)))
 
 
 def read_tensors(store: Store, artifact: Artifact) -> dict[str, Any]:
-    """The arrays of an artifact.
+    """Return the arrays of an artifact.
 
     Raises:
         StoreError: they were written by a later version.
@@ -106,7 +106,7 @@ def read_tensors(store: Store, artifact: Artifact) -> dict[str, Any]:
 
 
 def read_arrays(store: Store, ref: ObjectRef) -> dict[str, Any]:
-    """What `put_tensors` has kept.
+    """Return what `put_tensors` has kept.
 
     Raises:
         StoreError: it was written by a later version.
@@ -118,7 +118,7 @@ def read_arrays(store: Store, ref: ObjectRef) -> dict[str, Any]:
 
 
 def read_record(store: Store, artifact: Artifact, of: type[T]) -> T:
-    """The record of an artifact.
+    """Return the record of an artifact.
 
     Args:
         store: holds it.

@@ -112,12 +112,12 @@ def _compare_models(store: Store, first: Artifact, second: Artifact) -> tuple[Mo
 
 
 def _mean_gate(model: RewardHead, reader: FeatureReader, prompts: list[str]) -> Any:
-    """`[K]` mean weights; None without prompts."""
+    """Return `[K]` mean weights; None without prompts."""
     return model.gating(reader.gather("prompt", prompts)).mean(axis=0) if prompts else None
 
 
 def newest_evaluation(store: Store, model: Artifact) -> Artifact | None:
-    """The newest evaluation of a model."""
+    """Return the newest evaluation of a model."""
     for snapshot in store.history():
         found = snapshot.artifacts.get(evaluate.STAGE)
         if found and found.recipe.inputs.get(STAGE) == model.artifact_id:
@@ -128,7 +128,7 @@ def newest_evaluation(store: Store, model: Artifact) -> Artifact | None:
 def _paired(
     store: Store, first: Artifact | None, second: Artifact | None, *, backbone_id: str
 ) -> dict[str, PairedTest]:
-    """Both models on the held-out pairs of the newest snapshot that both have scored."""
+    """Return both models on the held-out pairs of the newest snapshot that both have scored."""
     if not first or not second:
         return {}
     stored = load_pairs(store, backbone_id=backbone_id)
@@ -145,7 +145,7 @@ def _paired(
 
 
 def outcomes(store: Store, evaluation: Artifact) -> dict[str, bool]:
-    """Whether each pair was ranked rightly, by its id."""
+    """Return whether each pair was ranked rightly, by its id."""
     path = store.objects.path(evaluation.objects["pair_scores"])
     check_parquet(path)
     table = pq.read_table(path, columns=["pair_id", "correct"])
@@ -153,7 +153,7 @@ def outcomes(store: Store, evaluation: Artifact) -> dict[str, bool]:
 
 
 def _holding(store: Store, backbone: Pointer) -> Snapshot:
-    """The newest snapshot, or that which the backbone was found in."""
+    """Return the newest snapshot, or that which the backbone was found in."""
     head = store.head()
     return head if head.within(f"features/{backbone.id}") else store.manifests.read(backbone.number)
 

@@ -43,7 +43,7 @@ STAGE_VERSION = 6
 
 @in_blas_threads
 def _make(store: Store, backbone_id: str, config: DecorrelationConfig, on_progress: OnProgress) -> Made:
-    """Finds the penalties over the reference responses, and measures what they do elsewhere."""
+    """Find the penalties over the reference responses, and measure what they do elsewhere."""
     config = _resolved(store.head(), config)
     rated, _ = regress.read_regression(store)
     check_nuisance(config.nuisances, rated)
@@ -106,7 +106,7 @@ def _make(store: Store, backbone_id: str, config: DecorrelationConfig, on_progre
 
 
 def _resolved(snapshot: Snapshot, config: DecorrelationConfig) -> DecorrelationConfig:
-    """The settings with what `auto` stands for in a snapshot."""
+    """Return the settings with what `auto` stands for in a snapshot."""
     rated = list(stored_scales(snapshot))
     return config.resolved([objective for _, objective in rated], [dataset for dataset, _ in rated])
 
@@ -148,7 +148,7 @@ class Heads:
 
 
 def read_heads(store: Store) -> Heads:
-    """The rewards that the gate mixes."""
+    """Return the rewards that the gate mixes."""
     artifact = stage_artifact(store.head(), STAGE)
     result, tensors = read_record(store, artifact, DecorrelationResult), read_tensors(store, artifact)
     return Heads(result.objectives, tensors["W_KD"], tensors["transform_KK"], result)
@@ -169,7 +169,7 @@ def _heads(
 
 
 def penalties_of(found: Decorrelation) -> tuple[Penalty, ...]:
-    """What was found, one for each objective and nuisance."""
+    """Return what was found, one for each objective and nuisance."""
     figures = (found.lambda_MK, found.before_MK, found.after_MK, found.step_MK)
     return tuple(
         Penalty(objective, nuisance, found.status_K[k], *(float(values_MK[m, k]) for values_MK in figures))
@@ -179,7 +179,7 @@ def penalties_of(found: Decorrelation) -> tuple[Penalty, ...]:
 
 
 def _flat(row: CorrelationRow, part: str, dataset: str) -> dict[str, Any]:
-    """A row of the table `correlations`; NaN as null, as SQL wants it."""
+    """Return a row of the table `correlations`; NaN as null, as SQL wants it."""
     about = {"part": part, "dataset": dataset, "objective": row.objective, "nuisance": row.nuisance}
     counts = {"n_responses": row.n_responses, "n_prompts": row.n_prompts}
     return about | counts | _bounds("before", row.before) | _bounds("after", row.after)

@@ -42,7 +42,7 @@ STAGE_VERSION = 9
 
 @in_blas_threads
 def _make(store: Store, backbone_id: str, config: EvaluationConfig, on_progress: OnProgress) -> Made:
-    """Compares the gate with its baselines on held-out pairs, runs the benchmark, and keeps every score."""
+    """Compare the gate with its baselines on held-out pairs, run the benchmark, and keep every score."""
     artifact = stage_artifact(store.head(), model_stage.STAGE)
     model = model_stage.load_model(store, artifact)
     reader = FeatureReader(store, backbone_id)
@@ -86,7 +86,7 @@ EVALUATE: Final[Computed[EvaluationConfig]] = Computed(
 
 
 def _baselines(store: Store, model: RewardHead, reader: FeatureReader, predicted: PredictedPairs) -> Baselines:
-    """Those that training pairs choose or fit."""
+    """Return those that training pairs choose or fit."""
     training = predicted.select(predicted.stored.usable("train"))
     best = evaluation.choose_best_objective(training.differences_PK, model.objectives)
     found = preference.read_preference(store)
@@ -102,7 +102,7 @@ def _scored_pairs(predicted: PredictedPairs, model_id: str) -> pa.Table:
 
 
 def _coefficients(model: RewardHead, predicted: PredictedPairs, model_id: str) -> pa.Table:
-    """What the gate makes of each prompt: its weights, and the coefficients of the raw rewards that follow."""
+    """Return what the gate makes of each prompt: its weights, and the coefficients of the raw rewards that follow."""
     rows = np.unique(predicted.prompt_P[np.isin(predicted.stored.split_P, HELD_OUT)])
     gating_UK = predicted.gating_UK[rows]
     return _table(
@@ -116,7 +116,7 @@ def _coefficients(model: RewardHead, predicted: PredictedPairs, model_id: str) -
 
 
 def _predictions(model: RewardHead, rated: RatedRows, predicted: PredictedPairs, model_id: str) -> pa.Table:
-    """What the model predicts wherever a rating is given."""
+    """Return what the model predicts wherever a rating is given."""
     ids, row_N = np.unique(rated.conversation_ids, return_inverse=True)
     labelled_NK = np.zeros((len(ids), len(model.objectives)), dtype=bool)
     np.logical_or.at(labelled_NK, row_N, ~np.isnan(rated.Y_NK))
@@ -127,7 +127,7 @@ def _predictions(model: RewardHead, rated: RatedRows, predicted: PredictedPairs,
 
 
 def _table(name: str, model_id: str, *columns: npt.NDArray[Any]) -> pa.Table:
-    """A canonical table about one model, whose id is its first column."""
+    """Return a canonical table about one model, whose id is its first column."""
     schema = SCHEMAS[name]
     values = [pa.repeat(model_id, len(columns[0])), *columns]
     return pa.Table.from_arrays([pa.array(v, t) for v, t in zip(values, schema.types, strict=True)], schema=schema)

@@ -60,7 +60,7 @@ ANSWERS: Final = (
 def export_model(
     store: Store, artifact: Artifact, settings: BackboneSettings, folder: Path, *, max_shard_size: str
 ) -> bool:
-    """Writes a model with its backbone; False if the same model is there already.
+    """Write a model with its backbone; False if the same model is there already.
 
     Raises:
         BackboneError: the configured backbone is not the model's.
@@ -126,7 +126,7 @@ def probe_conversations() -> list[Conversation]:
 
 
 def rendered(backbone: Backbone, conversations: Sequence[Conversation]) -> list[Sample]:
-    """Those that the template renders, with their prompt's end as it was when the features were taken."""
+    """Return those that the template renders, with their prompt's end as it was when the features were taken."""
     rendering = render(backbone.tokenizer, conversations, system=backbone.fingerprint.system)
     known = [one for one in rendering.rendered if one.n_prompt_tokens]
     return [Sample(one.token_ids, one.n_prompt_tokens) for one in known]
@@ -143,7 +143,7 @@ def _sampled(store: Store) -> list[Conversation]:
 def _card(
     store: Store, artifact: Artifact, model: RewardHead, settings: BackboneSettings, found: tuple[int, int]
 ) -> Card:
-    """What the lineage says of the model."""
+    """Return what the lineage says of the model."""
     graph = read_graph(store)
     node = graph.find(artifact.artifact_id)
     stages = {of.stage: of for of in graph.ancestors(node.number)}

@@ -52,7 +52,7 @@ UNFINISHED: Final = "unfinished/gate"
 
 @in_blas_threads
 def _make(store: Store, backbone_id: str, config: GateConfig, on_progress: OnProgress) -> Made:
-    """Trains on the pairs of training prompts; those of validation prompts give a curve, and may end it early."""
+    """Train on the pairs of training prompts; those of validation prompts give a curve, and may end it early."""
     from armorm.maths.gate import Pairs  # torch, seconds to import
     from armorm.maths.gate import train_gate as train
 
@@ -139,7 +139,7 @@ def _unseen_differences(
     found: preference.Preference | None,
     stored: StoredPairs,
 ) -> npt.NDArray[np.floating]:
-    """`[P, K]` differences of rewards that a training or validation pair had no part in; 0 of other pairs."""
+    """Return `[P, K]` differences of rewards that a training or validation pair had no part in; 0 of other pairs."""
     train_W_KD, fold_FKD = regress.read_unseen(store)
     fold_P, n_rated = fold_of(stored.prompt_ids), len(train_W_KD)
     differences_PK = np.zeros((len(stored.pair_ids), len(heads.objectives)), dtype=np.float32)
@@ -162,7 +162,7 @@ def _left_out(
     training: "Pairs",
     validation: "Pairs | None",
 ) -> dict[str, LeftOut]:
-    """The objectives that are to have no weight; rather none than all that are rated."""
+    """Return the objectives that are to have no weight; rather none than all that are rated."""
     names = heads.objectives
     if config.start == "random" and not config.screening and not config.least_ratings:
         return {}  # the paper's gate has a weight for every objective, the nuisance's own included
@@ -194,7 +194,7 @@ def _helps(heads: decorrelate.Heads, left_out: Mapping[str, LeftOut], training: 
 
 
 def _chooses(config: GateConfig, heads: decorrelate.Heads) -> bool:
-    """Whether anything of the gate is chosen on validation pairs."""
+    """Return whether anything of the gate is chosen on validation pairs."""
     return bool(config.early_stopping or config.calibrate or PREFERENCE in heads.objectives)
 
 
@@ -230,7 +230,7 @@ class _CheckpointFile:
         self._put_at = time.monotonic()
 
     def save(self, make: Callable[[], "Checkpoint"]) -> None:
-        """Keeps a checkpoint if the last one is long ago."""
+        """Keep a checkpoint if the last one is long ago."""
         if time.monotonic() - self._put_at < self._every_s:
             return
         checkpoint = make()
@@ -240,7 +240,7 @@ class _CheckpointFile:
         self._put_at = time.monotonic()
 
     def read(self) -> "Checkpoint | None":
-        """What a killed run of the same training has left; nothing where it is another's, or damaged."""
+        """Return what a killed run of the same training has left; nothing where it is another's, or damaged."""
         from armorm.maths.gate import Checkpoint
 
         try:

@@ -36,7 +36,7 @@ PARTS: Final = (regress.STAGE, decorrelate.STAGE, gate.STAGE)
 
 
 def _inputs(snapshot: Snapshot, backbone_id: str) -> dict[str, str]:
-    """The parts of a model, and its backbone, to the ids of their artifacts."""
+    """Return the parts of a model, and its backbone, to the ids of their artifacts."""
     parts = {stage: stage_artifact(snapshot, stage).artifact_id for stage in PARTS}
     return parts | {"backbone": snapshot.artifacts[f"backbone/{backbone_id}"].artifact_id}
 
@@ -96,13 +96,13 @@ MODEL: Final[Computed[None]] = Computed(
 
 
 def load_model(store: Store, artifact: Artifact) -> RewardHead:
-    """The reward model of an artifact of this stage."""
+    """Return the reward model of an artifact of this stage."""
     tensors, description = (store.objects.read_bytes(artifact.objects[name]) for name in ("tensors", "description"))
     return RewardHead.from_bytes(tensors, description)
 
 
 def write_model_folder(store: Store, models: Path) -> Path:
-    """Writes the newest model below `models`, under its id, and says where; a folder that is there already stays."""
+    """Write the newest model below `models`, under its id, and say where; a folder that is there already stays."""
     artifact = store.find(STAGE)
     folder = models / artifact.artifact_id
     load_model(store, artifact).save(folder)

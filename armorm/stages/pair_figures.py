@@ -53,7 +53,7 @@ class PredictedPairs:
         answers: tuple[Names, Floats],
         prompts: tuple[Names, Floats],
     ) -> Self:
-        """Puts pairs and predictions together.
+        """Put pairs and predictions together.
 
         Args:
             stored: the pairs.
@@ -69,7 +69,7 @@ class PredictedPairs:
         )
 
     def select(self, here_P: npt.NDArray[np.bool_]) -> Self:
-        """Some of the pairs; the predictions stay."""
+        """Return some of the pairs; the predictions stay."""
         rows = {name: getattr(self, name)[here_P] for name in ("chosen_P", "rejected_P", "prompt_P")}
         return replace(self, stored=self.stored.select(here_P), **rows)
 
@@ -125,7 +125,7 @@ def held_out_record(
     *,
     lengths_of: Callable[[Names], Floats],
 ) -> Evaluation:
-    """All figures on the held-out pairs and the benchmark, without the contaminated ones.
+    """Return all figures on the held-out pairs and the benchmark, without the contaminated ones.
 
     Args:
         model: the model.
@@ -213,7 +213,7 @@ def _reward_correlations(
 
 
 def correlation_of(model: RewardHead) -> Correlation:
-    """What a model was decorrelated by; the paper's, where it does not say."""
+    """Return what a model was decorrelated by; the paper's, where it does not say."""
     return model.training.decorrelation.correlation if model.training.decorrelation else "spearman"
 
 
@@ -236,7 +236,7 @@ def _gate_by_kind(model: RewardHead, counted: PredictedPairs) -> GateByKind:
 
 
 def _mistakes(model: RewardHead, of_test: PredictedPairs) -> tuple[Mistake, ...]:
-    """The worst of the held-out pairs."""
+    """Return the worst of the held-out pairs."""
     stored, scores_2P = of_test.stored, of_test.scores_2P
     return tuple(
         Mistake(

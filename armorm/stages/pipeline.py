@@ -32,5 +32,5 @@ PIPELINE: Final[tuple[Stage, ...]] = (
 
 
 def computed(*parts: Part) -> list[Computed[Any]]:
-    """The stages of some parts that make one artifact each: all but the ingest and the embedding."""
+    """Return the stages of some parts that make one artifact each: all but the ingest and the embedding."""
     return [stage for stage in PIPELINE if isinstance(stage, Computed) and stage.part in parts]

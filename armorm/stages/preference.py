@@ -44,7 +44,7 @@ class Preference:
 
 @in_blas_threads
 def _make(store: Store, backbone_id: str, config: PreferenceConfig, on_progress: OnProgress) -> Made:
-    """Fits it where there are pairs to fit it to and to choose its strength on."""
+    """Fit it where there are pairs to fit it to and to choose its strength on."""
     stored = load_pairs(store, backbone_id=backbone_id)
     training, validation = (np.flatnonzero(stored.usable(split)) for split in TRAINED_ON)
     if len(training) > config.pairs:
@@ -81,7 +81,7 @@ PREFERENCE_STAGE: Final[Computed[PreferenceConfig]] = Computed(
 
 
 def read_preference(store: Store, snapshot: Snapshot | None = None) -> Preference | None:
-    """The direction; None where none was fitted."""
+    """Return the direction; None where none was fitted."""
     artifact = stage_artifact(snapshot or store.head(), STAGE)
     if "tensors" not in artifact.objects:
         return None
@@ -96,7 +96,7 @@ def _units(
     training: npt.NDArray[np.intp],
     directions_FD: npt.NDArray[np.floating],
 ) -> npt.NDArray[np.float64]:
-    """`[F]` factors that give each direction the mean spread of the rated rewards, over training answers."""
+    """Return `[F]` factors that give each direction the mean spread of the rated rewards, over training answers."""
     _, W_KD = regress.read_regression(store)
     answers = np.unique(np.concatenate([stored.chosen_ids[training], stored.rejected_ids[training]]))
     rewards_NM = predict_rewards(reader, np.concatenate([W_KD, directions_FD]), answers)
@@ -106,5 +106,5 @@ def _units(
 
 
 def _differ(reader: FeatureReader, stored: StoredPairs, training: npt.NDArray[np.intp]) -> bool:
-    """Whether the answers of any training pair have different vectors."""
+    """Return whether the answers of any training pair have different vectors."""
     return any(bool(block_BD.any()) for block_BD in feature_differences(reader, stored, training)())

@@ -43,7 +43,7 @@ SEEN_SPLITS = ("train", "validation")
 
 @in_blas_threads
 def _make(store: Store, backbone_id: str, config: RegressionConfig, on_progress: OnProgress) -> Made:
-    """Fits the objectives that have ratings; the others are recorded with the reason why not."""
+    """Fit the objectives that have ratings; the others are recorded with the reason why not."""
     objectives = stored_objectives(store.head())
     rated = load_ratings(store, objectives, backbone_id=backbone_id)
     of_splits = [rated.split_N == split for split in SEEN_SPLITS]
@@ -98,7 +98,7 @@ REGRESS: Final[Computed[RegressionConfig]] = Computed(
 
 
 def read_regression(store: Store) -> tuple[tuple[str, ...], npt.NDArray[np.floating]]:
-    """The trained objectives and their weights `[K, D]`."""
+    """Return the trained objectives and their weights `[K, D]`."""
     artifact = stage_artifact(store.head(), STAGE)
     return read_record(store, artifact, RegressionResult).objectives, read_tensors(store, artifact)["W_KD"]
 
@@ -136,7 +136,7 @@ def _folds(
 def _held_out(
     store: Store, backbone_id: str, rated: RatedRows, trained: Sequence[str], split: str, W_KD: npt.NDArray[np.float64]
 ) -> HeldOut:
-    """A split's rows of trained objectives, with predictions, and the units that each dataset rates in."""
+    """Return a split's rows of trained objectives, with predictions, and the units that each dataset rates in."""
     columns = np.array([rated.objectives.index(name) for name in trained], np.intp)
     rows = np.flatnonzero((rated.split_N == split) & ~np.isnan(rated.Y_NK[:, columns]).all(axis=1))
     scales, datasets_N = stored_scales(store.head()), rated.dataset_N[rows]

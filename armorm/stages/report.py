@@ -31,7 +31,7 @@ MARKDOWN, PAGE = "report.md", "report.html"
 
 
 def load_report(store: Store) -> Report:
-    """The result tables of the newest snapshot's model."""
+    """Return the result tables of the newest snapshot's model."""
     snapshot = store.head()
     artifact = stage_artifact(snapshot, model_stage.STAGE)
     model = model_stage.load_model(store, artifact)
@@ -50,7 +50,7 @@ def load_report(store: Store) -> Report:
 
 
 def load_page(store: Store) -> str:
-    """The same as one HTML file, with plots, the worst mistakes, and where the model comes from."""
+    """Return the same as one HTML file, with plots, the worst mistakes, and where the model comes from."""
     snapshot = store.head()
     model = model_stage.load_model(store, stage_artifact(snapshot, model_stage.STAGE))
     evaluated = stage_artifact(snapshot, evaluate.STAGE)
@@ -70,12 +70,12 @@ def load_page(store: Store) -> str:
 
 
 def report_path(store: Store, models: Path) -> Path:
-    """Where the newest model's report lies, for a browser; as Markdown it lies beside."""
+    """Return where the newest model's report lies, for a browser; as Markdown it lies beside."""
     return models / store.find(model_stage.STAGE).artifact_id / PAGE
 
 
 def write_report(store: Store, models: Path) -> Path:
-    """Puts the evaluation's figures and the report into the model's folder, and says where the report is."""
+    """Put the evaluation's figures and the report into the model's folder, and say where the report is."""
     folder = model_stage.write_model_folder(store, models)
     record = read_record(store, stage_artifact(store.head(), evaluate.STAGE), Evaluation)
     replace_file(folder / "evaluation.json", canonical_json(encode(record)))
@@ -130,6 +130,6 @@ def _lineage_row(node: Node) -> tuple[str | int, ...]:
 
 
 def _rows_section(model: RewardHead) -> Section:
-    """The digests of the rows that training saw."""
+    """Return the digests of the rows that training saw."""
     rows = [(name, of.n_rows, of.sha256) for name, of in (model.training_rows or {}).items()]
     return Section("training-rows", "Lineage: rows of training", ["stage", "rows", "SHA-256 of their keys"], rows)

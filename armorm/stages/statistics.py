@@ -53,7 +53,7 @@ class Group:
         return [name for name in self.rows.columns if name not in PLACE]
 
     def of(self, split: str) -> pl.DataFrame:
-        """The rows of a split."""
+        """Return the rows of a split."""
         return self.rows.filter(pl.col("split") == split)
 
 
@@ -91,7 +91,7 @@ STATISTICS: Final[Computed[None]] = Computed(
 
 
 def groups_of(rated: RatedRows, reader: FeatureReader) -> list[Group]:
-    """The training and validation rows by dataset and by what is labelled, each with the place of its vector."""
+    """Return the training and validation rows by dataset and by what is labelled, each with the place of its vector."""
     seen = np.flatnonzero(np.isin(rated.split_N.astype(str), SPLITS))
     places = reader.places("conversation", rated.conversation_ids[seen].tolist())
     rows = places.select(split=pl.Series(rated.split_N[seen], dtype=pl.String), shard="shard", row="row")
@@ -108,7 +108,7 @@ def groups_of(rated: RatedRows, reader: FeatureReader) -> list[Group]:
 
 
 def read_parts(store: Store, backbone_id: str) -> list[Part]:
-    """The kept statistics as what is fitted; those of few rows are counted here.
+    """Return the kept statistics as what is fitted; those of few rows are counted here.
 
     Raises:
         NotInStore: there are none, or they are of other tables than the newest snapshot's.
@@ -147,7 +147,7 @@ class _Update:
     n_read: int = 0
 
     def of(self, group: Group) -> dict[str, ObjectRef]:
-        """The objects of a group: its rows, and the statistics of each split that has enough of them."""
+        """Return the objects of a group: its rows, and the statistics of each split that has enough of them."""
         known = self.earlier.objects if self.earlier else {}
         before = (
             Group(group.name, _read_rows(self.store, known[name])) if (name := f"rows/{group.name}") in known else None
@@ -188,7 +188,7 @@ class _Update:
 
 
 def _earlier(snapshot: Snapshot, recipe: Recipe) -> Artifact | None:
-    """The kept statistics, if they are of the same kind and backbone."""
+    """Return the kept statistics, if they are of the same kind and backbone."""
     found = snapshot.artifacts.get(STAGE)
     same = found and (found.recipe.version, found.recipe.parameters) == (recipe.version, recipe.parameters)
     return found if same else None

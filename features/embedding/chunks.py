@@ -55,7 +55,7 @@ class Chunk:
         return {work.conversation_id for work in self.works if work.is_missing}
 
     def id(self, token_budget: int) -> str:
-        """The name of the same work in any run: the same texts, in passes of the same size."""
+        """Return the name of the same work in any run: the same texts, in passes of the same size."""
         return content_id([token_budget, sorted(self.conversation_ids), sorted(self.prompt_ids)])[:16]
 
     @property

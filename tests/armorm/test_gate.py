@@ -296,7 +296,7 @@ def test_early_stopping_ends_and_takes_the_best(worlds: tuple[Pairs, Pairs]) -> 
 
 
 def test_mixing_says_how_often_a_dataset_is_drawn(worlds: tuple[Pairs, Pairs]) -> None:
-    """Draws of datasets with 1, 4 and 16 parts of the pairs; and by size each pair comes once before any comes twice."""
+    """Draws of datasets with 1, 4 and 16 parts of the pairs; by size each pair comes once before any comes twice."""
     training, _ = worlds
     sizes = np.array([1, 4, 16]) * (len(training) // 21)
     datasets_P = np.repeat(["c", "a", "b"], sizes)
