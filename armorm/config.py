@@ -178,7 +178,7 @@ class GateConfig:
     calibrate: bool = True
     """Whether beta, once the gate is trained, is fitted to validation pairs; the paper keeps the trained one."""
     screening: bool = True
-    """Whether objectives whose held-out R2 is not surely above 0 are kept out of the gate."""
+    """Whether objectives whose held-out R2 is not significantly above 0 are kept out of the gate."""
     least_ratings: int = 100
     """Training ratings of an objective that enters the gate."""
     always: tuple[str, ...] = ()

@@ -133,7 +133,7 @@ class QualityError(InputError):
         listed = ", ".join(f"{name} ({n_rows})" for name, n_rows in found.items())
         super().__init__(
             f"got rows found by {listed}; expected none; see them by `armorm quality --show {next(iter(found))}`, then "
-            'mend the data, or set the check to "warn" in [checks]'
+            'correct the data, or set the check to "warn" in [checks]'
         )
         self.found = found
 

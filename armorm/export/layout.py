@@ -195,7 +195,7 @@ def check_target(folder: Path, max_shard_size: str) -> None:
         ModelFolderError: the folder holds something.
     """
     if not SIZE.fullmatch(max_shard_size):
-        raise ExportError(f"got a shard size of {max_shard_size}; expected a number and KB, MB, GB or TB; say 5GB")
+        raise ExportError(f"got a shard size of {max_shard_size}; expected a number with KB, MB, GB or TB; use 5GB")
     if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
         raise ModelFolderError(folder, "got something that is there; expected a new folder; choose another name")
 

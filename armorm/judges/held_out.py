@@ -45,7 +45,7 @@ Json = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Evaluated:
-    """What came of it."""
+    """The figures of a model, and how they came about."""
 
     record: Evaluation
     """What the stage `evaluate` keeps of the store's own models; `calibration` only where the model has a beta."""
@@ -58,7 +58,7 @@ class Evaluated:
 
     @property
     def line(self) -> str:
-        """In a few words."""
+        """A one-line summary."""
         said = summary_line(self.record.pairs, self.record.rewardbench)
         parts = [said] + ([f"{self.n_embedded:,} texts embedded, none of them kept"] if self.n_embedded else [])
         if rejected := self.record.rejected_pairs:
@@ -76,7 +76,7 @@ class Evaluated:
         return [section for section in sections if section.rows]
 
     def as_json(self) -> Json:
-        """For a program."""
+        """Return the figures as JSON."""
         return {
             "evaluation": encode(self.record),
             "n_embedded": self.n_embedded,

@@ -24,6 +24,6 @@ def single_objective(differences_PK: Floats, objectives: Sequence[str], *, name:
 
 
 def best_objective(differences_PK: Floats, objectives: Sequence[str]) -> str:
-    """Name of the objective that alone ranks most pairs rightly (the first of equals): choose it on training pairs."""
+    """Return the objective that alone ranks most pairs correctly, the first of equals; choose it on training pairs."""
     accuracies = [pair_accuracy(single_objective(differences_PK, objectives, name=name)) for name in objectives]
     return objectives[int(np.argmax(accuracies))]

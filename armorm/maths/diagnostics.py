@@ -1,4 +1,4 @@
-"""What a model has learnt and where it errs: how its rewards go together, what its gate turns to, its worst mistakes.
+"""What a model has learnt and where it errs: correlations of its rewards, coefficients of its gate, worst mistakes.
 
 Suffixes: N answers, P pairs, U prompts, K objectives. All gives plain values, to be kept as a record.
 """

@@ -151,7 +151,7 @@ class Benchmark(Means):
 
 
 def choose_best_objective(train_differences_PK: Floats, objectives: Sequence[str]) -> str | None:
-    """Return the rated objective that alone ranks most training pairs rightly; None without training pairs."""
+    """Return the rated objective that alone ranks most training pairs correctly; None without training pairs."""
     rated = [k for k, name in enumerate(objectives) if name not in DERIVED]
     if not len(train_differences_PK):
         return None
@@ -324,7 +324,7 @@ def benchmark_scores(
         prompts_P: `[P]` what the bootstrap resamples.
         published: subset to its section, published number of rows, and weight in the section.
         section_weights: weight of each section in the overall score.
-        prior_section: the section without which the overall score is told as well.
+        prior_section: the section without which the overall score is given too.
         config: number of resamples, seed.
     """
     counts = {name: int((subsets_P == name).sum()) for name in published}

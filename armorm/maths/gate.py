@@ -155,11 +155,11 @@ class GateFit:
 
     state: dict[str, NDArray[np.float32]]
     beta: float
-    """The scale of the loss: as trained, or that validation pairs are likeliest with."""
+    """The scale of the loss: as trained, or the maximum-likelihood one of validation pairs."""
     config: GateConfig
     curve: tuple[CurvePoint, ...]
     step: int
-    """Whose parameters these are: the last one, or, with early stopping, that of the smallest validation loss. Of a
+    """The step of these parameters: the last one, or, with early stopping, that of the smallest validation loss. Of a
     training that starts from the best fixed mixture, 0 is that mixture."""
     beta_by_dataset: dict[str, float]
     """Beta of each dataset with enough validation pairs."""
@@ -453,7 +453,7 @@ class _Training(nn.Module):
         return torch.cat([self(pairs, block) for block in blocks])
 
     def betas(self, validation: Pairs) -> tuple[float, dict[str, float]]:
-        """Return the beta that pairs are likeliest with, all together and those of each dataset that has enough."""
+        """Return the maximum-likelihood beta of all pairs, and of the pairs of each dataset that has enough."""
         margins_P = self.margins(validation).double().cpu().numpy()
         if validation.datasets_P is None:
             return fit_beta(margins_P), {}

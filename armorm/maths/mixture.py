@@ -29,11 +29,11 @@ class FixedMixture:
     weights_K: NDArray[np.float64]
     """`[K]` above 0, of sum 1; 0 of an objective that does not enter."""
     beta: float
-    """The scale that training pairs are likeliest with."""
+    """The maximum-likelihood scale of training pairs."""
 
 
 def fit_mixture(differences_PK: Floats, entering_K: NDArray[np.bool_]) -> FixedMixture:
-    """Fit the weights that training pairs are likeliest with, `mean log(1 + exp(-d'v))` over `v >= 0` (Eq. 5).
+    """Fit the maximum-likelihood weights of training pairs, `mean log(1 + exp(-d'v))` over `v >= 0` (Eq. 5).
 
     The problem is convex; `v = beta g`. A weak normal prior on the weights of differences of unit spread, worth one
     pair, keeps pairs that can be told apart from a beta without end.
@@ -71,7 +71,7 @@ def fit_mixture(differences_PK: Floats, entering_K: NDArray[np.bool_]) -> FixedM
 
 
 def fit_beta(margins_P: Floats) -> float:
-    """Fit the beta that pairs are likeliest with: the smallest `mean log(1 + exp(-beta margin))`.
+    """Fit the maximum-likelihood beta of pairs: the smallest `mean log(1 + exp(-beta margin))`.
 
     Of margins that are all of one sign there is none, and the end of the range is returned.
     """

@@ -20,7 +20,7 @@ class PairedTest:
     difference: Interval
     """Accuracy of the second less that of the first."""
     only_first: int
-    """Pairs that only the first ranks rightly."""
+    """Pairs that only the first ranks correctly."""
     only_second: int
     p_value: float
     """Two-sided."""

@@ -1,4 +1,4 @@
-"""Preferences as one more objective: the direction that training pairs are likeliest with, as a linear reward.
+"""Preferences as one more objective: the maximum-likelihood direction of training pairs, as a linear reward.
 
 Suffixes: P pairs, D feature size, F folds.
 """

@@ -28,7 +28,7 @@ Mask = NDArray[np.bool_]
 Scalar = TypeVar("Scalar", bound=np.floating)
 End = Literal["smallest", "largest"]
 Screening = Literal["few_ratings", "no_better_than_mean"]
-"""Why an objective is kept out of the gate: too few training ratings, or a held-out R2 that is not surely above 0."""
+"""Why an objective is kept out of the gate: too few training ratings, or a held-out R2 not significantly above 0."""
 
 ALPHAS: Final = tuple(10.0**exponent for exponent in range(-4, 5))
 """1e-4 .. 1e4 by decades."""
@@ -121,7 +121,7 @@ class Untrained:
 
     @property
     def line(self) -> str:
-        """For a person."""
+        """A sentence with the counts."""
         got = f"got {self.n_train} training and {self.n_validation} validation ratings"
         if self.reason == "too_few":
             return f"{got}; expected at least 2 of each"
@@ -152,7 +152,7 @@ def solve_path(statistics: RidgeStatistics, alphas: Sequence[float]) -> NDArray[
         RegressionError: an alpha is not positive.
     """
     if min(alphas) <= 0:
-        raise RegressionError(f"got alphas {list(alphas)}; expected positive numbers; a tiny one is as good as none")
+        raise RegressionError(f"got alphas {list(alphas)}; expected positive numbers; use a tiny one for no penalty")
     n_features = len(statistics.gram_DD)
     if not statistics.n_rows:
         return np.zeros((len(alphas), statistics.moment_DG.shape[1], n_features))

@@ -119,11 +119,11 @@ def compare_pairs(
     """Paired tests of two models, on the held-out pairs of all datasets together, and on those of each dataset.
 
     Args:
-        first_P: `[P]` whether the first model ranks each pair rightly.
+        first_P: `[P]` whether the first model ranks each pair correctly.
         second_P: `[P]` whether the second does.
         datasets_P: `[P]` what to group by.
         prompts_P: `[P]` of which pairs are not independent.
-        benchmark_P: `[P]` pairs of benchmarks, which are told by themselves alone.
+        benchmark_P: `[P]` pairs of benchmarks, which are reported by themselves.
     """
     groups = {"all held-out": ~benchmark_P} | {name: datasets_P == name for name in sorted(set(datasets_P))}
     return {

@@ -220,7 +220,7 @@ def decorrelation_figures(matrices: CorrelationMatrices | None, *, nuisances: Se
 
 
 def gate_figures(curve: Sequence[CurvePoint], by_kind: GateByKind) -> list[Figure]:
-    """Return how its training went, and what it turns to."""
+    """Return plots of the gate's training and of its coefficients."""
     figures = []
     if curve:
         steps = [point.step for point in curve]

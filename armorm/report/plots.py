@@ -63,7 +63,7 @@ def heatmap(
     """Values in cells, coloured from blue (-limit) over white (0) to red.
 
     Args:
-        title: For those who cannot see it.
+        title: The alternative text.
         values: A list for each row; None is left blank.
         rows: Their names.
         columns: Their names.
@@ -97,7 +97,7 @@ def dots(
     """Return a line for each label, on it a dot for each series, with intervals where there are any.
 
     Args:
-        title: For those who cannot see it.
+        title: The alternative text.
         labels: From above to below.
         series: Name to a value for each label; None is left out.
         bounds: Name to low and high for each label.

@@ -149,7 +149,7 @@ def benchmark_note(benchmark: Benchmark) -> str:
 
 
 def summary_line(pairs: PairAccuracy, benchmark: Benchmark) -> str:
-    """Return who wins, and the benchmark's score, in a few words."""
+    """Return who wins, and the benchmark's score, in one line."""
     parts = [f"gate right on {of.accuracy['gate'].estimate:.1%} of {of.n} held-out pairs" for of in pairs.rows[:1]]
     if (strongest := pairs.strongest) and (test := pairs.against.get(strongest)):
         parts.append(verdict(TITLES[strongest], test))
@@ -183,8 +183,8 @@ def against_section(pairs: PairAccuracy) -> Section:
 
 REASONS: Final[Mapping[str, str]] = {
     "few_ratings": "too few training ratings (least_ratings in [gate])",
-    "no_better_than_mean": "held-out R2 is not surely above 0",
-    "nuisance": "it is taken out of all others",
+    "no_better_than_mean": "held-out R2 is not significantly above 0",
+    "nuisance": "it is removed from all others",
     "no_gain": "the best fixed mixture is no better with it on validation pairs",
 }
 """Why an objective has no weight in the gate."""
@@ -200,7 +200,7 @@ def mixture_section(gate: GateTraining) -> Section:
         if gate.is_fixed
         else (f"the gate is that of step {gate.step}")
     )
-    note = f"weights of the decorrelated rewards that training pairs are likeliest with; {chosen}"
+    note = f"maximum-likelihood weights of the decorrelated rewards on training pairs; {chosen}"
     return Section("mixture", "Fixed mixture", ["objective", "weight", "left out because"], rows, note)
 
 
@@ -270,7 +270,7 @@ def untrained_section(untrained: Mapping[str, Untrained | str]) -> Section:
 
 
 def taken_out(nuisances: Sequence[str]) -> str:
-    """Return what was taken out of the objectives, in a few words; where it is nothing, that length bias is left."""
+    """Return the nuisances that were removed from the objectives; without any, that length bias is left."""
     return ", ".join(nuisances) or "nothing: length bias is not removed"
 
 
@@ -489,7 +489,7 @@ def visible(text: str, *, keep: str = "") -> str:
 
 
 def gate_section(gate_by_kind: GateByKind, n_shown: int = 3) -> Section:
-    """Return what the gate turns to for the prompts of each dataset and of each section of the benchmark."""
+    """Return the largest gate coefficients on the prompts of each dataset and of each section of the benchmark."""
 
     def largest(coefficients_K: Sequence[float]) -> str:
         parts = sorted(zip(gate_by_kind.objectives, coefficients_K, strict=True), key=lambda part: -abs(part[1]))

@@ -34,14 +34,14 @@ class Comparison:
     drift: Sequence[Drift]
 
     def as_json(self) -> dict[str, Any]:
-        """For a program."""
+        """Return the comparison as JSON."""
         rows = self.rows.as_json() if self.rows else {}
         models = {"models": asdict(self.models) if self.models else None}
         return rows | models | {"drift": [asdict(of_kind) for of_kind in self.drift]}
 
     @property
     def line(self) -> str:
-        """For a person."""
+        """A one-line summary."""
         of = self.models
         models = f"model {of.before[:12]} to {of.after[:12]}" if of else ""
         return "; ".join(filter(None, [self.rows.line if self.rows else "", models]))
@@ -145,7 +145,7 @@ def _paired(
 
 
 def outcomes(store: Store, evaluation: Artifact) -> dict[str, bool]:
-    """Return whether each pair was ranked rightly, by its id."""
+    """Return whether each pair was ranked correctly, by its id."""
     path = store.objects.path(evaluation.objects["pair_scores"])
     check_parquet(path)
     table = pq.read_table(path, columns=["pair_id", "correct"])

@@ -70,7 +70,7 @@ def load_page(store: Store) -> str:
 
 
 def report_path(store: Store, models: Path) -> Path:
-    """Return where the newest model's report lies, for a browser; as Markdown it lies beside."""
+    """Return the path of the newest model's HTML report; the Markdown report is beside it."""
     return models / store.find(model_stage.STAGE).artifact_id / PAGE
 
 

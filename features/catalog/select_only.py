@@ -33,7 +33,7 @@ def require_query(connection: "DuckDBPyConnection", sql: str) -> None:
     except (duckdb.Error, TypeError, ValueError) as error:  # the latter of a type that Python has no name for
         raise QueryError(one_line(error)) from error
     if "MULTI" in kinds:
-        raise QueryError("got a PIVOT whose columns depend on the rows; expected their values; say ON x IN (..)")
+        raise QueryError("got a PIVOT whose columns depend on the rows; expected their values; write ON x IN (..)")
     if kinds != ["SELECT"]:
         listed = ", ".join(kinds) or "nothing"
         raise QueryError(f"got {listed}; expected one SELECT: the store is read-only")

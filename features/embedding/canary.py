@@ -170,7 +170,7 @@ def _rendered(backbone: "Backbone") -> list[Rendered]:
             raise BackboneError(
                 backbone.name,
                 f"{without.refused[conversation_id(shorter)]}; expected one that takes user and assistant turns; "
-                "mend it",
+                "correct the chat template",
             )
         found.append(one)
     return found

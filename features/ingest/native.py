@@ -95,7 +95,7 @@ class RowChunk:
     texts: Sequence[bytes] | bytes
     """The JSON of each row; or of many, as the inside of a JSON array."""
     n_bytes: int
-    """How much of the file has been read when this is at hand."""
+    """How much of the file has been read up to here."""
 
 
 class NativeRow(NamedTuple):
@@ -166,7 +166,7 @@ def table_columns(path: Path) -> list[str]:
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         if not isinstance(error, OSError):
             _refuse_other_bytes(path)
-        raise NativeFileError(path, f"got {error}; expected a header and rows; mend the file") from error
+        raise NativeFileError(path, f"got {error}; expected a header and rows; correct the file") from error
 
 
 def read_chunks(path: Path, *, root: Path | None = None) -> Iterator[RowChunk]:

@@ -154,7 +154,7 @@ class Rows:
 
         Args:
             path: the column, and names in the nested objects below it.
-            absent: values that say that there is no rating, which is nobody's fault.
+            absent: values that say that there is no rating, which is no fault.
             booleans: whether true and false are ratings, 1 and 0.
         """
         values: list[Any] = list(self.cells)

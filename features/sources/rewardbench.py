@@ -74,7 +74,7 @@ SECTION_WEIGHTS: Final[Mapping[str, float]] = {
 }
 
 PRIOR_SECTION: Final = "Prior Sets"
-"""The section that is of another dataset: scores are told with and without it."""
+"""The section that is of another dataset: scores are given with and without it."""
 
 
 def parse(rows: Rows, options: Options) -> Iterator[Pairs]:

@@ -18,7 +18,7 @@ OnProgress = Callable[[int, int], None]
 
 
 def unseen(done: int, total: int) -> None:
-    """Progress that nobody looks at."""
+    """Ignore progress."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

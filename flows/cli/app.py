@@ -64,7 +64,7 @@ MemoryLimit = Annotated[
 MaxRows = Annotated[int, typer.Option("--max-rows", min=1, help="The most rows of an answer.")]
 
 MOST_IN_A_TABLE = 1000
-"""Rows of an answer that a table shows: more are slow to lay out, and nobody reads them."""
+"""Rows of an answer that a table shows: more are slow to lay out."""
 
 UNFINISHED = ".unfinished-"
 """What a folder of sample data that are being written begins with."""
@@ -74,7 +74,7 @@ SHOWN_ROWS = 50
 
 
 def main() -> None:
-    """Run a command: what the user can mend is one line and exit code 1, or 75 where the same may do later."""
+    """Run a command: what the user can correct is one line and exit code 1, or 75 where the same may do later."""
     # Prefect's telemetry cannot reach anybody offline, and logs errors when it tries.
     os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
     os.environ.setdefault("DO_NOT_TRACK", "1")
@@ -90,7 +90,7 @@ def main() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader has gone: flush into nothing
         sys.exit(0)
     except console.EXPECTED_ERRORS as error:
-        if not stopping.asked():  # an error while a run stops as asked is no news to the user
+        if not stopping.asked():  # the user knows that the run stops
             console.print_error(error)
         release(error)
         sys.exit(os.EX_TEMPFAIL if isinstance(error, console.TRY_LATER) else 1)
@@ -125,12 +125,12 @@ def init(
     """
     if (data is None) != (backbone is None) or (data and profile):
         raise ConfigError(
-            "got some of --profile, --data and --backbone; expected --profile, or --data and --backbone; say both"
+            "got --profile, --data or --backbone; expected --profile alone, or --data with --backbone; correct the options"
         )
     if backbone and not backbone.exists():
         raise ConfigError(f"{backbone}: got no such file or folder; expected a backbone; correct the path")
     if config.exists():
-        raise ConfigError(f"{config}: got a file that exists; expected a new name; edit it, or say --config FILE")
+        raise ConfigError(f"{config}: got a file that exists; expected a new name; edit it, or use --config FILE")
     if not config.parent.is_dir():
         raise ConfigError(f"{config}: got a folder that does not exist; expected an existing one; make it first")
     if data and backbone:
@@ -336,7 +336,7 @@ def evaluate(
     Example: `armorm evaluate --model reward-model --against 720ee6b9`
     """
     if against and not model:
-        raise ConfigError("got --against and no --model; expected both; for two models of the store, say `armorm diff`")
+        raise ConfigError("got --against and no --model; expected both; for two models of the store, use `armorm diff`")
     if promote and model:
         raise ConfigError("got --promote and --model; expected one of them; `armorm promote model` takes any")
     if model:
@@ -525,7 +525,7 @@ def _settings(given: list[str]) -> dict[str, str]:
     """Return each `name=value` as a mapping."""
     for text in given:
         if "=" not in text:
-            raise ConfigError(f"got --set {text}; expected name=value; say --set n=20")
+            raise ConfigError(f"got --set {text}; expected name=value, such as --set n=20; correct it")
     return dict(text.split("=", 1) for text in given)
 
 

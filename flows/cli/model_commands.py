@@ -190,7 +190,7 @@ def _factor(text: str) -> tuple[str, float]:
     try:
         return name.strip(), float(number)
     except ValueError as error:
-        raise ConfigError(f"got --weights {text}; expected name=number; say --weights {name or 'a'}=2") from error
+        raise ConfigError(f"got --weights {text}; expected name=number; use --weights {name or 'a'}=2") from error
 
 
 def _mixture(path: Path) -> dict[str, float]:
@@ -198,4 +198,4 @@ def _mixture(path: Path) -> dict[str, float]:
         given = parse_object(path.read_bytes())
         return {str(name): float(weight) for name, weight in given.items()}
     except (OSError, ValueError, TypeError, OverflowError) as error:
-        raise ConfigError(f'{path}: got no mixture ({error}); expected JSON such as {{"a": 0.7}}; mend it') from error
+        raise ConfigError(f'{path}: got no mixture ({error}); expected JSON such as {{"a": 0.7}}; fix it') from error

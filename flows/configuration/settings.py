@@ -255,9 +255,9 @@ def load_settings(path: Path) -> Settings:
     try:
         document = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError as error:
-        raise ConfigError(f"{path}: no such file; run `armorm init` to write one, or say --config FILE") from error
+        raise ConfigError(f"{path}: no such file; run `armorm init` to write one, or use --config FILE") from error
     except (ValueError, RecursionError) as error:  # also of no UTF-8, of numbers with thousands of digits, of [[[[..
-        raise ConfigError(f"{path}: not valid TOML: {error}; mend the line") from error
+        raise ConfigError(f"{path}: not valid TOML: {error}; correct the line") from error
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read ({error.strerror}); expected an armorm.toml") from error
     known = Settings.model_fields.keys() - {"root"}

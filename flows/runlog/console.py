@@ -39,7 +39,7 @@ EXPECTED_ERRORS = (ArmormError, FeatureStoreError, OSError)
 """What the user can do something about, a full disk for one: one line, no traceback."""
 
 TRY_LATER = (StoreBusy, HubUnreachable)
-"""What mends itself: another writer at work, a network that is down."""
+"""Errors that pass: another writer at work, a network that is down."""
 
 WIDTH_OF_A_PIPE = 160
 MAX_LINE = 2000
@@ -180,7 +180,7 @@ def quieten_prefect() -> None:
 
 
 class OneLineErrors(logging.Filter):
-    """A filter that takes the traceback off log records of errors that the user can mend."""
+    """A filter that takes the traceback off log records of errors that the user can correct."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Let every record pass, without its traceback."""

@@ -143,7 +143,7 @@ class LineageObserver:
 
 
 class Outbox:
-    """A queue that hands events to a transport, in order, in a thread that lives as long as there are any."""
+    """A queue that gives events to a transport, in order, in a thread that ends with the last one."""
 
     def __init__(self, transport: "Transport", on_error: Callable[[Exception], None]) -> None:
         self._transport = transport
