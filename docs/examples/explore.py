@@ -18,8 +18,11 @@ with app.setup:
     import marimo as mo
     import matplotlib.pyplot as plt
     import numpy as np
+    import polars as pl
 
     import armorm
+    from armorm.features.catalog.questions import ask
+    from armorm.features.store import Store
     from armorm.report.plots import DIVERGING, SERIES
 
     BLUE, RED, *_ = (colour for colour, _ in SERIES)
@@ -43,14 +46,21 @@ def quoted(text):
     return escape(text if len(text) <= 1500 else f"{text[:1500]} [..]")
 
 
+@app.function(hide_code=True)
+def answer(place, at, question):
+    """The answer to a question of `sql/questions/`, as a frame."""
+    found = ask(Store(place), question, at=str(at))
+    return pl.DataFrame(found.rows, schema=found.columns, orient="row", infer_schema_length=None)
+
+
 @app.cell(hide_code=True)
 def _():
     mo.md("""
     # A store, explored
 
     What a reward model was trained on, what its backbone makes of it, what the gate turns to, and where the model is
-    wrong. All of it comes from SQL queries over the views of one snapshot (docs/queries.md), read-only: change one,
-    and the cells that depend on it run again. Where there is a choice to make, there is a menu.
+    wrong. All of it comes from SQL queries over the views of one snapshot, and from questions of `sql/questions/`
+    (docs/queries.md), read-only: change one, and the cells that depend on it run again. Choices are menus.
 
     On the demo's store the sentences are made up and the backbone's weights are random: the figures show how to look,
     and nothing about real models.
@@ -107,15 +117,8 @@ def _():
 
 
 @app.cell
-def _(db):
-    spread = mo.sql(
-        """
-        SELECT dataset, objective, least(floor(value * 10), 9)::INTEGER AS bin, count(*) AS n
-        FROM ratings GROUP BY ALL ORDER BY ALL
-        """,
-        engine=db,
-        output=False,
-    )
+def _(at, place):
+    spread = answer(place, at, "rating_histogram")
     return (spread,)
 
 
@@ -126,7 +129,7 @@ def _(spread):
         n_rows = -(-len(panels) // 3)
         figure, axes = plt.subplots(n_rows, 3, figsize=(7.2, 1.2 * n_rows), sharex=True, squeeze=False, layout="tight")
         for axis, ((dataset, objective), bins) in zip(axes.flat, panels.items(), strict=False):
-            axis.bar(bins["bin"] / 10 + 0.05, bins["n"] / bins["n"].sum(), width=0.09, color=BLUE)
+            axis.bar(bins["tenth"] / 10 + 0.05, bins["share"], width=0.09, color=BLUE)
             axis.set_title(objective, loc="left")
             axis.text(0.5, 0.8, dataset, ha="center", color=GREY, transform=axis.transAxes)
             axis.set_ylim(0, 1)
@@ -149,24 +152,8 @@ def _():
 
 
 @app.cell
-def _(db):
-    agreement = mo.sql(
-        """
-        WITH chosen AS MATERIALIZED (
-            SELECT p.dataset, rejected_id, objective, r.dataset AS rated_in, value
-            FROM preferences AS p JOIN ratings AS r ON r.conversation_id = chosen_id
-        )
-        SELECT
-            c.dataset AS pairs_of, objective,
-            avg((c.value > r.value)::INTEGER) FILTER (c.value <> r.value) AS agreement,
-            count(*) FILTER (c.value <> r.value) AS n
-        FROM chosen AS c JOIN ratings AS r USING (objective)
-        WHERE r.conversation_id = rejected_id AND r.dataset = rated_in
-        GROUP BY ALL HAVING n >= 10 ORDER BY agreement
-        """,
-        engine=db,
-        output=False,
-    )
+def _(at, place):
+    agreement = answer(place, at, "agreement").filter(pl.col("comparisons") - pl.col("ties") >= 10).reverse()
     return (agreement,)
 
 
@@ -174,7 +161,7 @@ def _(db):
 def _(agreement):
     def _bars(found):
         figure, axis = plt.subplots(figsize=(7.2, 0.6 + 0.2 * len(found)), layout="tight")
-        labels = [f"{row['objective']}, pairs of {row['pairs_of']}" for row in found.iter_rows(named=True)]
+        labels = [f"{row['objective']}, pairs of {row['dataset']}" for row in found.iter_rows(named=True)]
         axis.barh(
             labels, found["agreement"] - 0.5, left=0.5, color=[BLUE if a > 0.5 else RED for a in found["agreement"]]
         )
@@ -459,17 +446,8 @@ def _():
 
 
 @app.cell
-def _(db):
-    _ = mo.sql(
-        """
-        SELECT
-            dataset, split, count(*) AS pairs, round(avg(correct::INTEGER), 3) AS accuracy,
-            round(avg(score_chosen - score_rejected), 4) AS mean_margin
-        FROM pair_scores JOIN preferences USING (pair_id)
-        WHERE split IN ('test', 'evaluation') GROUP BY ALL ORDER BY accuracy, dataset
-        """,
-        engine=db,
-    )
+def _(at, place):
+    answer(place, at, "accuracy").filter(pl.col("split").is_in(["test", "evaluation"])).sort("accuracy", "dataset")
     return
 
 

@@ -125,7 +125,7 @@ def init(
     """
     if (data is None) != (backbone is None) or (data and profile):
         raise ConfigError(
-            "got --profile, --data or --backbone; expected --profile alone, or --data with --backbone; correct the options"
+            "got some of --profile, --data and --backbone; expected --profile, or --data and --backbone; add one"
         )
     if backbone and not backbone.exists():
         raise ConfigError(f"{backbone}: got no such file or folder; expected a backbone; correct the path")

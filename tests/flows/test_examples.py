@@ -64,7 +64,7 @@ def run_notebook(store: Store, **defined: Any) -> tuple[str, dict[str, list[dict
 @with_marimo
 def test_the_notebook_runs_and_finds_what_there_is(ran: Store) -> None:
     shown, found = run_notebook(ran)
-    assert query(ran, "SELECT count(*) FROM ratings").rows == [(sum(row["n"] for row in found["spread"]),)]
+    assert query(ran, "SELECT count(*) FROM ratings").rows == [(sum(row["ratings"] for row in found["spread"]),)]
     assert len(found["prompts"]) > 100
     cosines = [row["cosine"] for row in found["nearest"]]
     assert cosines == sorted(cosines, reverse=True)
