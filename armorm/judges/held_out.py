@@ -23,12 +23,12 @@ from armorm.features.vectors.shards import Feature, FeatureReader
 from armorm.maths.metrics import wins
 from armorm.maths.paired import PairedTest
 from armorm.maths.threads import blas_threads
-from armorm.model.compare import paired_section
+from armorm.model.compare import compare_pairs, paired_section
 from armorm.model.head import RewardHead
 from armorm.records.codec import encode
 from armorm.records.evaluation import Evaluation
 from armorm.report.sections import Section, evaluation_sections, gate_section, summary_line
-from armorm.stages.compare import compare_outcomes, newest_evaluation, outcomes
+from armorm.stages.compare import newest_evaluation, outcomes
 from armorm.stages.data import HELD_OUT, Names, StoredPairs, load_lengths, load_pairs, predict_rewards
 from armorm.stages.pair_figures import Baselines, PredictedPairs, held_out_record
 
@@ -132,10 +132,7 @@ def evaluate_model(
         record = held_out_record(model, predicted, Baselines(), config, lengths_of=texts.lengths_of)
     if not against or not evaluation:
         return Evaluated(record, n_missing)
-    chosen_P, rejected_P = predicted.scores_2P
-    own = dict(zip(predicted.stored.pair_ids, wins(chosen_P - rejected_P), strict=True))
-    paired = compare_outcomes(predicted.stored, outcomes(store, evaluation), own)
-    return Evaluated(record, n_missing, against.artifact_id, paired)
+    return Evaluated(record, n_missing, against.artifact_id, _paired(predicted, outcomes(store, evaluation)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,3 +238,16 @@ def _embedded(
         for chunk in cut(catalog, CHUNK):
             for one in forwarder.forward(chunk, {}).passes:
                 yield judge(one.vectors, "float32").features
+
+
+def _paired(predicted: PredictedPairs, known: Mapping[str, bool]) -> Mapping[str, PairedTest]:
+    """On the pairs that both have scored."""
+    here = predicted.select(np.array([id in known for id in predicted.stored.pair_ids], dtype=bool))
+    chosen_P, rejected_P = here.scores_2P
+    return compare_pairs(
+        np.array([known[id] for id in here.stored.pair_ids], dtype=bool),
+        wins(chosen_P - rejected_P),
+        datasets_P=here.stored.datasets,
+        prompts_P=here.stored.prompt_ids,
+        benchmark_P=here.stored.split_P == "evaluation",
+    )

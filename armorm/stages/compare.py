@@ -1,6 +1,6 @@
 """Two snapshots, two models or two backbones of a store, side by side."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -21,11 +21,8 @@ from armorm.records.evaluation import Evaluation
 from armorm.report.sections import Cell, Section
 from armorm.stages import evaluate
 from armorm.stages.common import read_record
-from armorm.stages.data import HELD_OUT, StoredPairs, load_pairs
+from armorm.stages.data import HELD_OUT, load_pairs
 from armorm.stages.model import STAGE, load_model
-
-Outcomes = Mapping[str, bool]
-"""Whether a model ranks each pair correctly, by its id."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,20 +132,19 @@ def _paired(
     if not first or not second:
         return {}
     stored = load_pairs(store, backbone_id=backbone_id)
-    stored = stored.select(stored.usable(*HELD_OUT))
-    return compare_outcomes(stored, outcomes(store, first), outcomes(store, second))
-
-
-def compare_outcomes(stored: StoredPairs, first: Outcomes, second: Outcomes) -> dict[str, PairedTest]:
-    """Return paired tests of two models on those of some pairs that both have ranked."""
-    here = stored.select(np.array([id in first and id in second for id in stored.pair_ids], dtype=bool))
-    won = (np.array([outcome[id] for id in here.pair_ids], dtype=bool) for outcome in (first, second))
+    of_both = [outcomes(store, evaluation) for evaluation in (first, second)]
+    scored_P = np.array([all(id in outcome for outcome in of_both) for id in stored.pair_ids], dtype=bool)
+    here_P = scored_P & stored.usable(*HELD_OUT)
+    won = [np.array([outcome[id] for id in stored.pair_ids[here_P]], dtype=bool) for outcome in of_both]
     return compare_pairs(
-        *won, datasets_P=here.datasets, prompts_P=here.prompt_ids, benchmark_P=here.split_P == "evaluation"
+        *won,
+        datasets_P=stored.datasets[here_P],
+        prompts_P=stored.prompt_ids[here_P],
+        benchmark_P=stored.split_P[here_P] == "evaluation",
     )
 
 
-def outcomes(store: Store, evaluation: Artifact) -> Outcomes:
+def outcomes(store: Store, evaluation: Artifact) -> dict[str, bool]:
     """Return whether each pair was ranked correctly, by its id."""
     path = store.objects.path(evaluation.objects["pair_scores"])
     check_parquet(path)
