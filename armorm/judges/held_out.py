@@ -58,7 +58,7 @@ class Evaluated:
 
     @property
     def line(self) -> str:
-        """A one-line summary."""
+        """In a few words."""
         said = summary_line(self.record.pairs, self.record.rewardbench)
         parts = [said] + ([f"{self.n_embedded:,} texts embedded, none of them kept"] if self.n_embedded else [])
         if rejected := self.record.rejected_pairs:

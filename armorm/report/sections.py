@@ -149,7 +149,7 @@ def benchmark_note(benchmark: Benchmark) -> str:
 
 
 def summary_line(pairs: PairAccuracy, benchmark: Benchmark) -> str:
-    """Return who wins, and the benchmark's score, in one line."""
+    """Return who wins, and the benchmark's score, in a few words."""
     parts = [f"gate right on {of.accuracy['gate'].estimate:.1%} of {of.n} held-out pairs" for of in pairs.rows[:1]]
     if (strongest := pairs.strongest) and (test := pairs.against.get(strongest)):
         parts.append(verdict(TITLES[strongest], test))
@@ -310,7 +310,7 @@ def correlation_section(correlations: Sequence[CorrelationSummary]) -> Section:
 
 
 def sources_section(datasets: Sequence[Json]) -> Section:
-    """Return where the data come from, and under which licences."""
+    """Where the data come from, and under which licences."""
     rows: list[tuple[Cell, ...]] = [
         (of["dataset"], of.get("upstream"), of.get("origin", {}).get("revision", "local files"), of.get("licence"))
         for of in datasets

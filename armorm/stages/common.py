@@ -24,7 +24,7 @@ Json = dict[str, Any]
 T = TypeVar("T")
 
 TENSORS_FORMAT = 2
-"""The format of arrays by name; a later one is refused. Format 1 does not say which it is."""
+"""Of arrays by name; a later one is refused. Format 1 does not say which it is."""
 
 
 def stage_recipe(
@@ -60,7 +60,7 @@ def stage_recipe(
 
 
 def stage_artifact(snapshot: Snapshot, stage: str) -> Artifact:
-    """Return the result of a stage.
+    """The result of a stage.
 
     Raises:
         NotInStore: it did not run yet.
@@ -86,18 +86,18 @@ def in_blas_threads(make: Make[S]) -> Make[S]:
 
 
 def put_tensors(store: Store, tensors: Mapping[str, Any]) -> ObjectRef:
-    """Keep arrays by name."""
+    """Keeps arrays by name."""
     arrays = {name: np.ascontiguousarray(array) for name, array in tensors.items()}
     return store.objects.put_bytes("safetensors", save(arrays, {"format": str(TENSORS_FORMAT)}))
 
 
 def put_record(store: Store, record: Any) -> ObjectRef:
-    """Keep a record, as JSON."""
+    """Keeps a record, as JSON."""
     return store.objects.put_bytes("json", json_records.encode_record(encode(record)))
 
 
 def read_tensors(store: Store, artifact: Artifact) -> dict[str, Any]:
-    """Return the arrays of an artifact.
+    """The arrays of an artifact.
 
     Raises:
         StoreError: they were written by a later version.
@@ -106,7 +106,7 @@ def read_tensors(store: Store, artifact: Artifact) -> dict[str, Any]:
 
 
 def read_arrays(store: Store, ref: ObjectRef) -> dict[str, Any]:
-    """Return what `put_tensors` has kept.
+    """What `put_tensors` has kept.
 
     Raises:
         StoreError: it was written by a later version.
@@ -118,7 +118,7 @@ def read_arrays(store: Store, ref: ObjectRef) -> dict[str, Any]:
 
 
 def read_record(store: Store, artifact: Artifact, of: type[T]) -> T:
-    """Return the record of an artifact.
+    """The record of an artifact.
 
     Args:
         store: holds it.

@@ -179,7 +179,7 @@ def penalties_of(found: Decorrelation) -> tuple[Penalty, ...]:
 
 
 def _flat(row: CorrelationRow, part: str, dataset: str) -> dict[str, Any]:
-    """Return a row of the table `correlations`; NaN as null, as SQL wants it."""
+    """A row of the table `correlations`; NaN as null, as SQL wants it."""
     about = {"part": part, "dataset": dataset, "objective": row.objective, "nuisance": row.nuisance}
     counts = {"n_responses": row.n_responses, "n_prompts": row.n_prompts}
     return about | counts | _bounds("before", row.before) | _bounds("after", row.after)

@@ -110,13 +110,13 @@ def _make(store: Store, backbone_id: str, config: GateConfig, on_progress: OnPro
     if round(trained.n_epochs) > MANY_EPOCHS:
         summary["warning"] = (
             f"training went {trained.n_epochs:.0f} times through the {trained.n_pairs} training pairs, which a gate "
-            f"overfits; set epochs in [gate] to {MANY_EPOCHS} or less"
+            f"learns by heart; set epochs in [gate] to {MANY_EPOCHS} or less"
         )
     return Made({"tensors": put_tensors(store, fit.state), "record": put_record(store, record)}, summary)
 
 
 def _line(record: GateResult) -> str:
-    """Return a one-line summary of the training."""
+    """What came of the training, for a person."""
     gate, done = record.gate, record.gate.curve[-1].step
     line = f"{done} steps on {gate.n_pairs} pairs, beta {gate.beta:.1f}"
     if gate.step < done:

@@ -45,7 +45,7 @@ class Group:
     name: str
     """Dataset, and 8 hex digits over the objectives."""
     rows: pl.DataFrame
-    """The rows of `SPLITS`, in order."""
+    """Of `SPLITS`, in order."""
 
     @property
     def objectives(self) -> list[str]:
@@ -53,7 +53,7 @@ class Group:
         return [name for name in self.rows.columns if name not in PLACE]
 
     def of(self, split: str) -> pl.DataFrame:
-        """Return the rows of a split."""
+        """The rows of a split."""
         return self.rows.filter(pl.col("split") == split)
 
 
@@ -91,7 +91,7 @@ STATISTICS: Final[Computed[None]] = Computed(
 
 
 def groups_of(rated: RatedRows, reader: FeatureReader) -> list[Group]:
-    """Return the training and validation rows by dataset and by what is labelled, each with the place of its vector."""
+    """The training and validation rows by dataset and by what is labelled, each with the place of its vector."""
     seen = np.flatnonzero(np.isin(rated.split_N.astype(str), SPLITS))
     places = reader.places("conversation", rated.conversation_ids[seen].tolist())
     rows = places.select(split=pl.Series(rated.split_N[seen], dtype=pl.String), shard="shard", row="row")

@@ -29,7 +29,7 @@ class Status:
 
 
 def store_status(snapshot: Snapshot) -> Status:
-    """Return the status by a manifest alone."""
+    """Of a manifest alone."""
     rows = [
         (slot, artifact.artifact_id, artifact.created_at, _what(dict(artifact.summary)))
         for slot, artifact in sorted(snapshot.artifacts.items())
