@@ -116,7 +116,7 @@ def _make(store: Store, backbone_id: str, config: GateConfig, on_progress: OnPro
 
 
 def _line(record: GateResult) -> str:
-    """What came of the training, for a person."""
+    """Return what came of the training, for a person."""
     gate, done = record.gate, record.gate.curve[-1].step
     line = f"{done} steps on {gate.n_pairs} pairs, beta {gate.beta:.1f}"
     if gate.step < done:
