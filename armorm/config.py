@@ -177,6 +177,9 @@ class GateConfig:
     one of the smallest, the start included. 0: all steps, and the last one, as in the paper."""
     calibrate: bool = True
     """Whether beta, once the gate is trained, is fitted to validation pairs; the paper keeps the trained one."""
+    out_of_fold: bool = True
+    """Whether the rewards of a pair come from weights that the ratings and pairs of its prompt had no part in, as they
+    will in use; the paper trains on the rewards of the final weights."""
     screening: bool = True
     """Whether objectives whose held-out R2 is not significantly above 0 are kept out of the gate."""
     least_ratings: int = 100
@@ -224,6 +227,7 @@ PAPERS_GATE: Final[Mapping[str, Any]] = {
     "epochs": 0.0,
     "early_stopping": 0,
     "calibrate": False,
+    "out_of_fold": False,
     "least_ratings": 0,
     "screening": False,
 }

@@ -59,7 +59,10 @@ def _make(store: Store, backbone_id: str, config: GateConfig, on_progress: OnPro
     stored = load_pairs(store, backbone_id=backbone_id)
     reader = FeatureReader(store, backbone_id)
     heads, found = decorrelate.read_heads(store), preference.read_preference(store)
-    differences_PK = _unseen_differences(store, reader, heads, found, stored)
+    if config.out_of_fold:
+        differences_PK = _unseen_differences(store, reader, heads, found, stored)
+    else:
+        differences_PK = reward_differences(reader, heads.W_KD, stored)
 
     def pairs_of(split: str) -> Pairs | None:
         chosen_P = stored.usable(split)

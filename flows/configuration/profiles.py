@@ -73,6 +73,7 @@ CHANGES: Final[Mapping[Profile, Changes]] = {
         "gate.epochs": "0",
         "gate.early_stopping": "0",
         "gate.calibrate": "false",
+        "gate.out_of_fold": "false",
         "gate.screening": "false",
         "gate.least_ratings": "0",
     },

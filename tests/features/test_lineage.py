@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from armorm.config import (
@@ -37,9 +38,12 @@ from armorm.features.lineage.training_rows import RowSet
 from armorm.features.sample import write_sample
 from armorm.features.sources import complete_options, find_source
 from armorm.features.store import Made, Store, Writer
-from armorm.features.vectors.shards import Name
+from armorm.features.vectors.shards import FeatureReader, Name
+from armorm.maths import gate
+from armorm.maths.gate import train_gate as fit
 from armorm.stages import model as model_stage
-from armorm.stages.decorrelate import DECORRELATE
+from armorm.stages.data import load_pairs, reward_differences
+from armorm.stages.decorrelate import DECORRELATE, read_heads
 from armorm.stages.evaluate import EVALUATE
 from armorm.stages.gate import GATE
 from armorm.stages.preference import PREFERENCE_STAGE
@@ -238,6 +242,25 @@ def test_a_row_that_nothing_was_trained_on_is_told_from_one_that_something_was(h
     )
     assert left_out["contamination"] == {"contamination left out"}
     assert not {"regress", "model"} & set(left_out)
+
+
+@pytest.mark.parametrize("out_of_fold", [False, True])
+def test_the_papers_gate_is_trained_on_the_rewards_of_the_final_weights(
+    out_of_fold: bool, history: tuple[Store, str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(history[0].place, tmp_path / "store")
+    store, seen = Store(tmp_path / "store"), []
+    monkeypatch.setattr(
+        gate, "train_gate", lambda pairs, *given, **named: seen.append(pairs) or fit(pairs, *given, **named)
+    )
+    with store.writing("test") as writer:
+        (backbone_id,) = store.head().within("backbone")
+        GATE.ensure(writer, replace(GATE_CONFIG, steps=1, out_of_fold=out_of_fold), backbone_id)
+    stored = load_pairs(store, backbone_id=backbone_id)
+    training = stored.select(stored.usable("train"))
+    expected_PK = reward_differences(FeatureReader(store, backbone_id), read_heads(store).W_KD, training)
+    (pairs,) = seen
+    assert np.allclose(pairs.differences_PK, expected_PK, atol=1e-6) is not out_of_fold
 
 
 def test_pairs_that_may_end_a_training_are_of_it(history: tuple[Store, str, str], tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from armorm.config import PAPERS_GATE
 from armorm.features.ingest.hub import parse_uri
 from armorm.features.sources import SOURCES
 from armorm.features.store import Store
@@ -43,6 +44,11 @@ def test_a_profile_is_the_template_but_for_what_it_says(profile: Profile, tmp_pa
     assert tomllib.loads(configuration(profile)) == expected
     comments = [line for line in template().splitlines() if line.startswith("# ") and " = " not in line]
     assert [line for line in configuration(profile).splitlines() if line in comments] == comments
+
+
+def test_the_papers_gate_is_a_profile(tmp_path: Path) -> None:
+    gate = loaded(tmp_path, Profile.paper).gate
+    assert {name: getattr(gate, name) for name in PAPERS_GATE} == PAPERS_GATE
 
 
 def test_without_a_profile_it_is_the_template() -> None:
