@@ -24,7 +24,7 @@ Json = dict[str, Any]
 T = TypeVar("T")
 
 TENSORS_FORMAT = 2
-"""Of arrays by name; a later one is refused. Format 1 does not say which it is."""
+"""The format of arrays by name; a later one is refused. Format 1 does not say which it is."""
 
 
 def stage_recipe(
