@@ -30,7 +30,9 @@ from benchmarks.measure import packages
 DATASETS = 13
 """Datasets that give rows, of those that the demo's configuration names."""
 
-PROMPT_SHARE, RATED_SHARE, PAIR_SHARE, OBJECTIVES = 0.45, 0.23, 0.35, 3
+PROMPT_SHARE, RATED_SHARE, PAIR_SHARE = 0.45, 0.23, 0.35
+
+OBJECTIVES = ("helpsteer-coherence", "helpsteer-complexity", "helpsteer-verbosity")
 
 WIDTH = 8
 
@@ -65,8 +67,8 @@ def tables(rng: np.random.Generator, dataset: str, n: int) -> dict[str, pa.Table
     rated, pairs = int(n * RATED_SHARE), int(n * PAIR_SHARE)
     rows, split = ids(rng, n), np.array(["train", "validation", "test"])
     splits = split[np.searchsorted([0.8, 0.9], rng.random(len(prompts)))]
-    rated_index = np.repeat(np.arange(rated), OBJECTIVES)
-    values = rng.random(rated * OBJECTIVES).round(2)
+    rated_index = np.repeat(np.arange(rated), len(OBJECTIVES))
+    values = rng.random(rated * len(OBJECTIVES)).round(2)
     chosen = rng.integers(0, n - 1, pairs)
     columns: dict[str, list[Any]] = {
         "conversations": [
@@ -81,7 +83,7 @@ def tables(rng: np.random.Generator, dataset: str, n: int) -> dict[str, pa.Table
             rows[rated_index],
             conversations[rated_index],
             prompts[of_prompt[rated_index]],
-            np.tile([f"objective-{i}" for i in range(OBJECTIVES)], rated),
+            np.tile(OBJECTIVES, rated),
             values * 5 - 0.5,
             values,
             splits[of_prompt[rated_index]],
@@ -128,12 +130,8 @@ def generate(folder: Path, n_conversations: int, n_shards: int) -> None:
     from armorm.features.sample.backbone import sample_texts, write_backbone
     from armorm.flows.configuration.profiles import Profile, configuration
     from armorm.flows.configuration.settings import load_settings
-    from armorm.stages import evaluate, model
-    from armorm.stages.decorrelate import DECORRELATE
-    from armorm.stages.gate import GATE
-    from armorm.stages.preference import PREFERENCE_STAGE
-    from armorm.stages.regress import REGRESS
-    from armorm.stages.statistics import STATISTICS
+    from armorm.stages.evaluate import EVALUATE
+    from armorm.stages.pipeline import computed
 
     write_sample(folder / "data", scale=0.01)
     write_backbone(folder / "backbone", sample_texts())
@@ -143,8 +141,7 @@ def generate(folder: Path, n_conversations: int, n_shards: int) -> None:
     fingerprint = read_fingerprint(settings.local_backbone())
     writer = Recorder(store, "benchmark")
     held: list[np.ndarray[Any, Any]] = []
-    names = list(settings.datasets)
-    for number, name in enumerate(names):
+    for number, name in enumerate(settings.datasets):
         n = n_conversations // DATASETS if number < DATASETS else 1000
         made = tables(rng, name, n)
         held += [made["conversations"].column(c).to_numpy() for c in ("conversation_id", "prompt_id")]
@@ -156,7 +153,7 @@ def generate(folder: Path, n_conversations: int, n_shards: int) -> None:
             "evaluation": False,
             "outcomes": {"kept": {"": n}},
             "parts_refused": 0,
-            "scales": {f"objective-{i}": {"lo": 0, "hi": 4, "rule": "bin_centre"} for i in range(OBJECTIVES)},
+            "scales": {of: {"lo": 0, "hi": 4, "rule": "bin_centre"} for of in OBJECTIVES},
         } | counts
         objects = {f"{c}/000": put(store, made[c]) for c in ("conversations", "ratings", "preferences", "rejects")}
         provenance = {"native_rows": put(store, made["native_rows"])}
@@ -170,12 +167,9 @@ def generate(folder: Path, n_conversations: int, n_shards: int) -> None:
         Made(record, backbone),
     )
     embedded = np.concatenate([conversations, prompts])
-    order = rng.permutation(len(embedded))
-    inputs = store.head().ids_within("ingest")
-    changes = []
-    for part in np.array_split(order, n_shards):
-        changes.append(shard(store, rng, embedded, len(conversations), np.sort(part), fingerprint.backbone_id, inputs))
-    writer.commit_all(changes)
+    inputs, n = store.head().ids_within("ingest"), len(conversations)
+    parts = map(np.sort, np.array_split(rng.permutation(len(embedded)), n_shards))
+    writer.commit_all([shard(store, rng, embedded, n, part, fingerprint.backbone_id, inputs) for part in parts])
     stand_in = {name: store.objects.put_bytes("json", b"{}") for name in ("record", "tensors", "description")}
     covered = {"conversations": len(conversations), "prompts": len(prompts)}
     writer.made = lambda: Made(stand_in, {"line": "stand-in"} | covered)
@@ -186,18 +180,11 @@ def generate(folder: Path, n_conversations: int, n_shards: int) -> None:
     writer.made = lambda: Made({"contamination": empty}, {"line": "stand-in"})
     CONTAMINATION.ensure(writer, settings.contamination)
     writer.made = lambda: Made(stand_in, {"line": "stand-in"})
-    for stage in (
-        lambda: STATISTICS.ensure(writer, None, id),
-        lambda: REGRESS.ensure(writer, settings.regression, id),
-        lambda: PREFERENCE_STAGE.ensure(writer, settings.preference, id),
-        lambda: DECORRELATE.ensure(writer, settings.decorrelation, id),
-        lambda: GATE.ensure(writer, settings.gate, id),
-        lambda: model.MODEL.ensure(writer, None, id),
-    ):
-        stage()
+    for stage in computed("train"):
+        stage.ensure(writer, stage.settings_in(settings), id)
     scored = evaluated(rng, store)
     writer.made = lambda: Made(stand_in | scored, {"line": "stand-in"})
-    evaluate.EVALUATE.ensure(writer, settings.evaluation, id)
+    EVALUATE.ensure(writer, settings.evaluation, id)
     head = store.head()
     writer.point("start", Pointer("snapshot", head.snapshot_id, head.number, head.created_at))
 
@@ -247,8 +234,8 @@ def evaluated(rng: np.random.Generator, store: Store) -> dict[str, Any]:
         pairs = catalog.execute("SELECT pair_id FROM preferences").fetchnumpy()["pair_id"]
         prompts = catalog.execute("SELECT DISTINCT prompt_id FROM preferences WHERE split = 'test'").fetchnumpy()
     n, scores = len(rated["objective"]), rng.normal(size=(2, len(pairs)))
-    asked = np.repeat(prompts["prompt_id"], OBJECTIVES)
-    names = np.tile([f"objective-{i}" for i in range(OBJECTIVES)], len(prompts["prompt_id"]))
+    asked = np.repeat(prompts["prompt_id"], len(OBJECTIVES))
+    names = np.tile(OBJECTIVES, len(prompts["prompt_id"]))
     columns = {
         "predictions": [np.full(n, "m"), rated["conversation_id"], rated["objective"], rng.random(n)],
         "pair_scores": [np.full(len(pairs), "m"), pairs, *scores, scores[0] > scores[1]],
