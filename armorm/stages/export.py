@@ -109,7 +109,7 @@ def mean_gate(store: Store, model: RewardHead) -> NDArray[np.floating]:
     with connect(store) as connection:
         found = connection.execute(
             "SELECT id FROM features WHERE kind = 'prompt' AND backbone = ? AND id IN "
-            "(SELECT prompt_id FROM preferences WHERE split = 'train') ORDER BY id LIMIT ?",
+            "(SELECT prompt_id FROM training_pairs WHERE split = 'train') ORDER BY id LIMIT ?",
             [model.backbone_id, PROMPTS_OF_MEAN],
         ).fetchall()
     if not found:

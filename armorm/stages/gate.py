@@ -21,6 +21,7 @@ from armorm.config import AUTO, PREFERENCE, GateConfig
 from armorm.errors import GateError
 from armorm.features.catalog.inventory import ingested
 from armorm.features.checks import contamination
+from armorm.features.conversation import TRAINING
 from armorm.features.documents import parse_object
 from armorm.features.errors import NotInStore
 from armorm.features.lineage.training_rows import row_set
@@ -85,7 +86,7 @@ def _make(store: Store, backbone_id: str, config: GateConfig, on_progress: OnPro
         resume=checkpoints.read(),
         save_checkpoint=checkpoints.save,
     )
-    splits = ("train",) if validation is None or not _chooses(config, heads) else ("train", "validation")
+    splits = ("train",) if validation is None or not _chooses(config, heads) else TRAINING
     mixture = dict(zip(heads.objectives, fit.mixture.weights_K.tolist(), strict=True)) if fit.mixture else {}
     trained = GateTraining(
         len(training),
@@ -209,7 +210,7 @@ GATE: Final[Computed[GateConfig]] = Computed(
     part="train",
     code=__name__,
     after=(decorrelate.STAGE, preference.STAGE, regress.STAGE, contamination.STAGE),
-    splits=("train", "validation"),
+    splits=TRAINING,
     table="gate",
     recipe_of=partial(stage_recipe, record=GateConfig.record),
     work_of=_work,

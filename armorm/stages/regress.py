@@ -10,6 +10,7 @@ import polars as pl
 from armorm.config import RegressionConfig
 from armorm.features.catalog.inventory import rows_of, stored_objectives, stored_scales
 from armorm.features.checks import contamination
+from armorm.features.conversation import TRAINING
 from armorm.features.embedding import embed
 from armorm.features.lineage.training_rows import row_set
 from armorm.features.store import Made, Store
@@ -37,16 +38,13 @@ STAGE_VERSION = 6
 FEW_ROWS = 20
 """Times the number of features: an objective with fewer training rows looks clearly better on them than elsewhere."""
 
-SEEN_SPLITS = ("train", "validation")
-"""Whose ratings the weights depend on: alphas are chosen on the second, and in the end weights are fitted to both."""
-
 
 @in_blas_threads
 def _make(store: Store, backbone_id: str, config: RegressionConfig, on_progress: OnProgress) -> Made:
     """Fits the objectives that have ratings; the others are recorded with the reason why not."""
     objectives = stored_objectives(store.head())
     rated = load_ratings(store, objectives, backbone_id=backbone_id)
-    of_splits = [rated.split_N == split for split in SEEN_SPLITS]
+    of_splits = [rated.split_N == split for split in TRAINING]
     trained, untrained = trainable(rated.Y_NK, objectives, *of_splits)
     reader = FeatureReader(store, backbone_id)
     parts = statistics.read_parts(store, backbone_id)
@@ -58,7 +56,7 @@ def _make(store: Store, backbone_id: str, config: RegressionConfig, on_progress:
         _held_out(store, backbone_id, rated, trained, split, W_KD)
         for split, W_KD in (("validation", weights.train_W_KD), ("test", weights.W_KD))
     )
-    seen = rated.keys.filter(pl.col("objective").is_in(trained), pl.col("split").is_in(SEEN_SPLITS))
+    seen = rated.keys.filter(pl.col("objective").is_in(trained), pl.col("split").is_in(TRAINING))
     record = RegressionResult(
         objectives=trained,
         regression=report_fits(trained, weights, n_train_K, *held_out),
@@ -88,7 +86,7 @@ REGRESS: Final[Computed[RegressionConfig]] = Computed(
     part="train",
     code=__name__,
     after=(embed.STAGE, contamination.STAGE, statistics.STAGE),
-    splits=("train", "validation", "test"),
+    splits=(*TRAINING, "test"),
     table="regression",
     recipe_of=stage_recipe,
     work_of=rows_of("ratings"),
