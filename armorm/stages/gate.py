@@ -105,7 +105,7 @@ def _make(store: Store, backbone_id: str, config: GateConfig, on_progress: OnPro
         contaminated_pairs=int(stored.contaminated_P.sum()),
         rejected_pairs=stored.n_rejected,
         splits=splits,
-        training_rows=row_set("gate", stored.keys(stored.usable(*splits))),
+        training_rows=row_set(STAGE, stored.keys(stored.usable(*splits))),
     )
     summary = {"line": _line(record)}
     if round(trained.n_epochs) > MANY_EPOCHS:
@@ -211,6 +211,9 @@ GATE: Final[Computed[GateConfig]] = Computed(
     code=__name__,
     after=(decorrelate.STAGE, preference.STAGE, regress.STAGE, contamination.STAGE),
     splits=TRAINING,
+    rows="pairs",
+    trains_on=TRAINING,
+    training_rows=STAGE,
     table="gate",
     recipe_of=partial(stage_recipe, record=GateConfig.record),
     work_of=_work,

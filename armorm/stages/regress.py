@@ -33,6 +33,7 @@ from armorm.stages.common import (
 from armorm.stages.data import RatedRows, load_ratings, predict_rewards
 
 STAGE = "regress"
+ROWS = "regression"
 STAGE_VERSION = 6
 
 FEW_ROWS = 20
@@ -63,7 +64,7 @@ def _make(store: Store, backbone_id: str, config: RegressionConfig, on_progress:
         untrained=untrained,
         contaminated_ratings=rated.n_contaminated,
         rejected_ratings=rated.n_rejected,
-        training_rows=row_set("regression", seen),
+        training_rows=row_set(ROWS, seen),
     )
     line = f"{len(trained)} objectives fitted on {len(rated.Y_NK)} rated rows"
     if rated.n_contaminated:
@@ -87,6 +88,9 @@ REGRESS: Final[Computed[RegressionConfig]] = Computed(
     code=__name__,
     after=(embed.STAGE, contamination.STAGE, statistics.STAGE),
     splits=(*TRAINING, "test"),
+    rows="ratings",
+    trains_on=TRAINING,
+    training_rows=ROWS,
     table="regression",
     recipe_of=stage_recipe,
     work_of=rows_of("ratings"),

@@ -80,6 +80,7 @@ STATISTICS: Final[Computed[None]] = Computed(
     part="train",
     code=__name__,
     after=(embed.STAGE, contamination.STAGE),
+    rows="ratings",
     splits=TRAINING,  # figures of `test` have standard errors and ranks, which take its rows one by one
     recipe_of=stage_recipe,
     work_of=rows_of("ratings"),  # at most: what has changed is not known before
