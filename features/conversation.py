@@ -23,6 +23,12 @@ SYSTEM_ROLES: Final = ("system", "developer")
 Split = Literal["train", "validation", "test", "evaluation"]
 """Where a row may be used: fitting, choosing settings, held-out figures, or a benchmark."""
 
+TRAINING: Final[tuple[Split, ...]] = ("train", "validation")
+"""The splits that weights depend on."""
+
+HELD_OUT: Final[tuple[Split, ...]] = ("test", "evaluation")
+"""The splits that figures are reported of. Which of their rows may be used is said by `sql/rules/used_for.sql`."""
+
 
 class MalformedConversation(ValueError):
     """A conversation that no chat template renders as meant; `reason` is a stable code."""

@@ -23,6 +23,7 @@ from armorm.flows.runlog.lineage_text import to_retrain
 from armorm.flows.runlog.observers import writing
 from armorm.flows.runlog.outcomes import Step
 from armorm.stages.model import check_model_folders
+from armorm.stages.pipeline import PIPELINE
 
 
 @flow(flow_run_name=run_name, persist_result=False)
@@ -120,7 +121,7 @@ def forget(config: Path, key: str, reason: str) -> Forgot:
     """Forget one native row or prompt."""
     settings = load_settings(config)
     with writing(settings, "armorm forget") as writer:
-        found = put_on_list(writer, key, reason, settings.rules())
+        found = put_on_list(writer, key, reason, settings.rules(), stages=PIPELINE)
         steps, waiting = list[Step](), dict[str, str]()
         for name in found.affected:
             try:

@@ -15,6 +15,7 @@ import pyarrow as pa
 
 from armorm.config import EvaluationConfig
 from armorm.features.catalog.views import connect
+from armorm.features.conversation import HELD_OUT
 from armorm.features.embedding.chunks import Forwarder, cut
 from armorm.features.embedding.vectors import judge
 from armorm.features.errors import NotInStore
@@ -29,7 +30,7 @@ from armorm.records.codec import encode
 from armorm.records.evaluation import Evaluation
 from armorm.report.sections import Section, evaluation_sections, gate_section, summary_line
 from armorm.stages.compare import newest_evaluation, outcomes
-from armorm.stages.data import HELD_OUT, Names, StoredPairs, load_lengths, load_pairs, predict_rewards
+from armorm.stages.data import Names, StoredPairs, load_lengths, load_pairs, predict_rewards
 from armorm.stages.pair_figures import Baselines, PredictedPairs, held_out_record
 
 if TYPE_CHECKING:

@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from armorm.features.catalog.diff import CHANGES, Diff, diff
+from armorm.features.conversation import HELD_OUT
 from armorm.features.errors import InputError
 from armorm.features.store import Artifact, Pointer, Snapshot, Store
 from armorm.features.store.names import find_named
@@ -21,7 +22,7 @@ from armorm.records.evaluation import Evaluation
 from armorm.report.sections import Cell, Section
 from armorm.stages import evaluate
 from armorm.stages.common import read_record
-from armorm.stages.data import HELD_OUT, load_pairs
+from armorm.stages.data import load_pairs
 from armorm.stages.model import STAGE, load_model
 
 

@@ -5,7 +5,7 @@ Shapes: N rated rows, P pairs, D feature size, K objectives.
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Final, Self
+from typing import Self
 
 import numpy as np
 import numpy.typing as npt
@@ -14,7 +14,6 @@ import pyarrow as pa
 
 from armorm.config import ALL_ANSWERS
 from armorm.features.catalog.views import connect
-from armorm.features.checks.change import TRAINED_ON
 from armorm.features.embedding.rejected import OF_BACKBONE
 from armorm.features.store import Snapshot, Store
 from armorm.features.vectors.shards import FeatureReader
@@ -112,28 +111,29 @@ def load_ratings(store: Store, objectives: Sequence[str], *, backbone_id: str) -
     """
     with connect(store) as connection:
         connection.execute(f"CREATE TEMP TABLE no_vector AS {OF_BACKBONE}", [backbone_id, "conversation"])
-        connection.execute(
-            """
-            CREATE TEMP VIEW rated AS SELECT *, conversation_id IN (FROM no_vector) AS without_vector,
-                split <> 'evaluation' AND prompt_id IN (SELECT prompt_id FROM contamination) AS contaminated
-            FROM ratings
-            """
-        )
         cells = connection.sql(
             """
             SELECT dataset, source_row, conversation_id, any_value(prompt_id) AS prompt_id, any_value(split) AS split,
                 list({place: list_position(?, objective)::TINYINT - 1::TINYINT, value: value}) AS labels
-            FROM rated WHERE list_contains(?, objective) AND NOT contaminated AND NOT without_vector
+            FROM (FROM training_ratings UNION ALL FROM held_out_ratings)
+            WHERE list_contains(?, objective) AND conversation_id NOT IN (FROM no_vector)
             GROUP BY dataset, source_row, conversation_id ORDER BY ALL
             """,
             params=[list(objectives), list(objectives)],
         ).to_arrow_table()
         ((n_rejected, n_contaminated),) = connection.execute(
             """
-            SELECT count(*) FILTER (without_vector), count(*) FILTER (contaminated AND NOT without_vector)
+            SELECT count(*) FILTER (without_vector), count(*) FILTER (NOT without_vector)
             FROM (
-                SELECT DISTINCT dataset, source_row, conversation_id, without_vector, contaminated FROM rated
-                WHERE list_contains(?, objective) AND (without_vector OR contaminated)
+                SELECT DISTINCT
+                    dataset, source_row, conversation_id, conversation_id IN (FROM no_vector) AS without_vector
+                FROM (
+                    FROM ratings WHERE conversation_id IN (FROM no_vector)
+                    UNION ALL
+                    FROM ratings SEMI JOIN contamination USING (prompt_id)
+                    ANTI JOIN held_out_ratings USING (dataset, source_row, conversation_id)
+                )
+                WHERE list_contains(?, objective)
             )
             """,
             [list(objectives)],
@@ -171,7 +171,8 @@ def load_pairs(store: Store, *, backbone_id: str) -> StoredPairs:
             """
             SELECT pair_id, dataset, source_row, coalesce(subset, '') AS subset, p.prompt_id, chosen_id, rejected_id,
                 split, chosen.n_chars - rejected.n_chars AS n_chars_difference,
-                split <> 'evaluation' AND p.prompt_id IN (SELECT prompt_id FROM contamination) AS contaminated,
+                pair_id NOT IN (SELECT pair_id FROM training_pairs UNION ALL SELECT pair_id FROM held_out_pairs)
+                    AS contaminated,
                 chosen_id IN (FROM no_vector) OR rejected_id IN (FROM no_vector)
                     OR p.prompt_id IN (FROM no_prompt_vector) AS without_vector
             FROM preferences AS p
@@ -197,9 +198,12 @@ def load_pairs(store: Store, *, backbone_id: str) -> StoredPairs:
     )
 
 
-_ANSWERS: Final = " UNION ".join(
-    f"SELECT dataset, source_row, {column} AS conversation_id, prompt_id, split FROM {table}"
-    for table, column in (("ratings", "conversation_id"), ("preferences", "chosen_id"), ("preferences", "rejected_id"))
+_TRAINING, _HELD_OUT = (
+    " UNION ".join(
+        f"SELECT dataset, source_row, {column} AS conversation_id, split FROM {use}_{table}"
+        for table, column in (("ratings", "conversation_id"), ("pairs", "chosen_id"), ("pairs", "rejected_id"))
+    )
+    for use in ("training", "held_out")
 )
 """Every rated answer and every answer of a pair, with its row and split."""
 
@@ -212,15 +216,14 @@ def load_responses(store: Store, reference: str, *, backbone_id: str) -> Respons
         reference: a dataset, for its rated responses; or `all`, for the answers to all training prompts.
         backbone_id: whose vectors.
     """
-    chosen, of = "ratings WHERE dataset = ?", [reference]
+    chosen, of = "ratings WHERE dataset = ?", reference
     if reference == ALL_ANSWERS:
-        clean = "prompt_id NOT IN (SELECT prompt_id FROM contamination)"
-        chosen, of = f"({_ANSWERS}) WHERE split = ? AND {clean}", ["train"]
+        chosen, of = f"({_TRAINING}) WHERE split = ?", "train"
     with connect(store) as connection:
         rows = connection.sql(
             f"SELECT DISTINCT dataset, source_row, conversation_id FROM {chosen} "
             f"AND conversation_id NOT IN ({OF_BACKBONE})",
-            params=[*of, backbone_id, "conversation"],
+            params=[of, backbone_id, "conversation"],
         ).to_arrow_table()
     keys = pl.DataFrame(rows)
     return Responses(keys["conversation_id"].unique().sort().to_numpy(), keys)
@@ -230,24 +233,18 @@ def load_trained_prompts(store: Store, snapshot: Snapshot, prompt_ids: Names) ->
     """Those of some prompts that weights of a model which was trained in a snapshot may depend on."""
     with connect(store, snapshot) as connection:
         connection.register("asked", pa.table({"prompt_id": pa.array(prompt_ids, pa.string())}))
-        trained = " UNION ALL ".join(
-            f"SELECT prompt_id FROM {table} WHERE split IN {TRAINED_ON}" for table in ("ratings", "preferences")
-        )
+        trained = "SELECT prompt_id FROM training_ratings UNION ALL SELECT prompt_id FROM training_pairs"
         cells = connection.execute(f"SELECT DISTINCT prompt_id FROM asked SEMI JOIN ({trained}) USING (prompt_id)")
         return np.asarray(cells.fetchnumpy()["prompt_id"], dtype=object)
 
 
 def load_answers(store: Store, *, backbone_id: str) -> pl.DataFrame:
-    """The distinct answers to prompts of training, validation and test that have a vector: conversation_id, split.
-
-    Prompts that stand in an evaluation dataset are left out.
-    """
+    """The distinct answers to prompts of training, validation and test that have a vector: conversation_id, split."""
     with connect(store) as connection:
         rows = connection.sql(
             f"""
-            SELECT DISTINCT conversation_id, split FROM ({_ANSWERS})
+            SELECT DISTINCT conversation_id, split FROM ({_TRAINING} UNION {_HELD_OUT})
             WHERE split <> 'evaluation' AND conversation_id NOT IN ({OF_BACKBONE})
-                AND prompt_id NOT IN (SELECT prompt_id FROM contamination)
             ORDER BY conversation_id
             """,
             params=[backbone_id, "conversation"],
@@ -255,24 +252,15 @@ def load_answers(store: Store, *, backbone_id: str) -> pl.DataFrame:
     return pl.DataFrame(rows)
 
 
-HELD_OUT = ("test", "evaluation")
-"""The splits that figures are reported of."""
-
-
 def load_held_out(store: Store, *, backbone_id: str) -> pl.DataFrame:
-    """The answers of each dataset's held-out prompts that have a vector: dataset, conversation_id; rated or in pairs.
-
-    Prompts of a split for tests that stand in an evaluation dataset are left out.
-    """
+    """The held-out answers of each dataset, rated or in pairs, that have a vector: dataset, conversation_id."""
     with connect(store) as connection:
         rows = connection.sql(
             f"""
-            SELECT DISTINCT dataset, conversation_id FROM ({_ANSWERS})
-            WHERE list_contains(?, split) AND conversation_id NOT IN ({OF_BACKBONE})
-                AND (split = 'evaluation' OR prompt_id NOT IN (SELECT prompt_id FROM contamination))
-            ORDER BY dataset, conversation_id
+            SELECT DISTINCT dataset, conversation_id FROM ({_HELD_OUT})
+            WHERE conversation_id NOT IN ({OF_BACKBONE}) ORDER BY dataset, conversation_id
             """,
-            params=[list(HELD_OUT), backbone_id, "conversation"],
+            params=[backbone_id, "conversation"],
         ).to_arrow_table()
     return pl.DataFrame(rows)
 

@@ -38,6 +38,7 @@ from armorm.stages.data import load_held_out, load_lengths, load_responses, pred
 from armorm.stages.length import fit_length
 
 STAGE = "decorrelate"
+ROWS = "decorrelation"
 STAGE_VERSION = 6
 
 
@@ -87,7 +88,7 @@ def _make(store: Store, backbone_id: str, config: DecorrelationConfig, on_progre
     record = DecorrelationResult(
         Penalties(config.nuisance, config.reference, config.correlation, len(rewards_NK), penalties),
         correlations=tuple(sorted(summaries, key=attrgetter("part", "dataset", "nuisance"))),
-        training_rows=row_set("decorrelation", responses.keys),
+        training_rows=row_set(ROWS, responses.keys),
         objectives=objectives,
         length=length,
     )
@@ -125,6 +126,7 @@ DECORRELATE: Final[Computed[DecorrelationConfig]] = Computed(
     part="train",
     code=__name__,
     after=(preference.STAGE, regress.STAGE, contamination.STAGE),
+    training_rows=ROWS,
     table="decorrelation",
     recipe_of=lambda stage, snapshot, backbone_id, config: stage_recipe(
         stage, snapshot, backbone_id, _resolved(snapshot, config)

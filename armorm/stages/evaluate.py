@@ -14,6 +14,7 @@ import pyarrow as pa
 from armorm.config import EvaluationConfig
 from armorm.features.catalog.inventory import rows_of
 from armorm.features.checks import contamination
+from armorm.features.conversation import HELD_OUT
 from armorm.features.store import Made, Store
 from armorm.features.store.stage import Computed, OnProgress
 from armorm.features.tables import SCHEMAS, write_parquet
@@ -27,7 +28,6 @@ from armorm.stages import model as model_stage
 from armorm.stages import preference
 from armorm.stages.common import in_blas_threads, put_record, stage_artifact, stage_recipe
 from armorm.stages.data import (
-    HELD_OUT,
     RatedRows,
     load_lengths,
     load_pairs,

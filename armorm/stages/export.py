@@ -38,7 +38,8 @@ from armorm.scoring import reward_model as scoring
 from armorm.scoring.backbones import require_backbone
 from armorm.stages import evaluate
 from armorm.stages.common import read_record
-from armorm.stages.model import load_model
+from armorm.stages.model import PARTS, load_model
+from armorm.stages.pipeline import PIPELINE
 
 SAMPLED: Final = 1000
 """Conversations of the store that the prompt's end is looked for in."""
@@ -109,7 +110,7 @@ def mean_gate(store: Store, model: RewardHead) -> NDArray[np.floating]:
     with connect(store) as connection:
         found = connection.execute(
             "SELECT id FROM features WHERE kind = 'prompt' AND backbone = ? AND id IN "
-            "(SELECT prompt_id FROM preferences WHERE split = 'train') ORDER BY id LIMIT ?",
+            "(SELECT prompt_id FROM training_pairs WHERE split = 'train') ORDER BY id LIMIT ?",
             [model.backbone_id, PROMPTS_OF_MEAN],
         ).fetchall()
     if not found:
@@ -148,7 +149,7 @@ def _card(
     node = graph.find(artifact.artifact_id)
     stages = {of.stage: of for of in graph.ancestors(node.number)}
     base_model = settings.path if local_path(settings) is None else None
-    seen = trace(store, artifact.artifact_id, n_rows=0).datasets
+    seen = trace(store, artifact.artifact_id, stages=PIPELINE, n_rows=0).datasets
     rows = [dict(zip(seen.columns, row, strict=True)) for row in seen.rows]
     shown = ("dataset", "stage", "usage", "rows", "upstream", "revision", "licence")
     return Card(
@@ -170,14 +171,13 @@ def _card(
             [tuple(row[name] for name in shown) for row in rows],
             "each row of it can be listed by `armorm trace` over the store that the model was made in",
         ),
-        settings={name: _settings_of(of) for name, of in stages.items() if name in TRAINED},
+        settings={name: _settings_of(of) for name, of in stages.items() if name in PARTS},
         results=_results(store, graph, node, model),
         limits=_limits(model, settings, found),
     )
 
 
 HUB_ID: Final = re.compile(r"[\w.-]+/[\w.-]+")
-TRAINED: Final = ("regress", "decorrelate", "gate")
 
 
 def _settings_of(node: Node) -> dict[str, object]:

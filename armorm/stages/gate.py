@@ -21,6 +21,7 @@ from armorm.config import AUTO, PREFERENCE, GateConfig
 from armorm.errors import GateError
 from armorm.features.catalog.inventory import ingested
 from armorm.features.checks import contamination
+from armorm.features.conversation import TRAINING
 from armorm.features.documents import parse_object
 from armorm.features.errors import NotInStore
 from armorm.features.lineage.training_rows import row_set
@@ -88,7 +89,7 @@ def _make(store: Store, backbone_id: str, config: GateConfig, on_progress: OnPro
         resume=checkpoints.read(),
         save_checkpoint=checkpoints.save,
     )
-    splits = ("train",) if validation is None or not _chooses(config, heads) else ("train", "validation")
+    splits = ("train",) if validation is None or not _chooses(config, heads) else TRAINING
     mixture = dict(zip(heads.objectives, fit.mixture.weights_K.tolist(), strict=True)) if fit.mixture else {}
     trained = GateTraining(
         len(training),
@@ -107,7 +108,7 @@ def _make(store: Store, backbone_id: str, config: GateConfig, on_progress: OnPro
         contaminated_pairs=int(stored.contaminated_P.sum()),
         rejected_pairs=stored.n_rejected,
         splits=splits,
-        training_rows=row_set("gate", stored.keys(stored.usable(*splits))),
+        training_rows=row_set(STAGE, stored.keys(stored.usable(*splits))),
     )
     summary = {"line": _line(record)}
     if round(trained.n_epochs) > MANY_EPOCHS:
@@ -212,7 +213,10 @@ GATE: Final[Computed[GateConfig]] = Computed(
     part="train",
     code=__name__,
     after=(decorrelate.STAGE, preference.STAGE, regress.STAGE, contamination.STAGE),
-    splits=("train", "validation"),
+    splits=TRAINING,
+    rows="pairs",
+    trains_on=TRAINING,
+    training_rows=STAGE,
     table="gate",
     recipe_of=partial(stage_recipe, record=GateConfig.record),
     work_of=_work,

@@ -53,9 +53,9 @@ def _make(store: Store, backbone_id: str, settings: None, on_progress: OnProgres
     decorrelated = read_record(store, parts[decorrelate.STAGE], DecorrelationResult)
     trained = read_record(store, parts[gate.STAGE], GateResult)
     seen = {
-        "regression": regressed.training_rows,
-        "decorrelation": decorrelated.training_rows,
-        "gate": trained.training_rows,
+        regress.ROWS: regressed.training_rows,
+        decorrelate.ROWS: decorrelated.training_rows,
+        gate.STAGE: trained.training_rows,
     }
     heads = decorrelate.read_heads(store)
     inputs = {name: id for part in parts.values() for name, id in part.recipe.inputs.items()}

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from armorm.config import Correlation, EvaluationConfig
+from armorm.features.conversation import HELD_OUT
 from armorm.features.sources import preference_test_sets, rewardbench
 from armorm.features.vectors.shards import FeatureReader
 from armorm.maths import evaluation
@@ -19,7 +20,7 @@ from armorm.maths.probe import ProbeReport
 from armorm.maths.score import coefficients, score
 from armorm.model.head import RewardHead
 from armorm.records.evaluation import Evaluation, GateByKind, Mistake, PairAccuracy
-from armorm.stages.data import HELD_OUT, Names, StoredPairs, predict_rewards
+from armorm.stages.data import Names, StoredPairs, predict_rewards
 
 MISTAKES = 10
 """How many of the worst are explained."""

@@ -1,36 +1,54 @@
-"""The pipeline, once: running, planning, OpenLineage and the documentation walk this tuple."""
+"""The pipeline, once: running, planning, lineage, OpenLineage and the documentation walk this tuple.
 
-from typing import Any, Final
+`python -m armorm.stages.pipeline` prints it as a Markdown table.
+"""
 
+from collections.abc import Iterator
+from graphlib import TopologicalSorter
+from importlib import import_module
+from pkgutil import iter_modules
+from typing import Any, Final, get_args
+
+from armorm import stages
 from armorm.features.checks.contamination import CONTAMINATION
 from armorm.features.checks.quality import QUALITY
 from armorm.features.embedding.embed import EMBED
 from armorm.features.ingest.dataset import INGEST
 from armorm.features.store.stage import Computed, Part, Stage
-from armorm.stages.decorrelate import DECORRELATE
-from armorm.stages.evaluate import EVALUATE
-from armorm.stages.gate import GATE
-from armorm.stages.model import MODEL
-from armorm.stages.preference import PREFERENCE_STAGE
-from armorm.stages.regress import REGRESS
-from armorm.stages.statistics import STATISTICS
 
-PIPELINE: Final[tuple[Stage, ...]] = (
-    INGEST,
-    QUALITY,
-    CONTAMINATION,
-    EMBED,
-    STATISTICS,
-    REGRESS,
-    PREFERENCE_STAGE,
-    DECORRELATE,
-    GATE,
-    MODEL,
-    EVALUATE,
-)
+AFTERWARDS: Final = {"compare", "export", "promote", "report"}
+"""Modules that are no stages, but use what the pipeline has made; some take seconds to import."""
+
+
+def _stages() -> Iterator[Stage]:
+    """Yield the stages before training, and every one that a module of this folder makes."""
+    yield from (INGEST, QUALITY, CONTAMINATION, EMBED)
+    names = {module.name for module in iter_modules(stages.__path__)} - AFTERWARDS - {"pipeline"}
+    for name in sorted(f"{stages.__name__}.{name}" for name in names):
+        yield from (of for of in vars(import_module(name)).values() if isinstance(of, Stage) and of.code == name)
+
+
+def _in_order(found: dict[str, Stage]) -> tuple[Stage, ...]:
+    """Return the stages part by part, each after those that it waits for."""
+    order = TopologicalSorter({stage.name: stage.after for stage in found.values()}).static_order()
+    return tuple(sorted((found[name] for name in order), key=lambda stage: get_args(Part).index(stage.part)))
+
+
+PIPELINE: Final = _in_order({stage.name: stage for stage in _stages()})
 """In the order in which they run. Promotion is no part of it: it is a decision about what the pipeline has made."""
 
 
 def computed(*parts: Part) -> list[Computed[Any]]:
     """Return the stages of some parts that make one artifact each: all but the ingest and the embedding."""
     return [stage for stage in PIPELINE if isinstance(stage, Computed) and stage.part in parts]
+
+
+def table() -> str:
+    """Return the pipeline as a Markdown table."""
+    head = ("stage", "part", "after", "rows", "splits"), ("---",) * 5
+    rows = ((s.name, s.part, ", ".join(s.after), s.rows or "", ", ".join(s.splits) or "all") for s in PIPELINE)
+    return "\n".join(f"| {' | '.join(row)} |" for row in (*head, *rows))
+
+
+if __name__ == "__main__":
+    print(table())

@@ -11,12 +11,11 @@ LEAST_RATINGS = 2
 _RATINGS = """
     SELECT objective, count(*) FILTER (split = 'train'), count(*) FILTER (split = 'validation'),
         count(DISTINCT value) FILTER (split = 'train')
-    FROM ratings WHERE prompt_id NOT IN (SELECT prompt_id FROM contamination) GROUP BY objective
+    FROM training_ratings GROUP BY objective
 """
 
 _PAIRS = """
-    SELECT count(*) FILTER (split = 'train'), count(*) FILTER (split = 'validation')
-    FROM preferences WHERE prompt_id NOT IN (SELECT prompt_id FROM contamination)
+    SELECT count(*) FILTER (split = 'train'), count(*) FILTER (split = 'validation') FROM training_pairs
 """
 
 

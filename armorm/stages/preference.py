@@ -9,7 +9,7 @@ import numpy.typing as npt
 from armorm.config import PreferenceConfig
 from armorm.features.catalog.inventory import rows_of
 from armorm.features.checks import contamination
-from armorm.features.checks.change import TRAINED_ON
+from armorm.features.conversation import TRAINING
 from armorm.features.store import Made, Snapshot, Store
 from armorm.features.store.stage import Computed, OnProgress
 from armorm.features.vectors.shards import FeatureReader
@@ -46,7 +46,7 @@ class Preference:
 def _make(store: Store, backbone_id: str, config: PreferenceConfig, on_progress: OnProgress) -> Made:
     """Fit it where there are pairs to fit it to and to choose its strength on."""
     stored = load_pairs(store, backbone_id=backbone_id)
-    training, validation = (np.flatnonzero(stored.usable(split)) for split in TRAINED_ON)
+    training, validation = (np.flatnonzero(stored.usable(split)) for split in TRAINING)
     if len(training) > config.pairs:
         training = np.sort(np.random.default_rng(config.seed).choice(training, config.pairs, replace=False))
     reader = FeatureReader(store, backbone_id)
@@ -71,7 +71,9 @@ PREFERENCE_STAGE: Final[Computed[PreferenceConfig]] = Computed(
     part="train",
     code=__name__,
     after=(regress.STAGE, contamination.STAGE),
-    splits=TRAINED_ON,
+    splits=TRAINING,
+    rows="pairs",
+    trains_on=TRAINING,
     table="preference",
     recipe_of=stage_recipe,
     work_of=rows_of("preferences"),

@@ -10,6 +10,7 @@ import polars as pl
 from armorm.config import RegressionConfig
 from armorm.features.catalog.inventory import rows_of, stored_objectives, stored_scales
 from armorm.features.checks import contamination
+from armorm.features.conversation import TRAINING
 from armorm.features.embedding import embed
 from armorm.features.lineage.training_rows import row_set
 from armorm.features.store import Made, Store
@@ -32,13 +33,11 @@ from armorm.stages.common import (
 from armorm.stages.data import RatedRows, load_ratings, predict_rewards
 
 STAGE = "regress"
+ROWS = "regression"
 STAGE_VERSION = 6
 
 FEW_ROWS = 20
 """Times the number of features: an objective with fewer training rows looks clearly better on them than elsewhere."""
-
-SEEN_SPLITS = ("train", "validation")
-"""Whose ratings the weights depend on: alphas are chosen on the second, and in the end weights are fitted to both."""
 
 
 @in_blas_threads
@@ -46,7 +45,7 @@ def _make(store: Store, backbone_id: str, config: RegressionConfig, on_progress:
     """Fit the objectives that have ratings; the others are recorded with the reason why not."""
     objectives = stored_objectives(store.head())
     rated = load_ratings(store, objectives, backbone_id=backbone_id)
-    of_splits = [rated.split_N == split for split in SEEN_SPLITS]
+    of_splits = [rated.split_N == split for split in TRAINING]
     trained, untrained = trainable(rated.Y_NK, objectives, *of_splits)
     reader = FeatureReader(store, backbone_id)
     parts = statistics.read_parts(store, backbone_id)
@@ -58,14 +57,14 @@ def _make(store: Store, backbone_id: str, config: RegressionConfig, on_progress:
         _held_out(store, backbone_id, rated, trained, split, W_KD)
         for split, W_KD in (("validation", weights.train_W_KD), ("test", weights.W_KD))
     )
-    seen = rated.keys.filter(pl.col("objective").is_in(trained), pl.col("split").is_in(SEEN_SPLITS))
+    seen = rated.keys.filter(pl.col("objective").is_in(trained), pl.col("split").is_in(TRAINING))
     record = RegressionResult(
         objectives=trained,
         regression=report_fits(trained, weights, n_train_K, *held_out),
         untrained=untrained,
         contaminated_ratings=rated.n_contaminated,
         rejected_ratings=rated.n_rejected,
-        training_rows=row_set("regression", seen),
+        training_rows=row_set(ROWS, seen),
     )
     line = f"{len(trained)} objectives fitted on {len(rated.Y_NK)} rated rows"
     if rated.n_contaminated:
@@ -88,7 +87,10 @@ REGRESS: Final[Computed[RegressionConfig]] = Computed(
     part="train",
     code=__name__,
     after=(embed.STAGE, contamination.STAGE, statistics.STAGE),
-    splits=("train", "validation", "test"),
+    splits=(*TRAINING, "test"),
+    rows="ratings",
+    trains_on=TRAINING,
+    training_rows=ROWS,
     table="regression",
     recipe_of=stage_recipe,
     work_of=rows_of("ratings"),

@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 
 from armorm.features.catalog.inventory import rows_of, stored_objectives
 from armorm.features.checks import contamination
+from armorm.features.conversation import TRAINING
 from armorm.features.embedding import embed
 from armorm.features.errors import NotInStore
 from armorm.features.store import Artifact, Made, ObjectRef, Recipe, Snapshot, Store, content_id
@@ -31,9 +32,6 @@ from armorm.stages.data import RatedRows, load_ratings
 STAGE = "statistics"
 STAGE_VERSION = 1
 
-SPLITS: Final = ("train", "validation")
-"""What is counted. Figures of `test` have standard errors and ranks, which take its rows one by one."""
-
 PLACE: Final = ("split", "shard", "row")
 """The first columns of a table of rows; the others are the objectives, with the values."""
 
@@ -45,7 +43,7 @@ class Group:
     name: str
     """Dataset, and 8 hex digits over the objectives."""
     rows: pl.DataFrame
-    """Of `SPLITS`, in order."""
+    """Of `TRAINING`, in order."""
 
     @property
     def objectives(self) -> list[str]:
@@ -82,7 +80,8 @@ STATISTICS: Final[Computed[None]] = Computed(
     part="train",
     code=__name__,
     after=(embed.STAGE, contamination.STAGE),
-    splits=SPLITS,
+    rows="ratings",
+    splits=TRAINING,  # figures of `test` have standard errors and ranks, which take its rows one by one
     recipe_of=stage_recipe,
     work_of=rows_of("ratings"),  # at most: what has changed is not known before
     make=_make,
@@ -92,7 +91,7 @@ STATISTICS: Final[Computed[None]] = Computed(
 
 def groups_of(rated: RatedRows, reader: FeatureReader) -> list[Group]:
     """The training and validation rows by dataset and by what is labelled, each with the place of its vector."""
-    seen = np.flatnonzero(np.isin(rated.split_N.astype(str), SPLITS))
+    seen = np.flatnonzero(np.isin(rated.split_N.astype(str), TRAINING))
     places = reader.places("conversation", rated.conversation_ids[seen].tolist())
     rows = places.select(split=pl.Series(rated.split_N[seen], dtype=pl.String), shard="shard", row="row")
     datasets_N, Y_NK = rated.dataset_N[seen].astype(str), rated.Y_NK[seen]
@@ -153,7 +152,7 @@ class _Update:
             Group(group.name, _read_rows(self.store, known[name])) if (name := f"rows/{group.name}") in known else None
         )
         objects = {name: _put_rows(self.store, group.rows)}
-        for split in SPLITS:
+        for split in TRAINING:
             rows, kept = group.of(split), known.get(f"{split}/{group.name}")
             if len(rows) >= self.reader.width:
                 old = (kept, before.of(split)) if kept and before else None

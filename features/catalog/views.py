@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 
 VIEWS: Final = SQL / "views"
 
+USED_FOR: Final = (SQL / "rules" / "used_for.sql").read_text()
+"""The statement of the function that tells what a row may be used for."""
+
 BEFORE: Final = "before"
 """The schema of an earlier snapshot's views."""
 
@@ -181,7 +184,7 @@ class Catalog:
         for name, table_schema in _empty(snapshot).items():
             self._keep(f"empty_{schema}_{name}", table_schema.empty_table())
             self.connection.execute(f"CREATE VIEW stored_{name} AS FROM main.empty_{schema}_{name}")
-        for sql in _view_files().values():
+        for sql in (USED_FOR, *_view_files().values()):
             self.connection.execute(sql)
         self.connection.execute("SET schema = 'main'")
 

@@ -14,9 +14,6 @@ from armorm.features.store import Artifact, Snapshot, Store
 MODEL: Final = "model"
 """The slot of the newest model."""
 
-TRAINED_ON: Final = ("train", "validation")
-"""Splits that weights depend on."""
-
 
 @dataclass(frozen=True, slots=True)
 class RetrainSettings:
@@ -147,7 +144,7 @@ def _changed(before: Snapshot, after: Snapshot) -> list[str]:
 
 def _count(catalog: Catalog) -> int:
     """Return rows of training in the earlier snapshot."""
-    parts = " + ".join(f"(SELECT count(*) FROM {_entering('before', table)})" for table in ("ratings", "preferences"))
+    parts = "(SELECT count(*) FROM before.training_ratings) + (SELECT count(*) FROM before.training_pairs)"
     ((n_rows,),) = catalog.execute(f"SELECT {parts}").fetchall()
     return int(n_rows)
 
@@ -157,30 +154,22 @@ def _moved(catalog: Catalog) -> list[MovedRatings]:
     catalog.execute("CREATE SCHEMA compared")
     for name, schema, other in (("ratings", "main", "before"), ("earlier_ratings", "before", "main")):
         catalog.execute(
-            f"CREATE VIEW compared.{name} AS SELECT dataset, objective, value FROM {_entering(schema, 'ratings')} "
+            f"CREATE VIEW compared.{name} AS SELECT dataset, objective, value FROM {schema}.training_ratings "
             f"SEMI JOIN changed USING (dataset) SEMI JOIN {other}.datasets USING (dataset)"
         )
     catalog.execute("SET search_path = 'compared,main'")
     return [MovedRatings(*row) for row in moved_ratings(catalog, by_more_than=0)]
 
 
-def _entering(schema: str, table: str) -> str:
-    """Return the rows of one table that training reads."""
-    return (
-        f"(FROM {schema}.{table} WHERE split IN {TRAINED_ON} "
-        f"AND prompt_id NOT IN (SELECT prompt_id FROM {schema}.contamination))"
-    )
-
-
 def _said(schema: str, now: int) -> str:
     """Return what each row says: a rating of a text and an objective, or a preference of two texts."""
     return f"""
         SELECT dataset, conversation_id AS one, objective AS other, raw AS said, {now} AS now
-        FROM {_entering(schema, "ratings")} SEMI JOIN changed USING (dataset)
+        FROM {schema}.training_ratings SEMI JOIN changed USING (dataset)
         UNION ALL
         SELECT dataset, least(chosen_id, rejected_id), greatest(chosen_id, rejected_id),
             (chosen_id < rejected_id)::INTEGER, {now}
-        FROM {_entering(schema, "preferences")} SEMI JOIN changed USING (dataset)
+        FROM {schema}.training_pairs SEMI JOIN changed USING (dataset)
     """
 
 

@@ -18,6 +18,7 @@ from armorm.features.lineage.graph import read_graph
 from armorm.features.lineage.impact import KINDS, Impact, Key, impact
 from armorm.features.lineage.relations import relations
 from armorm.features.store import Artifact, Made, Recipe, Store, Writer
+from armorm.features.store.stage import Stage
 from armorm.features.store.store import utc_now
 from armorm.features.vectors.shards import SLOT, shard_without, slot_of
 
@@ -35,7 +36,7 @@ class Forgetting:
     """Datasets whose tables hold it, or may: they have to be read again."""
 
 
-def forget(writer: Writer, key: str, reason: str, rules: Mapping[str, Rules]) -> Forgetting:
+def forget(writer: Writer, key: str, reason: str, rules: Mapping[str, Rules], *, stages: Sequence[Stage]) -> Forgetting:
     """Put a native row or a prompt on the list of what every ingest leaves out.
 
     The same commit tells every dataset that holds none of it that the list has changed. Those that hold it are stale
@@ -46,13 +47,14 @@ def forget(writer: Writer, key: str, reason: str, rules: Mapping[str, Rules]) ->
         key: the beginning of its id, 8 hex digits or more.
         reason: why, for the record.
         rules: how the rows of each configured dataset are read.
+        stages: the pipeline, which says which rows are read.
 
     Raises:
         InputError: the key is of something else, or no key.
         NotInStore: the store knows none, or several.
     """
     store = writer.store
-    before = impact(store, key)
+    before = impact(store, key, stages=stages)
     entry = Entry(_kind(before), before.key.id, reason, utc_now())
     known = read_entries(store)
     entries = [*known, *([] if (entry.kind, entry.id) in {(e.kind, e.id) for e in known} else [entry])]
@@ -89,7 +91,7 @@ def left_vectors(store: Store, key: Key) -> list[LeftVector]:
     graph, number = read_graph(store), store.head().number
     current = {n for n, node in graph.nodes.items() if node.last == number}
     held = " OR ".join(f"{column} = $id" for column in KINDS[key.kind])
-    with relations(store, graph.nodes.values()) as connection:
+    with relations(store, graph.nodes.values(), stages=()) as connection:
         rows = connection.execute(
             f"""
             WITH

@@ -10,6 +10,7 @@ from armorm.features.errors import InputError, NotInStore
 from armorm.features.lineage.graph import Graph, Node, read_graph
 from armorm.features.lineage.relations import ITEM, relations
 from armorm.features.store import Store
+from armorm.features.store.stage import Stage
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -74,12 +75,13 @@ class Impact:
         }
 
 
-def impact(store: Store, key: str) -> Impact:
+def impact(store: Store, key: str, *, stages: Sequence[Stage]) -> Impact:
     """Return every artifact of any snapshot that was made with a native row, a conversation, a prompt or a pair.
 
     Args:
         store: whose snapshots are searched, all of them.
         key: the beginning of its id, 8 hex digits or more.
+        stages: the pipeline, which says which rows are read.
 
     Raises:
         InputError: the key is not such a beginning.
@@ -91,7 +93,7 @@ def impact(store: Store, key: str) -> Impact:
             "pair_id; see the views `native_rows`, `ratings` and `preferences`"
         )
     graph = read_graph(store)
-    with relations(store, graph.nodes.values()) as connection:
+    with relations(store, graph.nodes.values(), stages=stages) as connection:
         found = find_key(connection, key)
         return impact_of(connection, graph, found)
 

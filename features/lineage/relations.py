@@ -1,7 +1,7 @@
 """The tables of some artifacts under the views of `sql/lineage/`: every row says whose it is."""
 
 import json
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from contextlib import contextmanager
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Final
@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Final
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from armorm.features.catalog.views import empty_connection, parquet_paths
+from armorm.features.catalog.views import USED_FOR, empty_connection, parquet_paths
 from armorm.features.lineage.graph import Node
 from armorm.features.store import Artifact, Store
 from armorm.features.store.json_records import read_record
+from armorm.features.store.stage import Stage
 from armorm.features.tables import SCHEMAS, SQL
 from armorm.features.vectors.shards import open_shard
 
@@ -44,8 +45,10 @@ NODE: Final = pa.field("node", pa.int64())
 
 
 @contextmanager
-def relations(store: Store, nodes: Collection[Node]) -> "Iterator[DuckDBPyConnection]":
+def relations(store: Store, nodes: Collection[Node], *, stages: Sequence[Stage]) -> "Iterator[DuckDBPyConnection]":
     """Open a DuckDB connection with the views of `sql/lineage/`, and `stored_*` under them, of these artifacts.
+
+    The stages of the pipeline say which rows theirs read.
 
     Every object that is read is checked against its checksum. What has no room in memory lies in a folder of its own
     until the block ends.
@@ -56,9 +59,12 @@ def relations(store: Store, nodes: Collection[Node]) -> "Iterator[DuckDBPyConnec
         connection.execute("SET temp_directory = $folder", {"folder": spilled})
         for table in SCHEMAS:
             _mount(connection, store, nodes, table)
-        connection.register("stored_nodes", _nodes(store, nodes))
+        reading = [stage for stage in stages if stage.rows or stage.training_rows]
+        connection.register("stored_stages", _stages(reading))
+        connection.register("stored_nodes", _nodes(store, nodes, {stage.name for stage in reading}))
         connection.register("stored_edges", _edges(nodes))
         connection.register("stored_vectors", _vectors(store, nodes))
+        connection.execute(USED_FOR)
         for name in ORDER:
             connection.execute((VIEWS / f"{name}.sql").read_text())
         yield connection
@@ -79,8 +85,16 @@ def _mount(connection: "DuckDBPyConnection", store: Store, nodes: Iterable[Node]
     )
 
 
-def _nodes(store: Store, nodes: Iterable[Node]) -> pa.Table:
-    """Return each artifact's kind, snapshots and settings, and the JSON record of a training stage."""
+def _stages(stages: Iterable[Stage]) -> pa.Table:
+    """Return which ratings or pairs each stage reads, and which of these its weights depend on."""
+    names = pa.list_(pa.string())
+    columns = {"stage": pa.string(), "rows": pa.string(), "splits": names, "trains_on": names}
+    rows = [{"stage": s.name, "rows": s.rows, "splits": s.splits, "trains_on": s.trains_on} for s in stages]
+    return pa.Table.from_pylist(rows, pa.schema([*columns.items()]))
+
+
+def _nodes(store: Store, nodes: Iterable[Node], reading: Collection[str]) -> pa.Table:
+    """Return each artifact's kind, snapshots and settings, and the JSON record of those of some stages."""
     rows = [
         {
             "node": n.number,
@@ -88,7 +102,7 @@ def _nodes(store: Store, nodes: Iterable[Node]) -> pa.Table:
             "first": n.first,
             "last": n.last,
             "settings": json.dumps(n.artifact.recipe.parameters.get("settings", {})),
-            "record": _record(store, n),
+            "record": _record(store, n) if n.stage in reading else None,
         }
         for n in nodes
     ]
@@ -103,7 +117,7 @@ def _nodes(store: Store, nodes: Iterable[Node]) -> pa.Table:
 
 
 def _record(store: Store, node: Node) -> str | None:
-    ref = node.artifact.objects.get("record") if node.stage in ("regress", "decorrelate", "gate") else None
+    ref = node.artifact.objects.get("record")
     return json.dumps(read_record(store, ref)) if ref else None
 
 

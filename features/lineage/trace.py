@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
@@ -11,15 +11,13 @@ from armorm.features.documents import parse_object
 from armorm.features.errors import NotInStore
 from armorm.features.lineage.graph import Graph, Node, read_graph
 from armorm.features.lineage.relations import EMBED, ITEM, OF_TEXTS, relations
-from armorm.features.lineage.training_rows import KEYS, SEEN_BY, RowSet, row_set
+from armorm.features.lineage.training_rows import KEYS, RowSet, row_set
 from armorm.features.store import Store
 from armorm.features.store.json_records import read_record
+from armorm.features.store.stage import Stage
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
-
-IN_ORDER: Final = f"list_position({list(SEEN_BY.values())}, stage)"
-"""An SQL expression that orders rows as the stages follow each other."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,13 +78,20 @@ class Trace:
 
 
 def trace(
-    store: Store, id_prefix: str, *, objective: str | None = None, n_rows: int | None = None, texts: bool = False
+    store: Store,
+    id_prefix: str,
+    *,
+    stages: Sequence[Stage],
+    objective: str | None = None,
+    n_rows: int | None = None,
+    texts: bool = False,
 ) -> Trace:
     """Return everything that an artifact was made from.
 
     Args:
         store: whose snapshots are searched, all of them.
         id_prefix: the beginning of the artifact's id.
+        stages: the pipeline, which says which rows are read.
         objective: list only the ratings that the weights of this objective were fitted to and chosen by.
         n_rows: how many rows to list; all by default.
         texts: list the messages of each row with it.
@@ -96,11 +101,12 @@ def trace(
     """
     graph = read_graph(store)
     node = graph.find(id_prefix)
-    with relations(store, needed(graph, node)) as connection:
+    with relations(store, needed(graph, node), stages=stages) as connection:
         connection.execute("CREATE TEMP TABLE item_rows AS FROM items")  # which many parts of `seen` read
         connection.execute("CREATE OR REPLACE VIEW items AS FROM item_rows")
         connection.execute("CREATE TEMP TABLE traced AS FROM seen WHERE node = ?", [node.number])
-        checks = list(_checks(store, node, connection))
+        connection.execute(f"CREATE MACRO place(stage) AS list_position({[stage.name for stage in stages]}, stage)")
+        checks = list(_checks(store, node, stages, connection))
         if objective is not None:
             _keep_objective(connection, objective)
         datasets, rows = _datasets(connection, graph), _rows(connection, n_rows, texts=texts)
@@ -115,22 +121,23 @@ def needed(graph: Graph, node: Node) -> list[Node]:
     return graph.ancestors(node.number, without=(EMBED,))
 
 
-def recorded_rows(store: Store, node: Node) -> dict[str, RowSet]:
+def recorded_rows(store: Store, node: Node, stages: Sequence[Stage]) -> dict[str, RowSet]:
     """Return the sets of rows that a model or a training stage says it has seen; none for an older one."""
     objects = node.artifact.objects
     if node.stage == "model":
         described = parse_object(store.objects.read_bytes(objects["description"])).get("training_rows") or {}
     else:
-        of_stage = {name: "record" for name, stage in SEEN_BY.items() if stage == node.stage}
         described = {
-            name: read_record(store, objects[record]).get("training_rows") for name, record in of_stage.items()
+            stage.training_rows: read_record(store, objects["record"]).get("training_rows")
+            for stage in stages
+            if stage.training_rows and stage.name == node.stage
         }
     return {name: RowSet(**given) for name, given in described.items() if given}
 
 
-def _checks(store: Store, node: Node, connection: "DuckDBPyConnection") -> Iterator[RowCheck]:
-    recorded = recorded_rows(store, node)
-    for name, stage in SEEN_BY.items():
+def _checks(store: Store, node: Node, stages: Sequence[Stage], connection: "DuckDBPyConnection") -> Iterator[RowCheck]:
+    recorded = recorded_rows(store, node, stages)
+    for name, stage in ((of.training_rows, of.name) for of in stages if of.training_rows):
         if node.stage in ("model", stage):
             columns = ", ".join("usage AS split" if column == "split" else column for column in KEYS[name])
             found = connection.sql(
@@ -141,7 +148,7 @@ def _checks(store: Store, node: Node, connection: "DuckDBPyConnection") -> Itera
 
 def _keep_objective(connection: "DuckDBPyConnection", objective: str) -> None:
     known = connection.execute(
-        "SELECT DISTINCT objective FROM traced WHERE trained_on AND stage = 'regress'"
+        "SELECT DISTINCT objective FROM traced WHERE trained_on AND objective IS NOT NULL"
     ).fetchall()
     if objective not in (names := sorted(name for (name,) in known)):
         listed = ", ".join(names) or "none, as it is no regression or model"
@@ -158,7 +165,7 @@ def _datasets(connection: "DuckDBPyConnection", graph: Graph) -> QueryResult:
             source, dataset, stage, usage, count(DISTINCT {ITEM}), count(DISTINCT native_row),
             list_sort(list(DISTINCT file) FILTER (file IS NOT NULL))
         FROM traced LEFT JOIN places USING (source, dataset, native_row, outcome)
-        GROUP BY source, dataset, stage, usage ORDER BY {IN_ORDER}, dataset, usage, source
+        GROUP BY source, dataset, stage, usage ORDER BY place(stage), dataset, usage, source
         """
     ).fetchall()
     columns = ["dataset", "stage", "usage", "rows", "native_rows", "files", "upstream", "revision", "licence"]
@@ -189,7 +196,7 @@ def _rows(connection: "DuckDBPyConnection", n_rows: int | None, *, texts: bool) 
         LEFT JOIN places USING (source, dataset, native_row, outcome)
         LEFT JOIN rated USING (source, dataset, source_row, conversation_id, objective)
         {joins}
-        ORDER BY trained_on DESC, {IN_ORDER}, traced.dataset, traced.source_row, traced.conversation_id,
+        ORDER BY trained_on DESC, place(stage), traced.dataset, traced.source_row, traced.conversation_id,
             traced.objective, pair_id, native_row, usage
         LIMIT ?
         """,

@@ -18,9 +18,6 @@ KEYS: Final[Mapping[str, tuple[str, ...]]] = {
 }
 """Set of rows to the columns of its key: ratings that weights and alphas come from, reference responses, pairs."""
 
-SEEN_BY: Final[Mapping[str, str]] = {"regression": "regress", "decorrelation": "decorrelate", "gate": "gate"}
-"""Set of rows to the stage that was trained on it, as they follow each other."""
-
 ESCAPES: Final = {"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"}
 """Escapes of tab-separated values, in this order, so that no tab or line break in a name ends a field."""
 

@@ -13,6 +13,8 @@ S = TypeVar("S")
 Part = Literal["ingest", "check", "embed", "train", "evaluate"]
 """What of the pipeline is run together."""
 
+Rows = Literal["ratings", "pairs"]
+
 OnProgress = Callable[[int, int], None]
 """Takes how much is done, and of how much."""
 
@@ -34,6 +36,12 @@ class Stage:
     """Stages whose results it reads, or whose work has to be done before it: the one that it waits for last, first."""
     splits: tuple[str, ...] = ()
     """The splits of the tables that enter its result; all of them where none is named."""
+    rows: Rows | None = None
+    """What it reads of these splits, where the views of training and held-out rows have it."""
+    trains_on: tuple[str, ...] = ()
+    """The splits that its weights depend on; its record may name fewer, as `splits`."""
+    training_rows: str = ""
+    """The set of rows whose digest its record holds: a key of `armorm.features.lineage.training_rows.KEYS`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -34,9 +34,12 @@ def trace(
     """
     from armorm.features.lineage.trace import trace as find
     from armorm.flows.runlog.lineage_text import print_trace
+    from armorm.stages.pipeline import PIPELINE
 
     shown = TRACED_ROWS if rows is None and format is QueryFormat.table else rows
-    found = find(existing_store(config), artifact, objective=objective or None, n_rows=shown, texts=texts)
+    found = find(
+        existing_store(config), artifact, stages=PIPELINE, objective=objective or None, n_rows=shown, texts=texts
+    )
     if format is QueryFormat.json:
         console.print_json(found.as_json())
     elif format is QueryFormat.csv:
@@ -59,8 +62,9 @@ def impact(
     """
     from armorm.features.lineage.impact import impact as find
     from armorm.flows.runlog.lineage_text import print_impact
+    from armorm.stages.pipeline import PIPELINE
 
-    found = find(existing_store(config), key)
+    found = find(existing_store(config), key, stages=PIPELINE)
     if format is Format.json:
         console.print_json(found.as_json())
     else:

@@ -7,7 +7,6 @@ WITH
     read AS NOT MATERIALIZED (
         SELECT node, stage, items.*
         FROM stored_nodes JOIN stored_edges USING (node) JOIN items ON source = input_node
-        WHERE stage IN ('quality', 'contamination', 'evaluate')
     ),
     left_out AS NOT MATERIALIZED (SELECT DISTINCT node, prompt_id FROM stored_contamination),
     texts AS NOT MATERIALIZED (  -- each id that a vector may be of; a vector is of a text, whichever version of a dataset held it
@@ -28,7 +27,7 @@ SELECT
 FROM read WHERE stage = 'quality'
 UNION ALL
 SELECT
-    read.node, 'contamination', if(found.node IS NULL OR split = 'evaluation', 'compared', 'left out'), false,
+    read.node, 'contamination', if(used_for(split, found.node IS NOT NULL) IS NULL, 'left out', 'compared'), false,
     source, dataset, source_row, native_row, outcome, prompt_id, conversation_id, other_id, objective, pair_id
 FROM read LEFT JOIN left_out AS found USING (node, prompt_id)
 WHERE stage = 'contamination' AND outcome = 'kept'
@@ -52,13 +51,11 @@ FROM stored_nodes AS model JOIN stored_edges AS edge USING (node) JOIN used ON u
 WHERE model.stage = 'model'
 UNION ALL
 SELECT
-    node, 'evaluate', 'scored', false,
+    node, stage, 'scored', false,
     source, dataset, source_row, native_row, outcome, prompt_id, conversation_id, other_id, objective, pair_id
 FROM read SEMI JOIN stored_pair_scores USING (node, pair_id)
-WHERE stage = 'evaluate'
 UNION ALL
 SELECT
-    node, 'evaluate', 'predicted', false,
+    node, stage, 'predicted', false,
     source, dataset, source_row, native_row, outcome, prompt_id, conversation_id, other_id, objective, pair_id
-FROM read SEMI JOIN stored_predictions USING (node, conversation_id, objective)
-WHERE stage = 'evaluate';
+FROM read SEMI JOIN stored_predictions USING (node, conversation_id, objective);

@@ -10,9 +10,8 @@
 WITH
     scored AS (
         SELECT model, chosen_id, rejected_id, correct::INTEGER AS correct
-        FROM pair_scores JOIN preferences USING (pair_id)
+        FROM pair_scores JOIN (FROM training_pairs UNION ALL FROM held_out_pairs) USING (pair_id)
         WHERE split GLOB $split AND dataset GLOB $dataset
-            AND (split = 'evaluation' OR prompt_id NOT IN (SELECT prompt_id FROM contamination))
     ),
     lengths AS MATERIALIZED (SELECT conversation_id, n_chars FROM conversations),
     measured AS (  -- both answers follow the same prompt, which takes itself out

@@ -8,8 +8,8 @@ WITH placed AS (
     SELECT
         model, correct, abs(score_chosen - score_rejected) AS difference,
         ntile($bins) OVER (PARTITION BY model ORDER BY abs(score_chosen - score_rejected), pair_id) AS bin
-    FROM pair_scores JOIN preferences USING (pair_id)
-    WHERE split GLOB $split AND (split = 'evaluation' OR prompt_id NOT IN (SELECT prompt_id FROM contamination))
+    FROM pair_scores JOIN (FROM training_pairs UNION ALL FROM held_out_pairs) USING (pair_id)
+    WHERE split GLOB $split
 )
 SELECT
     model, bin, count(*) AS pairs, min(difference) AS smallest, max(difference) AS largest,

@@ -8,7 +8,7 @@ SELECT
     corr(predicted, value) AS correlation,
     avg(abs(predicted - value)) AS mean_error,
     1 - avg((predicted - value) ** 2) / nullif(var_pop(value), 0) AS explained  -- share of the ratings' variance
-FROM ratings JOIN predictions USING (conversation_id, objective)
-WHERE split GLOB $split AND (split = 'evaluation' OR prompt_id NOT IN (SELECT prompt_id FROM contamination))
+FROM (FROM training_ratings UNION ALL FROM held_out_ratings) JOIN predictions USING (conversation_id, objective)
+WHERE split GLOB $split
 GROUP BY model, objective, dataset
 ORDER BY model, objective, dataset;

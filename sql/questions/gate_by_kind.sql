@@ -6,8 +6,8 @@
 -- key: model, dataset, subset, objective
 WITH kinds AS (
     SELECT DISTINCT dataset, subset, prompt_id
-    FROM preferences
-    WHERE dataset GLOB $dataset AND split IN ('test', 'evaluation')
+    FROM held_out_pairs
+    WHERE dataset GLOB $dataset
 )
 SELECT
     model, dataset, subset, objective, count(*) AS prompts, avg(weight) AS weight, stddev_pop(weight) AS spread,

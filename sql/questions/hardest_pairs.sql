@@ -8,7 +8,7 @@ WITH
     hardest AS MATERIALIZED (
         SELECT
             model, pair_id, dataset, source_row, subset, chosen_id, rejected_id, score_rejected - score_chosen AS wrong_by
-        FROM pair_scores JOIN preferences USING (pair_id)
+        FROM pair_scores JOIN (FROM training_pairs UNION ALL FROM held_out_pairs) USING (pair_id)
         WHERE NOT correct AND split GLOB $split AND dataset GLOB $dataset
         ORDER BY wrong_by DESC, pair_id
         LIMIT $n

@@ -7,8 +7,8 @@ WITH RECURSIVE
         UNION
         SELECT input_id, lineage.input FROM made_from JOIN lineage USING (artifact_id)
     ),
-    rated AS (SELECT dataset, count(*) AS trained_ratings FROM ratings WHERE split = 'train' GROUP BY dataset),
-    paired AS (SELECT dataset, count(*) AS trained_pairs FROM preferences WHERE split = 'train' GROUP BY dataset)
+    rated AS (SELECT dataset, count(*) AS trained_ratings FROM training_ratings WHERE split = 'train' GROUP BY dataset),
+    paired AS (SELECT dataset, count(*) AS trained_pairs FROM training_pairs WHERE split = 'train' GROUP BY dataset)
 SELECT licence, dataset, upstream, coalesce(trained_ratings, 0) AS ratings, coalesce(trained_pairs, 0) AS pairs
 FROM datasets
 LEFT JOIN rated USING (dataset)

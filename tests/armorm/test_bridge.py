@@ -1,9 +1,12 @@
 """Stored rows as arrays: what stands in an evaluation dataset is left out, and counted."""
 
+from typing import get_args
+
 import numpy as np
 
+from armorm.features.catalog.views import connect
 from armorm.features.checks.contamination import CONTAMINATION, ContaminationSettings
-from armorm.features.conversation import conversation_id, prompt_id, single_turn
+from armorm.features.conversation import Split, conversation_id, prompt_id, single_turn
 from armorm.features.store import Recipe, Store, Writer
 from armorm.features.store.store import Made
 from armorm.features.vectors.shards import Feature, slot_of, write_shard
@@ -34,6 +37,29 @@ def test_pairs_of_evaluation_prompts_are_marked_exactly_and_nearly(store: Store,
         assert pairs.contaminated_P.sum() == n_contaminated
         assert pairs.usable("train").sum() == 3 - n_contaminated
         assert pairs.usable("evaluation").tolist() == (pairs.datasets == "benchmark").tolist()
+
+
+def test_a_row_is_for_training_or_held_out_or_has_a_prompt_of_an_evaluation_dataset(
+    store: Store, writer: Writer
+) -> None:
+    fill(writer)
+    for split in get_args(Split):
+        other = Dataset(split, split=split)
+        for row, prompt in enumerate((QUESTION,) if split == "evaluation" else (QUESTION, EDITED, OTHER)):
+            other.prefer(f"{split}-{row}", "chosen", f"rejected {split}", prompt=prompt)
+            other.rate(f"{split}-{row}", single_turn(prompt, "chosen"), row)
+        other.commit(writer)
+    CONTAMINATION.ensure(writer, ContaminationSettings(threshold=1.0))
+    with connect(store) as catalog:
+        ((shared,),) = catalog.execute("SELECT list(DISTINCT prompt_id) FROM contamination").fetchall()
+        assert len(shared) == 1
+        for table, of in (("ratings", "ratings"), ("preferences", "pairs")):
+            rows = catalog.sql(f"FROM {table}").to_arrow_table().to_pylist()
+            clean = [row for row in rows if row["split"] == "evaluation" or row["prompt_id"] not in shared]
+            for use, splits in (("training", ("train", "validation")), ("held_out", ("test", "evaluation"))):
+                found = catalog.sql(f"FROM {use}_{of}").to_arrow_table().to_pylist()
+                assert sorted(found, key=str) == sorted((r for r in clean if r["split"] in splits), key=str)
+                assert {row["split"] for row in found} == {*splits}
 
 
 def test_ratings_of_evaluation_prompts_are_left_out_and_counted(store: Store, writer: Writer) -> None:

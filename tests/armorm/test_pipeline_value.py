@@ -1,12 +1,14 @@
 """The pipeline as a value: each stage comes after what it reads, and says so once."""
 
-import re
+from importlib import import_module
 from itertools import pairwise
-from pathlib import Path
+from pkgutil import iter_modules
 
-from armorm.features.store.stage import Computed
+import armorm.stages
+from armorm.features.lineage.training_rows import KEYS
+from armorm.features.store.stage import Computed, Stage
 from armorm.flows.runlog.observers import stages
-from armorm.stages.pipeline import PIPELINE, computed
+from armorm.stages.pipeline import PIPELINE, computed, table
 
 PARTS = ("ingest", "check", "embed", "train", "evaluate")
 
@@ -42,7 +44,23 @@ def test_settings_are_those_of_a_table_of_the_configuration() -> None:
     assert tables <= Settings.model_fields.keys()
 
 
-def test_the_documentation_lists_the_stages_as_they_are() -> None:
-    page = (Path(__file__).parents[2] / "docs" / "plan.md").read_text()
-    listed = re.findall(r"(?m)^\| (\w+) \| (\w+) \| (.*?) ?\| (.*?) \|$", page.partition("## Stages")[2])
-    assert listed[1:] == [(s.name, s.part, ", ".join(s.after), ", ".join(s.splits) or "all") for s in PIPELINE]
+def test_every_stage_that_a_module_makes_is_in_it_once() -> None:
+    names = [f"armorm.stages.{module.name}" for module in iter_modules(armorm.stages.__path__)]
+    made = [
+        of for name in names for of in vars(import_module(name)).values() if isinstance(of, Stage) and of.code == name
+    ]
+    assert [*made] == [stage for name in names for stage in PIPELINE if stage.code == name]
+
+
+def test_what_it_says_of_rows_is_told_to_lineage() -> None:
+    for stage in PIPELINE:
+        assert {*stage.trains_on} <= {*stage.splits}
+        assert stage.splits or not stage.rows
+        assert not stage.training_rows or stage.training_rows in KEYS
+
+
+def test_the_table_lists_the_stages_as_they_are() -> None:
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in table().splitlines()[2:]]
+    assert [(name, part, after.split(", ")[0]) for name, part, after, *_ in rows] == [
+        (stage.name, stage.part, [*stage.after, ""][0]) for stage in PIPELINE
+    ]

@@ -39,6 +39,10 @@ HELPSTEER = """\
 {"prompt":"p","response":"a","helpfulness":3,"correctness":4,"coherence":4,"complexity":1,"verbosity":1}
 {"prompt":"p","response":"b","helpfulness":1,"correctness":9,"coherence":4,"complexity":1,"verbosity":1}
 {"prompt":"q","response":"a","helpfulness":1
+{"prompt":"b","response":"a","helpfulness":3,"correctness":4,"coherence":4,"complexity":1,"verbosity":1}
+{"prompt":"b","response":"b","helpfulness":1,"correctness":4,"coherence":4,"complexity":1,"verbosity":1}
+{"prompt":"r","response":"a","helpfulness":3,"correctness":4,"coherence":4,"complexity":1,"verbosity":1}
+{"prompt":"r","response":"b","helpfulness":1,"correctness":4,"coherence":4,"complexity":1,"verbosity":1}
 """
 BEAVERTAILS = """\
 {"prompt":"p","response":"a","is_safe":true}
@@ -104,12 +108,12 @@ def test_what_datasets_share_is_one_conversation(full: Store) -> None:
     ((conversations, mentions),) = query(
         full, "SELECT (SELECT count(*) FROM conversations), (SELECT sum(conversations)::INT FROM datasets)"
     ).rows
-    assert (conversations, mentions) == (3, 4)
+    assert (conversations, mentions) == (7, 8)
 
 
 def test_rows_are_conserved(full: Store) -> None:
     rows = query(full, "SELECT dataset, rows, kept, rejected, dropped, parts_refused FROM datasets ORDER BY 1").rows
-    assert rows == [("beavertails-30k", 3, 2, 0, 1, 0), ("helpsteer", 3, 2, 1, 0, 1)]
+    assert rows == [("beavertails-30k", 3, 2, 0, 1, 0), ("helpsteer", 7, 6, 1, 0, 1)]
     counted = query(full, "SELECT dataset, count(*) FROM native_rows GROUP BY 1 ORDER BY 1").rows
     assert counted == [(row[0], row[1]) for row in rows]
 

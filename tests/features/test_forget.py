@@ -20,6 +20,7 @@ from armorm.features.lineage.impact import Key, impact
 from armorm.features.sources import complete_options, find_source
 from armorm.features.store import Made, Recipe, Writer
 from armorm.features.vectors.shards import Name, put_vectors
+from armorm.stages.pipeline import PIPELINE
 from tests.features import tiny
 
 pytestmark = pytest.mark.usefixtures("in_process")
@@ -67,7 +68,7 @@ class Home:
 
     def forget(self, key: str) -> list[str]:
         """Which datasets are to be read again."""
-        return list(forget(self.writer, key, "asked", self.rules()).affected)
+        return list(forget(self.writer, key, "asked", self.rules(), stages=PIPELINE).affected)
 
     def rules(self) -> dict[str, Rules]:
         return {name: rules_of(self.files(name), SplitFractions(), Forgotten()) for name in NAMES}
@@ -218,4 +219,4 @@ def test_only_rows_and_prompts_can_be_forgotten(home: Home) -> None:
     with pytest.raises(InputError, match=f"got pair {pair}; expected a native row or a prompt; forget its rows: "):
         home.forget(pair)
     assert read_forgotten(home.store) == Forgotten()
-    assert impact(home.store, pair).retrain == []
+    assert impact(home.store, pair, stages=PIPELINE).retrain == []

@@ -6,6 +6,7 @@ import shutil
 import tarfile
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,10 +31,12 @@ from armorm.features.embedding.vectors import Reject
 from armorm.features.errors import InputError, NotInStore
 from armorm.features.ingest.dataset import DatasetFiles, ingest_dataset
 from armorm.features.ingest.native import read_rows, source_row_id
+from armorm.features.lineage import impact as impacts_of
+from armorm.features.lineage import relations as of_artifacts
+from armorm.features.lineage import trace as traces
 from armorm.features.lineage.graph import read_graph
-from armorm.features.lineage.impact import Key, impact, impact_of
-from armorm.features.lineage.relations import relations
-from armorm.features.lineage.trace import needed, trace
+from armorm.features.lineage.impact import Key, impact_of
+from armorm.features.lineage.trace import needed
 from armorm.features.lineage.training_rows import RowSet
 from armorm.features.sample import write_sample
 from armorm.features.sources import complete_options, find_source
@@ -46,10 +49,15 @@ from armorm.stages.data import load_pairs, reward_differences
 from armorm.stages.decorrelate import DECORRELATE, read_heads
 from armorm.stages.evaluate import EVALUATE
 from armorm.stages.gate import GATE
+from armorm.stages.pipeline import PIPELINE
 from armorm.stages.preference import PREFERENCE_STAGE
 from armorm.stages.regress import REGRESS
 from armorm.stages.statistics import STATISTICS
 from tests.features import tiny
+
+impact, relations, trace = (
+    partial(of, stages=PIPELINE) for of in (impacts_of.impact, of_artifacts.relations, traces.trace)
+)
 
 GOLDEN = Path(__file__).parent.parent / "golden" / "store-1.tar.xz"
 NAMES = ("helpsteer", "ultrafeedback", "beavertails-30k", "hh-rlhf", "rewardbench")

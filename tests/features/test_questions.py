@@ -64,10 +64,13 @@ class World:
     @property
     def usable_scores(self) -> list[Row]:
         """Scored pairs with all that is known of them, without contaminated ones."""
-        bad = {row["prompt_id"] for row in self.contamination}
         pairs = {pair["pair_id"]: pair for pair in self.pairs}
-        joined = [score | pairs[score["pair_id"]] for score in self.scores]
-        return [row for row in joined if row["split"] == "evaluation" or row["prompt_id"] not in bad]
+        return self.usable([score | pairs[score["pair_id"]] for score in self.scores])
+
+    def usable(self, rows: list[Row]) -> list[Row]:
+        """Rows without contaminated ones."""
+        bad = {row["prompt_id"] for row in self.contamination}
+        return [row for row in rows if row["split"] == "evaluation" or row["prompt_id"] not in bad]
 
     def held(self, dataset: Dataset) -> set[str]:
         return set(dataset.conversations)
@@ -438,8 +441,8 @@ def licences(world: World) -> None:
     ]
     for row in rows:
         (dataset,) = [d for d in world.datasets if d.name == row["dataset"]]
-        assert row["ratings"] == column(dataset.ratings, "split").count("train")
-        assert row["pairs"] == column(dataset.preferences, "split").count("train")
+        assert row["ratings"] == column(world.usable(dataset.ratings), "split").count("train")
+        assert row["pairs"] == column(world.usable(dataset.preferences), "split").count("train")
 
 
 @answers("storage")
@@ -467,9 +470,9 @@ def commits(world: World) -> None:
 
 @answers("hardest_pairs")
 def hardest_pairs(world: World) -> None:
-    pairs = {pair["pair_id"]: pair for pair in world.pairs}
+    pairs = {pair["pair_id"]: pair for pair in world.usable(world.pairs)}
     for given, split in (({}, "test"), ({"split": "evaluation", "dataset": "ben*"}, "evaluation")):
-        wrong = [s for s in world.scores if not s["correct"] and pairs[s["pair_id"]]["split"] == split]
+        wrong = [s for s in world.usable_scores if not s["correct"] and s["split"] == split]
         expected = sorted((s["score_chosen"] - s["score_rejected"], s["pair_id"]) for s in wrong)
         rows = world.ask("hardest_pairs", n=4, **given)
         assert [(-row["wrong_by"], row["pair_id"]) for row in rows] == expected[:4]
@@ -558,7 +561,7 @@ def verbosity(world: World) -> None:
 def gate_by_kind(world: World) -> None:
     weighed = by(world.coefficients, "prompt_id", "objective")
     prompts = defaultdict(set)
-    for pair in world.pairs:
+    for pair in world.usable(world.pairs):
         if pair["split"] != "train":
             prompts[pair["dataset"], pair["subset"]].add(pair["prompt_id"])
     rows = world.ask("gate_by_kind", n=2)

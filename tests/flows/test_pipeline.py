@@ -31,6 +31,7 @@ from armorm.stages import data as bridge
 from armorm.stages import gate
 from armorm.stages.common import read_record
 from armorm.stages.compare import compare
+from armorm.stages.pipeline import PIPELINE
 from armorm.stages.report import load_report
 from tests.flows.conftest import WholeRun, artifacts
 
@@ -371,4 +372,4 @@ def test_the_length_head_takes_length_out_of_every_objective(finished: Path, mon
     assert after.rows[0][0] < 0.01
     gate = read_record(store, store.find("gate"), GateResult).gate
     assert gate.left_out[LENGTH] == "nuisance"
-    assert trace(store, store.find("decorrelate").artifact_id).agrees
+    assert trace(store, store.find("decorrelate").artifact_id, stages=PIPELINE).agrees
