@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 from armorm.features.catalog.diff import CHANGES, Diff, diff
 from armorm.features.errors import InputError
 from armorm.features.store import Artifact, Pointer, Snapshot, Store
+from armorm.features.store.json_records import read_record
 from armorm.features.store.names import find_named
 from armorm.features.tables import check_parquet
 from armorm.features.vectors.drift import SAMPLE, Drift, drift, shared_ids
@@ -20,7 +21,6 @@ from armorm.model.head import RewardHead
 from armorm.records.evaluation import Evaluation
 from armorm.report.sections import Cell, Section
 from armorm.stages import evaluate
-from armorm.stages.common import read_record
 from armorm.stages.data import HELD_OUT, load_pairs
 from armorm.stages.model import STAGE, load_model
 

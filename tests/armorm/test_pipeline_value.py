@@ -5,8 +5,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from armorm.features.store.stage import Computed
-from armorm.flows.runlog.observers import stages
-from armorm.stages.pipeline import PIPELINE, computed
+from armorm.stages.pipeline import PIPELINE, STAGES, computed
 
 PARTS = ("ingest", "check", "embed", "train", "evaluate")
 
@@ -31,8 +30,8 @@ def test_the_stage_that_it_waits_for_last_stands_first() -> None:
 
 
 def test_other_tools_are_told_of_every_stage() -> None:
-    assert {stage.name for stage in PIPELINE} <= stages().keys()
-    assert all(stage.code.startswith("armorm.") for stage in PIPELINE)
+    assert {stage.name for stage in PIPELINE} <= STAGES.keys()
+    assert all(stage.code.startswith("armorm.") for stage in STAGES.values())
 
 
 def test_settings_are_those_of_a_table_of_the_configuration() -> None:
