@@ -13,9 +13,9 @@ from armorm.features.embedding.embed import why_incomplete
 from armorm.features.embedding.fingerprint import read_fingerprint
 from armorm.features.errors import HubUnreachable
 from armorm.features.hub import HubFiles
-from armorm.features.ingest.dataset import DatasetFiles, forget_unconfigured, ingest_dataset
+from armorm.features.ingest.dataset import INGEST, DatasetFiles, forget_unconfigured, ingest_dataset
 from armorm.features.ingest.hub import download_dataset
-from armorm.features.store import Done, Snapshot, Writer
+from armorm.features.store import Snapshot, Writer
 from armorm.features.store.freshness import record_success
 from armorm.features.units import size
 from armorm.flows.configuration.scheduled import BY_HAND, RunLimits, run_name
@@ -59,7 +59,7 @@ def ingest_one(writer: Writer, dataset: DatasetFiles, splits: SplitFractions) ->
             splits=splits,
             on_progress=lambda rows, n_bytes, total: on_bytes(n_bytes, total, f"{rows:,} rows"),
         )
-    step = _step(done)
+    step = Step(f"ingest {dataset.source.name}", done.reason, INGEST.line(writer.store, done.artifact))
     get_run_logger().info(step.line)
     return step
 
@@ -106,13 +106,3 @@ def tell_of_change(settings: Settings, before: Snapshot) -> None:
             return
     payload = {"number": head.number, "snapshot_id": head.snapshot_id, "changed": changed}
     events.emit(events.COMMITTED, store, payload)
-
-
-def _step(done: Done) -> Step:
-    summary = done.artifact.summary
-    counts = {name: sum(reasons.values()) for name, reasons in summary["outcomes"].items()}
-    listed = ", ".join(f"{count} rows {name}" for name, count in counts.items())
-    if summary["parts_refused"]:
-        listed += f", {summary['parts_refused']} parts of rows refused"
-    what = f"{listed}; {summary['ratings']} ratings, {summary['preferences']} pairs"
-    return Step(f"ingest {summary['dataset']}", done.reason, what)

@@ -246,7 +246,7 @@ def _later(
         waits_for = next((one for one in stage.after if one in waiting), None)
         if isinstance(stage, Computed):
             of = stage.settings_in(settings)
-            work = stage.work(snapshot, of)
+            work = stage.work_of(snapshot, of)
             backbone_id = fingerprint.backbone_id if fingerprint else ""
             reason = f"after {waits_for}" if waits_for else stage.reason(snapshot, of, backbone_id)
             if reason and blind and work:

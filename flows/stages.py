@@ -8,7 +8,7 @@ from prefect.cache_policies import NO_CACHE
 
 from armorm.features.catalog.savings import sharing
 from armorm.features.checks.contamination import CONTAMINATION
-from armorm.features.checks.quality import QUALITY, read_results, require_passed
+from armorm.features.checks.quality import QUALITY, require_passed
 from armorm.features.store import Store, Writer
 from armorm.features.store.stage import Computed
 from armorm.flows.configuration.settings import Settings
@@ -23,9 +23,9 @@ def run_stage(writer: Writer, stage: Computed[Any], settings: Settings, backbone
     """A stage, if its inputs, settings or version have changed."""
     with progress(stage.name) as on_progress:
         done = stage.ensure(writer, stage.settings_in(settings), backbone_id, on_progress=on_progress)
-    step = Step(stage.name, done.reason, str(done.artifact.summary["line"]))
+    step = Step(stage.name, done.reason, stage.line(writer.store, done.artifact))
     get_run_logger().info(step.line)
-    if done.reason and (warning := done.artifact.summary.get("warning")):
+    if done.reason and (warning := stage.warning_of(stage.told(writer.store, done.artifact))):
         get_run_logger().warning(f"{stage.name}: {warning}")
     return step
 
@@ -46,7 +46,7 @@ def run_quality(writer: Writer, settings: Settings) -> Step:
         QualityError: one that stops a run finds rows, whether anything has changed or not.
     """
     step = run_stage(writer, QUALITY, settings)
-    results = read_results(writer.store, stage_artifact(writer.store.head(), QUALITY.name))
+    results = QUALITY.told(writer.store, stage_artifact(writer.store.head(), QUALITY.name))
     show_quality(results)
     require_passed(results)
     return step

@@ -16,6 +16,7 @@ import pyarrow as pa
 from armorm.config import EvaluationConfig
 from armorm.features.catalog.views import connect
 from armorm.features.conversation import HELD_OUT
+from armorm.features.documents import encode
 from armorm.features.embedding.chunks import Forwarder, cut
 from armorm.features.embedding.vectors import judge
 from armorm.features.errors import NotInStore
@@ -26,9 +27,8 @@ from armorm.maths.paired import PairedTest
 from armorm.maths.threads import blas_threads
 from armorm.model.compare import compare_pairs, paired_section
 from armorm.model.head import RewardHead
-from armorm.records.codec import encode
 from armorm.records.evaluation import Evaluation
-from armorm.report.sections import Section, evaluation_sections, gate_section, summary_line
+from armorm.report.sections import Section, evaluation_line, evaluation_sections, gate_section
 from armorm.stages.compare import newest_evaluation, outcomes
 from armorm.stages.data import Names, StoredPairs, load_lengths, load_pairs, predict_rewards
 from armorm.stages.pair_figures import Baselines, PredictedPairs, held_out_record
@@ -60,11 +60,8 @@ class Evaluated:
     @property
     def line(self) -> str:
         """In a few words."""
-        said = summary_line(self.record.pairs, self.record.rewardbench)
-        parts = [said] + ([f"{self.n_embedded:,} texts embedded, none of them kept"] if self.n_embedded else [])
-        if rejected := self.record.rejected_pairs:
-            parts.append(f"{rejected} pairs left out, which the backbone gives no usable vectors")
-        return "; ".join(parts)
+        embedded = f"; {self.n_embedded:,} texts embedded, none of them kept" if self.n_embedded else ""
+        return evaluation_line(self.record) + embedded
 
     @property
     def sections(self) -> list[Section]:

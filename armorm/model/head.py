@@ -25,12 +25,11 @@ from safetensors.numpy import save as save_tensors
 
 from armorm.config import TOKEN_LENGTH, GateConfig, nuisances_of
 from armorm.errors import ModelError, ModelFolderError
-from armorm.features.documents import parse_object, require_regular
+from armorm.features.documents import decode, encode, jsonable, parse_object, require_regular
 from armorm.features.lineage.training_rows import RowSet
 from armorm.maths.ridge import Untrained, predict
 from armorm.maths.score import coefficients, contributions, score
 from armorm.maths.steering import Steering
-from armorm.records.codec import decode, encode, jsonable
 from armorm.records.training import Training
 
 if TYPE_CHECKING:

@@ -7,8 +7,9 @@ import unicodedata
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from operator import attrgetter
-from typing import Any, Final
+from typing import Final
 
+from armorm.features.store.summaries import IngestSummary
 from armorm.maths.correlations import CorrelationSummary
 from armorm.maths.evaluation import SCORERS, Benchmark, Calibration, LengthAccuracy
 from armorm.maths.metrics import CurvePoint, Interval
@@ -23,7 +24,6 @@ from armorm.report.published import REWARDBENCH
 ALPHA_ENDS = ("smallest", "largest")
 
 Cell = str | int | float | bool | None
-Json = Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +53,7 @@ class Report:
 
 
 def build_report(
-    *, title: str, facts: list[str], datasets: Sequence[Json], model: Training, evaluation: Evaluation
+    *, title: str, facts: list[str], datasets: Sequence[IngestSummary], model: Training, evaluation: Evaluation
 ) -> Report:
     """Return the result tables of a run.
 
@@ -148,14 +148,20 @@ def benchmark_note(benchmark: Benchmark) -> str:
     return "; ".join(notes)
 
 
-def summary_line(pairs: PairAccuracy, benchmark: Benchmark) -> str:
-    """Return who wins, and the benchmark's score, in a few words."""
+def evaluation_line(evaluation: Evaluation) -> str:
+    """Return who wins, and the benchmark's score, in a few words; and what a reader has to know of them."""
+    pairs, benchmark = evaluation.pairs, evaluation.rewardbench
     parts = [f"gate right on {of.accuracy['gate'].estimate:.1%} of {of.n} held-out pairs" for of in pairs.rows[:1]]
     if (strongest := pairs.strongest) and (test := pairs.against.get(strongest)):
         parts.append(verdict(TITLES[strongest], test))
     if benchmark.overall is not None:
         parts.append(f"{benchmark_name(benchmark)} {benchmark.overall:.1%}")
-    return ", ".join(parts) or "no held-out pairs and no benchmark"
+    notes = [", ".join(parts) or "no held-out pairs and no benchmark"]
+    if pairs.probe and not pairs.probe.converged:
+        notes.append(f"the Bradley-Terry probe has not converged after {pairs.probe.n_passes} passes")
+    if evaluation.rejected_pairs:
+        notes.append(f"{evaluation.rejected_pairs} pairs left out, which the backbone gives no usable vectors")
+    return "; ".join(notes)
 
 
 def verdict(baseline: str, test: PairedTest) -> str:
@@ -204,30 +210,23 @@ def mixture_section(gate: GateTraining) -> Section:
     return Section("mixture", "Fixed mixture", ["objective", "weight", "left out because"], rows, note)
 
 
-def dataset_section(datasets: Sequence[Json]) -> Section:
+def dataset_section(datasets: Sequence[IngestSummary]) -> Section:
     """Native rows in = kept + rejected + dropped."""
 
-    def row(summary: Json) -> tuple[Cell, ...]:
-        counts = {name: sum(reasons.values()) for name, reasons in summary["outcomes"].items()}
-        outcome = [counts.get(name, 0) for name in ("kept", "rejected", "dropped")]
-        tables = [summary[name] for name in ("parts_refused", "ratings", "preferences")]
-        return (summary["dataset"], sum(outcome), *outcome, *tables)
-
     columns = ["dataset", "rows", "kept", "rejected", "dropped", "parts refused", "ratings", "pairs"]
-    return Section(
-        "datasets", "Datasets", columns, [row(summary) for summary in datasets], "rows = kept + rejected + dropped"
-    )
+    rows = [(of.dataset, *of.counts, of.parts_refused, of.ratings, of.preferences) for of in datasets]
+    return Section("datasets", "Datasets", columns, rows, "rows = kept + rejected + dropped")
 
 
-def left_out_section(datasets: Sequence[Json]) -> Section:
+def left_out_section(datasets: Sequence[IngestSummary]) -> Section:
     """Rows that were refused or left out by a stated rule, and pairs that ratings did not make, by reason."""
     rows: list[tuple[Cell, ...]] = []
     for summary in datasets:
         for outcome in ("rejected", "dropped"):
-            reasons = summary["outcomes"].get(outcome, {}).items()
-            rows += [(summary["dataset"], f"row {outcome}", reason, count) for reason, count in reasons]
-        pairs = summary["pairs_dropped"].items()
-        rows += [(summary["dataset"], "pair not made", reason, count) for reason, count in pairs if count]
+            reasons = summary.outcomes.get(outcome, {}).items()
+            rows += [(summary.dataset, f"row {outcome}", reason, count) for reason, count in reasons]
+        pairs = summary.pairs_dropped.items()
+        rows += [(summary.dataset, "pair not made", reason, count) for reason, count in pairs if count]
     return Section(
         "left-out", "Left out", ["dataset", "what", "reason", "count"], rows, "the rows: SELECT * FROM rejects"
     )
@@ -309,33 +308,25 @@ def correlation_section(correlations: Sequence[CorrelationSummary]) -> Section:
     )
 
 
-def sources_section(datasets: Sequence[Json]) -> Section:
+def sources_section(datasets: Sequence[IngestSummary]) -> Section:
     """Where the data come from, and under which licences."""
-    rows: list[tuple[Cell, ...]] = [
-        (of["dataset"], of.get("upstream"), of.get("origin", {}).get("revision", "local files"), of.get("licence"))
-        for of in datasets
-    ]
+    rows = [(of.dataset, of.upstream, of.origin.revision or "local files", of.licence) for of in datasets]
     return Section("data-used", "Data used", ["dataset", "upstream", "revision", "licence"], rows)
 
 
 def coverage_section(model: Training, evaluation: Evaluation) -> Section:
     """Return what the model was trained on, and what was left out of it after ingest."""
     contaminated, rejected = "prompt stands in an evaluation dataset", "the backbone gives no usable vector"
-    counts: dict[str, int | None] = {
-        f"ratings left out: {contaminated}": model.contaminated_ratings,
-        f"pairs left out: {contaminated}": model.contaminated_pairs,
-        f"ratings left out: {rejected}": model.rejected_ratings,
-        f"pairs left out: {rejected}": model.rejected_pairs,
-        f"pairs left out of the evaluation: {rejected}": evaluation.rejected_pairs,
-    }
-    rows: list[tuple[Cell, ...]] = [(what, count) for what, count in counts.items() if count is not None]
-    return Section(
-        "left-out-of-training",
-        "Data left out of training",
-        ["what", "count"],
-        rows,
-        "ratings of each objective: see Objectives",
-    )
+    counts = [
+        ("ratings left out", contaminated, model.contaminated_ratings),
+        ("pairs left out", contaminated, model.contaminated_pairs),
+        ("ratings left out", rejected, model.rejected_ratings),
+        ("pairs left out", rejected, model.rejected_pairs),
+        ("pairs left out of the evaluation", rejected, evaluation.rejected_pairs),
+    ]
+    rows = [(f"{what}: {why}", count) for what, why, count in counts if count is not None]
+    note = "ratings of each objective: see Objectives"
+    return Section("left-out-of-training", "Data left out of training", ["what", "count"], rows, note)
 
 
 def published_section(benchmark: Benchmark) -> Section:

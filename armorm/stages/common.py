@@ -1,27 +1,26 @@
-"""What the stages share: their recipes, and how arrays and records become objects of the store."""
+"""What the stages share: their recipes, and how arrays become objects of the store."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from functools import wraps
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 from safetensors import safe_open
 from safetensors.numpy import save
 
+from armorm.features.documents import jsonable
 from armorm.features.embedding import rejected
 from armorm.features.embedding.embed import STAGE as EMBED
-from armorm.features.errors import CorruptObject, NotInStore
-from armorm.features.store import Artifact, Made, ObjectRef, Recipe, Snapshot, Store, json_records
+from armorm.features.errors import NotInStore
+from armorm.features.store import Artifact, Made, ObjectRef, Recipe, Snapshot, Store
 from armorm.features.store.stage import Computed, OnProgress, S
 from armorm.features.tables import check_format
 from armorm.features.vectors.shards import SLOT as FEATURES
 from armorm.features.vectors.shards import shards_of
 from armorm.maths.threads import blas_threads
-from armorm.records.codec import decode, encode, jsonable
 
 Json = dict[str, Any]
-T = TypeVar("T")
 
 TENSORS_FORMAT = 2
 """The format of arrays by name; a later one is refused. Format 1 does not say which it is."""
@@ -91,11 +90,6 @@ def put_tensors(store: Store, tensors: Mapping[str, Any]) -> ObjectRef:
     return store.objects.put_bytes("safetensors", save(arrays, {"format": str(TENSORS_FORMAT)}))
 
 
-def put_record(store: Store, record: Any) -> ObjectRef:
-    """Keeps a record, as JSON."""
-    return store.objects.put_bytes("json", json_records.encode_record(encode(record)))
-
-
 def read_tensors(store: Store, artifact: Artifact) -> dict[str, Any]:
     """The arrays of an artifact.
 
@@ -115,23 +109,3 @@ def read_arrays(store: Store, ref: ObjectRef) -> dict[str, Any]:
     with safe_open(path, framework="numpy") as file:
         check_format(path, int((file.metadata() or {}).get("format", 1)), TENSORS_FORMAT)
         return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # no mapping
-
-
-def read_record(store: Store, artifact: Artifact, of: type[T]) -> T:
-    """The record of an artifact.
-
-    Args:
-        store: holds it.
-        artifact: of a stage.
-        of: the type of that stage's record.
-
-    Raises:
-        CorruptObject: it is of another form.
-        StoreError: it was written by a later version.
-    """
-    ref = artifact.objects["record"]
-    try:
-        return decode(of, json_records.read_record(store, ref))
-    except ValueError as error:
-        got, expected = f"a record that is none ({error})", f"one of stage {artifact.recipe.stage}"
-        raise CorruptObject(f"{ref.sha256}.json", got, expected) from error

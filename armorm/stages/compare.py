@@ -11,6 +11,7 @@ from armorm.features.catalog.diff import CHANGES, Diff, diff
 from armorm.features.conversation import HELD_OUT
 from armorm.features.errors import InputError
 from armorm.features.store import Artifact, Pointer, Snapshot, Store
+from armorm.features.store.json_records import read_record
 from armorm.features.store.names import find_named
 from armorm.features.tables import check_parquet
 from armorm.features.vectors.drift import SAMPLE, Drift, drift, shared_ids
@@ -21,7 +22,6 @@ from armorm.model.head import RewardHead
 from armorm.records.evaluation import Evaluation
 from armorm.report.sections import Cell, Section
 from armorm.stages import evaluate
-from armorm.stages.common import read_record
 from armorm.stages.data import load_pairs
 from armorm.stages.model import STAGE, load_model
 

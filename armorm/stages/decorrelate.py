@@ -1,9 +1,9 @@
 """Stage 2 over the store: what is taken off each objective so that it no longer follows verbosity, or what is named."""
 
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from functools import partial
 from operator import attrgetter
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -12,28 +12,22 @@ from armorm.config import ALL_ANSWERS, LENGTH, PREFERENCE, TOKEN_LENGTH, Decorre
 from armorm.errors import DecorrelationError
 from armorm.features.catalog.inventory import ingested, stored_scales
 from armorm.features.checks import contamination
+from armorm.features.documents import jsonable
 from armorm.features.lineage.training_rows import row_set
 from armorm.features.store import Made, Snapshot, Store
+from armorm.features.store.json_records import put_record, read_record, read_summary
 from armorm.features.store.stage import Computed, OnProgress
-from armorm.features.tables import make_table, write_parquet
+from armorm.features.store.summaries import IngestSummary
+from armorm.features.tables import SCHEMAS, make_table, write_parquet
 from armorm.features.vectors.shards import FeatureReader
-from armorm.maths.correlations import CorrelationRow, correlation_rows, summarise
+from armorm.maths.correlations import correlation_rows, summarise
 from armorm.maths.decorrelate import Decorrelation
 from armorm.maths.decorrelate import decorrelate as find_penalties
-from armorm.maths.metrics import Interval
 from armorm.maths.ridge import ObjectiveFit
 from armorm.records.decorrelation import DecorrelationResult, Penalties, Penalty
 from armorm.report.sections import taken_out
 from armorm.stages import preference, regress
-from armorm.stages.common import (
-    in_blas_threads,
-    put_record,
-    put_tensors,
-    read_record,
-    read_tensors,
-    stage_artifact,
-    stage_recipe,
-)
+from armorm.stages.common import in_blas_threads, put_tensors, read_tensors, stage_artifact, stage_recipe
 from armorm.stages.data import load_held_out, load_lengths, load_responses, predict_rewards
 from armorm.stages.length import fit_length
 
@@ -84,26 +78,41 @@ def _make(store: Store, backbone_id: str, config: DecorrelationConfig, on_progre
         held_out_NK = predict_rewards(reader, W_KD, ids)
         of_samples["held_out", name] = measure(held_out_NK, n_tokens_N=n_tokens_N, prompts_N=prompts_N)
     summaries = [s for (part, name), of in of_samples.items() for s in summarise(of, part=part, dataset=name)]
-    penalties = penalties_of(found)
     record = DecorrelationResult(
-        Penalties(config.nuisance, config.reference, config.correlation, len(rewards_NK), penalties),
+        Penalties(config.nuisance, config.reference, config.correlation, len(rewards_NK), penalties_of(found)),
         correlations=tuple(sorted(summaries, key=attrgetter("part", "dataset", "nuisance"))),
         training_rows=row_set(ROWS, responses.keys),
         objectives=objectives,
         length=length,
     )
-    rows = [_flat(row, *sample) for sample, of in of_samples.items() for row in of]
+    rows = [
+        (
+            *sample,
+            row.objective,
+            row.nuisance,
+            row.n_responses,
+            row.n_prompts,
+            *astuple(row.before),
+            *astuple(row.after),
+        )
+        for sample, of in of_samples.items()
+        for row in of
+    ]
+    named = [dict(zip(SCHEMAS["correlations"].names, jsonable(row), strict=True)) for row in rows]
     objects = {
         "tensors": put_tensors(store, {"W_KD": W_KD, "transform_KK": found.transform_KK}),
         "record": put_record(store, record),
-        "correlations": store.objects.put("parquet", partial(write_parquet, table=make_table("correlations", rows))),
+        "correlations": store.objects.put("parquet", partial(write_parquet, table=make_table("correlations", named))),
     }
-    left = max((abs(of.after) for of in penalties if of.after == of.after), default=0.0)
-    names = ", ".join(config.nuisances)
-    line = f"{len(objectives)} objectives decorrelated from {names}, at most {left:.1e} is left"
-    if not names:
-        line = f"{len(objectives)} objectives as they are; taken out of them: {taken_out(config.nuisances)}"
-    return Made(objects, {"line": line})
+    return Made(objects)
+
+
+def _line(record: DecorrelationResult) -> str:
+    found, n = record.decorrelation, len(record.objectives)
+    if not found.nuisances:
+        return f"{n} objectives as they are; taken out of them: {taken_out(())}"
+    left = max((abs(of.after) for of in found.objectives if of.after == of.after), default=0.0)
+    return f"{n} objectives decorrelated from {', '.join(found.nuisances)}, at most {left:.1e} is left"
 
 
 def _resolved(snapshot: Snapshot, config: DecorrelationConfig) -> DecorrelationConfig:
@@ -117,16 +126,17 @@ def _work(snapshot: Snapshot, config: DecorrelationConfig) -> dict[str, int]:
     if config.reference == ALL_ANSWERS:
         return {"rows": ingested(snapshot, "conversations")}
     reference = snapshot.artifacts.get(f"ingest/{config.reference}")
-    return {"rows": reference.summary["ratings"] if reference else 0}
+    return {"rows": read_summary(reference, IngestSummary).ratings if reference else 0}
 
 
 DECORRELATE: Final[Computed[DecorrelationConfig]] = Computed(
     name=STAGE,
     version=STAGE_VERSION,
     part="train",
-    code=__name__,
     after=(preference.STAGE, regress.STAGE, contamination.STAGE),
     training_rows=ROWS,
+    record=DecorrelationResult,
+    line_of=_line,
     table="decorrelation",
     recipe_of=lambda stage, snapshot, backbone_id, config: stage_recipe(
         stage, snapshot, backbone_id, _resolved(snapshot, config)
@@ -178,15 +188,3 @@ def penalties_of(found: Decorrelation) -> tuple[Penalty, ...]:
         for k, objective in enumerate(found.objectives)
         for m, nuisance in enumerate(found.nuisances)
     )
-
-
-def _flat(row: CorrelationRow, part: str, dataset: str) -> dict[str, Any]:
-    """A row of the table `correlations`; NaN as null, as SQL wants it."""
-    about = {"part": part, "dataset": dataset, "objective": row.objective, "nuisance": row.nuisance}
-    counts = {"n_responses": row.n_responses, "n_prompts": row.n_prompts}
-    return about | counts | _bounds("before", row.before) | _bounds("after", row.after)
-
-
-def _bounds(name: str, of: Interval) -> dict[str, float | None]:
-    values = {name: of.estimate, f"{name}_low": of.low, f"{name}_high": of.high}
-    return {column: value if np.isfinite(value) else None for column, value in values.items()}

@@ -16,6 +16,7 @@ from armorm.features.catalog.inventory import rows_of
 from armorm.features.checks import contamination
 from armorm.features.conversation import HELD_OUT
 from armorm.features.store import Made, Store
+from armorm.features.store.json_records import put_record
 from armorm.features.store.stage import Computed, OnProgress
 from armorm.features.tables import SCHEMAS, write_parquet
 from armorm.features.vectors.shards import FeatureReader
@@ -23,10 +24,11 @@ from armorm.maths import evaluation
 from armorm.maths.metrics import wins
 from armorm.maths.score import coefficients
 from armorm.model.head import RewardHead
-from armorm.report.sections import summary_line
+from armorm.records.evaluation import Evaluation
+from armorm.report.sections import evaluation_line
 from armorm.stages import model as model_stage
 from armorm.stages import preference
-from armorm.stages.common import in_blas_threads, put_record, stage_artifact, stage_recipe
+from armorm.stages.common import in_blas_threads, stage_artifact, stage_recipe
 from armorm.stages.data import (
     RatedRows,
     load_lengths,
@@ -63,20 +65,16 @@ def _make(store: Store, backbone_id: str, config: EvaluationConfig, on_progress:
     }
     objects = {n: store.objects.put("parquet", partial(write_parquet, table=t)) for n, t in tables.items()}
     objects["record"] = put_record(store, record)
-    line = summary_line(record.pairs, record.rewardbench)
-    if (probe := record.pairs.probe) and not probe.converged:
-        line += f"; the Bradley-Terry probe has not converged after {probe.n_passes} passes"
-    if stored.n_rejected:
-        line += f"; {stored.n_rejected} pairs left out, which the backbone gives no usable vectors"
-    return Made(objects, {"line": line})
+    return Made(objects)
 
 
 EVALUATE: Final[Computed[EvaluationConfig]] = Computed(
     name=STAGE,
     version=STAGE_VERSION,
     part="evaluate",
-    code=__name__,
     after=(model_stage.STAGE, preference.STAGE, contamination.STAGE),
+    record=Evaluation,
+    line_of=lambda record: evaluation_line(record),
     table="evaluation",
     recipe_of=stage_recipe,
     work_of=rows_of("preferences"),

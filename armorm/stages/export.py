@@ -21,6 +21,7 @@ from armorm.features.embedding.render import render
 from armorm.features.lineage.graph import Graph, Node, read_graph
 from armorm.features.lineage.trace import trace
 from armorm.features.store import Artifact, Store
+from armorm.features.store.json_records import read_record
 from armorm.features.vectors.shards import FeatureReader
 from armorm.model.head import DESCRIPTION_FILE, RewardHead
 from armorm.records.evaluation import Evaluation
@@ -37,7 +38,6 @@ from armorm.report.sections import (
 from armorm.scoring import reward_model as scoring
 from armorm.scoring.backbones import require_backbone
 from armorm.stages import evaluate
-from armorm.stages.common import read_record
 from armorm.stages.model import PARTS, load_model
 from armorm.stages.pipeline import PIPELINE
 

@@ -26,6 +26,7 @@ from armorm.features.documents import parse_object
 from armorm.features.errors import NotInStore
 from armorm.features.lineage.training_rows import row_set
 from armorm.features.store import Made, Recipe, Snapshot, Store
+from armorm.features.store.json_records import put_record, read_record
 from armorm.features.store.stage import Computed, OnProgress
 from armorm.features.vectors.shards import FeatureReader
 from armorm.maths.folds import FOLDS, fold_of
@@ -35,7 +36,7 @@ from armorm.maths.ridge import screen
 from armorm.records.gate import GateResult, GateTraining, LeftOut
 from armorm.records.regression import RegressionResult
 from armorm.stages import decorrelate, preference, regress
-from armorm.stages.common import in_blas_threads, put_record, put_tensors, read_record, stage_artifact, stage_recipe
+from armorm.stages.common import in_blas_threads, put_tensors, stage_artifact, stage_recipe
 from armorm.stages.data import StoredPairs, load_pairs, reward_differences
 
 if TYPE_CHECKING:
@@ -110,17 +111,20 @@ def _make(store: Store, backbone_id: str, config: GateConfig, on_progress: OnPro
         splits=splits,
         training_rows=row_set(STAGE, stored.keys(stored.usable(*splits))),
     )
-    summary = {"line": _line(record)}
-    if round(trained.n_epochs) > MANY_EPOCHS:
-        summary["warning"] = (
-            f"training went {trained.n_epochs:.0f} times through the {trained.n_pairs} training pairs, which a gate "
-            f"learns by heart; set epochs in [gate] to {MANY_EPOCHS} or less"
-        )
-    return Made({"tensors": put_tensors(store, fit.state), "record": put_record(store, record)}, summary)
+    return Made({"tensors": put_tensors(store, fit.state), "record": put_record(store, record)})
+
+
+def _warning(record: GateResult) -> str:
+    gate = record.gate
+    if round(gate.n_epochs) <= MANY_EPOCHS:
+        return ""
+    return (
+        f"training went {gate.n_epochs:.0f} times through the {gate.n_pairs} training pairs, which a gate learns by "
+        f"heart; set epochs in [gate] to {MANY_EPOCHS} or less"
+    )
 
 
 def _line(record: GateResult) -> str:
-    """Return what came of the training, for a person."""
     gate, done = record.gate, record.gate.curve[-1].step
     line = f"{done} steps on {gate.n_pairs} pairs, beta {gate.beta:.1f}"
     if gate.step < done:
@@ -211,12 +215,14 @@ GATE: Final[Computed[GateConfig]] = Computed(
     name=STAGE,
     version=STAGE_VERSION,
     part="train",
-    code=__name__,
     after=(decorrelate.STAGE, preference.STAGE, regress.STAGE, contamination.STAGE),
     splits=TRAINING,
     rows="pairs",
     trains_on=TRAINING,
     training_rows=STAGE,
+    record=GateResult,
+    line_of=_line,
+    warning_of=_warning,
     table="gate",
     recipe_of=partial(stage_recipe, record=GateConfig.record),
     work_of=_work,

@@ -9,18 +9,20 @@ from typing import Final
 
 from armorm.config import GateConfig
 from armorm.errors import ModelError, ModelFolderError
+from armorm.features.documents import encode
 from armorm.features.errors import StoreError
 from armorm.features.store import Artifact, Made, Recipe, Snapshot, Store
+from armorm.features.store.json_records import Summary, read_record
 from armorm.features.store.stage import Computed, OnProgress, Stage
 from armorm.features.store.storage import file_sha256, replace_file
+from armorm.features.store.summaries import ingests
 from armorm.model.head import DESCRIPTION_FILE, TENSORS_FILE, RewardHead
-from armorm.records.codec import encode
 from armorm.records.decorrelation import DecorrelationResult
 from armorm.records.gate import GateResult
 from armorm.records.regression import RegressionResult
 from armorm.records.training import Training
 from armorm.stages import decorrelate, gate, regress
-from armorm.stages.common import Json, read_record, read_tensors, stage_artifact
+from armorm.stages.common import Json, read_tensors, stage_artifact
 
 STAGE = "model"
 STAGE_VERSION = 4
@@ -33,6 +35,14 @@ IS_MODEL: Final = re.compile("[0-9a-f]{32}")
 
 PARTS: Final = (regress.STAGE, decorrelate.STAGE, gate.STAGE)
 """The stages that a model is put together from."""
+
+
+@dataclass(frozen=True, slots=True)
+class Size(Summary):
+    """How large a model is."""
+
+    objectives: int
+    features: int
 
 
 def _inputs(snapshot: Snapshot, backbone_id: str) -> dict[str, str]:
@@ -80,15 +90,16 @@ def _make(store: Store, backbone_id: str, settings: None, on_progress: OnProgres
         "tensors": store.objects.put_bytes("safetensors", tensors),
         "description": store.objects.put_bytes("json", description),
     }
-    return Made(objects, {"line": f"{len(heads.objectives)} objectives over {heads.W_KD.shape[1]} features"})
+    return Made(objects, Size(*heads.W_KD.shape))
 
 
 MODEL: Final[Computed[None]] = Computed(
     name=STAGE,
     version=STAGE_VERSION,
     part="train",
-    code=__name__,
     after=(gate.STAGE, decorrelate.STAGE, regress.STAGE),
+    record=Size,
+    line_of=lambda of: f"{of.objectives} objectives over {of.features} features",
     recipe_of=_recipe,
     make=_make,
 )
@@ -178,8 +189,8 @@ def _sha256(path: Path) -> str | None:
 
 def _scales(snapshot: Snapshot, objectives: Sequence[str]) -> Json:
     """Objective to dataset to native scale: the same objective may have another scale in another dataset."""
-    ingested = snapshot.within("ingest").items()
+    known = ingests(snapshot)
     return {
-        objective: {name: a.summary["scales"][objective] for name, a in ingested if objective in a.summary["scales"]}
+        objective: {of.dataset: encode(of.scales[objective]) for of in known if objective in of.scales}
         for objective in objectives
     }

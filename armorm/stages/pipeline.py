@@ -3,7 +3,7 @@
 `python -m armorm.stages.pipeline` prints it as a Markdown table.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from graphlib import TopologicalSorter
 from importlib import import_module
 from pkgutil import iter_modules
@@ -12,9 +12,11 @@ from typing import Any, Final, get_args
 from armorm import stages
 from armorm.features.checks.contamination import CONTAMINATION
 from armorm.features.checks.quality import QUALITY
-from armorm.features.embedding.embed import EMBED
+from armorm.features.embedding.embed import BESIDE, EMBED
 from armorm.features.ingest.dataset import INGEST
+from armorm.features.ingest.forgotten import FORGOTTEN
 from armorm.features.store.stage import Computed, Part, Stage
+from armorm.stages.promote import PROMOTE
 
 AFTERWARDS: Final = {"compare", "export", "promote", "report"}
 """Modules that are no stages, but use what the pipeline has made; some take seconds to import."""
@@ -36,6 +38,10 @@ def _in_order(found: dict[str, Stage]) -> tuple[Stage, ...]:
 
 PIPELINE: Final = _in_order({stage.name: stage for stage in _stages()})
 """In the order in which they run. Promotion is no part of it: it is a decision about what the pipeline has made."""
+
+
+STAGES: Final[Mapping[str, Stage]] = {stage.name: stage for stage in (*PIPELINE, *BESIDE, FORGOTTEN, PROMOTE)}
+"""All that leave artifacts, by name."""
 
 
 def computed(*parts: Part) -> list[Computed[Any]]:

@@ -11,21 +11,14 @@ from armorm.features.catalog.inventory import rows_of
 from armorm.features.checks import contamination
 from armorm.features.conversation import TRAINING
 from armorm.features.store import Made, Snapshot, Store
+from armorm.features.store.json_records import put_record, read_record
 from armorm.features.store.stage import Computed, OnProgress
 from armorm.features.vectors.shards import FeatureReader
 from armorm.maths.folds import fold_of
 from armorm.maths.preference import fit_preference
 from armorm.records.preference import PreferenceResult
 from armorm.stages import regress
-from armorm.stages.common import (
-    in_blas_threads,
-    put_record,
-    put_tensors,
-    read_record,
-    read_tensors,
-    stage_artifact,
-    stage_recipe,
-)
+from armorm.stages.common import in_blas_threads, put_tensors, read_tensors, stage_artifact, stage_recipe
 from armorm.stages.data import StoredPairs, feature_differences, load_pairs, predict_rewards
 
 STAGE = "preference"
@@ -51,7 +44,7 @@ def _make(store: Store, backbone_id: str, config: PreferenceConfig, on_progress:
         training = np.sort(np.random.default_rng(config.seed).choice(training, config.pairs, replace=False))
     reader = FeatureReader(store, backbone_id)
     if not len(training) or not len(validation) or not _differ(reader, stored, training):
-        return Made({"record": put_record(store, PreferenceResult(config.objective))}, {"line": "no direction"})
+        return Made({"record": put_record(store, PreferenceResult(config.objective))})
     fit = fit_preference(
         lambda rows: feature_differences(reader, stored, rows), training, validation, fold_of(stored.prompt_ids)
     )
@@ -59,21 +52,26 @@ def _make(store: Store, backbone_id: str, config: PreferenceConfig, on_progress:
     directions_FD *= _units(store, reader, stored, training, directions_FD)[:, None]
     record = PreferenceResult(config.objective, fit.probe)
     tensors = {"w_D": directions_FD[0], "fold_FD": directions_FD[1:]}
-    line = f"fitted to {len(training)} training pairs, alpha {fit.probe.alpha:.2g}"
-    if not fit.probe.converged:
-        line += f"; it has not converged after {fit.probe.n_passes} passes"
-    return Made({"tensors": put_tensors(store, tensors), "record": put_record(store, record)}, {"line": line})
+    return Made({"tensors": put_tensors(store, tensors), "record": put_record(store, record)})
+
+
+def _line(record: PreferenceResult) -> str:
+    if not (probe := record.probe):
+        return "no direction"
+    line = f"fitted to {probe.n_train} training pairs, alpha {probe.alpha:.2g}"
+    return line if probe.converged else f"{line}; it has not converged after {probe.n_passes} passes"
 
 
 PREFERENCE_STAGE: Final[Computed[PreferenceConfig]] = Computed(
     name=STAGE,
     version=STAGE_VERSION,
     part="train",
-    code=__name__,
     after=(regress.STAGE, contamination.STAGE),
     splits=TRAINING,
     rows="pairs",
     trains_on=TRAINING,
+    record=PreferenceResult,
+    line_of=_line,
     table="preference",
     recipe_of=stage_recipe,
     work_of=rows_of("preferences"),

@@ -14,6 +14,7 @@ from armorm.features.conversation import TRAINING
 from armorm.features.embedding import embed
 from armorm.features.lineage.training_rows import row_set
 from armorm.features.store import Made, Store
+from armorm.features.store.json_records import put_record, read_record
 from armorm.features.store.stage import Computed, OnProgress
 from armorm.features.vectors.shards import FeatureReader
 from armorm.maths.folds import FOLDS, fold_of
@@ -21,15 +22,7 @@ from armorm.maths.ridge import HeldOut, Weights, fit_folds, fit_parts, fold_spli
 from armorm.records.regression import RegressionResult
 from armorm.report.sections import alpha_ends
 from armorm.stages import statistics
-from armorm.stages.common import (
-    in_blas_threads,
-    put_record,
-    put_tensors,
-    read_record,
-    read_tensors,
-    stage_artifact,
-    stage_recipe,
-)
+from armorm.stages.common import in_blas_threads, put_tensors, read_tensors, stage_artifact, stage_recipe
 from armorm.stages.data import RatedRows, load_ratings, predict_rewards
 
 STAGE = "regress"
@@ -66,31 +59,41 @@ def _make(store: Store, backbone_id: str, config: RegressionConfig, on_progress:
         rejected_ratings=rated.n_rejected,
         training_rows=row_set(ROWS, seen),
     )
-    line = f"{len(trained)} objectives fitted on {len(rated.Y_NK)} rated rows"
-    if rated.n_contaminated:
-        line += f", {rated.n_contaminated} more left out, whose prompts stand in an evaluation dataset"
-    if rated.n_rejected:
-        line += f", {rated.n_rejected} left out, which the backbone gives no usable vector"
     objects = {
         "tensors": put_tensors(store, {"W_KD": weights.W_KD, "train_W_KD": weights.train_W_KD, "fold_FKD": fold_FKD}),
         "record": put_record(store, record),
     }
-    summary = {"line": line}
-    if ends := alpha_ends(record.regression):
-        summary["warning"] = f"{ends}; set a wider range of alphas in [regression]"
-    return Made(objects, summary)
+    return Made(objects)
+
+
+def _line(record: RegressionResult) -> str:
+    line = f"{len(record.objectives)} objectives fitted"
+    if record.training_rows:
+        line += f" on {record.training_rows.n_rows} ratings"
+    if record.contaminated_ratings:
+        line += f", {record.contaminated_ratings} rows left out, whose prompts stand in an evaluation dataset"
+    if record.rejected_ratings:
+        line += f", {record.rejected_ratings} left out, which the backbone gives no usable vector"
+    return line
+
+
+def _warning(record: RegressionResult) -> str:
+    ends = alpha_ends(record.regression)
+    return f"{ends}; set a wider range of alphas in [regression]" if ends else ""
 
 
 REGRESS: Final[Computed[RegressionConfig]] = Computed(
     name=STAGE,
     version=STAGE_VERSION,
     part="train",
-    code=__name__,
     after=(embed.STAGE, contamination.STAGE, statistics.STAGE),
     splits=(*TRAINING, "test"),
     rows="ratings",
     trains_on=TRAINING,
     training_rows=ROWS,
+    record=RegressionResult,
+    line_of=_line,
+    warning_of=_warning,
     table="regression",
     recipe_of=stage_recipe,
     work_of=rows_of("ratings"),

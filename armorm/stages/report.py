@@ -5,16 +5,17 @@ from dataclasses import replace
 from pathlib import Path
 
 from armorm.features.catalog.views import connect
+from armorm.features.documents import encode
 from armorm.features.lineage.graph import Node, read_graph
-from armorm.features.store import Snapshot, Store, canonical_json
+from armorm.features.store import Store, canonical_json
+from armorm.features.store.json_records import read_record, read_summary
 from armorm.features.store.storage import replace_file
+from armorm.features.store.summaries import BackboneSummary, ingests
 from armorm.features.vectors.shards import SLOT as FEATURES
 from armorm.model.head import RewardHead
-from armorm.records.codec import encode
 from armorm.records.evaluation import Evaluation
 from armorm.report.page import Texts, build_chapters, to_html
 from armorm.report.sections import (
-    Json,
     Report,
     Section,
     build_report,
@@ -25,7 +26,7 @@ from armorm.report.sections import (
 )
 from armorm.stages import evaluate
 from armorm.stages import model as model_stage
-from armorm.stages.common import read_record, stage_artifact
+from armorm.stages.common import stage_artifact
 
 MARKDOWN, PAGE = "report.md", "report.html"
 
@@ -35,15 +36,15 @@ def load_report(store: Store) -> Report:
     snapshot = store.head()
     artifact = stage_artifact(snapshot, model_stage.STAGE)
     model = model_stage.load_model(store, artifact)
-    backbone = snapshot.artifacts[f"backbone/{model.backbone_id}"].summary
+    backbone = read_summary(snapshot.artifacts[f"backbone/{model.backbone_id}"], BackboneSummary)
     return build_report(
         title=f"Reward model {artifact.artifact_id}",
         facts=[
             f"snapshot {snapshot.snapshot_id}",
-            f"backbone {model.backbone_id} ({backbone['architecture']}, hidden size {backbone['hidden_size']})",
+            f"backbone {model.backbone_id} ({backbone.architecture}, hidden size {backbone.hidden_size})",
             f"gate trained on {model.training.gate.n_pairs if model.training.gate else 0} pairs, beta {model.beta:.1f}",
         ],
-        datasets=_datasets(snapshot),
+        datasets=ingests(snapshot),
         model=model.training,
         evaluation=read_record(store, stage_artifact(snapshot, evaluate.STAGE), Evaluation),
     )
@@ -57,7 +58,7 @@ def load_page(store: Store) -> str:
     evaluation = read_record(store, evaluated, Evaluation)
     report = load_report(store)
     sections = [
-        sources_section(_datasets(snapshot)),
+        sources_section(ingests(snapshot)),
         *report.sections,
         coverage_section(model.training, evaluation),
         published_section(evaluation.rewardbench),
@@ -82,10 +83,6 @@ def write_report(store: Store, models: Path) -> Path:
     replace_file(folder / MARKDOWN, to_markdown(load_report(store)).encode())
     replace_file(folder / PAGE, load_page(store).encode())
     return folder / PAGE
-
-
-def _datasets(snapshot: Snapshot) -> list[Json]:
-    return [ingested.summary for ingested in snapshot.within("ingest").values()]
 
 
 def _load_texts(store: Store, pair_ids: Sequence[str]) -> dict[str, Texts]:

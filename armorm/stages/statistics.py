@@ -21,6 +21,7 @@ from armorm.features.conversation import TRAINING
 from armorm.features.embedding import embed
 from armorm.features.errors import NotInStore
 from armorm.features.store import Artifact, Made, ObjectRef, Recipe, Snapshot, Store, content_id
+from armorm.features.store.json_records import Summary
 from armorm.features.store.stage import Computed, OnProgress
 from armorm.features.tables import check_parquet, write_parquet
 from armorm.features.vectors.shards import FeatureReader
@@ -55,6 +56,16 @@ class Group:
         return self.rows.filter(pl.col("split") == split)
 
 
+@dataclass(frozen=True, slots=True)
+class Counted(Summary):
+    """How many rows the statistics count."""
+
+    rows: int
+    groups: int = 0
+    read: int = 0
+    """Of this time; the others were counted before."""
+
+
 @in_blas_threads
 def _make(store: Store, backbone_id: str, settings: None, on_progress: OnProgress) -> Made:
     """Add rows that are new to the kept statistics, and take those out that are no more."""
@@ -69,19 +80,19 @@ def _make(store: Store, backbone_id: str, settings: None, on_progress: OnProgres
         sum(len(g.rows) for g in groups),
     )
     objects = {name: ref for group in groups for name, ref in update.of(group).items()}
-    line = f"{update.total} rated rows in {len(groups)} groups, {update.n_read} of them read"
-    read = {"measured": {"rows": update.n_read}} if update.n_read else {}
-    return Made(objects, {"line": line, "rows": update.total} | read)
+    n_read = update.n_read
+    return Made(objects, Counted(update.total, len(groups), n_read, measured={"rows": n_read} if n_read else {}))
 
 
 STATISTICS: Final[Computed[None]] = Computed(
     name=STAGE,
     version=STAGE_VERSION,
     part="train",
-    code=__name__,
     after=(embed.STAGE, contamination.STAGE),
     rows="ratings",
     splits=TRAINING,  # figures of `test` have standard errors and ranks, which take its rows one by one
+    record=Counted,
+    line_of=lambda of: f"{of.rows} rated rows in {of.groups} groups, {of.read} of them read",
     recipe_of=stage_recipe,
     work_of=rows_of("ratings"),  # at most: what has changed is not known before
     make=_make,

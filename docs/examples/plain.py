@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from armorm.errors import ArmormError
-from armorm.features.checks.quality import QUALITY, read_results, require_passed
+from armorm.features.checks.quality import QUALITY, require_passed
 from armorm.features.embedding.embed import embed_missing
 from armorm.features.embedding.fingerprint import read_fingerprint
 from armorm.features.errors import FeatureStoreError, HubUnreachable, StoreBusy
@@ -35,7 +35,7 @@ def ingest(writer: Writer, settings: Settings) -> Iterator[Done]:
     for stage in computed("check"):
         yield stage.ensure(writer, stage.settings_in(settings))
         if stage is QUALITY:
-            require_passed(read_results(writer.store, writer.store.head().artifacts[stage.name]))
+            require_passed(QUALITY.told(writer.store, writer.store.head().artifacts[stage.name]))
 
 
 def train(writer: Writer, settings: Settings) -> Iterator[Done]:

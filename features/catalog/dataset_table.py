@@ -5,6 +5,8 @@ from dataclasses import dataclass
 
 from armorm.features.sources.base import Options, Source
 from armorm.features.store import Artifact, Snapshot
+from armorm.features.store.json_records import read_summary
+from armorm.features.store.summaries import IngestSummary
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,18 +48,18 @@ def list_datasets(
 
 def _listed(source: Source, configured: tuple[str, Options] | None, artifact: Artifact | None) -> ListedDataset:
     place, settings = configured or (None, {name: option.default for name, option in source.options.items()})
-    summary = artifact.summary if artifact else {}
-    counts = {name: sum(of.values()) for name, of in summary.get("outcomes", {}).items()}
+    summary = read_summary(artifact, IngestSummary) if artifact else None
+    n_rows, n_kept, *_ = summary.counts if summary else (None, None)
     return ListedDataset(
         dataset=source.name,
         feeds=feeds(source),
         licence=source.licence,
         upstream=source.upstream,
         place=place,
-        rows=sum(counts.values()) if artifact else None,
-        kept=counts.get("kept"),
-        ratings=summary.get("ratings"),
-        pairs=summary.get("preferences"),
+        rows=n_rows,
+        kept=n_kept,
+        ratings=summary.ratings if summary else None,
+        pairs=summary.preferences if summary else None,
         settings=dict(settings),
     )
 

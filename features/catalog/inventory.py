@@ -2,12 +2,17 @@
 
 import json
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Final
+from dataclasses import astuple
+from typing import Any, Final, Literal
 
 import pyarrow as pa
 
 from armorm.features.objectives import Scale, in_order
 from armorm.features.store import Snapshot, Store
+from armorm.features.store.json_records import read_summary
+from armorm.features.store.summaries import BackboneSummary, ingests
+
+Table = Literal["conversations", "ratings", "preferences"]
 
 
 def _schema(columns: str) -> pa.Schema:
@@ -57,33 +62,26 @@ def _tags(store: Store, snapshot: Snapshot) -> Iterable[tuple[Any, ...]]:
 
 
 def _datasets(store: Store, snapshot: Snapshot) -> Iterable[tuple[Any, ...]]:
-    for artifact in snapshot.within("ingest").values():
-        summary = artifact.summary
-        counts = {name: sum(reasons.values()) for name, reasons in summary["outcomes"].items()}
-        yield (
-            *(summary[name] for name in ("dataset", "upstream", "licence", "evaluation")),
-            sum(counts.values()),
-            *(counts.get(name, 0) for name in ("kept", "rejected", "dropped")),
-            *(summary[name] for name in ("parts_refused", "conversations", "ratings", "preferences")),
-        )
+    for of in ingests(snapshot):
+        tables = (of.parts_refused, of.conversations, of.ratings, of.preferences)
+        yield of.dataset, of.upstream, of.licence, of.evaluation, *of.counts, *tables
 
 
 def _objectives(store: Store, snapshot: Snapshot) -> Iterable[tuple[Any, ...]]:
     """Return one row an objective and dataset that rates it; an objective that none rates still has its row."""
     for position, objective in enumerate(stored_objectives(snapshot)):
-        rated = [
-            (position, objective, a.summary["dataset"], scale["lo"], scale["hi"], scale["rule"])
-            for a in snapshot.artifacts.values()
-            if (scale := a.summary.get("scales", {}).get(objective))
+        rated: list[tuple[Any, ...]] = [
+            (position, objective, of.dataset, scale.lo, scale.hi, scale.rule)
+            for of in ingests(snapshot)
+            if (scale := of.scales.get(objective))
         ]
         yield from rated or [(position, objective, None, None, None, None)]
 
 
 def _backbones(store: Store, snapshot: Snapshot) -> Iterable[tuple[Any, ...]]:
-    names = ("name", "architecture", "hidden_size", "dtype", "max_tokens")
     for backbone_id, artifact in snapshot.within("backbone").items():
         record = json.dumps(dict(artifact.recipe.parameters))
-        yield backbone_id, *(artifact.summary[name] for name in names), record
+        yield backbone_id, *astuple(read_summary(artifact, BackboneSummary)), record
 
 
 def _artifacts(store: Store, snapshot: Snapshot) -> Iterable[tuple[Any, ...]]:
@@ -119,25 +117,21 @@ _ROWS: Final[Mapping[str, Callable[[Store, Snapshot], Iterable[tuple[Any, ...]]]
 }
 
 
-def ingested(snapshot: Snapshot, what: str) -> int:
+def ingested(snapshot: Snapshot, what: Table) -> int:
     """Return how many `conversations`, `ratings` or `preferences` a snapshot's datasets have, shared ones in each."""
-    return sum(int(artifact.summary.get(what, 0)) for artifact in snapshot.within("ingest").values())
+    return sum(getattr(of, what) for of in ingests(snapshot))
 
 
-def rows_of(what: str) -> Callable[[Snapshot, object], dict[str, int]]:
+def rows_of(what: Table) -> Callable[[Snapshot, object], dict[str, int]]:
     """Return what tells how much work a stage has that reads all `conversations`, `ratings` or `preferences`."""
     return lambda snapshot, settings: {"rows": ingested(snapshot, what)}
 
 
 def stored_objectives(snapshot: Snapshot) -> tuple[str, ...]:
     """Return the names of all objectives, those that only own datasets rate among them, in the order of models."""
-    return in_order(name for artifact in snapshot.artifacts.values() for name in artifact.summary.get("scales", {}))
+    return in_order(name for of in ingests(snapshot) for name in of.scales)
 
 
 def stored_scales(snapshot: Snapshot) -> dict[tuple[str, str], Scale]:
     """Return the native scale of each dataset and objective that it rates."""
-    return {
-        (artifact.summary["dataset"], objective): Scale(scale["lo"], scale["hi"], scale["rule"])
-        for artifact in snapshot.within("ingest").values()
-        for objective, scale in artifact.summary.get("scales", {}).items()
-    }
+    return {(of.dataset, objective): scale for of in ingests(snapshot) for objective, scale in of.scales.items()}

@@ -8,7 +8,7 @@ import math
 import re
 from bisect import bisect_left, bisect_right
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any, Final
@@ -19,6 +19,7 @@ from armorm.features.catalog.inventory import rows_of
 from armorm.features.catalog.views import Catalog, connect
 from armorm.features.errors import InputError
 from armorm.features.store import Made, Recipe, Snapshot, Store
+from armorm.features.store.json_records import Summary
 from armorm.features.store.stage import Computed, OnProgress, Stage
 from armorm.features.tables import make_table, write_parquet
 
@@ -47,6 +48,29 @@ class ContaminationSettings:
             raise ValueError(f"ngram: got {self.ngram}; expected 1 or more")
         if not 0 < self.threshold <= 1:
             raise ValueError(f"threshold: got {self.threshold}; expected a number above 0, at most 1")
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """How many of the training data stand in an evaluation dataset."""
+
+    exact: int = 0
+    near: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class LeftOut(Summary):
+    """What is left out of training."""
+
+    prompts: Counts = Counts()
+    ratings: Counts = Counts()
+    pairs: Counts = Counts()
+
+
+def _line(of: LeftOut) -> str:
+    named = (("prompts", of.prompts), ("ratings", of.ratings), ("pairs", of.pairs))
+    listed = ", ".join(f"{n.exact} + {n.near} {what}" for what, n in named)
+    return f"left out as they stand in an evaluation dataset, exactly + nearly: {listed}"
 
 
 def shingles(text: str, ngram: int) -> frozenset[str]:
@@ -125,16 +149,17 @@ def _make(store: Store, backbone_id: str, settings: ContaminationSettings, on_pr
         table = make_table(STAGE, _matches(connection, settings, on_progress))
         counts = _left_out(connection, table)
     objects = {STAGE: store.objects.put("parquet", partial(write_parquet, table=table))}
-    return Made(objects, {"line": _line(counts)} | counts)
+    return Made(objects, counts)
 
 
 CONTAMINATION: Final[Computed[ContaminationSettings]] = Computed(
     name=STAGE,
     version=STAGE_VERSION,
     part="check",
-    code=__name__,
     after=("ingest",),
     table="contamination",
+    record=LeftOut,
+    line_of=_line,
     recipe_of=_recipe,
     work_of=rows_of("conversations"),
     make=_make,
@@ -148,7 +173,8 @@ def _matches(connection: Catalog, settings: ContaminationSettings, on_progress: 
     benchmark = {id: text for id, text in _prompts(connection, "split = 'evaluation'") if id in held}
     ids = list(benchmark)
     index = PromptIndex(list(benchmark.values()), ngram=settings.ngram, threshold=settings.threshold)
-    total = _count(connection, "split <> 'evaluation'")
+    others = _PROMPTS.format(condition="split <> 'evaluation'")
+    ((total,),) = connection.execute(f"SELECT count(*) {others}").fetchall()
     found: dict[tuple[str, str], float] = {}
     for done, (prompt_id, text) in enumerate(_prompts(connection, "split <> 'evaluation'"), start=1):
         found |= {(prompt_id, ids[number]): similarity for number, similarity in index.similar_to(text)}
@@ -200,34 +226,16 @@ def _prompts(connection: Catalog, condition: str) -> Iterator[tuple[str, str]]:
         yield from rows
 
 
-def _count(connection: Catalog, condition: str) -> int:
-    return int(connection.execute(f"SELECT count(*) {_PROMPTS.format(condition=condition)}").fetchall()[0][0])
-
-
-def _left_out(connection: Catalog, table: pa.Table) -> dict[str, dict[str, int]]:
-    """Return how many prompts, ratings and pairs, by `exact` and `near`."""
+def _left_out(connection: Catalog, table: pa.Table) -> LeftOut:
     connection.register("found", table)
-    rows = connection.execute(
-        """
-        WITH left_out AS (
-            SELECT prompt_id, if(bool_or(prompt_id = evaluation_prompt_id), 'exact', 'near') AS how
-            FROM found GROUP BY prompt_id
-        )
-        SELECT 'prompts', how, count(*) FROM left_out GROUP BY how
-        UNION ALL
-        SELECT 'ratings', how, count(*) FROM ratings JOIN left_out USING (prompt_id)
-        WHERE split <> 'evaluation' GROUP BY how
-        UNION ALL
-        SELECT 'pairs', how, count(*) FROM preferences JOIN left_out USING (prompt_id)
-        WHERE split <> 'evaluation' GROUP BY how
-        """
-    ).fetchall()
-    counts = {what: {"exact": 0, "near": 0} for what in ("prompts", "ratings", "pairs")}
-    for what, how, n in rows:
-        counts[what][how] = n
-    return counts
+    connection.execute(
+        "CREATE OR REPLACE TEMP TABLE left_out AS "
+        "SELECT prompt_id, bool_or(prompt_id = evaluation_prompt_id) AS exact FROM found GROUP BY prompt_id"
+    )
+    of_training = "JOIN left_out USING (prompt_id) WHERE split <> 'evaluation'"
 
+    def counted(rows: str) -> Counts:
+        sql = f"SELECT count(*) FILTER (exact), count(*) FILTER (NOT exact) FROM {rows}"
+        return Counts(*connection.execute(sql).fetchall()[0])
 
-def _line(counts: Mapping[str, Mapping[str, int]]) -> str:
-    listed = ", ".join(f"{count['exact']} + {count['near']} {what}" for what, count in counts.items())
-    return f"left out as they stand in an evaluation dataset, exactly + nearly: {listed}"
+    return LeftOut(counted("left_out"), counted(f"ratings {of_training}"), counted(f"preferences {of_training}"))

@@ -9,7 +9,9 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Final, Literal, get_args
+from typing import Annotated, Any, Final, Literal, get_args
+
+from pydantic import Field
 
 from armorm.features.catalog.bounded import Limits
 from armorm.features.catalog.inventory import rows_of
@@ -17,7 +19,7 @@ from armorm.features.catalog.query import QueryResult, call_on, fetched, opened
 from armorm.features.catalog.views import Catalog, connect, mount, parquet_paths
 from armorm.features.errors import InputError, QualityError
 from armorm.features.store import Artifact, Made, Recipe, Snapshot, Store
-from armorm.features.store.json_records import encode_record, read_record
+from armorm.features.store.json_records import put_record
 from armorm.features.store.stage import Computed, OnProgress, Stage
 from armorm.features.tables import SQL
 
@@ -54,8 +56,8 @@ class CheckResult:
     severity: Severity
     what: str
     n_rows: int
-    examples: Sequence[Mapping[str, Any]] = ()
-    """The first rows, by column; none where only counts were kept."""
+    examples: Annotated[Sequence[Mapping[str, Any]], Field(exclude=True)] = ()
+    """The first rows, by column; only counts are kept."""
 
     @property
     def stops(self) -> bool:
@@ -137,35 +139,37 @@ def _recipe(stage: Stage, snapshot: Snapshot, backbone_id: str, severities: Mapp
         slot=stage.name,
         stage=stage.name,
         version=stage.version,
-        parameters={check.name: f"{check.severity} {_digest(check.sql)}" for check in read_checks(severities)},
+        parameters={
+            check.name: f"{check.severity} {hashlib.sha256(check.sql.encode()).hexdigest()[:16]}"
+            for check in read_checks(severities)
+        },
         inputs=snapshot.ids_within("ingest"),
     )
 
 
 def _make(store: Store, backbone_id: str, severities: Mapping[str, Severity], on_progress: OnProgress) -> Made:
-    results = run_checks(store, severities)
-    counts = [{"name": r.name, "severity": r.severity, "what": r.what, "n_rows": r.n_rows} for r in results]
-    record = store.objects.put_bytes("json", encode_record(counts))
-    return Made({"record": record}, {"line": _line(results)})
+    return Made({"record": put_record(store, run_checks(store, severities))})
+
+
+def _line(results: Sequence[CheckResult]) -> str:
+    found = [result for result in results if result.n_rows]
+    listed = ", ".join(f"{result.name} {result.n_rows} ({result.severity})" for result in found)
+    return f"{len(results)} checks, {len(found)} of them found rows" + (f": {listed}" if listed else "")
 
 
 QUALITY: Final[Computed[Mapping[str, Severity]]] = Computed(
     name=STAGE,
     version=STAGE_VERSION,
     part="check",
-    code=__name__,
     after=("ingest",),
     table="checks",
+    record=list[CheckResult],
+    line_of=_line,
     recipe_of=_recipe,
     work_of=rows_of("conversations"),
     make=_make,
 )
 """The counts of every check that is not `off`."""
-
-
-def read_results(store: Store, artifact: Artifact) -> list[CheckResult]:
-    """Return the counts that an artifact of this stage holds."""
-    return [CheckResult(**record) for record in read_record(store, artifact.objects["record"])]
 
 
 def require_passed(results: Sequence[CheckResult]) -> None:
@@ -213,16 +217,6 @@ def _earlier(store: Store) -> Iterator[Artifact]:
                 yield artifact
         if not open_slots:
             return
-
-
-def _line(results: Sequence[CheckResult]) -> str:
-    found = [result for result in results if result.n_rows]
-    listed = ", ".join(f"{result.name} {result.n_rows} ({result.severity})" for result in found)
-    return f"{len(results)} checks, {len(found)} of them found rows" + (f": {listed}" if listed else "")
-
-
-def _digest(sql: str) -> str:
-    return hashlib.sha256(sql.encode()).hexdigest()[:16]
 
 
 def _unknown(names: Sequence[str], checks: Mapping[str, Check]) -> InputError:

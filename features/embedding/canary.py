@@ -19,7 +19,7 @@ from armorm.features.embedding.packs import Rendered, TokenSequence, Wanted
 from armorm.features.embedding.vectors import run_passes, within_vocabulary
 from armorm.features.errors import BackboneError, CanaryError
 from armorm.features.store import Artifact, Made, Recipe, Store, Writer
-from armorm.features.store.json_records import encode_record, read_record
+from armorm.features.store.json_records import Summary, put_record, read_record, read_summary
 from armorm.features.vectors.shards import Name, Vector, put_vectors, read_vectors, unusable
 
 if TYPE_CHECKING:
@@ -84,6 +84,21 @@ class Canaries:
     """`[64, D]` in the order of `CANARIES`."""
 
 
+@dataclass(frozen=True, slots=True)
+class FirstCanaries(Summary):
+    """The canaries that all later ones are compared with."""
+
+    band: float = 0.0
+    """How far vectors may lie from them; it stands in the record, too, as does the type."""
+    dtype: str = ""
+    machine: str = ""
+
+
+def line_of(first: FirstCanaries) -> str:
+    """Return what they are, for a person."""
+    return f"{len(CANARIES)} canaries, band {first.band:g} in {first.dtype}, from {first.machine}"
+
+
 def take_canaries(backbone: "Backbone", *, token_budget: int) -> Canaries:
     """Embed them here.
 
@@ -105,14 +120,13 @@ def check_canaries(writer: Writer, canaries: Canaries, fingerprint: Fingerprint,
 
     def make() -> Made:
         names: list[Name] = [("conversation", _name(number)) for number in range(len(CANARIES))]
-        record = writer.store.objects.put_bytes("json", encode_record({"band": BANDS[dtype], "dtype": dtype}))
+        record = put_record(writer.store, {"band": BANDS[dtype], "dtype": dtype})
         objects = {"vectors": put_vectors(writer.store, names, list(vectors_ND)), "record": record}
-        line = f"{len(names)} canaries, band {BANDS[dtype]:g} in {dtype}, from {machine}"
-        return Made(objects, {"line": line, "machine": machine})
+        return Made(objects, FirstCanaries(BANDS[dtype], dtype, machine))
 
     first = writer.ensure(recipe, make).artifact
     apart_N = distances(_stored(writer.store, first), vectors_ND)
-    band = float(read_record(writer.store, first.objects["record"])["band"])
+    band = read_record(writer.store, first, FirstCanaries).band
     furthest = int(apart_N.argmax())
     if not apart_N[furthest] <= band:
         raise CanaryError(
@@ -121,7 +135,7 @@ def check_canaries(writer: Writer, canaries: Canaries, fingerprint: Fingerprint,
             distance=float(apart_N[furthest]),
             median=float(np.median(apart_N)),
             band=band,
-            machines=(str(first.summary["machine"]), machine),
+            machines=(read_summary(first, FirstCanaries).machine, machine),
         )
     return float(apart_N[furthest])
 

@@ -16,6 +16,7 @@ from armorm.features.embedding.unfinished import Unfinished
 from armorm.features.embedding.vectors import Embedded, Pass, Texts, plan_texts, run_passes
 from armorm.features.store import Made, Recipe, Store, Writer, content_id
 from armorm.features.store.store import with_measured
+from armorm.features.store.summaries import VectorSummary
 from armorm.features.vectors.shards import Feature, Name, Vector, VectorType, slot_of, write_shard
 
 if TYPE_CHECKING:
@@ -170,7 +171,7 @@ def _shard(
     objects = write_shard(store, fingerprint.backbone_id, fingerprint.record, features, vector_type=vector_type)
     computed = [feature for feature in features if (feature.kind, feature.id) not in done]
     work = {"rows": len(computed), "tokens": _n_tokens(computed), "bytes": objects["shard"].size_bytes}
-    summary = {"rows": len(features), "tokens": _n_tokens(features), "width": len(features[0].vector)}
+    summary = VectorSummary(len(features), _n_tokens(features), len(features[0].vector))
     own = replace(recipe, slot=slot_of(fingerprint.backbone_id, objects["shard"]))
     return own, with_measured(Made(objects, summary), time.monotonic() - started, {**work, **spent})
 

@@ -14,11 +14,10 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass, field, replace
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 from armorm.features.catalog.views import Catalog, connect, mount, parquet_paths
-from armorm.features.embedding import rejected
-from armorm.features.embedding.canary import SLOT as CANARY
+from armorm.features.embedding import canary, rejected
 from armorm.features.embedding.canary import Canaries, check_canaries, take_canaries
 from armorm.features.embedding.chunks import TO_EMBED, Chunk, Forwarded, Forwarder, Recipes, commit, cut
 from armorm.features.embedding.fingerprint import BackboneSettings, Dtype, Fingerprint, read_fingerprint
@@ -28,17 +27,40 @@ from armorm.features.embedding.unfinished import Unfinished
 from armorm.features.embedding.vectors import Embedded, Pass, Texts, judge
 from armorm.features.store import Made, Recipe, Snapshot, Store, Writer
 from armorm.features.store.artifacts import why_stale
-from armorm.features.store.json_records import encode_record
+from armorm.features.store.json_records import Summary, put_record, read_summary
 from armorm.features.store.stage import Stage
+from armorm.features.store.summaries import BackboneSummary, Coverage, VectorSummary
 from armorm.features.vectors.shards import SLOT, Name, VectorType
 
 STAGE = "embed"
 STAGE_VERSION = 1
 
-EMBED: Final = Stage(name=STAGE, version=STAGE_VERSION, part="embed", code=__name__, after=("ingest",))
-"""An artifact a shard, and some beside them; see `embed_missing`."""
 BACKBONE_STAGE = "backbone"
 COVERAGE = "coverage"
+
+EMBED: Final = Stage(
+    name=STAGE,
+    version=STAGE_VERSION,
+    part="embed",
+    after=("ingest",),
+    record=VectorSummary,
+    line_of=lambda of: f"{of.rows} vectors",
+)
+"""An artifact a shard, and those of `BESIDE`; see `embed_missing`."""
+
+
+def _beside(name: str, record: type[Summary], line_of: Callable[[Any], str]) -> Stage:
+    return replace(EMBED, name=name, after=(), record=record, line_of=line_of)
+
+
+BESIDE: Final = (
+    _beside(BACKBONE_STAGE, BackboneSummary, lambda of: f"{of.name} ({of.architecture}, hidden size {of.hidden_size})"),
+    _beside(COVERAGE, Coverage, lambda of: f"{of.conversations} conversations, {of.prompts} prompts"),
+    _beside(canary.SLOT, canary.FirstCanaries, canary.line_of),
+    _beside(rejected.SLOT, VectorSummary, lambda of: f"{of.rows} texts without a usable vector"),
+    _beside(UNFINISHED, VectorSummary, lambda of: f"{of.rows} vectors of a shard that is not finished"),
+)
+"""What the embedding keeps beside vectors."""
 
 NO_INPUTS: Final[Mapping[str, str]] = {}
 
@@ -146,11 +168,9 @@ def embed_missing(
     fingerprint = read_fingerprint(backbone_settings)
     vector_type = settings.vector_type_of(backbone_settings.dtype)
     backbone_artifact = _commit_backbone(writer, fingerprint, backbone_settings.path)
-    complete = writer.store.head().artifacts.get(f"{COVERAGE}/{fingerprint.backbone_id}")
+    complete = covered(writer.store.head(), fingerprint.backbone_id)
     if complete and not why_incomplete(writer.store, fingerprint.backbone_id, vector_type):
-        return EmbedResult(
-            fingerprint.backbone_id, n_present=complete.summary["conversations"] + complete.summary["prompts"]
-        )
+        return EmbedResult(fingerprint.backbone_id, n_present=complete.conversations + complete.prompts)
     _forget_stale_rejects(writer, fingerprint.backbone_id, vector_type)
     with connect(writer.store) as catalog:
         missing = find_missing(catalog, fingerprint.backbone_id, vector_type)
@@ -158,7 +178,8 @@ def embed_missing(
         if missing or not _has_canaries(writer.store.head(), fingerprint.backbone_id):
             tokens, _ = missing_tokens(catalog, fingerprint.backbone_id)
             predicted = predict(catalog.snapshot, fingerprint.backbone_id, tokens)
-            meter = _Meter(missing.conversations + missing.prompts, _n_chars(catalog), predicted, on_progress)
+            n_chars = _number(catalog, f"SELECT coalesce(sum(n_chars), 0) {TO_EMBED}")
+            meter = _Meter(missing.conversations + missing.prompts, n_chars, predicted, on_progress)
             result = _embed(writer, catalog, fingerprint, backbone_artifact, backbone_settings, settings, result, meter)
     _commit_coverage(writer, fingerprint.backbone_id)
     return result
@@ -301,7 +322,7 @@ def why_incomplete(store: Store, backbone_id: str, vector_type: VectorType) -> s
 
 def _has_canaries(snapshot: Snapshot, backbone_id: str) -> bool:
     """Return whether the canaries are stored; if they are missing, recompute them."""
-    return f"{CANARY}/{backbone_id}" in snapshot.artifacts
+    return f"{canary.SLOT}/{backbone_id}" in snapshot.artifacts
 
 
 def _shard_recipe(backbone_id: str, inputs: Mapping[str, str]) -> Recipe:
@@ -309,13 +330,21 @@ def _shard_recipe(backbone_id: str, inputs: Mapping[str, str]) -> Recipe:
 
 
 def _reject_recipe(backbone_id: str, vector_type: VectorType, inputs: Mapping[str, str] = NO_INPUTS) -> Recipe:
-    return rejected.recipe_of(backbone_id, STAGE_VERSION, {"vector_type": vector_type}, inputs)
+    """Return how texts come to be rejected; under another version or another type they are tried again."""
+    slot = f"{rejected.SLOT}/{backbone_id}"
+    return Recipe(slot, rejected.SLOT, STAGE_VERSION, {"vector_type": vector_type}, inputs)
 
 
 def _forget_stale_rejects(writer: Writer, backbone_id: str, vector_type: VectorType) -> None:
     _, stale = rejected.split_by_age(writer.store.head(), _reject_recipe(backbone_id, vector_type))
     if stale:
         writer.commit_all([], remove=[artifact.recipe.slot for artifact in stale])
+
+
+def covered(snapshot: Snapshot, backbone_id: str) -> Coverage | None:
+    """Return what was embedded with a backbone when nothing was left to do; None before that."""
+    artifact = snapshot.artifacts.get(f"{COVERAGE}/{backbone_id}")
+    return read_summary(artifact, Coverage) if artifact else None
 
 
 def _coverage(snapshot: Snapshot, backbone_id: str) -> Recipe:
@@ -327,7 +356,7 @@ def _coverage(snapshot: Snapshot, backbone_id: str) -> Recipe:
         inputs=snapshot.ids_within("ingest")
         | snapshot.ids_within(f"{SLOT}/{backbone_id}")
         | snapshot.ids_within(f"{rejected.SLOT}/{backbone_id}")
-        | {slot: id for slot, id in snapshot.ids_within(CANARY).items() if slot.endswith(backbone_id)}
+        | {slot: id for slot, id in snapshot.ids_within(canary.SLOT).items() if slot.endswith(backbone_id)}
         | {slot: id for slot, id in snapshot.ids_within(BACKBONE_STAGE).items() if slot.endswith(backbone_id)},
     )
 
@@ -337,8 +366,8 @@ def _commit_coverage(writer: Writer, backbone_id: str) -> None:
 
     Parts of shards that will never be finished, since the texts have changed meanwhile, go.
     """
-    left = [f"{UNFINISHED}/{backbone_id}/{name}" for name in writer.store.head().within(f"{UNFINISHED}/{backbone_id}")]
-    if left:
+    of_backbone = f"{UNFINISHED}/{backbone_id}"
+    if left := [f"{of_backbone}/{name}" for name in writer.store.head().within(of_backbone)]:
         writer.commit_all([], remove=left)
 
     def make() -> Made:
@@ -346,9 +375,8 @@ def _commit_coverage(writer: Writer, backbone_id: str) -> None:
             ((conversations, prompts),) = catalog.execute(
                 "SELECT count(DISTINCT conversation_id), count(DISTINCT prompt_id) FROM stored_conversations"
             ).fetchall()
-        counts = {"conversations": conversations, "prompts": prompts}
-        record = writer.store.objects.put_bytes("json", encode_record(counts))
-        return Made({"record": record}, counts | {"line": f"{conversations} conversations, {prompts} prompts"})
+        counts = Coverage(conversations, prompts)
+        return Made({"record": put_record(writer.store, counts)}, counts)
 
     writer.ensure(_coverage(writer.store.head(), backbone_id), make)
 
@@ -406,15 +434,11 @@ def _number(catalog: Catalog, sql: str) -> int:
     return int(catalog.execute(sql).fetchall()[0][0])
 
 
-def _n_chars(catalog: Catalog) -> int:
-    return _number(catalog, f"SELECT coalesce(sum(n_chars), 0) {TO_EMBED}")
-
-
 def _commit_backbone(writer: Writer, fingerprint: Fingerprint, name: str) -> str:
     record = dict(fingerprint.record)
 
     def make() -> Made:
-        return Made({"record": writer.store.objects.put_bytes("json", encode_record(record))}, {"name": name} | record)
+        return Made({"record": put_record(writer.store, record)}, {"name": name} | record)
 
     slot = f"{BACKBONE_STAGE}/{fingerprint.backbone_id}"
     return writer.ensure(Recipe(slot, BACKBONE_STAGE, STAGE_VERSION, record, inputs={}), make).artifact.artifact_id

@@ -1,13 +1,13 @@
 """What a run would do, as far as it can be told without running. Nothing is fetched and nothing is written."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from armorm.features import hub
 from armorm.features.catalog.views import connect
 from armorm.features.embedding.canary import SLOT as CANARY
-from armorm.features.embedding.embed import COVERAGE, find_missing, why_incomplete
+from armorm.features.embedding.embed import covered, find_missing, why_incomplete
 from armorm.features.embedding.fingerprint import HUB_FILES, BackboneSettings, Fingerprint, hub_repo, local_path
 from armorm.features.embedding.predict import missing_tokens, predict
 from armorm.features.errors import FeatureStoreError, PlanOutdated
@@ -15,6 +15,8 @@ from armorm.features.hub import HubRepo
 from armorm.features.secrets import redacted
 from armorm.features.store import Snapshot, Store
 from armorm.features.store.estimate import Planned, last_time, measured, unknown
+from armorm.features.store.json_records import read_summary
+from armorm.features.store.summaries import IngestSummary, VectorSummary
 from armorm.features.vectors.shards import SLOT, VectorType
 
 
@@ -60,12 +62,10 @@ def backbone_files(settings: BackboneSettings) -> Files:
     except FeatureStoreError as error:
         return Files("backbone", settings.path, problem=str(error))
     if path:
-        return local_files("backbone", path, lambda: [file for file in _files_at(path) if file.is_file()])
+        return local_files(
+            "backbone", path, lambda: [of for of in ([path] if path.is_file() else path.iterdir()) if of.is_file()]
+        )
     return hub_files("backbone", hub_repo(settings), HUB_FILES)
-
-
-def _files_at(path: Path) -> Iterable[Path]:
-    return [path] if path.is_file() else path.iterdir()
 
 
 def require_planned(store: Store, snapshot_id: str) -> None:
@@ -112,20 +112,21 @@ def plan_embedding_at_most(
     """
     snapshot = store.head()
     ingested = {name: snapshot.artifacts.get(f"ingest/{name}") for name in n_bytes}
-    covered = snapshot.artifacts.get(f"{COVERAGE}/{fingerprint.backbone_id}")
-    shards = [shard.summary for shard in snapshot.within(f"{SLOT}/{fingerprint.backbone_id}").values()]
+    there = covered(snapshot, fingerprint.backbone_id)
+    stored = snapshot.within(f"{SLOT}/{fingerprint.backbone_id}").values()
+    shards = [read_summary(shard, VectorSummary) for shard in stored]
     known = all(measured(artifact).get("bytes") for artifact in ingested.values())
-    if not (known and covered and covered.summary["conversations"]):
+    if not (known and there and there.conversations):
         return unknown("embed", reason, "not known before ingest", n_bytes=None)
     conversations = sum(
-        artifact.summary["conversations"] * n_bytes[name] / measured(artifact)["bytes"]
+        read_summary(artifact, IngestSummary).conversations * n_bytes[name] / measured(artifact)["bytes"]
         for name, artifact in ingested.items()
         if artifact
     )
-    there = plan_embedding(store, fingerprint, vector_type)
-    rows = round(conversations * (1 + covered.summary["prompts"] / covered.summary["conversations"]))
-    tokens = round(rows * sum(shard["tokens"] for shard in shards) / sum(shard["rows"] for shard in shards))
-    rows, tokens = rows + (there.rows or 0), tokens + (there.tokens or 0)
+    waiting = plan_embedding(store, fingerprint, vector_type)
+    rows = round(conversations * (1 + there.prompts / there.conversations))
+    tokens = round(rows * sum(shard.tokens for shard in shards) / sum(shard.rows for shard in shards))
+    rows, tokens = rows + (waiting.rows or 0), tokens + (waiting.tokens or 0)
     notes = f"at most, as if nothing in {', '.join(n_bytes)} had a vector; tokens by those of stored vectors"
     return _timed(snapshot, fingerprint, vector_type, reason, rows, tokens, notes)
 

@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 from armorm.features.conversation import Conversation, canonical_bytes
 from armorm.features.embedding.vectors import Reject
 from armorm.features.store import Artifact, Made, Recipe, Snapshot, Store
+from armorm.features.store.summaries import VectorSummary
 from armorm.features.tables import SCHEMAS, make_table, write_parquet
 from armorm.features.vectors.shards import Name
 
@@ -70,12 +71,7 @@ def without(
 def _change(store: Store, recipe: Recipe, backbone_id: str, table: pa.Table) -> tuple[Recipe, Made]:
     ref = store.objects.put("parquet", partial(write_parquet, table=table))
     own = replace(recipe, slot=f"{SLOT}/{backbone_id}/{ref.sha256[:16]}")
-    return own, Made({f"{TABLE}/000": ref}, {"rows": len(table), "line": f"{len(table)} texts without a usable vector"})
-
-
-def recipe_of(backbone_id: str, version: int, parameters: Mapping[str, Any], inputs: Mapping[str, str]) -> Recipe:
-    """Return how texts come to be rejected; under another version or other parameters they are tried again."""
-    return Recipe(f"{SLOT}/{backbone_id}", SLOT, version, parameters, inputs)
+    return own, Made({f"{TABLE}/000": ref}, VectorSummary(len(table)))
 
 
 def split_by_age(snapshot: Snapshot, recipe: Recipe) -> tuple[list[Artifact], list[Artifact]]:

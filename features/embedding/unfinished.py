@@ -11,6 +11,7 @@ from typing import Final
 
 from armorm.features.embedding.packs import Wanted
 from armorm.features.store import Artifact, Made, Recipe, Writer
+from armorm.features.store.summaries import VectorSummary
 from armorm.features.vectors.shards import Name, Vector, put_vectors, read_vectors
 
 SLOT: Final = "unfinished"
@@ -52,8 +53,7 @@ class Unfinished:
         names: list[Name] = [(of.kind, of.id) for of, _ in self._new]
         ref = put_vectors(self._writer.store, names, [vector for _, vector in self._new])
         recipe = Recipe(f"{self._slot}/{len(self._parts()):06d}", SLOT, STAGE_VERSION, {}, self._inputs)
-        line = f"{len(self._new)} vectors of a shard that is not finished"
-        self._writer.commit(recipe, Made({"part": ref}, {"line": line}))
+        self._writer.commit(recipe, Made({"part": ref}, VectorSummary(len(names))))
         self._new, self._saved_at = [], time.monotonic()
 
     def _parts(self) -> dict[str, Artifact]:

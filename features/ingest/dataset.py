@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from fnmatch import fnmatchcase
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any, Final
 
@@ -25,9 +26,10 @@ from armorm.features.ingest.normalise import CANDIDATES, OUTCOMES, Rules, normal
 from armorm.features.ingest.parallel import MapInOrder, processes
 from armorm.features.ingest.spill import Range, ranges, read_range, read_spill, write_spill
 from armorm.features.sources.base import Options, Source
-from armorm.features.store import Done, Made, ObjectRef, Recipe, Store, Writer, canonical_json
+from armorm.features.store import Done, Made, Recipe, Store, Writer, canonical_json
 from armorm.features.store.stage import Stage
 from armorm.features.store.storage import scratch_path
+from armorm.features.store.summaries import IngestSummary, Origin
 from armorm.features.tables import SCHEMAS, write_parquet
 
 STAGE = "ingest"
@@ -35,7 +37,21 @@ STAGE_VERSION = 2
 OWN_VERSION = 3
 """The version for own data, whose reader accepts forms that it rejected before (docs/adr/0030)."""
 
-INGEST: Final = Stage(name=STAGE, version=STAGE_VERSION, part="ingest", code=__name__)
+
+def _line(of: IngestSummary) -> str:
+    counted = [f"{sum(reasons.values())} rows {outcome}" for outcome, reasons in of.outcomes.items()]
+    counted += [f"{of.parts_refused} parts of rows refused"] if of.parts_refused else []
+    tables = f"{of.ratings} ratings, {of.preferences} pairs, {of.conversations} conversations"
+    return f"{', '.join(counted)}; {tables}"
+
+
+INGEST: Final = Stage(
+    name=STAGE,
+    version=STAGE_VERSION,
+    part="ingest",
+    record=IngestSummary,
+    line_of=_line,
+)
 """An artifact a dataset; see `ingest_dataset`."""
 
 
@@ -53,7 +69,7 @@ class DatasetFiles:
     """Share of the prompts that are kept."""
     split: str | None = None
     """The split of all rows, where it is not to follow from each prompt's hash."""
-    origin: Mapping[str, Any] = field(default_factory=dict)
+    origin: Origin = field(default_factory=Origin)
     """Where the files are from, for the record: an address and its revision."""
     definition: Mapping[str, Any] = field(default_factory=dict)
     """The columns and scales of a user's own dataset, as JSON values."""
@@ -87,7 +103,9 @@ def ingest_dataset(
     def make() -> Made:
         n_bytes = sum(size for size, _ in stamps)
         with _folder(writer.store) as folder, processes(n_bytes) as in_order:
-            outcomes = _read(rules, dataset.path, files, folder, in_order, partial(_report, on_progress, n_bytes))
+            outcomes = _read(
+                rules, dataset.path, files, folder, in_order, lambda n, done: on_progress(n, done, n_bytes)
+            )
             for file, stamp in zip(files, stamps, strict=True):
                 if _stamp(file) != stamp:
                     raise NativeFileError(file, "got a file that changed while it was read; expected none; run again")
@@ -198,10 +216,12 @@ def _merge(
         files[f"rejects/{number:03d}"] = file
     rows = native_rows(rules.source.name, outcomes, lost_rows)
     summary = _summary(rules, dataset.origin, rows, counts, pairs_dropped)
-    if not summary["outcomes"].get("kept"):
+    if not summary.outcomes.get("kept"):
         raise DatasetError(rules.source.name, _nothing_usable(summary, dataset.path, folder))
     provenance = {"native_rows": store.objects.put("parquet", partial(write_parquet, table=rows))}
-    return Made({name: _put(store, file) for name, file in files.items()}, summary, provenance)
+    # moved, not copied: a file is among the store's objects from then on
+    objects = {name: store.objects.put("parquet", partial(os.replace, file)) for name, file in files.items()}
+    return Made(objects, summary, provenance)
 
 
 @dataclass(frozen=True, slots=True)
@@ -259,10 +279,6 @@ def _stamp(file: Path) -> tuple[int, int]:
     return status.st_size, status.st_mtime_ns
 
 
-def _report(on_progress: OnProgress, n_bytes: int, n_rows: int, done: int) -> None:
-    on_progress(n_rows, done, n_bytes)
-
-
 @contextmanager
 def _folder(store: Store) -> Iterator[Path]:
     """Make a folder below the store's `tmp/` while the block runs."""
@@ -274,14 +290,9 @@ def _folder(store: Store) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _put(store: Store, file: Path) -> ObjectRef:
-    """Move a file among the store's objects."""
-    return store.objects.put("parquet", partial(os.replace, file))
-
-
-def _nothing_usable(summary: Mapping[str, Any], path: Path, folder: Path) -> str:
-    refused = {**summary["outcomes"].get("rejected", {}), **summary["outcomes"].get("dropped", {})}
-    reasons = ", ".join(f"{count} {reason}" for reason, count in refused.items())
+def _nothing_usable(summary: IngestSummary, path: Path, folder: Path) -> str:
+    lost = (summary.outcomes.get(outcome, {}).items() for outcome in ("rejected", "dropped"))
+    reasons = ", ".join(f"{count} {reason}" for reason, count in chain.from_iterable(lost))
     details = (
         detail for table in read_spill(folder, "rejects", SCHEMAS["rejects"], ["detail"]) for detail in table["detail"]
     )
@@ -290,8 +301,8 @@ def _nothing_usable(summary: Mapping[str, Any], path: Path, folder: Path) -> str
 
 
 def _summary(
-    rules: Rules, origin: Mapping[str, Any], rows: pa.Table, counts: Mapping[str, int], pairs_dropped: Mapping[str, int]
-) -> dict[str, Any]:
+    rules: Rules, origin: Origin, rows: pa.Table, counts: Mapping[str, int], pairs_dropped: Mapping[str, int]
+) -> IngestSummary:
     source = rules.source
     outcomes: dict[str, dict[str, int]] = {}
     by_reason = (
@@ -299,15 +310,15 @@ def _summary(
     )
     for outcome, reason, n_rows in by_reason.sort("outcome", "reason").iter_rows():
         outcomes.setdefault(outcome, {})[reason] = n_rows
-    return {
-        "dataset": source.name,
-        "upstream": source.upstream,
-        "licence": source.licence,
-        "evaluation": rules.evaluation,
-        "origin": dict(origin),
-        "outcomes": outcomes,
-        "pairs_dropped": dict(sorted(pairs_dropped.items())),
-        **{name: counts.get(name, 0) for name in ("parts_refused", "conversations", "ratings", "preferences")},
-        "measured": {"rows": len(rows)},
-        "scales": {objective: asdict(scale) for objective, scale in source.scales.items()},
-    }
+    return IngestSummary(
+        dataset=source.name,
+        upstream=source.upstream,
+        licence=source.licence,
+        evaluation=rules.evaluation,
+        origin=origin,
+        outcomes=outcomes,
+        pairs_dropped=dict(sorted(pairs_dropped.items())),
+        **counts,
+        measured={"rows": len(rows)},
+        scales=source.scales,
+    )

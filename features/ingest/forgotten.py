@@ -3,12 +3,13 @@
 The list is an artifact of its own and holds ids and reasons, no text.
 """
 
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Final, Literal
 
 from armorm.features.store import Made, Recipe, Store, content_id
-from armorm.features.store.json_records import encode_record, read_record
+from armorm.features.store.json_records import put_record, read_record
+from armorm.features.store.stage import Stage
 
 STAGE: Final = "forgotten"
 STAGE_VERSION: Final = 1
@@ -58,7 +59,7 @@ def forgotten_of(entries: Iterable[Entry]) -> Forgotten:
 def read_entries(store: Store) -> list[Entry]:
     """Return the list of the newest snapshot, the oldest entry first."""
     artifact = store.head().artifacts.get(STAGE)
-    return [Entry(**record) for record in read_record(store, artifact.objects["record"])] if artifact else []
+    return read_record(store, artifact, list[Entry]) if artifact else []
 
 
 def read_forgotten(store: Store) -> Forgotten:
@@ -69,8 +70,13 @@ def read_forgotten(store: Store) -> Forgotten:
 def make_list(store: Store, entries: Iterable[Entry]) -> tuple[Recipe, Made]:
     """Return the list as an artifact, to be committed."""
     entries = list(entries)
-    ref = store.objects.put_bytes("json", encode_record([asdict(entry) for entry in entries]))
-    n_rows = sum(entry.kind == "row" for entry in entries)
-    line = f"{n_rows} native rows and {len(entries) - n_rows} prompts are left out of every ingest"
     recipe = Recipe(STAGE, STAGE, STAGE_VERSION, forgotten_of(entries).parameter, inputs={})
-    return recipe, Made({"record": ref}, {"line": line})
+    return recipe, Made({"record": put_record(store, entries)})
+
+
+def _line(entries: Sequence[Entry]) -> str:
+    n_rows = sum(entry.kind == "row" for entry in entries)
+    return f"{n_rows} native rows and {len(entries) - n_rows} prompts are left out of every ingest"
+
+
+FORGOTTEN: Final = Stage(name=STAGE, version=STAGE_VERSION, part="ingest", record=list[Entry], line_of=_line)

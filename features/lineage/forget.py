@@ -11,7 +11,7 @@ from typing import Final
 from armorm.features.catalog.views import empty_connection, mount, parquet_paths
 from armorm.features.embedding import rejected
 from armorm.features.errors import InputError
-from armorm.features.ingest.forgotten import REASON, Entry, Forgotten, Kind, forgotten_of, make_list, read_entries
+from armorm.features.ingest.forgotten import REASON, Entry, Kind, forgotten_of, make_list, read_entries
 from armorm.features.ingest.native import RowChunk, decode
 from armorm.features.ingest.normalise import Rules, normalise
 from armorm.features.lineage.graph import read_graph
@@ -64,7 +64,9 @@ def forget(writer: Writer, key: str, reason: str, rules: Mapping[str, Rules], *,
         up_to_date = artifact.recipe.parameters.get("forgotten") == forgotten_of(known).parameter.get("forgotten")
         holds = artifact.artifact_id in holders or _may_refuse(store, artifact, rules.get(name), entry)
         if up_to_date and not holds:
-            untouched.append((_told(artifact.recipe, forgotten_of(entries)), _as_it_is(artifact)))
+            parameters = {**artifact.recipe.parameters, **forgotten_of(entries).parameter}
+            same = Made(artifact.objects, artifact.summary, artifact.provenance)
+            untouched.append((replace(artifact.recipe, parameters=parameters), same))
         else:
             affected.append(name)
     writer.commit_all([make_list(store, entries), *untouched])
@@ -173,12 +175,3 @@ def _refused(store: Store, artifact: Artifact) -> Iterator[tuple[str, list[bytes
         while rows := cursor.fetchmany(FETCH_ROWS):
             for file, of_file in groupby(rows, key=lambda row: str(row[0])):
                 yield file, [raw.encode() for _, raw in of_file]
-
-
-def _told(recipe: Recipe, forgotten: Forgotten) -> Recipe:
-    """Return the recipe as it is with the new list."""
-    return replace(recipe, parameters={**recipe.parameters, **forgotten.parameter})
-
-
-def _as_it_is(artifact: Artifact) -> Made:
-    return Made(artifact.objects, artifact.summary, artifact.provenance)

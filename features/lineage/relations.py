@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 from armorm.features.catalog.views import USED_FOR, empty_connection, parquet_paths
 from armorm.features.lineage.graph import Node
 from armorm.features.store import Artifact, Store
-from armorm.features.store.json_records import read_record
+from armorm.features.store.json_records import read_json
 from armorm.features.store.stage import Stage
 from armorm.features.tables import SCHEMAS, SQL
 from armorm.features.vectors.shards import open_shard
@@ -118,7 +118,7 @@ def _nodes(store: Store, nodes: Iterable[Node], reading: Collection[str]) -> pa.
 
 def _record(store: Store, node: Node) -> str | None:
     ref = node.artifact.objects.get("record")
-    return json.dumps(read_record(store, ref)) if ref else None
+    return json.dumps(read_json(store, ref)) if ref else None
 
 
 def _edges(nodes: Iterable[Node]) -> pa.Table:

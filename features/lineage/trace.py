@@ -12,9 +12,10 @@ from armorm.features.errors import NotInStore
 from armorm.features.lineage.graph import Graph, Node, read_graph
 from armorm.features.lineage.relations import EMBED, ITEM, OF_TEXTS, relations
 from armorm.features.lineage.training_rows import KEYS, RowSet, row_set
-from armorm.features.store import Store
-from armorm.features.store.json_records import read_record
+from armorm.features.store import Artifact, Store
+from armorm.features.store.json_records import read_json, read_summary
 from armorm.features.store.stage import Stage
+from armorm.features.store.summaries import IngestSummary
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -128,7 +129,7 @@ def recorded_rows(store: Store, node: Node, stages: Sequence[Stage]) -> dict[str
         described = parse_object(store.objects.read_bytes(objects["description"])).get("training_rows") or {}
     else:
         described = {
-            stage.training_rows: read_record(store, objects["record"]).get("training_rows")
+            stage.training_rows: read_json(store, objects["record"]).get("training_rows")
             for stage in stages
             if stage.training_rows and stage.name == node.stage
         }
@@ -169,11 +170,12 @@ def _datasets(connection: "DuckDBPyConnection", graph: Graph) -> QueryResult:
         """
     ).fetchall()
     columns = ["dataset", "stage", "usage", "rows", "native_rows", "files", "upstream", "revision", "licence"]
-    return QueryResult(columns, [(*row[1:], *_origin(graph.nodes[row[0]].artifact.summary)) for row in rows])
+    return QueryResult(columns, [(*row[1:], *_origin(graph.nodes[row[0]].artifact)) for row in rows])
 
 
-def _origin(summary: Mapping[str, Any]) -> tuple[Any, ...]:
-    return summary.get("upstream"), summary.get("origin", {}).get("revision"), summary.get("licence")
+def _origin(artifact: Artifact) -> tuple[Any, ...]:
+    of = read_summary(artifact, IngestSummary)
+    return of.upstream, of.origin.revision, of.licence
 
 
 def _rows(connection: "DuckDBPyConnection", n_rows: int | None, *, texts: bool) -> QueryResult:

@@ -8,16 +8,24 @@ import json
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from datetime import datetime
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, Field
+
+Time = Annotated[str, AfterValidator(lambda text: datetime.fromisoformat(text) and text)]
+"""UTC, ISO 8601."""
+
+Whole = Annotated[int, Field(ge=0, lt=2**63)]
 
 
 @dataclass(frozen=True, slots=True)
 class ObjectRef:
     """An immutable file, named by the SHA-256 of its bytes."""
 
-    sha256: str
-    size_bytes: int
-    format: str
+    sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+    size_bytes: Whole
+    format: Annotated[str, Field(pattern="^[a-z0-9]+$")]
     """`parquet`, `arrow`, `json` or `safetensors`; the file's suffix."""
 
 
@@ -28,7 +36,7 @@ class Recipe:
     slot: str
     """Where the artifact stands in a snapshot, e.g. `ingest/helpsteer`; one artifact a slot."""
     stage: str
-    version: int
+    version: Whole
     """The stage's own version: raised when its code gives another result for the same input."""
     parameters: Mapping[str, Any]
     """The settings that matter to the result, as JSON values."""
@@ -48,10 +56,9 @@ class Artifact:
     recipe: Recipe
     objects: Mapping[str, ObjectRef]
     run_id: str
-    created_at: str
-    """UTC, ISO 8601."""
+    created_at: Time
     summary: Mapping[str, Any] = field(default_factory=dict)
-    """Counts and figures, so that listing needs no object."""
+    """Counts and figures, so that listing needs no object; a sentence about them, `line`, in those of older stores."""
     provenance: Mapping[str, ObjectRef] = field(default_factory=dict)
     """Objects that say where the content came from (files and lines) and are no part of its identity."""
 
@@ -78,10 +85,9 @@ class Pointer:
     kind: Literal["snapshot", "model", "backbone"]
     id: str
     """The id of the snapshot, of the model's artifact, or of the backbone."""
-    number: int
+    number: Whole
     """The number of that snapshot, or of the newest one when the name was given."""
-    set_at: str
-    """UTC, ISO 8601."""
+    set_at: Time
 
 
 @dataclass(frozen=True, slots=True)

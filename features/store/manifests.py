@@ -8,17 +8,17 @@ number is the newest snapshot; whoever creates the next number has committed.
 
 import hashlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import asdict, replace
-from typing import Any, Final
+from dataclasses import asdict, dataclass, field, replace
+from typing import Annotated, Any, Final
 
 import orjson
+from pydantic import Field
 
-from armorm.features.documents import parse_object
+from armorm.features.documents import parse_exactly, parse_object
 from armorm.features.errors import CorruptObject, NotInStore, StoreError
-from armorm.features.store.artifacts import Artifact, ObjectRef, Pointer, Recipe, Run, Snapshot, canonical_json
-from armorm.features.store.shapes import check_artifact, check_body, contradiction
+from armorm.features.store.artifacts import Artifact, Pointer, Run, Snapshot, Time, Whole, canonical_json, content_id
 from armorm.features.store.storage import Storage
 
 FORMAT: Final = 2
@@ -136,10 +136,11 @@ class Manifests:
         if body["number"] != number or not follows:
             raise self._corrupt(number, "a manifest that does not follow from the one before", "an unbroken chain")
         self._remember(number, body, sha256)
-        known = [self._artifact(record) for record in body["artifacts"]]
-        ids = [(artifact.recipe.slot, id) for artifact, id in known]
-        if found := contradiction(body, ids, self._known[number].expired):
-            raise self._corrupt(number, f"a manifest with {found}", "ids that follow from the content")
+        ids = {artifact.recipe.slot: id for artifact, id in map(self._artifact, body["artifacts"])}
+        if len(ids) < len(body["artifacts"]):
+            raise self._corrupt(number, "a manifest with two artifacts in a slot", "one in each")
+        if body["snapshot_id"] != (self._known[number].expired or content_id(ids)):
+            raise self._corrupt(number, "a manifest whose snapshot id is that of other content", "its own")
         return sha256
 
     def replace_damaged(self, number: int) -> None:
@@ -150,10 +151,19 @@ class Manifests:
         self._storage.replace(name_of(number), _document(body))
 
     def _remember(self, number: int, body: Mapping[str, Any], sha256: str) -> None:
-        self._known[number] = snapshot_of(body, [self._artifact(record)[0] for record in body["artifacts"]])
+        artifacts = [self._artifact(record)[0] for record in body["artifacts"]]
+        self._known[number] = Snapshot(
+            number=body["number"],
+            parent_sha256=body["parent_sha256"],
+            created_at=body["created_at"],
+            run=Run(**body["run"]) if body["run"] else None,
+            artifacts={artifact.recipe.slot: artifact for artifact in artifacts},
+            pointers={name: Pointer(**pointer) for name, pointer in body.get("pointers", {}).items()},
+            expired=body["snapshot_id"] if "expired_sha256" in body else None,
+        )
         self._sha256[number] = sha256
 
-    def _artifact(self, record: Any, place: str = "") -> tuple[Artifact, str]:
+    def _artifact(self, record: Any) -> tuple[Artifact, str]:
         """Return an artifact with the id of its content: most stand in many manifests, and are read and checked once.
 
         Raises:
@@ -161,8 +171,12 @@ class Manifests:
         """
         content = orjson.dumps(record)
         if content not in self._artifacts:
-            check_artifact(record, place)
-            artifact = artifact_of(record)
+            if not isinstance(record, dict):
+                raise ValueError("an artifact is no object")
+            named = {name: of for name, of in record.items() if name != "artifact_id"}
+            artifact = parse_exactly(Artifact, orjson.dumps(named))
+            if record.get("artifact_id") != artifact.artifact_id:
+                raise ValueError(f"the artifact id of {artifact.recipe.slot} is that of other content")
             self._artifacts[content] = artifact, artifact.artifact_id
         return self._artifacts[content]
 
@@ -183,15 +197,31 @@ class Manifests:
                 "use a newer version of armorm"
             )
         try:
-            check_body(body)
-            for place, record in enumerate(body["artifacts"]):
-                self._artifact(record, f"artifacts[{place}]")
+            if not isinstance(body.get("artifacts"), list):
+                raise ValueError("artifacts are no list")
+            parse_exactly(_Head, orjson.dumps({name: of for name, of in body.items() if name != "artifacts"}))
+            for record in body["artifacts"]:
+                self._artifact(record)
         except (ValueError, TypeError) as error:
             raise self._corrupt(number, f"a manifest in which {error}", "one that armorm has written") from error
         return body, body.get("expired_sha256") or hashlib.sha256(content).hexdigest()
 
     def _corrupt(self, number: int, got: str, expected: str) -> CorruptObject:
         return CorruptObject(f"{self._storage.place}/{name_of(number)}", got, expected)
+
+
+@dataclass(frozen=True, slots=True)
+class _Head:
+    """A snapshot without its artifacts, as JSON holds it. A right checksum says only that somebody has written it."""
+
+    format: Whole
+    number: Annotated[Whole, Field(ge=1)]
+    snapshot_id: str
+    parent_sha256: str | None
+    created_at: Time
+    run: Run | None
+    pointers: Mapping[str, Pointer] = field(default_factory=dict)
+    expired_sha256: str | None = None
 
 
 _WRITTEN: Final = re.compile(rb'\{"body":(\{.*\}),"sha256":"[0-9a-f]{64}"\}', re.DOTALL)
@@ -222,19 +252,6 @@ def body_of(snapshot: Snapshot) -> dict[str, Any]:
     }
 
 
-def snapshot_of(body: Mapping[str, Any], artifacts: Sequence[Artifact]) -> Snapshot:
-    """Return the snapshot that those JSON values describe."""
-    return Snapshot(
-        number=body["number"],
-        parent_sha256=body["parent_sha256"],
-        created_at=body["created_at"],
-        run=Run(**body["run"]) if body["run"] else None,
-        artifacts={artifact.recipe.slot: artifact for artifact in artifacts},
-        pointers={name: Pointer(**pointer) for name, pointer in body.get("pointers", {}).items()},
-        expired=body["snapshot_id"] if "expired_sha256" in body else None,
-    )
-
-
 def _record(artifact: Artifact) -> dict[str, Any]:
     """Return an artifact as JSON values. Not by `asdict`, which copies whatever is in it, at every commit."""
 
@@ -247,22 +264,6 @@ def _record(artifact: Artifact) -> dict[str, Any]:
         "objects": {name: values(ref) for name, ref in artifact.objects.items()},
         "provenance": {name: values(ref) for name, ref in artifact.provenance.items()},
     }
-
-
-def artifact_of(record: Mapping[str, Any]) -> Artifact:
-    """Return the artifact that those JSON values describe."""
-
-    def refs(of: Mapping[str, Any]) -> dict[str, ObjectRef]:
-        return {name: ObjectRef(**ref) for name, ref in of.items()}
-
-    return Artifact(
-        recipe=Recipe(**record["recipe"]),
-        objects=refs(record["objects"]),
-        run_id=record["run_id"],
-        created_at=record["created_at"],
-        summary=record["summary"],
-        provenance=refs(record["provenance"]),
-    )
 
 
 def _document(body: Mapping[str, Any]) -> bytes:

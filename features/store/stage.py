@@ -4,8 +4,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Generic, Literal, TypeVar, cast
 
-from armorm.features.store import Done, Made, Recipe, Snapshot, Store, Writer
+from armorm.features.store import Artifact, Done, Made, Recipe, Snapshot, Store, Writer
 from armorm.features.store.artifacts import why_stale
+from armorm.features.store.json_records import Summary, read_record, read_summary
 
 S = TypeVar("S")
 """The settings of a stage."""
@@ -30,8 +31,6 @@ class Stage:
     name: str
     version: int
     part: Part
-    code: str
-    """The module that it stands in."""
     after: tuple[str, ...] = ()
     """Stages whose results it reads, or whose work has to be done before it: the one that it waits for last, first."""
     splits: tuple[str, ...] = ()
@@ -42,6 +41,26 @@ class Stage:
     """The splits that its weights depend on; its record may name fewer, as `splits`."""
     training_rows: str = ""
     """The set of rows whose digest its record holds: a key of `armorm.features.lineage.training_rows.KEYS`."""
+    record: Any
+    """The type of what an artifact of it says of itself: a `Summary`, or that of the object `record`."""
+    line_of: Callable[[Any], str]
+    """Says it in a line for a person."""
+    warning_of: Callable[[Any], str] = lambda record: ""
+    """What a person should know who has just run it; empty where there is nothing."""
+
+    @property
+    def code(self) -> str:
+        """The module that it stands in."""
+        return self.line_of.__module__
+
+    def told(self, store: Store, artifact: Artifact) -> Any:
+        """Return what an artifact says of itself."""
+        in_summary = isinstance(self.record, type) and issubclass(self.record, Summary)
+        return read_summary(artifact, self.record) if in_summary else read_record(store, artifact, self.record)
+
+    def line(self, store: Store, artifact: Artifact) -> str:
+        """Return what an artifact is in a line; one of an older store holds that line itself."""
+        return str(artifact.summary.get("line") or self.line_of(self.told(store, artifact)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,10 +86,6 @@ class Computed(Stage, Generic[S]):
         recipe = self.recipe(snapshot, settings, backbone_id)
         return why_stale(recipe, snapshot.artifacts.get(recipe.slot))
 
-    def work(self, snapshot: Snapshot, settings: S) -> Mapping[str, int]:
-        """Return what there is to work through, of manifests alone."""
-        return self.work_of(snapshot, settings)
-
     def ensure(self, writer: Writer, settings: S, backbone_id: str = "", *, on_progress: OnProgress = unseen) -> Done:
         """Make what the newest snapshot lacks of it, and commit it.
 
@@ -84,7 +99,7 @@ class Computed(Stage, Generic[S]):
         done = writer.ensure(
             self.recipe(head, settings, backbone_id),
             lambda: self.make(store, backbone_id, settings, on_progress),
-            work=self.work(head, settings),
+            work=self.work_of(head, settings),
         )
         self.settle(store)
         return done

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Final, Protocol
 from uuid import uuid4
 
+from armorm.features.documents import encode
 from armorm.features.errors import NotInStore, StoreBusy, StoreError
 from armorm.features.store import leases
 from armorm.features.store.artifacts import Artifact, ObjectRef, Pointer, Recipe, Run, Snapshot, why_stale
@@ -158,7 +159,8 @@ class Made:
     """What a stage has made, before it is committed."""
 
     objects: Mapping[str, ObjectRef]
-    summary: Mapping[str, Any] = field(default_factory=dict)
+    summary: Any = field(default_factory=dict)
+    """A record, or JSON values by name."""
     provenance: Mapping[str, ObjectRef] = field(default_factory=dict)
     pointers: Mapping[str, Pointer] = field(default_factory=dict)
     """Names that point elsewhere from the same commit on."""
@@ -253,7 +255,7 @@ class Writer:
         self._change({}, (), {name: target})
 
     def _artifact(self, recipe: Recipe, made: Made) -> Artifact:
-        return Artifact(recipe, made.objects, self.run.run_id, utc_now(), made.summary, made.provenance)
+        return Artifact(recipe, made.objects, self.run.run_id, utc_now(), encode(made.summary), made.provenance)
 
     def _tell_completed(self, artifacts: Sequence[Artifact]) -> None:
         for artifact in artifacts:
@@ -291,8 +293,9 @@ class Writer:
 
 def with_measured(made: Made, seconds: float, work: Mapping[str, float]) -> Made:
     """Return what was made, with its time and its amounts; a stage may have counted more of them itself."""
-    measured = {"seconds": round(seconds, 3), **work, **made.summary.get("measured", {})}
-    return replace(made, summary={**made.summary, "measured": measured})
+    summary = encode(made.summary)
+    measured = {"seconds": round(seconds, 3), **work, **summary.get("measured", {})}
+    return replace(made, summary={**summary, "measured": measured})
 
 
 def _same(one: Mapping[str, Artifact], other: Mapping[str, Artifact], slots: Collection[str]) -> bool:

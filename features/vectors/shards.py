@@ -7,7 +7,7 @@ vector is found without reading the others.
 
 import mmap
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -22,6 +22,8 @@ from pyarrow import ipc
 
 from armorm.features.errors import NotInStore, QueryError, StoreError
 from armorm.features.store import Artifact, Made, ObjectRef, Snapshot, Store, canonical_json
+from armorm.features.store.json_records import read_summary
+from armorm.features.store.summaries import BackboneSummary, VectorSummary
 from armorm.features.tables import check_format, check_parquet, write_parquet
 
 FORMAT: Final = 2
@@ -114,7 +116,7 @@ def shard_without(store: Store, artifact: Artifact, ids: Collection[tuple[str, s
     if not len(kept):
         return None
     n_tokens = pc.sum(kept.filter(pc.equal(kept["kind"], "conversation"))["n_tokens"]).as_py() or 0
-    summary = {**artifact.summary, "rows": len(kept), "tokens": n_tokens}
+    summary = replace(read_summary(artifact, VectorSummary), rows=len(kept), tokens=n_tokens)
     return Made(_put(store, kept.combine_chunks()), summary)
 
 
@@ -217,7 +219,9 @@ def shards_of(snapshot: Snapshot) -> list[Shards]:
 
 def _width(shard: Artifact, backbone: Artifact | None) -> int:
     """Return the width that the shard states, or its backbone in a store of format 1."""
-    return int(shard.summary["width"] if backbone is None else backbone.summary["hidden_size"])
+    if backbone is None:
+        return read_summary(shard, VectorSummary).width
+    return read_summary(backbone, BackboneSummary).hidden_size
 
 
 def index_paths(store: Store, shards: Shards) -> list[str]:

@@ -563,11 +563,12 @@ def status(
     from armorm.features.catalog.status import store_status
     from armorm.features.checks.change import change_since_training, due
     from armorm.features.store.freshness import last_runs, require_fresh, told
+    from armorm.stages.pipeline import STAGES
 
     store = existing_store(config)
     if max_age:
         require_fresh(store, parse_duration(max_age), of.value)
-    state, last = store_status(store.snapshot(at)), last_runs(store)
+    state, last = store_status(store, store.snapshot(at), STAGES), last_runs(store)
     change = change_since_training(store)
     why = change and due(change, load_settings(config).retrain)
     if format is Format.json:

@@ -49,6 +49,7 @@ from armorm.features.sources import SOURCES, complete_options, find_source
 from armorm.features.sources.base import Options, Source
 from armorm.features.sources.own import Form, form_of, source_of
 from armorm.features.store import Store
+from armorm.features.store.summaries import Origin
 from armorm.features.upkeep.gc import RetentionSettings
 from armorm.flows.configuration.schedule import ScheduleSettings
 
@@ -204,11 +205,11 @@ class Settings(BaseSettings):
     def dataset(self, name: str, fetched: HubFiles | None = None) -> DatasetFiles:
         """Return a configured dataset; one of the Hub lies where it was fetched to."""
         section = self.datasets[name]
-        folder, origin, form = fetched and fetched.folder, {}, section.own_form()
+        folder, origin, form = fetched and fetched.folder, Origin(), section.own_form()
         if section.path is not None:
             folder = self.root / section.path
         elif fetched:
-            origin = {"uri": str(section.uri), "revision": fetched.revision}
+            origin = Origin(str(section.uri), fetched.revision)
         assert folder, f"{name} is to be fetched first"
         return DatasetFiles(
             section.source(name),

@@ -27,12 +27,12 @@ from rich.progress import (
 from rich.table import Table
 
 from armorm.errors import ArmormError
+from armorm.features.documents import jsonable
 from armorm.features.embedding.embed import Progress as Embedding
 from armorm.features.errors import FeatureStoreError, HubUnreachable, MalformedRows, StoreBusy
 from armorm.features.secrets import redacted
 from armorm.flows.configuration.settings import ConfigError
 from armorm.flows.runlog.outcomes import Step
-from armorm.records.codec import jsonable
 from armorm.report.sections import Cell, Report, Section, shown, visible
 
 EXPECTED_ERRORS = (ArmormError, FeatureStoreError, OSError)

@@ -11,7 +11,7 @@ from prefect import get_run_logger
 from prefect.utilities.timeout import timeout
 
 from armorm.features.errors import StoreBusy
-from armorm.features.lineage.openlineage import LineageObserver, StageCode, observe
+from armorm.features.lineage.openlineage import LineageObserver, observe
 from armorm.features.secrets import redact_error
 from armorm.features.store import Writer
 from armorm.features.store.hashes import hashed_once
@@ -91,24 +91,14 @@ def observers(settings: Settings) -> list[LineageObserver]:
     """
     if not settings.openlineage:
         return []
+    from armorm.stages.pipeline import STAGES
+
     return [
         observe(
             settings.openlineage,
             root=settings.root,
             store=settings.open_store().place,
-            stages=stages(),
+            stages=STAGES,
             api_key=os.environ.get(API_KEY),
         )
     ]
-
-
-def stages() -> dict[str, StageCode]:
-    """Return the code of every stage, and the splits that enter its result where it is not all of them."""
-    from armorm.features.embedding import canary, embed, rejected, unfinished
-    from armorm.stages import promote
-    from armorm.stages.pipeline import PIPELINE
-
-    code = {stage.name: StageCode(stage.code, stage.splits) for stage in PIPELINE}
-    code |= {module.SLOT: StageCode(module.__name__) for module in (canary, rejected, unfinished)}
-    code |= {stage: StageCode(embed.__name__) for stage in (embed.BACKBONE_STAGE, embed.COVERAGE)}
-    return code | {promote.STAGE: StageCode(promote.__name__)}

@@ -19,6 +19,7 @@ from armorm.features.store.estimate import Planned, total
 from armorm.features.units import in_words
 from armorm.flows.runlog.outcomes import Step
 from armorm.flows.runlog.plan_table import COLUMNS, shown_amounts
+from armorm.maths.paired import PairedTest
 from armorm.report.sections import Cell, Report, sections_to_markdown, shown, to_markdown
 
 if TYPE_CHECKING:
@@ -89,12 +90,13 @@ def show_quality(results: Sequence[CheckResult]) -> None:
 
 def show_promotion(promotion: "Promotion") -> None:
     """The decision about the newest model, with the figures of the test."""
+    verdict = promotion.verdict
     rows: list[tuple[str, Cell]] = [
-        ("model", promotion.model),
-        ("decision", "promoted" if promotion.promoted else "kept unpromoted"),
-        ("compared with", promotion.record.present),
+        ("model", verdict.model),
+        ("decision", "promoted" if verdict.promoted else "kept unpromoted"),
+        ("compared with", verdict.present),
     ]
-    if test := promotion.record.test:
+    if isinstance(test := verdict.found, PairedTest):
         rows += [
             ("held-out pairs", test.n),
             ("gain in accuracy", test.difference.estimate),

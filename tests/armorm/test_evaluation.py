@@ -18,8 +18,8 @@ from armorm.maths.evaluation import (
     rank,
 )
 from armorm.maths.metrics import bootstrap_accuracy
-from armorm.records.evaluation import PairAccuracy
-from armorm.report.sections import benchmark_note, summary_line
+from armorm.records.evaluation import Evaluation, PairAccuracy
+from armorm.report.sections import benchmark_note, evaluation_line
 
 Array = npt.NDArray[np.float64]
 CONFIG = EvaluationConfig(n_resamples=400)
@@ -148,12 +148,12 @@ def test_a_benchmark_with_and_without_prior_sets() -> None:
 def test_what_of_a_benchmark_there_are_no_pairs_of_is_named() -> None:
     found = scored({"gate": np.ones(4)}, names(*["easy"] * 4), prompts(4))
     assert found.missing == Missing(("Prior", "Reasoning"), ("hard",))
-    assert "1 of 3 sections" in summary_line(PairAccuracy(), found)
+    assert "1 of 3 sections" in evaluation_line(Evaluation(pairs=PairAccuracy(), rewardbench=found))
     assert all(name in benchmark_note(found) for name in ("Prior", "Reasoning", "hard"))
     whole = names(*["easy"] * 4, *["hard"] * 2, *["old"] * 2, *["code"] * 9)
     complete = scored({"gate": np.ones(17)}, whole, prompts(17))
     assert complete.missing == Missing()
-    assert "sections" not in summary_line(PairAccuracy(), complete)
+    assert "sections" not in evaluation_line(Evaluation(pairs=PairAccuracy(), rewardbench=complete))
 
 
 def test_nothing_measured_is_no_score() -> None:

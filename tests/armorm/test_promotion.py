@@ -1,7 +1,8 @@
 """The promotion gate: better, worse, equal, first, stopped by a check, gone, trained on, of another backbone."""
 
-import re
+import json
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,16 +11,16 @@ from armorm.config import GateConfig, PromotionConfig
 from armorm.features.catalog.notebook import Connection
 from armorm.features.checks.quality import QUALITY
 from armorm.features.conversation import conversation_id, prompt_id, single_turn
+from armorm.features.documents import decode, encode
 from armorm.features.store import Artifact, Made, Recipe, Store, Writer, pointers
 from armorm.features.vectors.shards import Feature, Kind, slot_of, write_shard
 from armorm.maths.gate import Gate
 from armorm.maths.metrics import Interval
 from armorm.maths.paired import PairedTest
-from armorm.maths.promotion import NoTest, decide
 from armorm.model.head import RewardHead
-from armorm.records.promotion import PromotionRecord
+from armorm.records.promotion import NoTest, Verdict
 from armorm.stages import promote as stage
-from armorm.stages.promote import Promotion
+from armorm.stages.promote import PROMOTE, Promotion, decide
 from tests.features.canonical import Dataset
 
 pytestmark = pytest.mark.usefixtures("in_process")
@@ -39,29 +40,33 @@ def outcome(only_present: int, only_new: int, p_value: float) -> PairedTest:
 
 
 @pytest.mark.parametrize(
-    ("found", "stopping", "promoted", "why"),
+    ("found", "stopping", "promoted", "told"),
     [
-        (outcome(1, 12, 0.003), {}, True, r"ranks 11.00 % more of 100 held-out pairs rightly .*p = 0.003\)$"),
-        (outcome(5, 9, 0.42), {}, False, "p = 0.42, expected a gain with p below 0.05"),
-        (outcome(12, 1, 0.003), {}, False, "ranks 11.00 % fewer .*p = 0.003, expected a gain"),
-        (outcome(0, 0, 1.0), {}, False, "ranks 0.00 % more"),
-        (outcome(1, 12, 0.003), {"split_leaks": 3, "role_order": 0}, False, r"found rows: split_leaks \(3\)$"),
-        (NoTest("nobody there", unopposed=True), {}, True, "nobody there"),
-        (NoTest("nobody there", unopposed=True), {"split_leaks": 1}, False, "split_leaks"),
-        (NoTest("no vectors", unopposed=False), {}, False, "no vectors"),
+        (outcome(1, 12, 0.003), {}, True, ["11.00 % more of 100", "12 that only this", "p = 0.003"]),
+        (outcome(5, 9, 0.42), {}, False, ["p = 0.42", "p below 0.05"]),
+        (outcome(12, 1, 0.003), {}, False, ["11.00 % fewer", "p = 0.003"]),
+        (outcome(0, 0, 1.0), {}, False, ["0.00 % more"]),
+        (outcome(1, 12, 0.003), {"split_leaks": 3, "role_order": 0}, False, ["split_leaks (3)"]),
+        ("first", {}, True, ["promoted"]),
+        ("gone", {}, True, ["ffffffffffff"]),
+        ("gone", {"split_leaks": 1}, False, ["split_leaks (1)"]),
+        ("no_pairs", {}, False, ["unpromoted"]),
+        ("no_vectors", {}, False, ["ffffffffffff"]),
     ],
 )
 def test_a_new_model_has_to_be_better_by_more_than_chance_on_sound_data(
-    found: PairedTest | NoTest, stopping: dict[str, int], promoted: bool, why: str
+    found: PairedTest | NoTest, stopping: dict[str, int], promoted: bool, told: list[str]
 ) -> None:
-    verdict = decide(found, CONFIG, stopping=stopping)
-    assert verdict.promote is promoted
-    assert re.search(why, verdict.why)
+    verdict = replace(decide(found, CONFIG, stopping=stopping), model="a" * 32, present="f" * 32)
+    assert verdict.promoted is promoted
+    assert verdict.stopping == {name: n for name, n in stopping.items() if n}
+    assert decode(Verdict, json.loads(json.dumps(encode(verdict)))) == verdict, "the facts are all that is kept"
+    assert all(figure in verdict.line for figure in told)
 
 
 def test_the_bound_is_a_setting() -> None:
     found = outcome(5, 9, 0.42)
-    assert decide(found, PromotionConfig(significance=0.5), stopping={}).promote
+    assert decide(found, PromotionConfig(significance=0.5), stopping={}).promoted
     with pytest.raises(ValueError, match="significance: got 0; expected above 0, at most 1"):
         PromotionConfig(significance=0)
 
@@ -152,8 +157,11 @@ def test_the_first_model_is_promoted_and_one_commit_says_all(world: Writer, stor
     QUALITY.ensure(world, {})
     number = store.head().number
     found = promote(world)
-    assert (found.promoted, found.reason, found.record) == (True, "first time", PromotionRecord())
-    assert found.line == f"model {model.artifact_id[:12]} promoted: no model was promoted before"
+    assert (found.verdict.promoted, found.reason, found.verdict.found) == (True, "first time", "first")
+    assert found.verdict.model == model.artifact_id
+    artifact = store.head().artifacts["promote"]
+    assert "line" not in artifact.summary
+    assert found.line == PROMOTE.line(store, artifact)
     assert store.head().number == number + 1
     assert {name: pointer.number for name, pointer in store.head().pointers.items()} == {
         "model": number,
@@ -163,8 +171,8 @@ def test_the_first_model_is_promoted_and_one_commit_says_all(world: Writer, stor
     with with_tag:
         assert with_tag.snapshot.artifacts["model"].artifact_id == present(store) == model.artifact_id
     again = promote(world)
-    assert (again.promoted, again.reason) == (True, None)
-    assert again.line == f"model {model.artifact_id[:12]} is the promoted one"
+    assert (again.verdict.promoted, again.reason) == (True, None)
+    assert again.verdict.found == "same"
     assert store.head().number == number + 1, "nothing was committed"
 
 
@@ -173,11 +181,11 @@ def test_a_better_model_takes_its_place(world: Writer, store: Store) -> None:
     promote(world)
     better = train(world, *ALWAYS)
     found = promote(world)
-    assert found.promoted
-    assert found.record.present == first.artifact_id
-    assert found.record.test.difference.estimate == pytest.approx(0.5)
-    assert (found.record.test.n, found.record.test.only_first) == (N, 0)
-    assert found.record.test.p_value == pytest.approx(2 ** (1 - N / 2))
+    assert found.verdict.promoted
+    assert found.verdict.present == first.artifact_id
+    assert found.verdict.found.difference.estimate == pytest.approx(0.5)
+    assert (found.verdict.found.n, found.verdict.found.only_first) == (N, 0)
+    assert found.verdict.found.p_value == pytest.approx(2 ** (1 - N / 2))
     assert present(store) == better.artifact_id
     assert store.snapshot("prod").artifacts["model"] == better
 
@@ -191,14 +199,13 @@ def test_one_that_is_worse_or_as_good_is_kept_unpromoted_and_not_tested_again(
     prod = store.snapshot("prod").number
     model = train(world, *weights)
     found = promote(world)
-    assert not found.promoted
-    assert found.record.test.difference.estimate == pytest.approx(difference)
-    assert found.line.startswith(f"model {model.artifact_id[:12]} kept unpromoted: ranks {100 * abs(difference):.2f} %")
+    assert not found.verdict.promoted
+    assert found.verdict.found.difference.estimate == pytest.approx(difference)
     assert (present(store), store.snapshot("prod").number) == (first.artifact_id, prod)
     number = store.head().number
     monkeypatch.setattr(stage, "_test", None)
     again = promote(world)
-    assert (again.promoted, again.reason, again.line) == (False, None, found.line)
+    assert (again.verdict.promoted, again.reason, again.line) == (False, None, found.line)
     assert store.head().number == number
     assert store.find("model").artifact_id == model.artifact_id, "it is there for whoever asks for it by name"
 
@@ -209,11 +216,11 @@ def test_a_check_that_stops_keeps_the_present_one(world: Writer, store: Store) -
     dataset(world, turned=True)
     train(world, *ALWAYS)
     found = promote(world)
-    assert not found.promoted
-    assert "checks that stop a run have found rows: identical_pairs (1)" in found.line
+    assert not found.verdict.promoted
+    assert found.verdict.stopping == {"identical_pairs": 1}
     assert present(store) == first.artifact_id
     allowed = stage.promote(world, CONFIG, {"identical_pairs": "warn"})
-    assert allowed.promoted
+    assert allowed.verdict.promoted
     assert allowed.reason is not None
 
 
@@ -221,8 +228,8 @@ def test_a_promoted_model_that_is_gone_stands_in_nobodys_way(world: Writer, stor
     model = train(world, *NEVER)
     world.point("model", pointers.Pointer("model", "f" * 32, 1, "2026-01-01T00:00:00+00:00"))
     found = promote(world)
-    assert found.promoted
-    assert "the promoted model ffffffffffff is gone from the store" in found.line
+    assert found.verdict.promoted
+    assert (found.verdict.found, found.verdict.present) == ("gone", "f" * 32)
     assert present(store) == model.artifact_id
 
 
@@ -230,11 +237,11 @@ def test_what_was_taken_back_is_not_promoted_again_by_the_same_test(world: Write
     first = train(world, *NEVER)
     promote(world)
     train(world, *ALWAYS)
-    assert promote(world).promoted
+    assert promote(world).verdict.promoted
     pointers.rollback(world, "model")
     found = promote(world)
-    assert (found.promoted, found.reason, present(store)) == (False, None, first.artifact_id)
-    assert "taken back since" in found.line
+    assert (found.verdict.promoted, found.reason, present(store)) == (False, None, first.artifact_id)
+    assert found.verdict.found == "taken_back"
 
 
 def test_pairs_that_one_of_them_was_trained_on_do_not_count(world: Writer, store: Store) -> None:
@@ -245,8 +252,8 @@ def test_pairs_that_one_of_them_was_trained_on_do_not_count(world: Writer, store
     dataset(world)
     train(world, *ALWAYS)
     found = promote(world)
-    assert not found.promoted
-    assert "no held-out pairs that neither model was trained on" in found.line
+    assert not found.verdict.promoted
+    assert found.verdict.found == "no_pairs"
 
 
 def test_of_another_backbone_it_is_tested_where_both_have_vectors(world: Writer, store: Store) -> None:
@@ -255,7 +262,7 @@ def test_of_another_backbone_it_is_tested_where_both_have_vectors(world: Writer,
     embed(world, OTHER, range(10, 30))
     train(world, *ALWAYS, backbone_id=OTHER)
     found = promote(world)
-    assert (found.promoted, found.record.test.n) == (True, 20)
+    assert (found.verdict.promoted, found.verdict.found.n) == (True, 20)
 
 
 def test_of_another_backbone_without_vectors_it_is_kept(world: Writer, store: Store) -> None:
@@ -266,5 +273,19 @@ def test_of_another_backbone_without_vectors_it_is_kept(world: Writer, store: St
     embed(world, OTHER, range(N))
     train(world, *ALWAYS, backbone_id=OTHER)
     found = promote(world)
-    assert (found.promoted, present(store)) == (False, first.artifact_id)
-    assert f"backbone {ONE[:12]} has no vectors of the held-out pairs" in found.line
+    assert (found.verdict.promoted, present(store)) == (False, first.artifact_id)
+    assert found.verdict.found == "no_vectors"
+
+
+def test_a_decision_of_an_older_store_is_shown_as_it_stands(world: Writer, store: Store) -> None:
+    """It keeps a sentence and whether the model was promoted, and is not decided again."""
+    model = train(world, *EVENS)
+    promote(world)
+    done = store.head().artifacts["promote"]
+    said = {"line": "model x promoted: it was the first", "promoted": True}
+    world.commit_all([], remove=["promote"])
+    world.commit(done.recipe, Made(done.objects, said))
+    world.point("model", None)
+    assert PROMOTE.line(store, store.head().artifacts["promote"]) == said["line"]
+    found = promote(world)
+    assert (found.reason, found.verdict.found, found.verdict.model) == (None, "taken_back", model.artifact_id)

@@ -3,23 +3,26 @@
 import json
 import math
 import tarfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from armorm.features.catalog.status import store_status
+from armorm.features.documents import decode, encode
 from armorm.features.errors import CorruptObject
-from armorm.features.store import Artifact, Recipe, Store
+from armorm.features.store import Artifact, Made, Recipe, Store, Writer
+from armorm.features.store.json_records import put_record, read_record
 from armorm.maths.evaluation import Missing
 from armorm.maths.metrics import CurvePoint, Interval
 from armorm.maths.ridge import ObjectiveFit, Untrained
-from armorm.records.codec import decode, encode
 from armorm.records.decorrelation import DecorrelationResult, Penalties, Penalty
 from armorm.records.evaluation import Evaluation
 from armorm.records.gate import GateResult, GateTraining
 from armorm.records.regression import RegressionResult
 from armorm.records.training import Training
-from armorm.stages.common import put_record, read_record
+from armorm.stages.pipeline import STAGES
 
 GOLDEN = Path(__file__).parent.parent / "golden" / "store-1.tar.xz"
 
@@ -77,10 +80,35 @@ def test_a_model_says_what_its_stages_say() -> None:
     assert (training.gate, training.contaminated_pairs) == (GATE.gate, 2)
 
 
-def test_records_of_an_older_store_are_read(tmp_path: Path) -> None:
+@pytest.fixture
+def older(tmp_path: Path) -> Store:
     with tarfile.open(GOLDEN) as archive:
         archive.extractall(tmp_path, filter="data")
-    store = Store(tmp_path / "store")
+    return Store(tmp_path / "store")
+
+
+def test_lines_of_an_older_store_stand_and_new_ones_are_made_of_the_same_record(older: Store) -> None:
+    kept = {a.recipe.stage: a for a in older.head().artifacts.values() if "line" in a.summary}
+    assert {"gate", "regress", "decorrelate", "evaluate", "quality", "contamination", "model"} <= kept.keys()
+    for stage, artifact in kept.items():
+        assert STAGES[stage].line(older, artifact) == artifact.summary["line"]
+    for stage in ("evaluate", "quality"):  # whose words have not changed since, nor do their records lack a figure
+        made = STAGES[stage].line(older, replace(kept[stage], summary={}))
+        assert made == kept[stage].summary["line"]
+
+
+def test_a_damaged_record_does_not_keep_others_from_being_listed(store: Store, writer: Writer) -> None:
+    for stage, record in (("gate", GATE), ("regress", 5)):
+        writer.commit(Recipe(stage, stage, 1, {}, {}), Made({"record": put_record(store, record)}))
+    writer.commit(Recipe("of/tomorrow", "unheard-of", 1, {}, {}), Made({}))
+    shown = {slot: what for slot, _, _, what in store_status(store, store.head(), STAGES).rows}
+    assert "9 pairs" in shown["gate"]
+    assert "one of stage regress" in shown["regress"]
+    assert shown["of/tomorrow"] == ""
+
+
+def test_records_of_an_older_store_are_read(older: Store) -> None:
+    store = older
     of = {"regress": RegressionResult, "decorrelate": DecorrelationResult, "gate": GateResult, "evaluate": Evaluation}
     found: dict[str, Any] = {stage: read_record(store, store.find(stage), record) for stage, record in of.items()}
     assert found["regress"].regression

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+from armorm.features.store.summaries import IngestSummary
 from armorm.maths.diagnostics import KindRow
 from armorm.maths.evaluation import AccuracyRow, Benchmark, LengthAccuracy, LengthRow, Means, Missing, SubsetRow
 from armorm.maths.metrics import Interval
@@ -28,14 +29,14 @@ from armorm.report.sections import (
 )
 
 INTERVAL = Interval(0.8123, 0.8, 0.83)
-DATASET = {
-    "dataset": "helpsteer",
-    "outcomes": {"kept": {"": 90}, "rejected": {"missing_column": 3}, "dropped": {"duplicate_row": 7}},
-    "pairs_dropped": {"tie": 4, "duplicate_pair": 0},
-    "parts_refused": 2,
-    "ratings": 450,
-    "preferences": 40,
-}
+DATASET = IngestSummary(
+    dataset="helpsteer",
+    outcomes={"kept": {"": 90}, "rejected": {"missing_column": 3}, "dropped": {"duplicate_row": 7}},
+    pairs_dropped={"tie": 4, "duplicate_pair": 0},
+    parts_refused=2,
+    ratings=450,
+    preferences=40,
+)
 FIT = ObjectiveFit("a", n_train=9, n_validation=1, n_test=0, alpha=0.1)
 MODEL = Training(
     regression=(FIT,),

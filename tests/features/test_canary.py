@@ -11,12 +11,13 @@ import torch
 from armorm.features.catalog.query import query
 from armorm.features.embedding import backbone as backbone_module
 from armorm.features.embedding.backbone import Backbone, load
-from armorm.features.embedding.canary import BANDS, CANARIES, SLOT, distances, embed_canaries
+from armorm.features.embedding.canary import BANDS, CANARIES, SLOT, FirstCanaries, distances, embed_canaries
 from armorm.features.embedding.embed import EmbedSettings, embed_missing
 from armorm.features.embedding.fingerprint import BackboneSettings, read_fingerprint
 from armorm.features.embedding.packs import Pack
 from armorm.features.errors import BackboneError, CanaryError
 from armorm.features.store import Writer, content_id
+from armorm.features.store.json_records import read_summary
 from tests.features import tiny
 from tests.features.test_robust import FORWARD, NO_SYSTEM, Forward, fill, why_embed
 
@@ -55,7 +56,9 @@ def test_they_are_kept_at_the_first_run_and_compared_at_the_next(writer: Writer,
     first = embed_missing(writer, backbone, SETTINGS)
     assert first.canary_distance == 0
     kept = writer.store.head().artifacts[f"{SLOT}/{first.backbone_id}"]
-    assert "64 canaries, band 0.001 in float32" in kept.summary["line"]
+    summary = read_summary(kept, FirstCanaries)
+    assert (summary.band, summary.dtype) == (0.001, "float32")
+    assert summary.machine
     fill(writer, range(12))
     second = embed_missing(writer, backbone, replace(SETTINGS, token_budget=100))
     assert 0 < second.canary_distance < 1e-5

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from armorm.features.catalog.query import query
-from armorm.features.checks.contamination import CONTAMINATION, ContaminationSettings, PromptIndex, shingles
+from armorm.features.checks.contamination import CONTAMINATION, ContaminationSettings, Counts, PromptIndex, shingles
 from armorm.features.conversation import prompt_id, single_turn
 from armorm.features.errors import InputError
 from armorm.features.store import Store, Writer
@@ -110,13 +110,9 @@ def test_each_prompt_is_listed_with_what_it_is_like(store: Store, writer: Writer
         )
         for evaluation in ("benchmark", "second")
     )
-    counts = {name: done.artifact.summary[name] for name in ("prompts", "ratings", "pairs")}
-    assert counts == {
-        "prompts": {"exact": 1, "near": 2},
-        "ratings": {"exact": 0, "near": 3},
-        "pairs": {"exact": 1, "near": 1},
-    }
-    assert "exactly + nearly: 1 + 2 prompts, 0 + 3 ratings, 1 + 1 pairs" in done.artifact.summary["line"]
+    found = CONTAMINATION.told(store, done.artifact)
+    assert (found.prompts, found.ratings, found.pairs) == (Counts(1, 2), Counts(0, 3), Counts(1, 1))
+    assert "1 + 2 prompts, 0 + 3 ratings, 1 + 1 pairs" in CONTAMINATION.line(store, done.artifact)
 
 
 def test_evaluation_datasets_can_be_named(store: Store, writer: Writer) -> None:

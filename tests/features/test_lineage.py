@@ -40,7 +40,7 @@ from armorm.features.lineage.trace import needed
 from armorm.features.lineage.training_rows import RowSet
 from armorm.features.sample import write_sample
 from armorm.features.sources import complete_options, find_source
-from armorm.features.store import Made, Store, Writer
+from armorm.features.store import Made, Recipe, Store, Writer
 from armorm.features.vectors.shards import FeatureReader, Name
 from armorm.maths import gate
 from armorm.maths.gate import train_gate as fit
@@ -312,7 +312,8 @@ def test_what_a_backbone_rejects_was_not_trained_on(history: tuple[Store, str, s
     ]
     rejects = [Reject(kind, id, "not_finite", "") for kind, id in lost]
     with store.writing("test") as writer:
-        recipe = rejected.recipe_of(backbone_id, 1, {"vector_type": "float32"}, store.head().ids_within("ingest"))
+        ingested = store.head().ids_within("ingest")
+        recipe = Recipe(f"rejected/{backbone_id}", "rejected", 1, {"vector_type": "float32"}, ingested)
         writer.commit_all(
             [rejected.change_of(store, recipe, rejects, dict.fromkeys(lost, ()), backbone_id=backbone_id)]
         )

@@ -19,11 +19,10 @@ from openlineage.client.serde import Serde
 
 from armorm.features.conversation import SplitFractions
 from armorm.features.errors import DatasetError, InputError, NativeFileError
-from armorm.features.ingest.dataset import DatasetFiles, ingest_dataset
+from armorm.features.ingest.dataset import INGEST, DatasetFiles, ingest_dataset
 from armorm.features.lineage.openlineage import (
     LineageObserver,
     OpenLineageSettings,
-    StageCode,
     observe,
     observer,
     store_namespace,
@@ -33,6 +32,7 @@ from armorm.features.sources import find_source
 from armorm.features.store import Artifact, ObjectRef, Recipe, Run, Store, Writer
 from armorm.features.tables import SCHEMAS
 from armorm.features.vectors.shards import Feature, open_shard, write_shard
+from armorm.stages.gate import GATE
 from tests.features.lineage_server import serving
 from tests.features.openlineage_spec import facets_of, official_spec
 
@@ -41,7 +41,7 @@ Json = dict[str, Any]
 ROOT = Path(__file__).parent.parent.parent
 RUN = Run("0123456789abcdef", "armorm run", "2026-01-02T03:04:05.678+00:00", "0.1.0")
 BACKBONE = "b" * 32
-STAGES = {"gate": StageCode("armorm.stages.gate", splits=("train", "validation")), "ingest": StageCode("a.b")}
+STAGES = {"gate": GATE, "ingest": INGEST}
 MARKER = "THE-WORDS-OF-A-CONVERSATION"
 SECRET = "SECRET-OF-THE-STORE"
 KEY = "SECRET-KEY"
@@ -105,7 +105,10 @@ def test_a_stage_starts_and_completes(tmp_path: Path) -> None:
     assert complete["job"]["name"] == "ingest/own"
     assert complete["job"]["namespace"] == "armorm"
     location = complete["job"]["facets"]["sourceCodeLocation"]
-    assert (location["url"], location["version"]) == ("pkg:generic/armorm@0.1.0#a/b.py", "0.1.0")
+    assert (location["url"], location["version"]) == (
+        "pkg:generic/armorm@0.1.0#armorm/features/ingest/dataset.py",
+        "0.1.0",
+    )
     assert complete["job"]["facets"]["tags"]["tags"][0] | {"source": ""} == {
         "key": "stage_version",
         "value": "2",

@@ -11,7 +11,6 @@ from armorm.features.checks.quality import (
     QUALITY,
     offending_rows,
     read_checks,
-    read_results,
     require_passed,
     run_checks,
 )
@@ -289,11 +288,11 @@ def test_checks_run_again_only_when_something_has_changed(store: Store, writer: 
     dataset.commit(writer)
     first = QUALITY.ensure(writer, {})
     assert first.reason == "first time"
-    counts = {result.name: result.n_rows for result in read_results(store, first.artifact)}
+    counts = {result.name: result.n_rows for result in QUALITY.told(store, first.artifact)}
     assert counts == dict.fromkeys(NAMES, 0) | {"duplicate_pairs": 1}
     assert QUALITY.ensure(writer, {}).reason is None
     assert "setting duplicate_pairs warn" in str(QUALITY.ensure(writer, {"duplicate_pairs": "stop"}).reason)
-    assert next(r for r in read_results(store, store.find("quality")) if r.name == "duplicate_pairs").stops
+    assert next(r for r in QUALITY.told(store, store.find("quality")) if r.name == "duplicate_pairs").stops
     clean().commit(writer)
     assert QUALITY.ensure(writer, {"duplicate_pairs": "stop"}).reason == "input ingest/mine changed"
 

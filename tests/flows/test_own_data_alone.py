@@ -174,7 +174,7 @@ def test_own_data_alone(name: str, backbone: Path, tmp_path: Path) -> None:
     store = Store(tmp_path / "store")
     report = load_report(store)
     assert report is not None
-    (section,) = [of for of in report.sections if of.title == "Not measured"]
+    (section,) = [of for of in report.sections if of.id == "not-measured"]
     assert {str(row[0]) for row in section.rows} == {*case.missing}
     (folder,) = (tmp_path / "models").iterdir()
     model = RewardHead.load(folder)

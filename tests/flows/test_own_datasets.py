@@ -92,8 +92,8 @@ def test_they_stand_in_the_views_and_in_the_report(config: Path) -> None:
     assert listed == [("my-clarity", 19, "my-answers"), ("my-tone", 20, "my-answers")]
     known = query(store, "SELECT dataset, licence, ratings > 0, preferences > 0 FROM datasets WHERE upstream = 'own'")
     assert sorted(known.rows) == [("my-answers", "CC0-1.0", True, True), ("my-talks", "not stated", False, True)]
-    report = {section.title: section for section in load_report(store).sections}
-    assert {"my-clarity", "my-tone"} <= {str(row[0]) for row in report["Objectives"].rows}
+    report = {section.id: section for section in load_report(store).sections}
+    assert {"my-clarity", "my-tone"} <= {str(row[0]) for row in report["objectives"].rows}
 
 
 def test_one_edited_row_is_named_and_embedded_alone(config: Path, tmp_path: Path) -> None:

@@ -12,12 +12,14 @@ import pytest
 from armorm.config import ALL_ANSWERS, LENGTH, PREFERENCE, GateConfig
 from armorm.features.catalog.notebook import connect
 from armorm.features.catalog.query import query
+from armorm.features.catalog.status import store_status
 from armorm.features.embedding.packs import Pack
 from armorm.features.errors import InputError, NotInStore
 from armorm.features.lineage.trace import trace
 from armorm.features.objectives import OBJECTIVES
 from armorm.features.sources import SOURCES
 from armorm.features.store import Store
+from armorm.features.store.json_records import read_record
 from armorm.features.store.pointers import promoted
 from armorm.features.vectors.shards import FeatureReader
 from armorm.flows.pipeline import pipeline
@@ -29,9 +31,8 @@ from armorm.records.gate import GateResult
 from armorm.report.sections import evaluation_sections, scorer_titles
 from armorm.stages import data as bridge
 from armorm.stages import gate
-from armorm.stages.common import read_record
 from armorm.stages.compare import compare
-from armorm.stages.pipeline import PIPELINE
+from armorm.stages.pipeline import PIPELINE, STAGES
 from armorm.stages.report import load_report
 from tests.flows.conftest import WholeRun, artifacts
 
@@ -153,12 +154,12 @@ def test_the_probe_is_fitted_to_the_pairs_of_the_gate_and_can_be_left_out(
 ) -> None:
     store = store_of(finished)
     record = read_record(store, store.find("evaluate"), Evaluation)
-    probe, sections = record.pairs.probe, {section.title for section in load_report(store).sections}
+    probe, sections = record.pairs.probe, {section.id for section in load_report(store).sections}
     assert probe
     assert probe.converged == (probe.gradient <= GRADIENT)
     assert ("not converged" in scorer_titles(["probe"], record.pairs)["probe"]) != probe.converged
     assert probe.n_train == read_record(store, store.find("gate"), GateResult).gate.n_pairs
-    assert "Accuracy by length difference" in sections
+    assert "accuracy-by-length" in sections
     assert set(record.rewardbench.baselines) == {"mixture", "mean", "single", "probe", "longer"}
     monkeypatch.setattr("armorm.maths.probe.MAX_PASSES", 1)
     for limit, names in (
@@ -244,11 +245,11 @@ def test_stored_coefficients_are_those_of_the_model_for_every_held_out_prompt(
 
 def test_the_report_names_every_dataset_and_objective(ran: Store) -> None:
     report = load_report(ran)
-    sections = {section.title: section for section in report.sections}
-    assert len(sections["Datasets"].rows) == len(SOURCES)
-    without = sections.get("Objectives without a model")
-    assert len(sections["Objectives"].rows) + (len(without.rows) if without else 0) == len(OBJECTIVES)
-    after = [row[3] for row in sections["Decorrelation from helpsteer-verbosity"].rows if row[3]]
+    sections = {section.id: section for section in report.sections}
+    assert len(sections["datasets"].rows) == len(SOURCES)
+    without = sections.get("untrained")
+    assert len(sections["objectives"].rows) + (len(without.rows) if without else 0) == len(OBJECTIVES)
+    after = [row[3] for row in sections["decorrelation"].rows if row[3]]
     assert all(abs(float(str(correlation))) < 0.01 for correlation in after)
     assert json.dumps([section.rows for section in report.sections])
 
@@ -347,10 +348,19 @@ def test_correlations_are_measured_on_every_dataset(ran: Store) -> None:
     ((after, before),) = query(ran, reference).rows
     assert before > 0.2
     assert after < 0.03, "a step, of so few responses"
-    titles = [section.title for section in load_report(ran).sections]
-    assert {"Correlation with nuisances and length", "Training of the gate", "Calibration on held-out pairs"} <= set(
-        titles
-    )
+    assert {"correlation", "gate-training", "calibration"} <= {section.id for section in load_report(ran).sections}
+
+
+def test_no_artifact_holds_a_sentence_and_each_has_its_line(ran: Store) -> None:
+    """What a summary says are figures, names and enums; those of the backbone and of sources are other people's."""
+    for artifact in ran.head().artifacts.values():
+        stage = STAGES[artifact.recipe.stage]
+        assert not {"line", "warning"} & artifact.summary.keys()
+        assert stage.line(ran, artifact)
+    shown = {slot: what for slot, _, _, what in store_status(ran, ran.head(), STAGES).rows}
+    gate = read_record(ran, ran.find("gate"), GateResult).gate
+    assert f"{gate.n_pairs} pairs" in shown["gate"]
+    assert all(shown.values())
 
 
 def test_the_length_head_takes_length_out_of_every_objective(finished: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,8 +18,11 @@ from openlineage.client import facet_v2 as facets
 from openlineage.client.facet_v2 import base_subset_dataset as subset
 from openlineage.client.uuid import generate_static_uuid
 
-from armorm.features.lineage.openlineage.stages import StageCode, without_credentials
+from armorm.features.lineage.openlineage.places import without_credentials
 from armorm.features.store import Artifact, ObjectRef, Recipe, Run, content_id
+from armorm.features.store.json_records import read_summary
+from armorm.features.store.stage import Stage
+from armorm.features.store.summaries import IngestSummary
 from armorm.features.tables import SCHEMAS
 from armorm.features.vectors.shards import SLOT as SHARDS
 
@@ -80,7 +83,7 @@ class Events:
     """The namespace of jobs."""
     store: str
     """The namespace of datasets."""
-    stages: Mapping[str, StageCode]
+    stages: Mapping[str, Stage]
     """The stages by the name that recipes have for them."""
 
     def start(self, run: Run, recipe: Recipe) -> ol.RunEvent:
@@ -136,7 +139,7 @@ class Events:
             "tags": facets.tags_job.TagsJobFacet(tags=[tag]),
         }
         if code := self.stages.get(recipe.stage):
-            path = f"{code.module.replace('.', '/')}.py"
+            path = f"{code.code.replace('.', '/')}.py"
             found["sourceCodeLocation"] = facets.source_code_location_job.SourceCodeLocationJobFacet(
                 type="package", url=f"{_package(run)}#{path}", path=path, version=run.code_version
             )
@@ -256,7 +259,7 @@ def _statistics(artifact: Artifact) -> facets.OutputDatasetFacet:
 
 def _origin(artifact: Artifact) -> str | None:
     """Return where native files are from, as far as the artifact says it."""
-    uri = (artifact.summary.get("origin") or {}).get("uri")
+    uri = read_summary(artifact, IngestSummary).origin.uri if artifact.recipe.stage == "ingest" else None
     return without_credentials(uri) if uri else None
 
 

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
 from armorm.features.errors import InputError
-from armorm.features.lineage.openlineage.stages import StageCode, store_namespace
+from armorm.features.lineage.openlineage.places import store_namespace
 from armorm.features.store import Artifact, Recipe, Run
+from armorm.features.store.stage import Stage
 
 if TYPE_CHECKING:
     from openlineage.client.event_v2 import RunEvent
@@ -60,7 +61,7 @@ def observe(
     *,
     root: Path,
     store: str | Path,
-    stages: Mapping[str, StageCode],
+    stages: Mapping[str, Stage],
     api_key: str | None = None,
 ) -> "LineageObserver":
     """Return an observer that sends where the settings say.

@@ -1,21 +1,11 @@
-"""What events say of a store and its stages that no recipe does. Without the client of OpenLineage."""
+"""What events say of a store that no recipe does. Without the client of OpenLineage."""
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit, urlunsplit
 
 CONTAINER_BEFORE_HOST: Final = ("abfs", "abfss", "wasb", "wasbs")
 """Schemes of addresses where `name@host` is a container and no user."""
-
-
-@dataclass(frozen=True, slots=True)
-class StageCode:
-    """The place of a stage's code, and what it takes of the tables."""
-
-    module: str
-    splits: tuple[str, ...] = ()
-    """The splits of the tables that enter its result; none named means all of them."""
 
 
 def store_namespace(store: str | Path) -> str:
