@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final
 
-from armorm.features.store.artifacts import content_id
+from armorm.features.store.artifacts import Artifact
 
 Check = Callable[[Any, str], None]
 """Raises a ValueError that names the value's place."""
@@ -32,23 +32,20 @@ def check_artifact(record: Any, place: str) -> None:
     _ARTIFACT(record, place)
 
 
-def contradiction(body: Mapping[str, Any], ids: Sequence[tuple[str, str]], expired: str | None) -> str | None:
-    """Return the first id in a manifest that is not the one of its content, in words; None where all are.
+def contradiction(records: Sequence[Mapping[str, Any]], held: Sequence[tuple[Artifact, str]]) -> str | None:
+    """Return the first artifact's id that is not the one of its content, in words; None where all are.
 
     Args:
-        body: of the manifest.
-        ids: for each of its artifacts the slot, and the id of its content.
-        expired: what a snapshot without artifacts was.
+        records: the artifacts of a manifest or a part.
+        held: what each describes, and the id of its content.
     """
-    seen: dict[str, str] = {}
-    for record, (slot, id) in zip(body["artifacts"], ids, strict=True):
-        if slot in seen:
+    seen = set()
+    for record, (artifact, id) in zip(records, held, strict=True):
+        if (slot := artifact.recipe.slot) in seen:
             return f"two artifacts in the slot {slot}"
         if (found := record["artifact_id"]) != id:
             return f"artifact id {found:.40} of {slot}, whose content has {id}"
-        seen[slot] = id
-    if body["snapshot_id"] != (actual := expired or content_id(seen)):
-        return f"snapshot id {body['snapshot_id']:.40} of a content that has {actual}"
+        seen.add(slot)
     return None
 
 
@@ -171,5 +168,5 @@ _BODY: Final = _record(
         "run": _maybe(_RUN),
         "artifacts": _list(_values),
     },
-    {"pointers": _mapping(_POINTER), "expired_sha256": _maybe(_text)},
+    {"parts": _list(_REF), "pointers": _mapping(_POINTER), "expired_sha256": _maybe(_text)},
 )

@@ -35,7 +35,7 @@ class Store:
         """What another process opens the same store by."""
         self.storage: Storage = open_storage(place, cache)
         self.objects = Objects(self.storage)
-        self.manifests = Manifests(self.storage)
+        self.manifests = Manifests(self.storage, self.objects)
 
     @property
     def place(self) -> str:
@@ -239,6 +239,10 @@ class Writer:
         self._tell_completed(artifacts)
         return artifacts
 
+    def restore(self, snapshot: Snapshot, *, without: Collection[str]) -> None:
+        """Put what a damaged snapshot still has on top of the newest one, and take slots out."""
+        self._change({s: a for s, a in snapshot.artifacts.items() if s not in without}, without, snapshot.pointers)
+
     def point(self, name: str, target: Pointer | None) -> None:
         """Give a name to something, or take it away.
 
@@ -282,6 +286,7 @@ class Writer:
                 run=self.run,
                 artifacts=artifacts,
                 pointers=names,
+                parts=head.parts,
             )
             if self.store.manifests.create(snapshot):
                 return

@@ -165,11 +165,11 @@ def test_a_store_that_cannot_be_a_folder_is_one_line(tmp_path: Path) -> None:
 def test_a_future_format_is_refused_by_name(store: Store, writer: Writer) -> None:
     writer.commit(recipe(), made(writer))
     (path,) = (Path(store.place) / "snapshots").glob("*.json")
-    body = json.loads(path.read_text())["body"] | {"format": 3}
+    body = json.loads(path.read_text())["body"] | {"format": FORMAT + 1}
     import hashlib
 
     overwrite(path, canonical_json({"sha256": hashlib.sha256(canonical_json(body)).hexdigest(), "body": body}))
-    with pytest.raises(StoreError, match="got format 3"):
+    with pytest.raises(StoreError, match=f"got format {FORMAT + 1}"):
         Store(store.place).head()
 
 
