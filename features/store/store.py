@@ -241,7 +241,8 @@ class Writer:
 
     def restore(self, snapshot: Snapshot, *, without: Collection[str]) -> None:
         """Put what a damaged snapshot still has on top of the newest one, and take slots out."""
-        self._change({s: a for s, a in snapshot.artifacts.items() if s not in without}, without, snapshot.pointers)
+        artifacts = {slot: artifact for slot, artifact in snapshot.artifacts.items() if slot not in without}
+        self._change(artifacts, without, {**dict.fromkeys(self.store.head().pointers), **snapshot.pointers})
 
     def point(self, name: str, target: Pointer | None) -> None:
         """Give a name to something, or take it away.

@@ -12,6 +12,7 @@ import pytest
 from armorm.features.errors import CorruptObject, NotInStore, StoreBusy, StoreError
 from armorm.features.store import Made, Recipe, Store, Writer, canonical_json, content_id
 from armorm.features.store.artifacts import why_stale
+from armorm.features.store.manifests import FORMAT
 from tests.damage import overwrite
 
 
