@@ -34,7 +34,7 @@ UNFINISHED: Final = "unfinished"
 OF_TEXTS: Final = (EMBED, REJECTED, UNFINISHED)
 """Stages whose artifacts are of texts, whichever version of a dataset holds these."""
 
-MEMORY: Final = "256MB"
+MEMORY: Final = "512MB"
 """What DuckDB may take; how many rows there are makes no difference to it."""
 
 THREADS: Final = 2
