@@ -4,14 +4,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-import polars as pl
-
 from armorm.features.catalog.query import QueryResult
 from armorm.features.documents import parse_object
 from armorm.features.errors import NotInStore
 from armorm.features.lineage.graph import Graph, Node, read_graph
 from armorm.features.lineage.relations import EMBED, ITEM, OF_TEXTS, relations
-from armorm.features.lineage.training_rows import KEYS, RowSet, row_set
+from armorm.features.lineage.training_rows import RowSet, queried_row_set
 from armorm.features.store import Artifact, Store
 from armorm.features.store.json_records import read_json, read_summary
 from armorm.features.store.stage import Stage
@@ -140,11 +138,8 @@ def _checks(store: Store, node: Node, stages: Sequence[Stage], connection: "Duck
     recorded = recorded_rows(store, node, stages)
     for name, stage in ((of.training_rows, of.name) for of in stages if of.training_rows):
         if node.stage in ("model", stage):
-            columns = ", ".join("usage AS split" if column == "split" else column for column in KEYS[name])
-            found = connection.sql(
-                f"SELECT DISTINCT {columns} FROM traced WHERE trained_on AND stage = ?", params=[stage]
-            )
-            yield RowCheck(name, recorded.get(name), row_set(name, pl.DataFrame(found.to_arrow_table())))
+            rows = f"(SELECT *, usage AS split FROM traced WHERE trained_on AND stage = '{stage}')"
+            yield RowCheck(name, recorded.get(name), queried_row_set(name, connection, rows))
 
 
 def _keep_objective(connection: "DuckDBPyConnection", objective: str) -> None:

@@ -5,11 +5,15 @@ the SHA-256 of that text, as `LC_ALL=C sort -u | sha256sum` gives it.
 """
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Final
+from functools import reduce
+from typing import TYPE_CHECKING, Final
 
 import polars as pl
+
+if TYPE_CHECKING:
+    from duckdb import DuckDBPyConnection
 
 KEYS: Final[Mapping[str, tuple[str, ...]]] = {
     "regression": ("dataset", "source_row", "conversation_id", "objective", "split"),
@@ -20,6 +24,8 @@ KEYS: Final[Mapping[str, tuple[str, ...]]] = {
 
 ESCAPES: Final = {"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"}
 """Escapes of tab-separated values, in this order, so that no tab or line break in a name ends a field."""
+
+SEPARATOR: Final = "\t"
 
 BLOCK_ROWS: Final = 65_536
 
@@ -43,14 +49,32 @@ def row_set(name: str, rows: pl.DataFrame) -> RowSet:
         ValueError: a key has a part that is null.
     """
     parts = rows.select(KEYS[name])
-    if any(parts.null_count().row(0)):
-        raise ValueError(f"got {name} rows whose key is null in part; expected all of it; check the tables")
     fields = [_escaped(parts[column]) for column in KEYS[name]]
-    lines = pl.select(pl.concat_str(fields, separator="\t")).to_series().sort()
-    digest = hashlib.sha256()
-    for start in range(0, len(lines), BLOCK_ROWS):
-        digest.update("".join(f"{line}\n" for line in lines[start : start + BLOCK_ROWS]).encode())
-    return RowSet(len(lines), digest.hexdigest())
+    lines = pl.select(pl.concat_str(fields, separator=SEPARATOR)).to_series().sort()
+    return _digest(name, (lines[start : start + BLOCK_ROWS] for start in range(0, len(lines), BLOCK_ROWS)))
+
+
+def queried_row_set(name: str, connection: "DuckDBPyConnection", source: str) -> RowSet:
+    """Return what `row_set` does of the rows of `FROM source`, each once, without having all of them in memory."""
+    line = f" || chr({ord(SEPARATOR)}) || ".join(map(_escaped_sql, KEYS[name]))
+    cursor = connection.execute(f"SELECT DISTINCT {line} AS line FROM {source} ORDER BY line")
+    return _digest(name, iter(lambda: [line for (line,) in cursor.fetchmany(BLOCK_ROWS)], []))
+
+
+def _digest(name: str, blocks: Iterable[Iterable[str | None]]) -> RowSet:
+    n_rows, digest = 0, hashlib.sha256()
+    for block in blocks:
+        for line in block:
+            if line is None:
+                raise ValueError(f"got {name} rows whose key is null in part; expected all of it; check the tables")
+            digest.update(f"{line}\n".encode())
+            n_rows += 1
+    return RowSet(n_rows, digest.hexdigest())
+
+
+def _escaped_sql(column: str) -> str:
+    """Return `_escaped` of a column as an SQL expression."""
+    return reduce(lambda of, sign: f"replace({of}, chr({ord(sign)}), '{ESCAPES[sign]}')", ESCAPES, column)
 
 
 def _escaped(field: pl.Series) -> pl.Series:

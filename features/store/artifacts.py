@@ -6,7 +6,7 @@ Pure values and functions; nothing here touches a disk.
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Annotated, Any, Literal
@@ -102,11 +102,19 @@ class Snapshot:
     pointers: Mapping[str, Pointer] = field(default_factory=dict)
     expired: str | None = None
     """The id of a snapshot whose artifacts `gc` has taken out; it only tells what was."""
+    parts: tuple[ObjectRef, ...] = ()
+    """The objects that hold its artifacts, as far as its manifest does not hold them itself."""
 
     @property
     def snapshot_id(self) -> str:
         """32 hex digits over slots and content: neither time nor run, names nor history enter it."""
         return self.expired or content_id({slot: artifact.artifact_id for slot, artifact in self.artifacts.items()})
+
+    def refs(self) -> Iterator[tuple[str | None, ObjectRef]]:
+        """Yield every object that the snapshot names, with its artifact's slot; None for the parts."""
+        yield from ((None, ref) for ref in self.parts)
+        for slot, artifact in self.artifacts.items():
+            yield from ((slot, ref) for ref in {**artifact.objects, **artifact.provenance}.values())
 
     def within(self, prefix: str) -> dict[str, Artifact]:
         """Return the artifacts whose slot is below `prefix`, by the rest of their slot's name, in order."""

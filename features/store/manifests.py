@@ -2,8 +2,9 @@
 
     snapshots/00000001.json   {"sha256": <of the body's canonical JSON>, "body": {...}}
 
-A manifest names every object of its snapshot, so a reader sees a whole snapshot or none of it. The file of the highest
-number is the newest snapshot; whoever creates the next number has committed.
+A manifest names every object of its snapshot, itself or in parts that it shares with others, so a reader sees a whole
+snapshot or none of it. The file of the highest number is the newest snapshot; whoever creates the next number has
+committed.
 """
 
 import hashlib
@@ -18,11 +19,24 @@ from pydantic import Field
 
 from armorm.features.documents import parse_exactly, parse_object
 from armorm.features.errors import CorruptObject, NotInStore, StoreError
-from armorm.features.store.artifacts import Artifact, Pointer, Run, Snapshot, Time, Whole, canonical_json, content_id
+from armorm.features.store.artifacts import (
+    Artifact,
+    ObjectRef,
+    Pointer,
+    Run,
+    Snapshot,
+    Time,
+    Whole,
+    canonical_json,
+    content_id,
+)
+from armorm.features.store.objects import Objects
+from armorm.features.store.objects import name_of as object_name
+from armorm.features.store.parts import arrange
 from armorm.features.store.storage import Storage
 
-FORMAT: Final = 2
-"""The format of manifests; later ones are refused. Format 1 has no pointers and no expired snapshots."""
+FORMAT: Final = 3
+"""The format of manifests; later ones are refused. Format 2 has no parts, 1 no pointers and no expired snapshots."""
 
 FOLDER: Final = "snapshots"
 
@@ -34,6 +48,9 @@ NAME: Final = re.compile(rf"{FOLDER}/(\d{{8}})\.json")
 LOST: Final = "lost"
 """The id of a snapshot whose manifest was damaged."""
 
+Held = dict[str, tuple[Artifact, str]]
+"""Slot to the artifact there and its id."""
+
 EMPTY: Final = Snapshot(number=0, parent_sha256=None, created_at="", run=None, artifacts={})
 
 
@@ -43,13 +60,14 @@ class Manifests:
     Expiry changes none either: its stub stands for the same snapshot, and its child names the same parent.
     """
 
-    def __init__(self, storage: Storage) -> None:
-        self._storage = storage
+    def __init__(self, storage: Storage, objects: Objects) -> None:
+        self._storage, self._objects = storage, objects
         self._known: dict[int, Snapshot] = {}
         self._sha256: dict[int, str] = {}
         """What a child of the snapshot names as its parent."""
         self._artifacts: dict[bytes, tuple[Artifact, str]] = {}
         """Artifacts that were read, by their JSON."""
+        self._parts: dict[ObjectRef, Held] = {}
 
     def numbers(self, after: int = 0) -> list[int]:
         """Return the numbers of all snapshots past `after`, oldest first."""
@@ -74,7 +92,10 @@ class Manifests:
         if not number:
             return EMPTY
         if number not in self._known:
-            self._remember(number, *self._read(number))
+            body, sha256, held, missing = self._open(number)
+            if missing:
+                raise missing[0]
+            self._known[number], self._sha256[number] = snapshot_of(body, held), sha256
         return self._known[number]
 
     def sha256(self, number: int) -> str | None:
@@ -85,8 +106,16 @@ class Manifests:
         return self._sha256[number]
 
     def create(self, snapshot: Snapshot) -> bool:
-        """Commit a snapshot; False where another one has its number already."""
-        content = _document(body_of(snapshot))
+        """Commit a snapshot, whose parts are those of its parent so far; False where its number is taken."""
+        parts = {ref: {slot: held for slot, (held, _) in self._part(ref).items()} for ref in snapshot.parts}
+        kept, new, own = arrange(snapshot.artifacts, parts)
+        if new:
+            records = [_record(artifact) for _, artifact in sorted(new.items())]
+            ref = self._objects.put_bytes("json", canonical_json({"format": FORMAT, "artifacts": records}))
+            self._parts[ref] = {slot: (artifact, artifact.artifact_id) for slot, artifact in new.items()}
+            kept.append(ref)
+        snapshot = replace(snapshot, parts=tuple(kept))
+        content = _document(body_of(snapshot, own))
         if not self._storage.create(name_of(snapshot.number), content):
             return False
         self._known[snapshot.number] = snapshot
@@ -116,52 +145,85 @@ class Manifests:
     def expire(self, number: int) -> None:
         """Replace a manifest by a stub without artifacts: the number stays taken and the chain stays whole."""
         snapshot, sha256 = self.read(number), self.sha256(number)
-        body = body_of(snapshot) | {"artifacts": [], "expired_sha256": sha256}
+        body = body_of(replace(snapshot, parts=()), {}) | {"expired_sha256": sha256}
         self._storage.replace(name_of(number), _document(body))
-        self._remember(number, body, str(sha256))
+        self._known[number] = snapshot_of(body, {})
 
-    def check(self, number: int, parent_sha256: str | None) -> str:
-        """Read the file itself, whatever was remembered, and return what the next one has to name as its parent.
+    def check(self, number: int, parent_sha256: str | None) -> tuple[str, Snapshot, list[Exception]]:
+        """Read the file itself, whatever was remembered.
 
         Args:
             number: of the snapshot.
             parent_sha256: what that gave for the snapshot before; None where that one is damaged, or there is none.
 
+        Returns:
+            What the next manifest has to name as its parent, the snapshot as far as its parts can be read, and why
+            others cannot.
+
         Raises:
             CorruptObject: the file's content is not what was written, its ids contradict its content, or it follows
                 from another parent.
         """
-        body, sha256 = self._read(number)
+        body, sha256, held, missing = self._open(number)
         follows = parent_sha256 in (None, body["parent_sha256"]) or body["snapshot_id"] == LOST
         if body["number"] != number or not follows:
             raise self._corrupt(number, "a manifest that does not follow from the one before", "an unbroken chain")
-        self._remember(number, body, sha256)
-        ids = {artifact.recipe.slot: id for artifact, id in map(self._artifact, body["artifacts"])}
-        if len(ids) < len(body["artifacts"]):
-            raise self._corrupt(number, "a manifest with two artifacts in a slot", "one in each")
-        if body["snapshot_id"] != (self._known[number].expired or content_id(ids)):
+        snapshot = snapshot_of(body, held)
+        actual = snapshot.expired or content_id({slot: id for slot, (_, id) in held.items()})
+        if not missing and body["snapshot_id"] != actual:
             raise self._corrupt(number, "a manifest whose snapshot id is that of other content", "its own")
-        return sha256
+        return sha256, snapshot, missing
 
     def replace_damaged(self, number: int) -> None:
         """Put a stub in the place of a damaged manifest that another follows: its number stays taken."""
         child, _ = self._read(number + 1)
-        body = body_of(replace(EMPTY, number=number, created_at=child["created_at"]))
+        body = body_of(replace(EMPTY, number=number, created_at=child["created_at"]), {})
         body |= {"snapshot_id": LOST, "expired_sha256": child["parent_sha256"]}
         self._storage.replace(name_of(number), _document(body))
 
-    def _remember(self, number: int, body: Mapping[str, Any], sha256: str) -> None:
-        artifacts = [self._artifact(record)[0] for record in body["artifacts"]]
-        self._known[number] = Snapshot(
-            number=body["number"],
-            parent_sha256=body["parent_sha256"],
-            created_at=body["created_at"],
-            run=Run(**body["run"]) if body["run"] else None,
-            artifacts={artifact.recipe.slot: artifact for artifact in artifacts},
-            pointers={name: Pointer(**pointer) for name, pointer in body.get("pointers", {}).items()},
-            expired=body["snapshot_id"] if "expired_sha256" in body else None,
-        )
-        self._sha256[number] = sha256
+    def _open(self, number: int) -> tuple[dict[str, Any], str, Held, list[Exception]]:
+        """Return what `_read` does, with the artifacts and their ids by slot, and why parts cannot be read."""
+        while True:
+            body, sha256 = self._read(number)
+            held: Held = {}
+            missing: list[Exception] = []
+            for ref in body.get("parts", []):
+                try:
+                    held |= self._part(ObjectRef(**ref))
+                except (CorruptObject, NotInStore) as error:
+                    missing.append(error)
+            if not missing or self._read(number)[0] == body:  # else it has expired meanwhile, and its parts are gone
+                return body, sha256, held | self._held(body["artifacts"]), missing
+
+    def _part(self, ref: ObjectRef) -> Held:
+        """Return the artifacts of a part, with their ids, by slot.
+
+        Raises:
+            CorruptObject: it is no part that armorm has written.
+            NotInStore: it is gone.
+        """
+        if ref not in self._parts:
+            content = self._objects.read_bytes(ref)
+            try:
+                self._parts[ref] = self._held(parse_object(content)["artifacts"])
+            except (ValueError, TypeError, KeyError) as error:
+                raise CorruptObject(
+                    object_name(ref), f"a part in which {error}", "one that armorm has written"
+                ) from error
+        return self._parts[ref]
+
+    def _held(self, records: Any) -> Held:
+        """Return the artifacts of a manifest or a part, with their ids, by slot.
+
+        Raises:
+            ValueError: one has another shape than armorm writes, or two stand in a slot.
+        """
+        if not isinstance(records, list):
+            raise ValueError("artifacts are no list")
+        held = {artifact.recipe.slot: (artifact, id) for artifact, id in map(self._artifact, records)}
+        if len(held) < len(records):
+            raise ValueError("two artifacts stand in a slot")
+        return held
 
     def _artifact(self, record: Any) -> tuple[Artifact, str]:
         """Return an artifact with the id of its content: most stand in many manifests, and are read and checked once.
@@ -197,11 +259,8 @@ class Manifests:
                 "use a newer version of armorm"
             )
         try:
-            if not isinstance(body.get("artifacts"), list):
-                raise ValueError("artifacts are no list")
             parse_exactly(_Head, orjson.dumps({name: of for name, of in body.items() if name != "artifacts"}))
-            for record in body["artifacts"]:
-                self._artifact(record)
+            self._held(body.get("artifacts"))
         except (ValueError, TypeError) as error:
             raise self._corrupt(number, f"a manifest in which {error}", "one that armorm has written") from error
         return body, body.get("expired_sha256") or hashlib.sha256(content).hexdigest()
@@ -220,6 +279,7 @@ class _Head:
     parent_sha256: str | None
     created_at: Time
     run: Run | None
+    parts: tuple[ObjectRef, ...] = ()
     pointers: Mapping[str, Pointer] = field(default_factory=dict)
     expired_sha256: str | None = None
 
@@ -238,8 +298,8 @@ def name_of(number: int) -> str:
     return f"{FOLDER}/{number:08}.json"
 
 
-def body_of(snapshot: Snapshot) -> dict[str, Any]:
-    """Return a snapshot as JSON values."""
+def body_of(snapshot: Snapshot, own: Mapping[str, Artifact]) -> dict[str, Any]:
+    """Return a snapshot as JSON values, of its artifacts those that its parts do not hold."""
     return {
         "format": FORMAT,
         "number": snapshot.number,
@@ -247,9 +307,24 @@ def body_of(snapshot: Snapshot) -> dict[str, Any]:
         "parent_sha256": snapshot.parent_sha256,
         "created_at": snapshot.created_at,
         "run": asdict(snapshot.run) if snapshot.run else None,
-        "artifacts": [_record(artifact) for _, artifact in sorted(snapshot.artifacts.items())],
+        "parts": [asdict(ref) for ref in snapshot.parts],
+        "artifacts": [_record(artifact) for _, artifact in sorted(own.items())],
         "pointers": {name: asdict(pointer) for name, pointer in snapshot.pointers.items()},
     }
+
+
+def snapshot_of(body: Mapping[str, Any], held: Held) -> Snapshot:
+    """Return the snapshot that those JSON values describe, with its artifacts."""
+    return Snapshot(
+        number=body["number"],
+        parent_sha256=body["parent_sha256"],
+        created_at=body["created_at"],
+        run=Run(**body["run"]) if body["run"] else None,
+        artifacts={slot: artifact for slot, (artifact, _) in held.items()},
+        pointers={name: Pointer(**pointer) for name, pointer in body.get("pointers", {}).items()},
+        expired=body["snapshot_id"] if "expired_sha256" in body else None,
+        parts=tuple(ObjectRef(**ref) for ref in body.get("parts", [])),
+    )
 
 
 def _record(artifact: Artifact) -> dict[str, Any]:

@@ -36,7 +36,7 @@ class Store:
         """What another process opens the same store by."""
         self.storage: Storage = open_storage(place, cache)
         self.objects = Objects(self.storage)
-        self.manifests = Manifests(self.storage)
+        self.manifests = Manifests(self.storage, self.objects)
 
     @property
     def place(self) -> str:
@@ -241,6 +241,11 @@ class Writer:
         self._tell_completed(artifacts)
         return artifacts
 
+    def restore(self, snapshot: Snapshot, *, without: Collection[str]) -> None:
+        """Put what a damaged snapshot still has on top of the newest one, and take slots out."""
+        artifacts = {slot: artifact for slot, artifact in snapshot.artifacts.items() if slot not in without}
+        self._change(artifacts, without, {**dict.fromkeys(self.store.head().pointers), **snapshot.pointers})
+
     def point(self, name: str, target: Pointer | None) -> None:
         """Give a name to something, or take it away.
 
@@ -284,6 +289,7 @@ class Writer:
                 run=self.run,
                 artifacts=artifacts,
                 pointers=names,
+                parts=head.parts,
             )
             if self.store.manifests.create(snapshot):
                 return

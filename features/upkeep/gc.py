@@ -70,12 +70,7 @@ def plan_collection(store: Store, settings: RetentionSettings, *, now: datetime 
     snapshots = [snapshot for snapshot in store.history() if not snapshot.expired]
     numbers = _kept(store, snapshots, settings, now)
     kept = [snapshot for snapshot in snapshots if snapshot.number in numbers]
-    marked = {
-        objects.name_of(ref)
-        for snapshot in kept
-        for artifact in snapshot.artifacts.values()
-        for ref in {**artifact.objects, **artifact.provenance}.values()
-    }
+    marked = {objects.name_of(ref) for snapshot in kept for _, ref in snapshot.refs()}
     found = list(store.storage.files(objects.FOLDER))
     old = now - timedelta(hours=settings.grace_hours)
     trash = now - timedelta(days=settings.trash_days)

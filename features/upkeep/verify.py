@@ -99,7 +99,10 @@ def quarantine(writer: Writer, damages: tuple[Damage, ...]) -> list[str]:
     """
     storage = writer.store.storage
     lost = [int(match[1]) for damage in damages if (match := manifests.NAME.fullmatch(damage.name))]
-    reached = max(writer.store.manifests.numbers(), default=0)
+    newest, left = max(writer.store.manifests.numbers(), default=0), None
+    with suppress(*_DAMAGE):
+        _, snapshot, missing = writer.store.manifests.check(newest, None)
+        left = snapshot if missing or newest not in lost else None
     for damage in damages:
         with suppress(NotInStore):
             storage.move(damage.name, f"{QUARANTINE}/{damage.name}")
@@ -109,8 +112,8 @@ def quarantine(writer: Writer, damages: tuple[Damage, ...]) -> list[str]:
             writer.store.manifests.replace_damaged(number)
     writer.store.manifests.promise(newest)
     slots = sorted({slot for damage in damages for slot in damage.slots})
-    if slots and newest == reached:  # else the snapshot before is the newest one now
-        writer.commit_all([], remove=slots)
+    if left:  # else the snapshot before is the newest one now
+        writer.restore(left, without=slots)
     return slots
 
 
@@ -152,19 +155,18 @@ def _manifests(store: Store) -> tuple[list[Damage], Mapping[str, _Use]]:
     newest = max([*numbers, promised], default=0)
     for number in _expected(numbers, promised):
         try:
-            sha256 = store.manifests.check(number, sha256)
-            snapshot = store.manifests.read(number)
+            sha256, snapshot, missing = store.manifests.check(number, sha256)
         except _DAMAGE as error:
             damages.append(Damage(manifests.name_of(number), str(error)))
             sha256 = None
             continue
-        for slot, artifact in snapshot.artifacts.items():
-            for ref in {**artifact.objects, **artifact.provenance}.values():
-                name = objects.name_of(ref)
-                refs[name] = ref
-                stated.setdefault(name, {}).setdefault(ref.size_bytes, []).append(number)
-                if number == newest:
-                    slots.setdefault(name, []).append(slot)
+        damages += [Damage(manifests.name_of(number), str(error)) for error in missing]
+        for slot, ref in snapshot.refs():
+            name = objects.name_of(ref)
+            refs[name] = ref
+            stated.setdefault(name, {}).setdefault(ref.size_bytes, []).append(number)
+            if number == newest and slot:
+                slots.setdefault(name, []).append(slot)
     uses = {}
     for name, ref in refs.items():
         sizes = {size: tuple(numbers) for size, numbers in stated[name].items()}

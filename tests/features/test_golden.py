@@ -31,13 +31,14 @@ COUNTS = {
 """Rows of the store of format 1, as the version that wrote it counted them."""
 
 
-@pytest.fixture(params=["store-1"])
+@pytest.fixture(params=["store-1", "store-2"])
 def golden(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
     with tarfile.open(GOLDEN / f"{request.param}.tar.xz") as archive:
         archive.extractall(tmp_path, filter="data")
     return Store(tmp_path / "store")
 
 
+@pytest.mark.parametrize("golden", ["store-1"], indirect=True)
 def test_a_store_of_an_earlier_format_reads_as_it_was_written(golden: Store) -> None:
     assert golden.head().snapshot_id == "788938f0c0b013ffa66228a01595225e"
     assert {view: query(golden, f"SELECT count(*) FROM {view}").rows[0][0] for view in COUNTS} == COUNTS
@@ -59,3 +60,14 @@ def test_a_store_of_an_earlier_format_is_written_on(golden: Store) -> None:
     assert after.number == before.number + 1
     assert after.artifacts.items() >= before.artifacts.items()
     assert verify(golden).damages == ()
+
+
+@pytest.mark.parametrize("golden", ["store-2"], indirect=True)
+def test_manifests_without_parts_hold_all_artifacts_themselves(golden: Store) -> None:
+    head = golden.head()
+    assert (head.number, head.snapshot_id, head.parts) == (21, "2fabe31ac35eab90414c898a994fa90d", ())
+    assert {slot: golden.objects.read_bytes(a.objects["record"]) for slot, a in head.artifacts.items()} == {
+        f"slot/{number}": b"%d" % number for number in range(20)
+    }
+    assert [s.number for s in golden.history() if not s.expired] == [21, 20, 19, 15]
+    assert golden.snapshot("good").artifacts.keys() == {f"slot/{number}" for number in range(15)}

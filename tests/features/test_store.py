@@ -12,6 +12,7 @@ import pytest
 from armorm.features.errors import CorruptObject, NotInStore, StoreBusy, StoreError
 from armorm.features.store import Made, Recipe, Store, Writer, canonical_json, content_id
 from armorm.features.store.artifacts import why_stale
+from armorm.features.store.manifests import FORMAT
 from tests.damage import overwrite
 
 
@@ -165,11 +166,11 @@ def test_a_store_that_cannot_be_a_folder_is_one_line(tmp_path: Path) -> None:
 def test_a_future_format_is_refused_by_name(store: Store, writer: Writer) -> None:
     writer.commit(recipe(), made(writer))
     (path,) = (Path(store.place) / "snapshots").glob("*.json")
-    body = json.loads(path.read_text())["body"] | {"format": 3}
+    body = json.loads(path.read_text())["body"] | {"format": FORMAT + 1}
     import hashlib
 
     overwrite(path, canonical_json({"sha256": hashlib.sha256(canonical_json(body)).hexdigest(), "body": body}))
-    with pytest.raises(StoreError, match="got format 3"):
+    with pytest.raises(StoreError, match=f"got format {FORMAT + 1}"):
         Store(store.place).head()
 
 

@@ -4,12 +4,14 @@ import hashlib
 from itertools import combinations
 from typing import Any
 
+import duckdb
 import polars as pl
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from armorm.features.lineage.training_rows import KEYS, row_set
+from armorm.features.lineage import training_rows
+from armorm.features.lineage.training_rows import KEYS, queried_row_set, row_set
 
 PAIRS = KEYS["gate"]
 
@@ -30,6 +32,14 @@ def test_order_does_not_count_and_columns_may_be_more(rows: list[tuple[str, ...]
     shuffled = random.sample(rows, len(rows))
     other = frame(shuffled).select(*reversed(PAIRS)).with_columns(more=pl.lit(1))
     assert row_set("gate", other) == row_set("gate", frame(rows))
+
+
+@given(st.lists(st.tuples(*[st.text("ab\u00e9\t\n\r\\'", max_size=2)] * 4), max_size=8, unique=True))
+def test_a_query_gives_the_same_in_blocks_of_its_rows(rows: list[tuple[str, ...]]) -> None:
+    with pytest.MonkeyPatch.context() as patch, duckdb.connect() as connection:
+        patch.setattr(training_rows, "BLOCK_ROWS", 2)
+        connection.register("rows_twice", frame(rows * 2).to_arrow())
+        assert queried_row_set("gate", connection, "rows_twice") == row_set("gate", frame(rows))
 
 
 def test_no_other_set_has_the_same_digest() -> None:

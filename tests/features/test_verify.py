@@ -201,7 +201,7 @@ def test_a_damaged_head_is_an_error_for_readers_and_not_for_verify(store: Store,
 
 def test_a_manifest_of_a_later_version_is_no_damage(store: Store, tmp_path: Path) -> None:
     put_built(store, tmp_path)
-    later = manifests.body_of(store.head()) | {"format": manifests.FORMAT + 1}
+    later = manifests.body_of(store.head(), {}) | {"format": manifests.FORMAT + 1}
     store.storage.replace(manifests.name_of(store.head().number), manifests._document(later))
     with pytest.raises(StoreError, match="use a newer version"):  # else a repair would set it aside
         verify(Store(store.place))
