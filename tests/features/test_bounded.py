@@ -173,7 +173,7 @@ def test_a_limit_that_the_system_sets_already_stays(built: Store, tmp_path: Path
 
 def test_a_failure_that_is_not_of_memory_does_not_say_so() -> None:
     with pytest.raises(QueryError, match="ZeroDivisionError"):
-        call(failing, {}, Limits())
+        list(call(failing, {}, Limits()))
 
 
 def test_the_next_query_sweeps_what_a_killed_one_has_left(built: Store) -> None:
@@ -211,7 +211,7 @@ def test_a_folder_called_like_ours_is_not_imported(
 def test_the_process_ends_with_the_one_that_asked(tmp_path: Path) -> None:
     program = (
         "from armorm.features.catalog.bounded import Limits, call; from tests.features.at_work import sleeping; "
-        "call(sleeping, {'seconds': 600}, Limits())"
+        "list(call(sleeping, {'seconds': 600}, Limits()))"
     )
     root = Path(__file__).parent.parent.parent
     environment = os.environ | {"PYTHONPATH": str(root)}
@@ -232,8 +232,8 @@ def test_the_process_ends_with_the_one_that_asked(tmp_path: Path) -> None:
 
 
 def test_what_is_printed_is_no_answer(capfd: pytest.CaptureFixture[str]) -> None:
-    assert call(printing, {}, Limits()) == [1]
+    assert list(call(printing, {}, Limits())) == [1]
 
 
 def test_a_signal_to_the_group_leaves_its_end_to_the_parent() -> None:
-    assert call(signalled, {}, Limits()) == [1]
+    assert list(call(signalled, {}, Limits())) == [1]
