@@ -78,7 +78,9 @@ class Ended(Exception):
 
     def __init__(self, code: int, said: str) -> None:
         super().__init__(said or f"ended with {code}")
-        self.out_of_memory: Final = code < 0 or bool(NO_MEMORY.search(said))
+        self.out_of_memory: Final = bool(NO_MEMORY.search(said))
+        self.by_signal: Final = max(0, -code)
+        """The signal that has ended it; 0 for none."""
 
 
 class Worker:
@@ -214,7 +216,7 @@ def call(function: Callable[..., Iterable[Any]], arguments: Mapping[str, Any], l
     except TimeoutError as error:
         raise too_long(limits.time_s) from error
     except Ended as ended:
-        if ended.out_of_memory:
+        if ended.by_signal or ended.out_of_memory:
             raise too_much(limits, str(ended)) from ended
         raise QueryError(
             f"got a process for the query that failed ({ended}); expected an answer; see `armorm doctor`"

@@ -7,6 +7,7 @@ one alone, and none of that can be stopped from within Python.
 import atexit
 import json
 import os
+import signal
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from transformers.utils.chat_template_utils import render_jinja_template
 
 from armorm.features.catalog.bounded import Ended, Worker
 from armorm.features.errors import BackboneError
+from armorm.features.units import size
 
 WORK_S: Final = 2.0
 """The most time of a processor for one conversation; a usual one takes less than a thousandth of it."""
@@ -27,6 +29,9 @@ CHARACTERS: Final = 100_000
 
 MOST_ENDED: Final = 3
 """How many of some conversations may come to such an end: so many cost themselves alone, more are the template's."""
+
+ITS_OWN: Final = (signal.SIGPROF, signal.SIGSEGV)
+"""Signals that a template brings upon itself: of its time, and of a stack that is too deep."""
 
 Turns = Sequence[Mapping[str, str]]
 
@@ -74,15 +79,18 @@ def write(name: str, template: str, tokens: Mapping[str, Any], conversations: Se
             try:
                 found += map(tuple, _writer.started().ask(written, rest, work_s=WORK_S))
             except Ended as ended:
+                if not (ended.out_of_memory or ended.by_signal in ITS_OWN):
+                    raise BackboneError(
+                        name, f"got no answer of the process that renders chat templates ({ended}); run it again"
+                    ) from ended
                 n_ended += 1
-                why = f"the chat template takes more than {WORK_S:g} s, or too much memory, for it ({ended})"
-                found.append(("", why))
+                why = f"takes more than {WORK_S:g} s of a processor, or {size(MEMORY_BYTES)} of memory"
+                found.append(("", f"it {why}"))
                 if n_ended == MOST_ENDED:
                     raise BackboneError(
                         name,
-                        f"got a chat template that takes more than {WORK_S:g} s, or too much memory, for {n_ended} of "
-                        f"{len(found)} conversations ({ended}); expected one that ends; set chat_template in "
-                        "[backbone] to it",
+                        f"got a chat template that {why}, for {n_ended} of {len(found)} conversations; expected one "
+                        "that ends; set chat_template in [backbone] to it",
                     ) from ended
     return found
 
