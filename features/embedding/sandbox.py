@@ -101,12 +101,14 @@ def written(template: str, tokens: Mapping[str, Any], conversations: Sequence[Tu
         try:
             if not turns:
                 raise ValueError("it has no messages")
-            (text,), _ = render_jinja_template(conversations=[turns], chat_template=template, **tokens)
+            of_one: Any = {"conversations": [turns], "chat_template": template}
+            rendered: Any = render_jinja_template(**of_one, **tokens)
         except MemoryError:
             raise
         except Exception as error:  # a template may raise anything
             yield "", " ".join(str(error).split()) or type(error).__name__
             continue
+        ((text,), _) = rendered
         most = CHARACTERS + 10 * len(json.dumps(turns, ensure_ascii=False))
         too_long = f"it writes {len(text):,} characters; expected at most {most:,}" if len(text) > most else ""
         yield ("", too_long) if too_long else (str(text), "")
