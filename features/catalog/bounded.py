@@ -1,25 +1,32 @@
-"""A function of the project in a process of its own, which is ended at its limits whatever it is doing.
+"""Functions of the project in a process of its own, which is ended at its limits whatever it is doing.
 
 DuckDB can be interrupted in most places, but not in its parser or in the middle of a function, and a function may take
-memory that its own limit does not count. A process can be killed anywhere. Arguments and results travel as JSON.
+memory that its own limit does not count. A process can be killed anywhere. Arguments and results travel as JSON, the
+latter piece by piece: so much is told of an answer's size before anybody has it, and of the time it takes to read.
 """
 
 import ctypes
 import json
+import math
 import os
 import re
 import resource
+import select
 import signal
 import subprocess
 import sys
+import time as clock
 from base64 import b64decode, b64encode
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from importlib import import_module
+from io import RawIOBase
 from numbers import Integral, Real
-from typing import Any, Final
+from tempfile import TemporaryFile
+from typing import IO, Any, Final
 from uuid import UUID
 
 from armorm.features import errors
@@ -28,6 +35,9 @@ from armorm.features.units import size
 
 BEGUN: Final = b"\0begun\n"
 """What the process writes when everything is imported, from when on its time counts."""
+
+CHUNK: Final = 1 << 20
+"""Bytes that are read at once."""
 
 RUNTIME_BYTES: Final = 512 * 1024**2
 """Memory that Python and its libraries take besides what the work is allowed."""
@@ -54,8 +64,8 @@ class Limits:
     """The most space on disk, for what does not fit into memory."""
     rows: int = 1_000_000
     """The most rows of an answer."""
-    answer_bytes: int = 500 * 10**6
-    """The largest answer, as text."""
+    answer_bytes: int = 10**9
+    """The largest answer: about what it takes of the memory of whoever asks."""
 
     @property
     def memory(self) -> int:
@@ -63,72 +73,163 @@ class Limits:
         return self.memory_bytes or half_of_memory()
 
 
-def call(function: Callable[..., Any], arguments: Mapping[str, Any], limits: Limits) -> Any:
-    """Return what a function of a module gives, made by a process that ends with this one at the latest.
+class Ended(Exception):
+    """A process that has ended in the middle of its work."""
+
+    def __init__(self, code: int, said: str) -> None:
+        super().__init__(said or f"ended with {code}")
+        self.out_of_memory: Final = bool(NO_MEMORY.search(said))
+        self.by_signal: Final = max(0, -code)
+        """The signal that has ended it; 0 for none."""
+
+
+class Worker:
+    """A process that calls one function of the project after the other, as it is asked."""
+
+    def __init__(self, memory_bytes: int, *, parent: int | None = None) -> None:
+        """Start it; what it may take besides `memory_bytes` is what Python and its libraries need.
+
+        Args:
+            memory_bytes: the most memory that its work may take.
+            parent: the process whose end it may not outlive; None for one that ends when nobody can ask it any more.
+        """
+        self._memory_bytes, self._parent = memory_bytes + RUNTIME_BYTES, parent
+        self._said = TemporaryFile()  # noqa: SIM115 - it is closed at the end
+        # -P: a folder of the user's that is called like one of ours is not to be imported
+        command = [sys.executable, "-P", "-m", __name__]
+        self._process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._said, bufsize=0
+        )
+        assert self._process.stdin
+        assert self._process.stdout
+        self._asked, self._answers = self._process.stdin, self._process.stdout
+        self._left = b""
+
+    def ask(
+        self,
+        function: Callable[..., Iterable[Any]],
+        arguments: Mapping[str, Any],
+        *,
+        time_s: float = math.inf,
+        work_s: float = 0,
+        answer_bytes: int = 10**9,
+    ) -> Iterator[Any]:
+        """Yield what a function of a module gives, piece by piece. Unless all is taken, the process is ended.
+
+        Args:
+            function: of a module of this project; it gives what JSON can hold, or dates, decimals, bytes and the like.
+            arguments: by name, of the same kinds.
+            time_s: the longest time for all, from when the function begins, the reading of its pieces included.
+            work_s: the most time of a processor for one piece; 0 for any. Waiting for others takes none.
+            answer_bytes: the most memory that the pieces may take.
+
+        Raises:
+            TimeoutError: it takes longer than `time_s`.
+            Ended: it takes too much memory or work, or fails.
+            FeatureStoreError: what the function raises.
+        """
+        request = {
+            "parent": self._parent,
+            "module": function.__module__,
+            "function": function.__qualname__,
+            "memory_bytes": self._memory_bytes,
+            "work_s": work_s,
+            "answer_bytes": answer_bytes,
+        }
+        try:
+            sent = f"{json.dumps(request | {'arguments': encode(arguments)})}\n".encode()
+        except (RecursionError, ValueError) as error:  # the latter of an integer of many thousand digits
+            raise QueryError("got a parameter that nests too deep or is too large; expected a smaller one") from error
+        kind = ""
+        try:
+            with suppress(BrokenPipeError):  # it has ended; why, is read below
+                _write(self._asked, sent)
+            while not self._line(math.inf).endswith(BEGUN):  # after what is printed before
+                pass
+            until = clock.monotonic() + time_s
+            while kind != "end":
+                line = self._line(until)
+                kind, value = json.loads(line)
+                value = decode(value) if TAGGED in line else value
+                if kind == "error":
+                    raise _error(**value)
+                if kind == "piece":
+                    yield value
+        finally:
+            if kind != "end":
+                self.end()
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether it cannot be asked any more."""
+        return self._process.poll() is not None
+
+    def end(self) -> None:
+        """Kill it."""
+        self._process.kill()
+        self._process.wait()
+        for stream in (self._asked, self._answers, self._said):
+            stream.close()
+
+    def _line(self, until: float) -> bytes:
+        """Return the next line that it writes.
+
+        Raises:
+            TimeoutError: it is not there in time.
+            Ended: it will not come.
+        """
+        parts, ready = [], select.poll()
+        ready.register(self._answers)
+        while b"\n" not in self._left:
+            parts.append(self._left)
+            left_s = until - clock.monotonic()
+            if left_s <= 0 or not ready.poll(None if left_s == math.inf else left_s * 1000):
+                raise TimeoutError
+            self._left = os.read(self._answers.fileno(), CHUNK)
+            if not self._left:
+                code = self._process.wait()  # its last words come after the end of its answers
+                self._said.seek(0)
+                *_, last = ["", *self._said.read().decode(errors="replace").strip().splitlines()]
+                raise Ended(code, last)
+        last_part, _, self._left = self._left.partition(b"\n")
+        if clock.monotonic() > until:
+            raise TimeoutError
+        return b"".join([*parts, last_part, b"\n"])
+
+
+def call(function: Callable[..., Iterable[Any]], arguments: Mapping[str, Any], limits: Limits) -> Iterator[Any]:
+    """Yield the pieces that a function gives, made by a process that ends with this one at the latest.
 
     Args:
-        function: of a module of this project; it gives what JSON can hold, or dates, decimals, bytes and the like.
-        arguments: by name, of the same kinds.
-        limits: of its time and memory.
+        function: see `Worker.ask`.
+        arguments: by name.
+        limits: of its time, its memory and its answer.
 
     Raises:
         QueryError: it takes too long or too much.
         FeatureStoreError: what the function raises.
     """
-    request = {
-        "parent": os.getpid(),
-        "module": function.__module__,
-        "function": function.__qualname__,
-        "memory_bytes": limits.memory + RUNTIME_BYTES,
-    }
+    worker = Worker(limits.memory, parent=os.getpid())
+    answer_bytes = min(limits.answer_bytes, limits.memory)
     try:
-        sent = json.dumps(request | {"arguments": encode(arguments)}).encode()
-    except (RecursionError, ValueError) as error:  # the latter of an integer of many thousand digits
-        raise QueryError("got a parameter that nests too deep or is too large; expected a smaller one") from error
-    # -P: a folder of the user's that is called like one of ours is not to be imported
-    command = [sys.executable, "-P", "-m", "armorm.features.catalog.bounded"]
-    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    try:
-        assert process.stdin
-        assert process.stdout
-        process.stdin.write(sent + b"\n")
-        process.stdin.flush()
-        begun = _has_begun(process.stdout.fileno())
-        answer, said = process.communicate(timeout=limits.time_s if begun else None)
-    except subprocess.TimeoutExpired as expired:
+        yield from worker.ask(function, arguments, time_s=limits.time_s, answer_bytes=answer_bytes)
+    except TimeoutError as error:
+        raise too_long(limits.time_s) from error
+    except Ended as ended:
+        if ended.by_signal or ended.out_of_memory:
+            raise too_much(limits, str(ended)) from ended
         raise QueryError(
-            f"got a query that took more than {limits.time_s:g} s; expected a shorter one; ask for less, or raise "
-            "--time-limit"
-        ) from expired
+            f"got a process for the query that failed ({ended}); expected an answer; see `armorm doctor`"
+        ) from ended
     finally:
-        process.kill()
-        process.wait()
-        for stream in (process.stdin, process.stdout, process.stderr):
-            assert stream
-            stream.close()
-    if process.returncode:
-        *_, last = ["", *said.decode(errors="replace").strip().splitlines()]
-        if process.returncode < 0 or NO_MEMORY.search(last):
-            raise too_much(limits, last or f"ended with {process.returncode}")
-        raise QueryError(f"got a process for the query that failed ({last}); expected an answer; see `armorm doctor`")
-    kind, value = json.loads(answer)
-    if kind == "error":
-        raise _error(**value)
-    return decode(value)
+        worker.end()
 
 
-def _has_begun(stdout: int) -> bool:
-    """Wait until the process says that it begins its work, whatever is printed before; False if it ends first.
-
-    Bytes are read one by one: a buffer would keep the beginning of an answer that comes at once from `communicate`.
-    """
-    seen = b""
-    while not seen.endswith(BEGUN):
-        byte = os.read(stdout, 1)
-        if not byte:
-            return False
-        seen = (seen + byte)[-len(BEGUN) :]
-    return True
+def too_long(time_s: float) -> QueryError:
+    """Return the error of work that needs more than its time."""
+    return QueryError(
+        f"got a query that took more than {time_s:g} s; expected a shorter one; ask for less, or raise --time-limit"
+    )
 
 
 def too_much(limits: Limits, said: str) -> QueryError:
@@ -150,6 +251,8 @@ def _error(name: str, message: str, facts: Mapping[str, Any]) -> errors.FeatureS
 
 
 TAG: Final = "$"
+TAGGED: Final = b'"$": '
+"""What stands in the text of a value that is not what JSON makes of it."""
 
 _TEXTUAL: Final[Mapping[str, tuple[type, Callable[[Any], str], Callable[[str], Any]]]] = {
     "datetime": (datetime, datetime.isoformat, datetime.fromisoformat),
@@ -214,15 +317,20 @@ def decode(value: Any) -> Any:
 
 
 def main() -> None:
-    """Read a request from standard input, do it, and write the answer to standard output."""
-    for number in (
-        signal.SIGINT,
-        signal.SIGTERM,
-        signal.SIGHUP,
-    ):  # sent to the group: the parent hears, too, and ends this process
+    """Read requests from standard input, a line each, and write the answers to standard output."""
+    # sent to the group: the parent hears, too, and ends this process
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
-    request = json.loads(sys.stdin.readline())
-    _end_with(request["parent"])
+    with os.fdopen(os.dup(1), "wb", buffering=0) as answers:
+        os.dup2(2, 1)  # whatever prints does not print into the answer
+        for line in sys.stdin.buffer:
+            _answer(json.loads(line), answers)
+
+
+def _answer(request: Mapping[str, Any], answers: RawIOBase) -> None:
+    """Do what is asked and write it, piece by piece."""
+    if request["parent"] is not None:
+        _end_with(request["parent"])
     function: Any = import_module(request["module"])
     for part in request["function"].split("."):
         function = getattr(function, part)
@@ -231,17 +339,38 @@ def main() -> None:
     limit = limit if allowed == resource.RLIM_INFINITY else min(limit, allowed)
     resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))  # not the files that are mapped, such as shards
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    answers = os.dup(1)
-    os.dup2(2, 1)  # whatever prints does not print into the answer
-    os.write(answers, BEGUN)
+    _write(answers, BEGUN)
+    left = request["answer_bytes"]
     try:
-        answer = json.dumps(("value", encode(function(**decode(request["arguments"])))))
+        signal.setitimer(signal.ITIMER_PROF, request["work_s"])
+        for piece in function(**decode(request["arguments"])):
+            text = json.dumps(("piece", encode(piece)))
+            left -= _memory_of(text)
+            if left < 0:
+                raise QueryError(
+                    f"got an answer of more than {size(request['answer_bytes'])}; expected a smaller one; ask for less"
+                )
+            _write(answers, f"{text}\n".encode())
+            signal.setitimer(signal.ITIMER_PROF, request["work_s"])
+        answer = json.dumps(("end", None))
     except RecursionError:
         answer = _told(QueryError("got an answer whose values nest too deep; expected less; select parts of them"))
     except errors.FeatureStoreError as error:
         answer = _told(error)
-    with os.fdopen(answers, "wb") as out:
-        out.write(answer.encode())
+    signal.setitimer(signal.ITIMER_PROF, 0)
+    _write(answers, f"{answer}\n".encode())
+
+
+def _memory_of(text: str) -> int:
+    """Return about how much memory the values of a JSON text take: numbers some 24 bytes, lists and mappings 64."""
+    return len(text) + 24 * text.count(",") + 64 * (text.count("[") + text.count("{"))
+
+
+def _write(out: IO[bytes] | RawIOBase, content: bytes) -> None:
+    """Write all of it: a pipe takes what there is room for."""
+    rest = memoryview(content)
+    while rest:
+        rest = rest[out.write(rest) or 0 :]
 
 
 def _told(error: errors.FeatureStoreError) -> str:

@@ -1,10 +1,10 @@
 """Answers to queries, each by a process of its own that ends at its limits."""
 
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Self
 
 from armorm.features.catalog import bounded
 from armorm.features.catalog.bounded import Limits
@@ -12,13 +12,15 @@ from armorm.features.catalog.select_only import one_line, require_query
 from armorm.features.catalog.views import connect, spill_path
 from armorm.features.errors import QueryError
 from armorm.features.store import Snapshot, Store
-from armorm.features.units import size
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
 LIMITS: Final = Limits()
 """The limits of a user's query, where none are given."""
+
+VALUES: Final = 4096
+"""Values of an answer that are fetched at once: each may be large."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +29,12 @@ class QueryResult:
 
     columns: list[str]
     rows: list[tuple[Any, ...]]
+
+    @classmethod
+    def of_pieces(cls, pieces: Iterator[list[Any]]) -> Self:
+        """Return what `fetched` has given."""
+        columns = next(pieces)
+        return cls(columns, [tuple(row) for rows in pieces for row in rows])
 
     @property
     def records(self) -> list[dict[str, Any]]:
@@ -64,18 +72,18 @@ def query(
         "number_before": before and before.number,
         "limits": asdict(limits),
     }
-    return QueryResult(*call_on(store, answer, arguments, limits, snapshot=snapshot))
+    return QueryResult.of_pieces(call_on(store, answer, arguments, limits, snapshot=snapshot))
 
 
 def call_on(
     store: Store,
-    function: Callable[..., Any],
+    function: Callable[..., Iterable[Any]],
     arguments: Mapping[str, Any],
     limits: Limits,
     *,
     snapshot: Snapshot | None = None,
-) -> Any:
-    """Return what a function makes of a store's snapshot (the newest one) in a process that ends at its limits.
+) -> Iterator[Any]:
+    """Yield what a function makes of a store's snapshot (the newest one) in a process that ends at its limits.
 
     Args:
         store: whose address, cache and snapshot it is given, as `place`, `cache` and `number`, and a folder,
@@ -96,7 +104,7 @@ def call_on(
         "temporary": str(temporary),
     }
     try:
-        return bounded.call(function, {**of_store, **arguments}, limits)
+        yield from bounded.call(function, {**of_store, **arguments}, limits)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
@@ -115,8 +123,8 @@ def answer(
     parameters: object,
     number_before: int | None,
     limits: Mapping[str, Any],
-) -> tuple[list[str], list[tuple[Any, ...]]]:
-    """Return columns and rows of a query, within the process that may be ended; see `query`.
+) -> Iterator[list[Any]]:
+    """Yield columns and rows of a query, within the process that may be ended; see `query`.
 
     Raises:
         QueryError: it is no single query, or DuckDB refuses it.
@@ -130,27 +138,26 @@ def answer(
         try:
             require_query(catalog.connection, sql)
             catalog.mount_alone(sql)
-            return fetched(catalog.execute(sql, parameters), allowed)
+            yield from fetched(catalog.execute(sql, parameters), allowed)
         except (duckdb.OutOfMemoryException, MemoryError) as error:
             raise bounded.too_much(allowed, one_line(error).partition(" Possible solutions:")[0]) from error
         except (duckdb.Error, TypeError, ValueError, OverflowError) as error:  # the latter of what Python cannot hold
             raise QueryError(one_line(error)) from error
 
 
-def fetched(cursor: "DuckDBPyConnection", limits: Limits) -> tuple[list[str], list[tuple[Any, ...]]]:
-    """Return columns and rows of what was executed.
+def fetched(cursor: "DuckDBPyConnection", limits: Limits) -> Iterator[list[Any]]:
+    """Yield the columns of what was executed, then its rows, some at a time.
 
     Raises:
-        QueryError: there are more rows, or more text, than is allowed.
+        QueryError: there are more rows than is allowed.
     """
-    rows: list[tuple[Any, ...]] = []
-    n_bytes = 0
-    while some := cursor.fetchmany(2048):
-        rows += some
-        n_bytes += len(str(some))
-        if len(rows) > limits.rows or n_bytes > limits.answer_bytes:
+    columns = [column[0] for column in cursor.description or []]
+    yield columns
+    n_rows = 0
+    while some := cursor.fetchmany(1 + VALUES // max(1, len(columns))):
+        n_rows += len(some)
+        if n_rows > limits.rows:
             raise QueryError(
-                f"got an answer of more than {limits.rows:,} rows or {size(limits.answer_bytes)}; expected a "
-                "smaller one; ask for less, or raise --max-rows"
+                f"got an answer of more than {limits.rows:,} rows; expected fewer; ask for less, or raise --max-rows"
             )
-    return [column[0] for column in cursor.description or []], rows
+        yield [list(row) for row in some]

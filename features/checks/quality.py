@@ -91,10 +91,12 @@ def run_checks(store: Store, severities: Mapping[str, Severity], *, limits: Limi
 
 def found_by_checks(
     place: str, cache: str | None, number: int, temporary: str, severities: Mapping[str, Severity], limits: Any
-) -> list[dict[str, Any]]:
-    """Return what `run_checks` gives, within the process that may be ended."""
+) -> Iterator[dict[str, Any]]:
+    """Yield what `run_checks` gives, within the process that may be ended."""
     with _connected(opened(place, cache), number, Path(temporary), Limits(**limits)) as connection:
-        return [asdict(_run(connection, check)) for check in read_checks(severities) if check.severity != "off"]
+        for check in read_checks(severities):
+            if check.severity != "off":
+                yield asdict(_run(connection, check))
 
 
 def offending_rows(store: Store, name: str, *, limits: Limits = LIMITS) -> QueryResult:
@@ -107,16 +109,16 @@ def offending_rows(store: Store, name: str, *, limits: Limits = LIMITS) -> Query
     checks = {check.name: check for check in read_checks({})}
     if name not in checks:
         raise _unknown([name], checks)
-    return QueryResult(*call_on(store, found_by_check, {"name": name, "limits": asdict(limits)}, limits))
+    return QueryResult.of_pieces(call_on(store, found_by_check, {"name": name, "limits": asdict(limits)}, limits))
 
 
 def found_by_check(
     place: str, cache: str | None, number: int, temporary: str, name: str, limits: Any
-) -> tuple[list[str], list[tuple[Any, ...]]]:
-    """Return what `offending_rows` gives, within the process that may be ended."""
+) -> Iterator[list[Any]]:
+    """Yield what `offending_rows` gives, within the process that may be ended."""
     allowed = Limits(**limits)
     with _connected(opened(place, cache), number, Path(temporary), allowed) as connection:
-        return fetched(connection.execute(_read(CHECKS / f"{name}.sql").sql), allowed)
+        yield from fetched(connection.execute(_read(CHECKS / f"{name}.sql").sql), allowed)
 
 
 def moved_ratings(connection: Catalog, *, by_more_than: float) -> list[tuple[str, str, int, int, float]]:

@@ -9,6 +9,8 @@ from transformers import PreTrainedTokenizerBase
 from armorm.features.conversation import SYSTEM_ROLES, Conversation, conversation_id, prompt_id
 from armorm.features.embedding.fingerprint import SystemTurns
 from armorm.features.embedding.packs import Rendered, TokenIds
+from armorm.features.embedding.sandbox import write
+from armorm.features.errors import BackboneError
 
 STAND_INS: Final = ("Yes", "No")
 """Two answers that begin differently: what a template writes before both belongs to no answer."""
@@ -104,16 +106,20 @@ def _write(
     """Return the ids to what the template writes; and ids to why it does not."""
     written: dict[str, str] = {}
     refused: dict[str, str] = {}
-    for id, messages in texts.items():
-        turns = [{"role": role, "content": content} for role, content in messages]
-        try:
-            written[id] = str(tokenizer.apply_chat_template(turns, tokenize=False))
-        except Exception as error:  # a template is a program of the backbone's author: it may raise anything
-            roles = ", ".join(role for role, _ in messages)
-            said = " ".join(str(error).split())
-            has_system = messages[:1] and messages[0][0] in SYSTEM_ROLES
-            advice = '; set system = "first_user" in [backbone] to put it into the user\'s turn' if has_system else ""
-            refused[id] = f"the chat template cannot render a conversation of {roles}: {said}{advice}"
+    turns = [[{"role": role, "content": content} for role, content in messages] for messages in texts.values()]
+    try:
+        template = tokenizer.get_chat_template()
+    except ValueError as error:  # there are several, and none of them is called default
+        raise BackboneError(tokenizer.name_or_path, f"{error}; set chat_template in [backbone] to a file") from error
+    found = write(tokenizer.name_or_path, template, tokenizer.special_tokens_map, turns)
+    for (id, messages), (text, why) in zip(texts.items(), found, strict=True):
+        if not why:
+            written[id] = text
+            continue
+        roles = ", ".join(role for role, _ in messages)
+        has_system = messages[:1] and messages[0][0] in SYSTEM_ROLES
+        advice = '; set system = "first_user" in [backbone] to put it into the user\'s turn' if has_system else ""
+        refused[id] = f"the chat template cannot render a conversation of {roles}: {why}{advice}"
     return written, refused
 
 

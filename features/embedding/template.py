@@ -9,7 +9,7 @@ DATE: Final = datetime(2024, 7, 26)
 
 _CALL: Final = re.compile(r"""strftime_now\(\s*(?:'([^'\\]*)'|"([^"\\]*)")\s*\)""")
 _QUESTION: Final = re.compile(r"strftime_now\s+is\s+(not\s+)?defined")
-_COMMENT: Final = re.compile(r"\{#.*?#\}", re.DOTALL)
+_COMMENT: Final = re.compile(r"\{#(?:.*?#\}|.*)", re.DOTALL)  # an open one goes to the end, and is searched once
 _CHANCE: Final = re.compile(r"strftime_now|\|\s*random\b")
 
 

@@ -2,6 +2,7 @@
 
 import os
 import sys
+import time as clock
 import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
@@ -63,8 +64,8 @@ MemoryLimit = Annotated[
 ]
 MaxRows = Annotated[int, typer.Option("--max-rows", min=1, help="The most rows of an answer.")]
 
-MOST_IN_A_TABLE = 1000
-"""Rows of an answer that a table shows: more are slow to lay out."""
+TO_PRINT_S = 2.0
+"""The time to print an answer where the query has left less of its own."""
 
 UNFINISHED = ".unfinished-"
 """What a folder of sample data that are being written begins with."""
@@ -278,11 +279,7 @@ def quality(
 
     store = existing_store(config)
     if show:
-        found = offending_rows(store, show)
-        if format is Format.json:
-            console.print_json(found.records)
-        else:
-            console.print_table(found.columns, found.rows)
+        _print_result(offending_rows(store, show), QueryFormat(format))
         return
     results = run_checks(store, load_settings(config).checks)
     if format is Format.json:
@@ -475,9 +472,9 @@ def sql(
 
     store = existing_store(config)
     earlier = store.snapshot(before) if before else None
-    limits = _limits(time_limit, memory_limit, max_rows)
+    limits, began = _limits(time_limit, memory_limit, max_rows), clock.monotonic()
     found = answer(store, query, snapshot=store.snapshot(at), before=earlier, limits=limits)
-    _print_result(found, format)
+    _print_in_time(found, format, time_limit, began)
 
 
 @app.command()
@@ -508,8 +505,9 @@ def ask(
         limits, given = _limits(time_limit, memory_limit, max_rows), _settings(parameters or [])
         if options := sorted(given.keys() & {"at", "before", "limits"}):
             raise ConfigError(f"got --set {options[0]}; expected a parameter of the question; see `armorm ask`")
+        began = clock.monotonic()
         found = answer(existing_store(config), name, at=at, before=before, limits=limits, **given)
-        _print_result(found, format)
+        _print_in_time(found, format, time_limit, began)
         return
     listed = [(of.name, of.what, ", ".join(map(str, of.parameters))) for of in list_questions()]
     _print_result(QueryResult(["question", "answers", "parameters"], listed), format)
@@ -529,6 +527,15 @@ def _settings(given: list[str]) -> dict[str, str]:
     return dict(text.split("=", 1) for text in given)
 
 
+def _print_in_time(result: "QueryResult", format: QueryFormat, time_limit: float, began: float) -> None:
+    """Print an answer in what the query has left of its time, which no reader shortens."""
+    from armorm.features.catalog.bounded import too_long
+
+    left_s = time_limit - (clock.monotonic() - began)
+    with console.working_at_most(max(left_s, TO_PRINT_S), too_long(time_limit)):
+        _print_result(result, format)
+
+
 def _print_result(result: "QueryResult", format: QueryFormat) -> None:
     if format is QueryFormat.json and len({*result.columns}) < len(result.columns):
         raise ConfigError(f"got columns {', '.join(result.columns)}; expected different names for JSON; rename with AS")
@@ -537,10 +544,13 @@ def _print_result(result: "QueryResult", format: QueryFormat) -> None:
     elif format is QueryFormat.csv:
         console.print_csv(result.columns, result.rows)
     else:
-        console.print_table(result.columns, result.rows[:MOST_IN_A_TABLE])
-        if len(result.rows) > MOST_IN_A_TABLE:
-            rows = f"the first {MOST_IN_A_TABLE:,} of {len(result.rows):,} rows"
-            console.print_note(f"{rows}; --format csv or json prints them all")
+        rows = console.head(result.rows)
+        console.print_table(result.columns, rows)
+        if rows != result.rows:
+            console.print_note(
+                f"the first {len(rows):,} of {len(result.rows):,} rows, and of long cells what they begin with; "
+                "--format json prints all"
+            )
 
 
 @app.command()

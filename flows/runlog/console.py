@@ -4,6 +4,7 @@ import csv
 import json
 import logging
 import re
+import signal
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -43,6 +44,9 @@ TRY_LATER = (StoreBusy, HubUnreachable)
 
 WIDTH_OF_A_PIPE = 160
 MAX_LINE = 2000
+
+MOST_ROWS, MOST_OF_A_CELL, MOST_CHARACTERS = 1000, 10_000, 2_000_000
+"""Rows, characters of a cell and of all cells that a table shows: more are slow to lay out, and nobody reads them."""
 
 out = Console(width=None if sys.stdout.isatty() else WIDTH_OF_A_PIPE)
 err = Console(stderr=True)
@@ -105,6 +109,40 @@ def print_sections(sections: Sequence[Section]) -> None:
         print_table(section.columns, section.rows, title=section.title)
         if section.note:
             out.print(f"[dim]{escape(section.note)}[/dim]")
+
+
+@contextmanager
+def working_at_most(seconds: float, error: Exception) -> Iterator[None]:
+    """Raise an error once the block has worked so long; to wait for whoever reads the output is no work."""
+
+    def stop(*_: object) -> None:
+        raise error
+
+    usual = signal.signal(signal.SIGPROF, stop)
+    signal.setitimer(signal.ITIMER_PROF, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        signal.signal(signal.SIGPROF, usual)
+
+
+def head(rows: Sequence[tuple[Cell, ...]]) -> list[tuple[Cell, ...]]:
+    """Return the first rows, as many as a table can show, with the beginning of each long cell."""
+    found: list[tuple[Cell, ...]] = []
+    n_characters = 0
+    for row in rows[:MOST_ROWS]:
+        texts = ["" if isinstance(cell, int | float) else str(cell) for cell in row]
+        found.append(
+            tuple(
+                f"{text[:MOST_OF_A_CELL]}…" if len(text) > MOST_OF_A_CELL else cell
+                for text, cell in zip(texts, row, strict=True)
+            )
+        )
+        n_characters += sum(min(len(text), MOST_OF_A_CELL) for text in texts)
+        if n_characters > MOST_CHARACTERS:
+            break
+    return found
 
 
 def print_table(columns: list[str], rows: Sequence[tuple[Cell, ...]], *, title: str | None = None) -> None:

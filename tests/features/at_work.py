@@ -3,6 +3,7 @@
 import os
 import signal
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 
@@ -32,3 +33,14 @@ def signalled() -> list[int]:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         os.kill(os.getpid(), number)
     return [1]
+
+
+def counting(n: int) -> Iterator[int]:
+    yield from range(n)
+
+
+def spinning() -> Iterator[int]:
+    """Yield something, and come to no end."""
+    yield 1
+    while True:
+        pass

@@ -25,7 +25,7 @@ from armorm.features.errors import CorruptObject, QueryError
 from armorm.features.store import Store
 from tests.damage import overwrite
 from tests.decoys import put_decoys
-from tests.features.at_work import failing, printing, signalled
+from tests.features.at_work import counting, failing, printing, signalled, spinning
 from tests.features.test_verify import put_built
 
 SMALL = 400 * 10**6
@@ -69,6 +69,31 @@ def test_an_answer_has_so_many_rows_and_no_more(store: Store) -> None:
         query(store, "FROM range(3001)", limits=Limits(rows=3000))
     with pytest.raises(QueryError):
         query(store, "SELECT repeat('x', 1000) FROM range(100)", limits=Limits(answer_bytes=10_000))
+
+
+@pytest.mark.parametrize(
+    "sql",
+    ["SELECT range(1000)", "SELECT list_transform(range(500), x -> [])", f"SELECT {', '.join(map(str, range(1000)))}"],
+)
+def test_an_answer_of_many_small_values_counts_what_they_take(store: Store, sql: str) -> None:
+    with pytest.raises(QueryError):
+        query(store, sql, limits=Limits(answer_bytes=20_000))
+
+
+def test_the_time_to_read_an_answer_counts(store: Store) -> None:
+    pieces = call(counting, {"n": 100_000}, Limits(time_s=1))
+    next(pieces)
+    time.sleep(1.5)  # stands for the work of reading it
+    with pytest.raises(QueryError, match="time-limit"):
+        list(pieces)
+
+
+def test_a_process_that_is_asked_again_answers_again() -> None:
+    worker = bounded.Worker(SMALL)
+    assert [list(worker.ask(counting, {"n": n})) for n in (3, 0, 2)] == [[0, 1, 2], [], [0, 1]]
+    with pytest.raises(bounded.Ended):
+        list(worker.ask(spinning, {}, work_s=0.2))
+    assert worker.has_ended
 
 
 def test_values_come_back_as_they_are(store: Store) -> None:
@@ -173,7 +198,7 @@ def test_a_limit_that_the_system_sets_already_stays(built: Store, tmp_path: Path
 
 def test_a_failure_that_is_not_of_memory_does_not_say_so() -> None:
     with pytest.raises(QueryError, match="ZeroDivisionError"):
-        call(failing, {}, Limits())
+        list(call(failing, {}, Limits()))
 
 
 def test_the_next_query_sweeps_what_a_killed_one_has_left(built: Store) -> None:
@@ -211,7 +236,7 @@ def test_a_folder_called_like_ours_is_not_imported(
 def test_the_process_ends_with_the_one_that_asked(tmp_path: Path) -> None:
     program = (
         "from armorm.features.catalog.bounded import Limits, call; from tests.features.at_work import sleeping; "
-        "call(sleeping, {'seconds': 600}, Limits())"
+        "list(call(sleeping, {'seconds': 600}, Limits()))"
     )
     root = Path(__file__).parent.parent.parent
     environment = os.environ | {"PYTHONPATH": str(root)}
@@ -232,8 +257,8 @@ def test_the_process_ends_with_the_one_that_asked(tmp_path: Path) -> None:
 
 
 def test_what_is_printed_is_no_answer(capfd: pytest.CaptureFixture[str]) -> None:
-    assert call(printing, {}, Limits()) == [1]
+    assert list(call(printing, {}, Limits())) == [1]
 
 
 def test_a_signal_to_the_group_leaves_its_end_to_the_parent() -> None:
-    assert call(signalled, {}, Limits()) == [1]
+    assert list(call(signalled, {}, Limits())) == [1]

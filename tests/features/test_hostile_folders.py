@@ -11,10 +11,12 @@ import pytest
 from transformers import dynamic_module_utils
 
 from armorm import RewardModel
-from armorm.features.conversation import single_turn
+from armorm.features.conversation import conversation_id, single_turn
 from armorm.features.embedding.backbone import load
+from armorm.features.embedding.canary import take_canaries
 from armorm.features.embedding.fingerprint import BackboneSettings, read_fingerprint
 from armorm.features.embedding.render import render
+from armorm.features.embedding.template import dated
 from armorm.features.errors import BackboneError
 from tests.features import hostile, tiny
 
@@ -82,6 +84,46 @@ def test_a_template_stays_in_its_sandbox(tmp_path: Path) -> None:
     (why,) = render(backbone.tokenizer, [single_turn("question", "answer")]).refused.values()
     assert "\n" not in why
     assert not marker.exists()
+
+
+LOOPS = "{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}"
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        LOOPS,
+        "{{ 'x' * 10**10 }}",
+        "{{ 10**10**10 }}",
+        "{% macro f(n) %}{% if n %}{{ f(n - 1) }}{{ f(n - 1) }}{% endif %}{% endmacro %}{{ f(60) }}",
+        "{% set n = namespace(s='xx') %}{% for i in range(60) %}{% set n.s = n.s ~ n.s %}{% endfor %}",
+    ],
+)
+def test_a_template_that_never_ends_is_refused(template: str, tmp_path: Path) -> None:
+    folder = tiny.write_backbone(tmp_path)
+    (folder / "chat_template.jinja").write_text(template)
+    settings = BackboneSettings(str(folder))
+    with pytest.raises(BackboneError) as error:
+        take_canaries(load(settings, read_fingerprint(settings)), token_budget=256)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("template", ["{{ 'x' * 10**7 }}", "{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}", LOOPS])
+def test_a_text_that_a_template_does_not_end_costs_that_text(template: str, tmp_path: Path) -> None:
+    folder = tiny.write_backbone(tmp_path)
+    usual = tiny.TEMPLATES["no_bos"]
+    one = f"{{% if 'odd' in messages[0]['content'] %}}{template}{{% else %}}{usual}{{% endif %}}"
+    (folder / "chat_template.jinja").write_text(one)
+    settings = BackboneSettings(str(folder))
+    tokenizer = load(settings, read_fingerprint(settings)).tokenizer
+    texts = [single_turn(question, "answer") for question in ("first", "odd", "last")]
+    rendering = render(tokenizer, texts)
+    assert [of.conversation_id for of in rendering.rendered] == [conversation_id(texts[0]), conversation_id(texts[2])]
+    assert list(rendering.refused) == [conversation_id(texts[1])]
+
+
+def test_a_template_of_comments_that_are_not_closed_is_read_at_once() -> None:
+    assert dated("{#" * 10**6) == "{#" * 10**6
 
 
 def test_a_folder_that_is_mistyped_is_not_looked_for_on_the_hub(

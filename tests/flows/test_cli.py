@@ -15,7 +15,8 @@ import pytest
 
 from armorm.features.sources import SOURCES
 from armorm.features.store import Made, Store
-from armorm.flows.cli.app import MOST_IN_A_TABLE, main
+from armorm.flows.cli.app import main
+from armorm.flows.runlog.console import MOST_ROWS
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -145,7 +146,7 @@ def test_ask_lists_the_questions_and_answers_one(armorm: Run) -> None:
 
 @pytest.mark.usefixtures("in_process")
 def test_a_table_has_an_end_and_says_so(armorm: Run) -> None:
-    n_rows = MOST_IN_A_TABLE + 1
+    n_rows = MOST_ROWS + 1
     many = armorm("sql", f"FROM range({n_rows})")
     assert len(many.stdout.splitlines()) < n_rows + 10
     assert f"{n_rows:,} rows" in many.stderr

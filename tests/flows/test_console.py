@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import time as clock
 from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -14,8 +15,9 @@ from typing import Any
 import pytest
 
 from armorm.features.embedding.embed import Progress
+from armorm.features.errors import QueryError
 from armorm.features.store import Made, Recipe, Store
-from armorm.flows.runlog.console import of_tokens, print_csv, print_json
+from armorm.flows.runlog.console import MOST_ROWS, head, of_tokens, print_csv, print_json, working_at_most
 from tests.flows.test_settings import MINIMAL
 
 
@@ -83,3 +85,25 @@ def test_csv_on_a_terminal_does_not_steer_it(
         print_csv(["text"], [(text,) for text in STEERING])
         printed = capsys.readouterr().out
         assert any(text[0] in printed for text in STEERING) is not terminal
+
+
+def test_a_table_shows_the_first_rows_and_the_beginning_of_long_cells() -> None:
+    rows = [(n, "x") for n in range(MOST_ROWS + 1)]
+    assert head(rows) == rows[:MOST_ROWS]
+    ((number, text), *others) = head([(1, "x" * 10**7), *[(2, "y" * 10**6)] * 500])
+    assert number == 1
+    assert set(text) == {"x", "…"}
+    assert len(text) + sum(len(cell) for _, cell in others) < 3 * 10**6
+
+
+def spin() -> None:
+    while True:
+        pass
+
+
+def test_printing_ends_after_so_much_work() -> None:
+    with pytest.raises(QueryError), working_at_most(0.05, QueryError("too long")):
+        spin()
+    with working_at_most(0.05, QueryError("too long")):
+        clock.sleep(0.2)
+    sum(range(10**7))
