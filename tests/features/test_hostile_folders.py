@@ -94,7 +94,7 @@ LOOPS = "{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% en
     [
         LOOPS,
         "{{ 'x' * 10**10 }}",
-        "{{ 10**10**10 }}",
+        "{{ 10 ** (10**10) }}",
         "{% macro f(n) %}{% if n %}{{ f(n - 1) }}{{ f(n - 1) }}{% endif %}{% endmacro %}{{ f(60) }}",
         "{% set n = namespace(s='xx') %}{% for i in range(60) %}{% set n.s = n.s ~ n.s %}{% endfor %}",
     ],
