@@ -3,7 +3,6 @@
 import json
 import tarfile
 from dataclasses import replace
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +17,9 @@ from armorm.errors import ModelError, ModelFolderError
 from armorm.features.lineage.training_rows import RowSet
 from armorm.features.store import Store
 from armorm.maths.gate import Gate
-from armorm.maths.uncertainty import LEVELS, RewardErrors
 from armorm.model.head import DESCRIPTION_FILE, FORMAT_VERSION, TENSORS_FILE, UNCERTAINTY_FILE
 from armorm.stages.model import load_model
+from tests.armorm.exported import with_errors
 
 GOLDEN = Path(__file__).parent.parent / "golden" / "store-1.tar.xz"
 D, K = 6, 3
@@ -80,23 +79,15 @@ def test_errors_are_read_when_asked_for_and_are_those_that_were_written(
     model: RewardModel, rng: np.random.Generator, tmp_path: Path
 ) -> None:
     X_ND, H_ND = rng.normal(size=(2, 9, D))
-    errors = RewardErrors(
-        np.stack([np.eye(D, dtype=np.float32)[np.triu_indices(D)]]),
-        np.zeros((1, D), np.float32),
-        np.zeros(K, np.int32),
-        np.array([0.5, 1.0, 2.0]),
-        np.eye(K),
-        np.full((K, len(LEVELS)), np.nan),
-    )
-    content = save(errors.tensors())
-    known = replace(model, uncertainty_sha256=sha256(content).hexdigest(), read_uncertainty=lambda: content)
+    noise_K = np.array([0.5, 1.0, 2.0])
+    known = with_errors(model, noise_K)
     known.save(tmp_path / "model")
     scores = RewardModel.load(tmp_path / "model").score_features(X_ND, H_ND, lower=0.05)
     assert scores.deviations is not None
     assert scores.deviation is not None
     norms_N = np.linalg.norm(X_ND, axis=1)
-    np.testing.assert_allclose(scores.deviations, norms_N[:, None] * errors.noise_K, rtol=1e-5)
-    np.testing.assert_allclose(scores.deviation, norms_N * np.linalg.norm(scores.coefficients * errors.noise_K, axis=1))
+    np.testing.assert_allclose(scores.deviations, norms_N[:, None] * noise_K, rtol=1e-5)
+    np.testing.assert_allclose(scores.deviation, norms_N * np.linalg.norm(scores.coefficients * noise_K, axis=1))
     np.testing.assert_allclose(scores.lower, scores.score - 1.6448536 * scores.deviation, rtol=1e-5)
     assert known.score_features(X_ND, H_ND).lower is None
     for level in (0, 1, 5, float("nan")):
@@ -104,6 +95,7 @@ def test_errors_are_read_when_asked_for_and_are_those_that_were_written(
             known.score_features(X_ND, H_ND, lower=level)
 
     path = tmp_path / "model" / UNCERTAINTY_FILE
+    content = path.read_bytes()
     for damaged in (bytes([content[0] ^ 1, *content[1:]]), bytes([*content[:-1], content[-1] ^ 1]), b""):
         path.write_bytes(damaged)
         loaded = RewardModel.load(tmp_path / "model")
