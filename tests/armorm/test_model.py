@@ -18,6 +18,7 @@ from armorm.features.lineage.training_rows import RowSet
 from armorm.features.store import Store
 from armorm.maths.gate import Gate
 from armorm.model.head import DESCRIPTION_FILE, FORMAT_VERSION, TENSORS_FILE, UNCERTAINTY_FILE
+from armorm.model.inspection import inspect
 from armorm.stages.model import load_model
 from tests.armorm.exported import with_errors
 
@@ -93,6 +94,9 @@ def test_errors_are_read_when_asked_for_and_are_those_that_were_written(
     for level in (0, 1, 5, float("nan")):
         with pytest.raises(ModelError, match="probability"):
             known.score_features(X_ND, H_ND, lower=level)
+
+    said = [any("no lower bound" in fact for fact in inspect(of, "model").facts) for of in (model, known)]
+    assert said == [True, False]
 
     path = tmp_path / "model" / UNCERTAINTY_FILE
     content = path.read_bytes()
