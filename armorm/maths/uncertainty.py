@@ -90,6 +90,14 @@ class RewardErrors:
         correlation_KK = scipy.linalg.block_diag(*(part.correlation_KK for part in parts))
         return cls(factor_K=np.concatenate(moved).astype(np.int32), correlation_KK=correlation_KK, **joined)
 
+    def of_factor(self, factor: int) -> Self:
+        """Return the errors of the objectives that share a factor."""
+        here = np.flatnonzero(self.factor_K == factor)
+        parts = {name: getattr(self, name)[[factor]] for name in ("factors_MT", "centres_MD")}
+        parts |= {name: getattr(self, name)[here] for name in ("noise_K", "quantiles_KQ")}
+        correlation_KK = self.correlation_KK[np.ix_(here, here)]
+        return replace(self, factor_K=np.zeros(len(here), np.int32), correlation_KK=correlation_KK, **parts)
+
     def deviations(self, X_ND: "Vectors") -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """`[N, K]` standard deviations of the rewards, and of ratings, which have the judge's noise besides.
 
@@ -224,12 +232,15 @@ def with_coverage(
         test: these rows, as the final weights predict them.
     """
     inside_NK = np.full(test.truth_NK.shape, np.nan)
-    for start in range(0, len(X_ND), BLOCK_ROWS):
-        block = slice(start, start + BLOCK_ROWS)
-        bounds_2NK, truth_NK = errors.bounds(test.prediction_NK[block], X_ND[block]), test.truth_NK[block]
-        inside_NK[block] = np.where(
-            np.isnan(truth_NK), np.nan, (bounds_2NK[0] <= truth_NK) & (truth_NK <= bounds_2NK[1])
-        )
+    for factor in range(len(errors.factors_MT)):  # rows that its objectives are rated on: most are not
+        here, of_factor = np.flatnonzero(errors.factor_K == factor), errors.of_factor(factor)
+        rated = np.flatnonzero(~np.isnan(test.truth_NK[:, here]).all(axis=1))
+        for start in range(0, len(rated), BLOCK_ROWS):
+            block = rated[start : start + BLOCK_ROWS]
+            truth_NG = test.truth_NK[np.ix_(block, here)]
+            bounds_2NG = of_factor.bounds(test.prediction_NK[np.ix_(block, here)], X_ND[block])
+            inside_NG = (bounds_2NG[0] <= truth_NG) & (truth_NG <= bounds_2NG[1])
+            inside_NK[np.ix_(block, here)] = np.where(np.isnan(truth_NG), np.nan, inside_NG)
     told = []
     for k, fit in enumerate(fits):
         rated = np.flatnonzero(~np.isnan(inside_NK[:, k]))

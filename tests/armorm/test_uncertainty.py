@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from armorm.maths.probe import fit_probe
-from armorm.maths.ridge import ALPHAS, HeldOut, fit_parts, parts_of, report_fits
+from armorm.maths.ridge import ALPHAS, HeldOut, ObjectiveFit, fit_parts, parts_of, report_fits
 from armorm.maths.uncertainty import RewardErrors, fit_errors, lower_bounds, preference_errors, with_coverage
 
 D = 12
@@ -97,6 +97,20 @@ def test_nine_of_ten_ratings_lie_in_an_interval_of_90_percent(noise: str, rng: n
     assert fit.n_test == 3000
     assert fit.test_coverage == pytest.approx(0.9, abs=0.045)
     assert fit.test_coverage_error == pytest.approx(np.sqrt(0.09 / 3000), rel=0.3)
+
+
+def test_coverage_is_counted_where_each_objective_is_rated(rng: np.random.Generator) -> None:
+    X_ND, Y_NK = rng.normal(size=(400, D)), rng.normal(size=(400, 4))
+    Y_NK[::2, :3], Y_NK[1::2, 3] = np.nan, np.nan
+    masks = splits(100, 60, 240)
+    errors, W_KD, _ = fitted(X_ND, Y_NK, masks)
+    rows = masks["test"]
+    test = HeldOut(Y_NK[rows], X_ND[rows] @ W_KD.T, np.arange(240), np.ones((240, 4)))
+    found = with_coverage([ObjectiveFit(f"o{k}") for k in range(4)], errors, X_ND[rows], test)
+    low_NK, high_NK = errors.bounds(test.prediction_NK, X_ND[rows])
+    inside_NK = (low_NK <= test.truth_NK) & (test.truth_NK <= high_NK)
+    assert [fit.test_coverage for fit in found] == pytest.approx((inside_NK.sum(axis=0) / 120).tolist())
+    assert [fit.noise for fit in found] == errors.noise_K.tolist()
 
 
 @pytest.mark.parametrize("noise", ["normal", "binary"])
