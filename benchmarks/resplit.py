@@ -29,7 +29,6 @@ from armorm.maths.ridge import (
     HeldOut,
     Screening,
     Weights,
-    count_rows,
     fit_folds,
     fit_parts,
     fold_split,
@@ -38,7 +37,7 @@ from armorm.maths.ridge import (
     screen,
     trainable,
 )
-from armorm.maths.uncertainty import coverage, fit_error
+from armorm.maths.uncertainty import fit_errors, with_coverage
 from armorm.stages.data import load_lengths, load_pairs, load_ratings
 
 Floats = npt.NDArray[np.floating]
@@ -198,20 +197,13 @@ def _screened(
         return HeldOut(Y_NK[rows], X_ND[rows] @ W_KD.T, of.rated_prompts[rows], ones_NK[rows])
 
     n_train_K = labelled_NK[rated["train"]].sum(axis=0)
-    fits = report_fits(
-        names, weights, n_train_K, held_out("validation", weights.train_W_KD), held_out("test", weights.W_KD)
-    )
-    covered = {}
-    for k, name in enumerate(names):
-        here = {split: np.flatnonzero(rows & labelled_NK[:, k]) for split, rows in rated.items()}
-        train = count_rows(X_ND, Y_NK[:, [k]], here["train"])
-        final = count_rows(X_ND, Y_NK[:, [k]], np.concatenate([here["train"], here["validation"]]))
-        v, t = here["validation"], here["test"]
-        error = fit_error(
-            train, final, float(weights.alpha_K[k]), Y_NK[v, k] - X_ND[v] @ weights.train_W_KD[k], X_ND[v]
-        )
-        bounds = error.interval(X_ND[t] @ weights.W_KD[k], X_ND[t])
-        covered[f"{name} ({len(t)})"] = round(coverage(Y_NK[t, k], bounds), 3)
+    validation, test = held_out("validation", weights.train_W_KD), held_out("test", weights.W_KD)
+    errors_NK = Y_NK - X_ND @ weights.train_W_KD.T
+    errors_NK[~rated["validation"]] = np.nan
+    errors = fit_errors(parts_of(X_ND, Y_NK, names, rated), names, weights.alpha_K, X_ND, errors_NK)
+    test_ND = X_ND[rated["test"] & labelled_NK.any(axis=1)]
+    fits = with_coverage(report_fits(names, weights, n_train_K, validation, test), errors, test_ND, test)
+    covered = {f"{fit.objective} ({fit.n_test})": round(fit.test_coverage, 3) for fit in fits}
     return screen(fits, least_ratings=GateConfig().least_ratings), covered
 
 

@@ -22,10 +22,10 @@ from armorm.features.errors import CorruptObject, FeatureStoreError, StoreError
 from armorm.features.store import Made, Pointer, Recipe, Store, manifests
 from armorm.features.store.freshness import last_runs
 from armorm.features.upkeep.verify import quarantine, verify
-from armorm.model.head import DESCRIPTION_FILE, TENSORS_FILE
+from armorm.model.head import DESCRIPTION_FILE, TENSORS_FILE, UNCERTAINTY_FILE
 from armorm.model.inspection import inspect
 from armorm.stages.model import check_model_folders, rewrite_model_folders
-from tests.armorm.exported import export, random_heads
+from tests.armorm.exported import export, random_heads, with_errors
 
 DEEP = b"[" * 100_000
 NOT_SO_DEEP = b'{"a":' * (MAX_DEPTH + 1) + b"1" + b"}" * (MAX_DEPTH + 1)
@@ -315,12 +315,16 @@ def test_an_export_without_its_checksums_is_refused_and_one_of_before_is_read(tm
 
 
 def test_model_folders_are_held_against_the_store(tmp_path: Path) -> None:
-    store, model, models = Store(tmp_path / "store"), random_heads(), tmp_path / "models"
-    files = dict(zip((TENSORS_FILE, DESCRIPTION_FILE), model.to_bytes(), strict=True))
+    store, models = Store(tmp_path / "store"), tmp_path / "models"
+    model = with_errors(random_heads(), np.ones(19))
+    assert model.read_uncertainty is not None
+    contents = (*model.to_bytes(), model.read_uncertainty())
+    files = dict(zip((TENSORS_FILE, DESCRIPTION_FILE, UNCERTAINTY_FILE), contents, strict=True))
     with store.writing("test") as writer:
         tensors = store.objects.put_bytes("safetensors", files[TENSORS_FILE])
         description = store.objects.put_bytes("json", files[DESCRIPTION_FILE])
-        made = Made({"tensors": tensors, "description": description})
+        uncertainty = store.objects.put_bytes("safetensors", files[UNCERTAINTY_FILE])
+        made = Made({"tensors": tensors, "description": description, "uncertainty": uncertainty})
         artifact = writer.commit(Recipe("model", "model", 1, {}, {}), made)
     folder = models / artifact.artifact_id
     model.save(folder)
@@ -335,6 +339,9 @@ def test_model_folders_are_held_against_the_store(tmp_path: Path) -> None:
         assert name in damage.problem
         assert rewrite_model_folders(store, models, [damage]) == [folder.name]
         assert (folder / name).read_bytes() == content
+    (other / UNCERTAINTY_FILE).write_bytes(b"")
+    (damage,) = check_model_folders(store, models)
+    assert (damage.folder, damage.artifact) == (other.name, None)
     (folder / TENSORS_FILE).unlink()
     shutil.rmtree(other)
     other.mkdir()

@@ -3,7 +3,7 @@
 Suffixes: N answers, P pairs, U prompts, K objectives. All gives plain values, to be kept as a record.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 
 from armorm.config import TOKEN_LENGTH, Correlation
 from armorm.maths.metrics import STANDARDISE
-from armorm.maths.score import contributions
 
 Floats = NDArray[np.floating]
 
@@ -44,14 +43,15 @@ class KindRow:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """What one objective adds to the scores of a pair's two answers."""
+    """What one term adds to the scores of a pair's two answers."""
 
     objective: str
-    weight: float
-    """The gate's, for the prompt."""
+    """Or what is taken out of all others."""
     chosen: float
     rejected: float
     difference: float
+    weight: float = float("nan")
+    """The gate's, for the prompt; NaN of what is taken out."""
 
 
 def correlation_matrices(
@@ -117,21 +117,19 @@ def worst_pairs(differences_P: Floats, n: int) -> NDArray[np.intp]:
 
 
 def explain_pair(
-    chosen_K: Floats, rejected_K: Floats, transform_KK: Floats, gating_K: Floats, *, objectives: Sequence[str]
+    chosen: Mapping[str, float], rejected: Mapping[str, float], gating: Mapping[str, float]
 ) -> tuple[Part, ...]:
-    """Return what each objective adds to the scores of a pair's two answers; what sets them apart most comes first.
+    """Return what each term adds to the scores of a pair's two answers; what sets them apart most comes first.
 
-    The sums over the objectives are the scores.
+    The sums over the terms are the scores.
 
     Args:
-        chosen_K: `[K]` raw rewards.
-        rejected_K: `[K]`.
-        transform_KK: `[K, K]` the decorrelation's T.
-        gating_K: `[K]` the gate's weights for the prompt.
-        objectives: Names of the columns.
+        chosen: term to what it adds to the score of the chosen answer.
+        rejected: the same terms of the rejected answer.
+        gating: objective to the gate's weight for the prompt.
     """
-    both_2K = contributions(np.stack([chosen_K, rejected_K]), transform_KK, gating_K[None]).astype(np.float64)
-    differences_K = both_2K[0] - both_2K[1]
-    figures_4K = np.stack([gating_K.astype(np.float64), *both_2K, differences_K])
-    order = np.argsort(-np.abs(differences_K), kind="stable")
-    return tuple(Part(objectives[k], *map(float, figures_4K[:, k])) for k in order)
+    parts = [
+        Part(name, added, rejected[name], added - rejected[name], gating.get(name, float("nan")))
+        for name, added in chosen.items()
+    ]
+    return tuple(sorted(parts, key=lambda part: -abs(part.difference)))

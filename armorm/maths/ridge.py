@@ -107,6 +107,12 @@ class ObjectiveFit:
     test_r2_error: float = NAN
     """Its standard error, over prompts."""
     test_spearman: float = NAN
+    noise: float = NAN
+    """Standard deviation of a rating about its expectation, by held-out errors."""
+    test_coverage: float = NAN
+    """Share of test ratings in their 90 % interval."""
+    test_coverage_error: float = NAN
+    """Its standard error, over prompts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,11 +202,11 @@ def fit_parts(
         refit: whether the final weights come from `train` and `validation` together, or from `train` alone.
     """
     fitted: dict[str, tuple[NDArray[np.float64], NDArray[np.float64], float, float, float]] = {}
-    for members, names in _sets(parts, objectives):
-        total = _total(members, names, "train")
+    for members, names in sets_of(parts, objectives):
+        total = total_of(members, names, "train")
         path_AGD = solve_path(total, alphas)
         train_AG = total.mse(path_AGD)
-        validation = _total(members, names, "validation")
+        validation = total_of(members, names, "validation")
         validation_AG = validation.mse(path_AGD)
         best_G = validation_AG.argmin(axis=0)
         train_W_GD = path_AGD[best_G, range(len(names))]
@@ -228,8 +234,8 @@ def fit_folds(
         n_folds: F.
     """
     fitted: dict[str, list[NDArray[np.float64]]] = {name: [] for name in objectives}
-    for members, names in _sets(parts, objectives):
-        of_folds = [_total(members, names, fold_split(fold)) for fold in range(n_folds)]
+    for members, names in sets_of(parts, objectives):
+        of_folds = [total_of(members, names, fold_split(fold)) for fold in range(n_folds)]
         for fold in range(n_folds):
             rest = RidgeStatistics.zeros(len(of_folds[0].gram_DD), len(names))
             for other in (*of_folds[:fold], *of_folds[fold + 1 :]):
@@ -245,7 +251,7 @@ def fold_split(fold: int) -> str:
     return str(fold)
 
 
-def _sets(parts: Sequence[Part], objectives: Sequence[str]) -> Iterator[tuple[list[Part], list[str]]]:
+def sets_of(parts: Sequence[Part], objectives: Sequence[str]) -> Iterator[tuple[list[Part], list[str]]]:
     """Yield the objectives that the same parts label, with these parts."""
     holders: dict[tuple[int, ...], list[str]] = {}
     for name in objectives:
@@ -255,7 +261,7 @@ def _sets(parts: Sequence[Part], objectives: Sequence[str]) -> Iterator[tuple[li
         yield [parts[number] for number in held], names
 
 
-def _total(members: Sequence[Part], names: Sequence[str], split: str) -> RidgeStatistics:
+def total_of(members: Sequence[Part], names: Sequence[str], split: str) -> RidgeStatistics:
     """Return the sum over parts, of the named objectives."""
     total: RidgeStatistics | None = None
     for part in members:

@@ -6,11 +6,13 @@ rewards, so the score of a difference of rewards is the difference of the scores
 
 from typing import TYPE_CHECKING, TypeVar
 
-if TYPE_CHECKING:
-    import numpy as np
-    import torch
-    from numpy.typing import NDArray
+import numpy as np
+from numpy.typing import NDArray
 
+if TYPE_CHECKING:
+    import torch
+
+Floats = NDArray[np.floating]
 Array = TypeVar("Array", "NDArray[np.floating]", "torch.Tensor")
 
 
@@ -25,9 +27,22 @@ def coefficients(transform_KK: Array, gating_NK: Array) -> Array:
     return gating_NK @ transform_KK.T
 
 
-def contributions(rewards_NK: Array, transform_KK: Array, gating_NK: Array) -> Array:
-    """Return `[N, K]` what each raw reward adds to the score, its penalty for verbosity booked under verbosity."""
-    return rewards_NK * coefficients(transform_KK, gating_NK)
+def contributions(
+    rewards_NK: Floats, transform_KK: Floats, gating_NK: Floats, decorrelated_K: NDArray[np.bool_]
+) -> Floats:
+    """Return `[N, K + 1]` what sums to the score: gate times raw reward, and last, all that decorrelation takes out.
+
+    An objective that is taken out of the others adds nothing of its own: its share is in the last term.
+
+    Args:
+        rewards_NK: `[N, K]` raw rewards.
+        transform_KK: `[K, K]` the decorrelation's T.
+        gating_NK: `[N, K]` the gate's weights.
+        decorrelated_K: `[K]` the objectives that are taken out of none.
+    """
+    own_NK = gating_NK * rewards_NK * decorrelated_K
+    taken_N = score(rewards_NK, transform_KK, gating_NK) - own_NK.sum(axis=-1)
+    return np.concatenate([own_NK, taken_N[:, None]], axis=1)
 
 
 def reweighted(gating_NK: Array, factors_K: Array) -> Array:

@@ -2,16 +2,16 @@
 
 Suffixes: N rows, D feature size, K objectives. A saved model is two files: `model.safetensors`, with the tensors under
 the published model's names in float32, and `model.json`, with all that has names and digests of both. The same model
-gives the same bytes.
+gives the same bytes. `uncertainty.safetensors` beside them, with the errors of the rewards, is read when asked for.
 """
 
 import hashlib
 import json
 import shutil
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
@@ -30,6 +30,7 @@ from armorm.features.lineage.training_rows import RowSet
 from armorm.maths.ridge import Untrained, predict
 from armorm.maths.score import coefficients, contributions, score
 from armorm.maths.steering import Steering
+from armorm.maths.uncertainty import RewardErrors, lower_bounds
 from armorm.records.training import Training
 
 if TYPE_CHECKING:
@@ -44,12 +45,13 @@ READ_VERSIONS: Final = (1, 2, FORMAT_VERSION)
 
 TENSORS_FILE: Final = "model.safetensors"
 DESCRIPTION_FILE: Final = "model.json"
+UNCERTAINTY_FILE: Final = "uncertainty.safetensors"
 
 _RECORDS: Final = ("objectives", "untrained", "nuisance", "backbone_id", "backbone", "scales", "metrics", "inputs")
 """Fields that the description keeps as they are."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Scores:
     """What a model makes of N conversations."""
 
@@ -62,7 +64,13 @@ class Scores:
     coefficients: Floats
     """`[N, K]` of the raw rewards: `sum(rewards * coefficients) == score`."""
     contributions: Floats
-    """`[N, K]` `rewards * coefficients`."""
+    """`[N, K + 1]` what sums to the score: each reward times the gate's weight, and what decorrelation takes out."""
+    deviations: Floats | None = None
+    """`[N, K]` standard deviations of the rewards; None where no bound was asked for, as the next two."""
+    deviation: Floats | None = None
+    """`[N]` standard deviation of the score."""
+    lower: Floats | None = None
+    """`[N]` the bound that the score under perfectly known rewards is below with the probability that was given."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -100,6 +108,10 @@ class RewardHead:
     format_version: int = FORMAT_VERSION
     """The version of the description. A model that was read in an earlier one is written in it again, so the bytes are
     the same."""
+    uncertainty_sha256: str | None = None
+    """The SHA-256 of the file with the errors of the rewards; None for a model that has none."""
+    read_uncertainty: Callable[[], bytes] | None = field(default=None, repr=False)
+    """Reads that file; None where it is not at hand."""
 
     def __post_init__(self) -> None:
         for name in ("W_KD", "transform_KK"):
@@ -152,21 +164,82 @@ class RewardHead:
         self._check_features(H_ND)
         return gate_weights(self.gate, H_ND)
 
-    def score_features(self, X_ND: Floats, H_ND: Floats, steering: Steering | None = None) -> Scores:
-        """Scores conversations from the features of their last token and of their prompt's last token."""
+    @cached_property
+    def errors(self) -> RewardErrors:
+        """How far off the rewards may be.
+
+        Raises:
+            ModelError: the model has no such file, or it is damaged.
+        """
+        if self.uncertainty_sha256 is None or self.read_uncertainty is None:
+            raise ModelError(
+                f"got a model without {UNCERTAINTY_FILE} (of an earlier release, exported, or downloaded); expected "
+                "one below models/ with it, to tell how sure a score is; run `armorm train`, or ask for no bound"
+            )
+        with _refusing():
+            content = self.read_uncertainty()
+            if hashlib.sha256(content).hexdigest() != self.uncertainty_sha256:
+                raise ValueError(f"the digest of its {UNCERTAINTY_FILE} is not the one that was written")
+            found = RewardErrors.of_tensors(load_tensors(content))
+            if (len(found.noise_K), found.centres_MD.shape[1]) != self.W_KD.shape:
+                raise ValueError(f"its {UNCERTAINTY_FILE} is of other objectives or features")
+            return found
+
+    def require_bound(self, level: float) -> RewardErrors:
+        """Return the errors that a lower bound is told from, before any work.
+
+        Raises:
+            ModelError: the level is no probability, or the model has no errors.
+        """
+        if not 0 < level < 1:
+            raise ModelError(f"got a lower bound at {level}; expected a probability above 0 and below 1, such as 0.05")
+        return self.errors
+
+    @property
+    def decorrelated_K(self) -> NDArray[np.bool_]:
+        """`[K]` the objectives that are taken out of none."""
+        return np.array([name not in self.nuisances for name in self.objectives])
+
+    def terms(self, contributions_K: Floats) -> dict[str, float]:
+        """What sums to one score, by name: the objectives, and in one term what decorrelation takes out of them."""
+        names = [*self.objectives, f"{', '.join(self.nuisances)} (taken out)"]
+        kept = [*self.decorrelated_K, bool(self.nuisances)]
+        return {n: float(c) for n, c, keep in zip(names, contributions_K, kept, strict=True) if keep}
+
+    def score_features(
+        self, X_ND: Floats, H_ND: Floats, steering: Steering | None = None, *, lower: float | None = None
+    ) -> Scores:
+        """Scores conversations from the features of their last token and of their prompt's last token.
+
+        Args:
+            X_ND: `[N, D]` features of conversations.
+            H_ND: `[N, D]` of their prompts.
+            steering: overrides the gate's weights.
+            lower: the probability with which a score may be below its bound; None for no bound.
+
+        Raises:
+            ModelError: features are not the model's, or it has no errors to tell a bound from.
+        """
         rewards_NK: Floats = self.rewards(X_ND)
         gating_NK: Floats = self.gating(H_ND)
         if steering is not None:
             gating_NK = steering.apply(gating_NK, self.objectives)
         if len(rewards_NK) != len(gating_NK):
             raise ModelError(f"got {len(X_ND)} conversations and {len(H_ND)} prompts; expected one prompt each")
-        return Scores(
+        scores = Scores(
             score=score(rewards_NK, self.transform_KK, gating_NK),
             rewards=rewards_NK,
             gating=gating_NK,
             coefficients=coefficients(self.transform_KK, gating_NK),
-            contributions=contributions(rewards_NK, self.transform_KK, gating_NK),
+            contributions=contributions(rewards_NK, self.transform_KK, gating_NK, self.decorrelated_K),
         )
+        if lower is None:
+            return scores
+        errors = self.require_bound(lower)
+        deviations_NK, _ = errors.deviations(X_ND)
+        deviation_N = errors.score_deviations(deviations_NK, scores.coefficients)
+        bound_N = lower_bounds(scores.score, deviation_N, lower)
+        return replace(scores, deviations=deviations_NK, deviation=deviation_N, lower=bound_N)
 
     def tensors(self) -> dict[str, Floats]:
         """Return all arrays, by the published model's names."""
@@ -187,6 +260,8 @@ class RewardHead:
         described: Json = jsonable({**versioned, "gate": self.gate_config.record(), **records})
         if self.format_version > 2:
             described["digests"] = digests(self.tensors(), described)
+            if self.uncertainty_sha256:
+                described["digests"]["uncertainty"] = self.uncertainty_sha256
         return described
 
     def to_bytes(self) -> tuple[bytes, bytes]:
@@ -227,6 +302,7 @@ class RewardHead:
                 training_rows=None if rows is None else decode(dict[str, RowSet], rows),
                 format_version=described["format_version"],
                 untrained=decode(dict[str, Untrained | str], described["untrained"]),
+                uncertainty_sha256=described.get("digests", {}).get("uncertainty"),
                 **{name: described[name] for name in _RECORDS if name != "untrained"},
             )
             _check_digests(arrays, described)
@@ -239,6 +315,8 @@ class RewardHead:
             ModelFolderError: if the folder holds something else.
         """
         files = dict(zip((TENSORS_FILE, DESCRIPTION_FILE), self.to_bytes(), strict=True))
+        if self.read_uncertainty:
+            files[UNCERTAINTY_FILE] = self.read_uncertainty()
         if folder.exists():
             if any(
                 not (folder / name).is_file() or (folder / name).read_bytes() != data for name, data in files.items()
@@ -274,7 +352,9 @@ class RewardHead:
         except ValueError as error:
             raise ModelFolderError(folder, f"got a folder in which {error}; expected files; copy it again") from error
         try:
-            return cls.from_bytes((folder / TENSORS_FILE).read_bytes(), (folder / DESCRIPTION_FILE).read_bytes())
+            model = cls.from_bytes((folder / TENSORS_FILE).read_bytes(), (folder / DESCRIPTION_FILE).read_bytes())
+            path = folder / UNCERTAINTY_FILE
+            return replace(model, read_uncertainty=path.read_bytes) if path.is_file() else model
         except ModelError as error:
             raise ModelFolderError(folder, str(error)) from error
 

@@ -52,6 +52,7 @@ def inspect(model: RewardHead, title: str) -> Report:
             if model.digested
             else ["its files carry no digests: whether they are as they were written cannot be told"]
         ),
+        *([] if model.uncertainty_sha256 else ["it has no errors of its rewards: scores get no lower bound"]),
     ]
     sections = [
         _objectives(model),

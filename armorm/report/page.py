@@ -8,14 +8,13 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from operator import attrgetter
 from pathlib import Path
 from typing import Any, Final
 
 from jinja2 import Environment, StrictUndefined, Template
 from markupsafe import Markup
 
-from armorm.maths.diagnostics import CorrelationMatrices, Part
+from armorm.maths.diagnostics import CorrelationMatrices
 from armorm.maths.evaluation import Calibration
 from armorm.maths.metrics import CurvePoint
 from armorm.maths.ridge import ObjectiveFit
@@ -32,6 +31,7 @@ from armorm.report.sections import (
     shown,
     taken_out,
     visible,
+    why_section,
 )
 
 TEMPLATE: Final = Path(__file__).parent / "report.html.j2"
@@ -135,7 +135,8 @@ def build_chapters(
         "calibration": calibration_figures(evaluation.calibration),
     }
     mistakes = [
-        ExplainedMistake(of, texts.get(of.pair_id), mistake_section(of.objectives)) for of in evaluation.mistakes
+        ExplainedMistake(of, texts.get(of.pair_id), why_section(of.objectives, n_shown=SHOWN_OBJECTIVES))
+        for of in evaluation.mistakes
     ]
     chapter_of = {section: chapter for chapter, (_, sections) in CHAPTERS.items() for section in sections}
     placed: dict[str, list[Section]] = {}
@@ -281,15 +282,6 @@ def calibration_figures(calibration: Calibration | None) -> list[Figure]:
             svg, "Held-out pairs in ten bins of equal numbers. On the dotted line the gate is as sure as it is right."
         )
     ]
-
-
-def mistake_section(objectives: Sequence[Part]) -> Section:
-    """Return what sets the two scores apart most."""
-    keys = ["objective", "weight", "chosen", "rejected", "difference"]
-    rows = [attrgetter(*keys)(of) for of in objectives[:SHOWN_OBJECTIVES]]
-    columns = ["objective", "gate's weight", "adds to chosen", "adds to rejected", "difference"]
-    note = f"the {len(rows)} of {len(objectives)} objectives that set the scores apart most; all add up to the scores"
-    return Section("why", "Why", columns, rows, note)
 
 
 def to_html(report: Report, chapters: Sequence[Chapter]) -> str:

@@ -3,6 +3,7 @@
 Built from the records that the stages have stored; no figure is computed here.
 """
 
+import math
 import unicodedata
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,6 +12,7 @@ from typing import Final
 
 from armorm.features.store.summaries import IngestSummary
 from armorm.maths.correlations import CorrelationSummary
+from armorm.maths.diagnostics import Part
 from armorm.maths.evaluation import SCORERS, Benchmark, Calibration, LengthAccuracy
 from armorm.maths.metrics import CurvePoint, Interval
 from armorm.maths.paired import PairedTest
@@ -246,9 +248,14 @@ def objective_section(regression: Sequence[ObjectiveFit]) -> Section:
         "test_mse": "held-out MSE",
         "test_mse_error": "its error",
         "test_mse_native": "MSE, native units",
+        "test_coverage": "in 90 % interval",
+        "test_coverage_error": "its error",
     }
     rows = [attrgetter(*columns)(fit) for fit in regression]
-    note = "errors are standard errors over prompts; native units are those that each dataset rates in, squared"
+    note = (
+        "errors are standard errors over prompts; native units are those that each dataset rates in, squared; in 90 % "
+        "interval: the share of test ratings"
+    )
     if ends := alpha_ends(regression):
         note += f"; {ends}"
     return Section("objectives", "Objectives", list(columns.values()), rows, note)
@@ -492,6 +499,29 @@ def gate_section(gate_by_kind: GateByKind, n_shown: int = 3) -> Section:
     note = "mean coefficients of the raw rewards over held-out prompts"
     return Section(
         "gate-by-kind", "Gate by kind of prompt", ["kind", "name", "prompts", "largest coefficients"], rows, note
+    )
+
+
+def why_section(parts: Sequence[Part], title: str = "Why", n_shown: int | None = None) -> Section:
+    """What sets the scores of a pair's two answers apart, the largest first, and what decided in one sentence."""
+    rows = [attrgetter("objective", "weight", "chosen", "rejected", "difference")(of) for of in parts[:n_shown]]
+    columns = ["objective", "gate's weight", "adds to chosen", "adds to rejected", "difference"]
+    return Section(
+        "why", title, columns, rows, f"{decided(parts)} {len(rows)} of {len(parts)} terms; all sum to the scores."
+    )
+
+
+def decided(parts: Sequence[Part]) -> str:
+    """Return in one sentence which answer scores higher, and which term decided that."""
+    difference = math.fsum(of.difference for of in parts)
+    if not difference:
+        return "Both answers score the same."
+    winner = "chosen" if difference > 0 else "rejected"
+    most = max(parts, key=lambda of: of.difference * difference)
+    decides = (difference - most.difference) * difference < 0
+    return (
+        f"The {winner} answer scores {abs(difference):.3g} higher, above all by {most.objective} "
+        f"({most.difference:+.3g}), {'which decides it' if decides else 'but also without it'}."
     )
 
 

@@ -3,8 +3,8 @@
 The first reading finds lines that cannot be scored before anything is, and counts what there is to do.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -14,8 +14,8 @@ from armorm.features.ingest.native import NativeRow, find_files, read_rows, tabl
 from armorm.features.objectives import in_order
 from armorm.maths.steering import Steering
 from armorm.model.head import RewardHead
-from armorm.scoring.conversations import RowRead, read_row
-from armorm.scoring.reward_model import ConversationScores, Unscored, score_conversations
+from armorm.scoring.conversations import SIDES, RowRead, read_row
+from armorm.scoring.reward_model import ConversationScores, Unscored, native_scale, score_conversations
 
 if TYPE_CHECKING:
     from armorm.features.embedding.backbone import Backbone
@@ -59,15 +59,21 @@ class Scored:
     coefficients: dict[str, float]
     """On the raw rewards: `sum(rewards * coefficients) == score`."""
     contributions: dict[str, float]
-    """Rewards times coefficients, the largest first: what each objective adds to the score."""
+    """What sums to the score, the largest first: gate times reward, and in one term what decorrelation takes out."""
+    off_scale: dict[str, str]
+    """Objective to its native scale, of those whose reward in native units lies beyond it."""
     truncated: bool
     """True if the text lost its beginning, being longer than the backbone allows."""
+    deviation: float | None = None
+    """Standard deviation of the score; None where no bound was asked for, as the next two."""
+    lower: float | None = None
+    deviations: dict[str, float] | None = None
+    """Standard deviations of the rewards."""
 
     def as_json(self, *, explain: bool) -> Json:
-        """Return it as JSON can hold it; contributions only on request."""
-        names = ("line", "side", "score", "rewards", "native", "gating", "coefficients", "truncated")
-        record = {name: getattr(self, name) for name in names}
-        return record | ({"contributions": self.contributions} if explain else {})
+        """Return it as JSON can hold it; what explains a score only on request."""
+        left_out = () if explain else ("contributions", "off_scale")
+        return {name: value for name, value in asdict(self).items() if name not in left_out and value is not None}
 
 
 def count_requests(file: Path, *, on_note: Callable[[str], None] = lambda note: None) -> int:
@@ -119,6 +125,7 @@ def score_file(
     *,
     token_budget: int,
     steering: Steering | None = None,
+    lower: float | None = None,
     on_progress: Callable[[int], None] = lambda done: None,
 ) -> Iterator[list[Scored]]:
     """Score every conversation of a file, and both sides of every pair, a chunk at a time.
@@ -130,7 +137,9 @@ def score_file(
     for chunk in _chunks(read_requests(file)):
         messages = [request.messages for request in chunk]
         try:
-            scores = score_conversations(model, backbone, messages, steering=steering, token_budget=token_budget)
+            scores = score_conversations(
+                model, backbone, messages, steering=steering, lower=lower, token_budget=token_budget
+            )
         except Unscored as unscored:
             request = chunk[unscored.place]
             scored = f"{n_done} conversations before it were scored" if n_done else "nothing was scored"
@@ -148,7 +157,7 @@ def _chunks(requests: Iterator[Request]) -> Iterator[list[Request]]:
     for request in requests:
         chunk.append(request)
         n_chars += sum(len(content) for _, content in request.messages)
-        if len(chunk) >= CHUNK or n_chars >= CHUNK_CHARS:
+        if (len(chunk) >= CHUNK or n_chars >= CHUNK_CHARS) and request.side != SIDES[0]:  # both sides of a pair
             yield chunk
             chunk, n_chars = [], 0
     if chunk:
@@ -187,6 +196,11 @@ def _by_name(model: RewardHead, requests: Sequence[Request], scores: Conversatio
     def largest_first(parts: dict[str, float]) -> dict[str, float]:
         return dict(sorted(parts.items(), key=lambda part: -abs(part[1])))
 
+    known = {name: scale for name in model.objectives if (scale := native_scale(model.scales.get(name, {})))}
+
+    def off_scale(native: Mapping[str, float]) -> dict[str, str]:
+        return {n: f"{s.lo:g}..{s.hi:g}" for n, s in known.items() if not s.lo <= native[n] <= s.hi}
+
     return [
         Scored(
             line=request.line,
@@ -196,8 +210,12 @@ def _by_name(model: RewardHead, requests: Sequence[Request], scores: Conversatio
             native={n: None if v != v else v for n, v in (untrained | by_name(scores.native[row])).items()},
             gating=by_name(scores.gating[row]),
             coefficients=by_name(scores.coefficients[row]),
-            contributions=largest_first(by_name(scores.contributions[row])),
+            contributions=largest_first(model.terms(scores.contributions[row])),
+            off_scale=off_scale(by_name(scores.native[row])),
             truncated=bool(scores.truncated[row]),
+            deviation=None if scores.deviation is None else float(scores.deviation[row]),
+            lower=None if scores.lower is None else float(scores.lower[row]),
+            deviations=None if scores.deviations is None else by_name(scores.deviations[row]),
         )
         for row, request in enumerate(requests)
     ]

@@ -36,7 +36,7 @@ TOKEN_BUDGET: Final = 8192
 """Tokens of a forward pass, where none is said."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ConversationScores(Scores):
     """What a model makes of N conversations, and what it says of them besides."""
 
@@ -131,7 +131,12 @@ class RewardModel(RewardHead):
         return load(self.backbone_settings, self.fingerprint)
 
     def score(
-        self, conversations: Sequence[Given], *, steering: Steering | None = None, token_budget: int = TOKEN_BUDGET
+        self,
+        conversations: Sequence[Given],
+        *,
+        steering: Steering | None = None,
+        lower: float | None = None,
+        token_budget: int = TOKEN_BUDGET,
     ) -> ConversationScores:
         """Score conversations, in passes over many of them at once.
 
@@ -139,10 +144,12 @@ class RewardModel(RewardHead):
             conversations: each a list of messages, a `(prompt, response)` of texts, or a mapping with `messages`, or
                 with `prompt` and `response`.
             steering: overrides the gate's weights.
+            lower: the probability with which a score may be below its lower bound, such as 0.05; None for no bound.
             token_budget: tokens of a forward pass.
 
         Raises:
             InputError: one is no conversation, or gets no vector.
+            ModelError: the model has no errors of its rewards, which a bound needs.
         """
         read: list[Conversation] = []
         for place, given in enumerate(conversations):
@@ -150,7 +157,9 @@ class RewardModel(RewardHead):
                 read.append(one_conversation(given))
             except MalformedConversation as malformed:
                 raise InputError(f"conversation {place}: {malformed}") from malformed
-        return score_conversations(self, self.loaded_backbone, read, steering=steering, token_budget=token_budget)
+        return score_conversations(
+            self, self.loaded_backbone, read, steering=steering, lower=lower, token_budget=token_budget
+        )
 
 
 def score_conversations(
@@ -159,6 +168,7 @@ def score_conversations(
     conversations: Sequence[Conversation],
     *,
     steering: Steering | None = None,
+    lower: float | None = None,
     token_budget: int = TOKEN_BUDGET,
 ) -> ConversationScores:
     """Score conversations; each distinct text is embedded once.
@@ -166,6 +176,8 @@ def score_conversations(
     Raises:
         Unscored: one gets no vector: a score without it would be made up.
     """
+    if lower is not None:
+        model.require_bound(lower)
     distinct = {conversation_id(messages): messages for messages in conversations}
     prompts = {prompt_id(messages) for messages in distinct.values()}
     embedded = embed_conversations(backbone, list(distinct.values()), set(distinct), prompts, token_budget=token_budget)
@@ -175,7 +187,7 @@ def score_conversations(
     prompt_features = [found["prompt", prompt_id(messages)] for messages in conversations]
     empty_0D = np.empty((0, model.W_KD.shape[1]), np.float32)
     X_ND, H_ND = (np.vstack([empty_0D, *(f.vector for f in of)]) for of in (features, prompt_features))
-    scores = model.score_features(X_ND, H_ND, steering)
+    scores = model.score_features(X_ND, H_ND, steering, lower=lower)
     truncated = [f.truncated or p.truncated for f, p in zip(features, prompt_features, strict=True)]
     return ConversationScores(
         **{name: getattr(scores, name) for name in Scores.__dataclass_fields__},
@@ -188,11 +200,15 @@ def native_units(rewards_NK: Floats, objectives: Sequence[str], scales: Mapping[
     """Return `[N, K]` rewards on the scale that the objective was rated on; NaN where that is not one scale."""
     ends_2K = np.full((2, len(objectives)), np.nan)
     for column, objective in enumerate(objectives):
-        known = {Scale(**scale) for scale in scales.get(objective, {}).values()}
-        if len(known) == 1:
-            (scale,) = known
+        if scale := native_scale(scales.get(objective, {})):
             ends_2K[:, column] = scale.to_raw(0.0), scale.to_raw(1.0)
     return np.asarray(ends_2K[0] + rewards_NK * (ends_2K[1] - ends_2K[0]))
+
+
+def native_scale(scales: Mapping[str, Any]) -> Scale | None:
+    """Return the scale that an objective was rated on; None where its datasets have several, or none."""
+    known = {Scale(**scale) for scale in scales.values()}
+    return known.pop() if len(known) == 1 else None
 
 
 def _refuse(conversations: Sequence[Conversation], rejects: Sequence[Reject]) -> None:

@@ -19,6 +19,7 @@ from armorm.features.tables import check_format
 from armorm.features.vectors.shards import SLOT as FEATURES
 from armorm.features.vectors.shards import shards_of
 from armorm.maths.threads import blas_threads
+from armorm.maths.uncertainty import RewardErrors
 
 Json = dict[str, Any]
 
@@ -97,6 +98,11 @@ def read_tensors(store: Store, artifact: Artifact) -> dict[str, Any]:
         StoreError: they were written by a later version.
     """
     return read_arrays(store, artifact.objects["tensors"])
+
+
+def read_errors(store: Store, stage: str) -> RewardErrors:
+    """The errors of the rewards that a stage has fitted."""
+    return RewardErrors.of_tensors(read_arrays(store, stage_artifact(store.head(), stage).objects["errors"]))
 
 
 def read_arrays(store: Store, ref: ObjectRef) -> dict[str, Any]:

@@ -24,16 +24,24 @@ from armorm.maths.correlations import correlation_rows, summarise
 from armorm.maths.decorrelate import Decorrelation
 from armorm.maths.decorrelate import decorrelate as find_penalties
 from armorm.maths.ridge import ObjectiveFit
+from armorm.maths.uncertainty import RewardErrors
 from armorm.records.decorrelation import DecorrelationResult, Penalties, Penalty
 from armorm.report.sections import taken_out
 from armorm.stages import preference, regress
-from armorm.stages.common import in_blas_threads, put_tensors, read_tensors, stage_artifact, stage_recipe
+from armorm.stages.common import (
+    in_blas_threads,
+    put_tensors,
+    read_errors,
+    read_tensors,
+    stage_artifact,
+    stage_recipe,
+)
 from armorm.stages.data import load_held_out, load_lengths, load_responses, predict_rewards
 from armorm.stages.length import fit_length
 
 STAGE = "decorrelate"
 ROWS = "decorrelation"
-STAGE_VERSION = 6
+STAGE_VERSION = 7
 
 
 @in_blas_threads
@@ -43,7 +51,7 @@ def _make(store: Store, backbone_id: str, config: DecorrelationConfig, on_progre
     rated, _ = regress.read_regression(store)
     check_nuisance(config.nuisances, rated)
     reader = FeatureReader(store, backbone_id)
-    objectives, W_KD, length = _heads(store, reader, backbone_id, config)
+    objectives, W_KD, length, errors = _heads(store, reader, backbone_id, config)
     responses = load_responses(store, config.reference, backbone_id=backbone_id)
     if config.nuisances and not len(responses.conversation_ids):
         raise DecorrelationError(
@@ -101,6 +109,7 @@ def _make(store: Store, backbone_id: str, config: DecorrelationConfig, on_progre
     named = [dict(zip(SCHEMAS["correlations"].names, jsonable(row), strict=True)) for row in rows]
     objects = {
         "tensors": put_tensors(store, {"W_KD": W_KD, "transform_KK": found.transform_KK}),
+        "errors": put_tensors(store, errors.tensors()),
         "record": put_record(store, record),
         "correlations": store.objects.put("parquet", partial(write_parquet, table=make_table("correlations", named))),
     }
@@ -168,16 +177,19 @@ def read_heads(store: Store) -> Heads:
 
 def _heads(
     store: Store, reader: FeatureReader, backbone_id: str, config: DecorrelationConfig
-) -> tuple[tuple[str, ...], npt.NDArray[np.floating], ObjectiveFit | None]:
-    """Names and `[K, D]` weights of the rated objectives, of preference, and of length where that is a nuisance."""
+) -> tuple[tuple[str, ...], npt.NDArray[np.floating], ObjectiveFit | None, RewardErrors]:
+    """Names, `[K, D]` weights and errors of the rated objectives, of preference, and of length where a nuisance."""
     objectives, W_KD = regress.read_regression(store)
+    errors = [read_errors(store, regress.STAGE)]
     found, length = preference.read_preference(store), None
     if found and found.result.objective != "never":
         objectives, W_KD = (*objectives, PREFERENCE), np.concatenate([W_KD, found.w_D[None]])
+        errors.append(read_errors(store, preference.STAGE))
     if LENGTH in config.nuisances:
-        length_1D, length = fit_length(store, reader, backbone_id)
+        length_1D, length, of_length = fit_length(store, reader, backbone_id)
         objectives, W_KD = (*objectives, LENGTH), np.concatenate([W_KD, length_1D])
-    return objectives, W_KD, length
+        errors.append(of_length)
+    return objectives, W_KD, length, RewardErrors.concat(errors)
 
 
 def penalties_of(found: Decorrelation) -> tuple[Penalty, ...]:

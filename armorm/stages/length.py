@@ -1,5 +1,7 @@
 """The length head: a linear reward that predicts how long an answer is, for decorrelation to take out."""
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 import numpy.typing as npt
 
@@ -8,14 +10,20 @@ from armorm.errors import RegressionError
 from armorm.features.store import Store
 from armorm.features.vectors.shards import FeatureReader
 from armorm.maths.ridge import HeldOut, ObjectiveFit, fit_parts, parts_of, predict, report_fits, trainable
+from armorm.maths.uncertainty import RewardErrors, fit_errors, with_coverage
 from armorm.stages.data import load_answers, load_lengths
 
+if TYPE_CHECKING:
+    from armorm.maths.gate import Vectors
 
-def fit_length(store: Store, reader: FeatureReader, backbone_id: str) -> tuple[npt.NDArray[np.floating], ObjectiveFit]:
+
+def fit_length(
+    store: Store, reader: FeatureReader, backbone_id: str
+) -> tuple[npt.NDArray[np.floating], ObjectiveFit, RewardErrors]:
     """Fit `log(tokens of the answer)` on f(x+y) by ridge, as an objective of its own, over all answers of the store.
 
     Returns:
-        `[1, D]` weights, and how well they predict.
+        `[1, D]` weights, how well they predict, and their error.
 
     Raises:
         RegressionError: there are too few answers in training or validation, or all are of one length.
@@ -33,15 +41,20 @@ def fit_length(store: Store, reader: FeatureReader, backbone_id: str) -> tuple[n
             "several lengths in training and validation; add rows, or set [decorrelation] nuisance to 'none'"
         ) from error
     X_ND = reader.rows("conversation", ids.tolist())
-    weights = fit_parts(parts_of(X_ND, length_N1, [LENGTH], splits), [LENGTH])
+    parts = parts_of(X_ND, length_N1, [LENGTH], splits)
+    weights = fit_parts(parts, [LENGTH])
     known_N = ~np.isnan(length_N1[:, 0])
 
-    def held_out(split: str, W_KD: npt.NDArray[np.float64]) -> HeldOut:
+    def held_out(split: str, W_KD: npt.NDArray[np.float64]) -> tuple[HeldOut, "Vectors"]:
         rows = np.flatnonzero(splits[split] & known_N)
-        return HeldOut(length_N1[rows], predict(X_ND, W_KD, rows=rows), prompts_N[rows], np.ones((len(rows), 1)))
+        of_split_ND = reader.rows("conversation", ids[rows].tolist())
+        found = HeldOut(length_N1[rows], predict(of_split_ND, W_KD), prompts_N[rows], np.ones((len(rows), 1)))
+        return found, of_split_ND
 
     n_train_K = (splits["train"] & known_N).sum(keepdims=True)
-    (fit,) = report_fits(
-        [LENGTH], weights, n_train_K, held_out("validation", weights.train_W_KD), held_out("test", weights.W_KD)
-    )
-    return weights.W_KD, fit
+    validation, validation_ND = held_out("validation", weights.train_W_KD)
+    test, test_ND = held_out("test", weights.W_KD)
+    errors_NK = validation.truth_NK - validation.prediction_NK
+    errors = fit_errors(parts, [LENGTH], weights.alpha_K, validation_ND, errors_NK)
+    (fit,) = with_coverage(report_fits([LENGTH], weights, n_train_K, validation, test), errors, test_ND, test)
+    return weights.W_KD, fit, errors

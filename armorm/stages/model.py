@@ -3,7 +3,8 @@
 import re
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -16,7 +17,7 @@ from armorm.features.store.json_records import Summary, read_record
 from armorm.features.store.stage import Computed, OnProgress, Stage
 from armorm.features.store.storage import file_sha256, replace_file
 from armorm.features.store.summaries import ingests
-from armorm.model.head import DESCRIPTION_FILE, TENSORS_FILE, RewardHead
+from armorm.model.head import DESCRIPTION_FILE, TENSORS_FILE, UNCERTAINTY_FILE, RewardHead
 from armorm.records.decorrelation import DecorrelationResult
 from armorm.records.gate import GateResult
 from armorm.records.regression import RegressionResult
@@ -25,10 +26,10 @@ from armorm.stages import decorrelate, gate, regress
 from armorm.stages.common import Json, read_tensors, stage_artifact
 
 STAGE = "model"
-STAGE_VERSION = 4
+STAGE_VERSION = 5
 
-FILES: Final = {TENSORS_FILE: "tensors", DESCRIPTION_FILE: "description"}
-"""The files of a model's folder, and the objects that they are copies of."""
+FILES: Final = {TENSORS_FILE: "tensors", DESCRIPTION_FILE: "description", UNCERTAINTY_FILE: "uncertainty"}
+"""The files of a model's folder, and the objects that they are copies of; an older model lacks the last."""
 
 IS_MODEL: Final = re.compile("[0-9a-f]{32}")
 """The name of a model's folder, not of one that was left unfinished."""
@@ -68,6 +69,7 @@ def _make(store: Store, backbone_id: str, settings: None, on_progress: OnProgres
         gate.STAGE: trained.training_rows,
     }
     heads = decorrelate.read_heads(store)
+    uncertainty = parts[decorrelate.STAGE].objects["errors"]
     inputs = {name: id for part in parts.values() for name, id in part.recipe.inputs.items()}
     model = RewardHead(
         objectives=heads.objectives,
@@ -84,11 +86,13 @@ def _make(store: Store, backbone_id: str, settings: None, on_progress: OnProgres
         metrics=encode(Training.of(regressed, decorrelated, trained)),
         training_rows={name: rows for name, rows in seen.items() if rows},
         inputs=inputs | _inputs(snapshot, backbone_id),
+        uncertainty_sha256=uncertainty.sha256,
     )
     tensors, description = model.to_bytes()
     objects = {
         "tensors": store.objects.put_bytes("safetensors", tensors),
         "description": store.objects.put_bytes("json", description),
+        "uncertainty": uncertainty,
     }
     return Made(objects, Size(*heads.W_KD.shape))
 
@@ -109,7 +113,8 @@ MODEL: Final[Computed[None]] = Computed(
 def load_model(store: Store, artifact: Artifact) -> RewardHead:
     """Return the reward model of an artifact of this stage."""
     tensors, description = (store.objects.read_bytes(artifact.objects[name]) for name in ("tensors", "description"))
-    return RewardHead.from_bytes(tensors, description)
+    model, kept = RewardHead.from_bytes(tensors, description), artifact.objects.get("uncertainty")
+    return model if kept is None else replace(model, read_uncertainty=partial(store.objects.read_bytes, kept))
 
 
 def write_model_folder(store: Store, models: Path) -> Path:
@@ -151,7 +156,7 @@ def rewrite_model_folders(store: Store, models: Path, damages: Sequence[FolderDa
     rewritten = [damage for damage in damages if damage.artifact]
     for damage in rewritten:
         assert damage.artifact is not None
-        for name, of in FILES.items():
+        for name, of in _files(damage.artifact).items():
             path = models / damage.folder / name
             if path.is_dir():
                 raise ModelFolderError(path, "got a folder; expected a file; take it away")
@@ -163,12 +168,15 @@ def rewrite_model_folders(store: Store, models: Path, damages: Sequence[FolderDa
 def _damage(store: Store, folder: Path, artifact: Artifact | None) -> FolderDamage | None:
     if artifact is None:
         try:
-            RewardHead.load(folder)
+            loaded = RewardHead.load(folder)
+            if loaded.uncertainty_sha256:
+                loaded.require_bound(0.5)
         except ModelError as error:
             return FolderDamage(folder.name, str(error), None)
         return None
-    actual = {name: _sha256(folder / name) for name in FILES}
-    wrong = [name for name, of in FILES.items() if actual[name] != artifact.objects[of].sha256]
+    files = _files(artifact)
+    actual = {name: _sha256(folder / name) for name in files}
+    wrong = [name for name, of in files.items() if actual[name] != artifact.objects[of].sha256]
     if not wrong:
         return None
     got = " and ".join(f"{'another' if actual[name] else 'no'} {name}" for name in wrong)
@@ -178,6 +186,10 @@ def _damage(store: Store, folder: Path, artifact: Artifact | None) -> FolderDama
     except (StoreError, ModelError, OSError) as error:
         return FolderDamage(folder.name, f"{problem}the store's own are damaged as well: {error}", None)
     return FolderDamage(folder.name, f"{problem}see `armorm verify --repair`", artifact)
+
+
+def _files(artifact: Artifact) -> dict[str, str]:
+    return {name: of for name, of in FILES.items() if of in artifact.objects}
 
 
 def _sha256(path: Path) -> str | None:

@@ -17,7 +17,7 @@ from armorm.features.vectors.shards import FeatureReader
 from armorm.maths import evaluation
 from armorm.maths.diagnostics import CorrelationMatrices, correlation_matrices, explain_pair, mean_by_kind, worst_pairs
 from armorm.maths.probe import ProbeReport
-from armorm.maths.score import coefficients, score
+from armorm.maths.score import coefficients, contributions, score
 from armorm.model.head import RewardHead
 from armorm.records.evaluation import Evaluation, GateByKind, Mistake, PairAccuracy
 from armorm.stages.data import Names, StoredPairs, predict_rewards
@@ -239,6 +239,13 @@ def _gate_by_kind(model: RewardHead, counted: PredictedPairs) -> GateByKind:
 def _mistakes(model: RewardHead, of_test: PredictedPairs) -> tuple[Mistake, ...]:
     """Return the worst of the held-out pairs."""
     stored, scores_2P = of_test.stored, of_test.scores_2P
+    gating_PK = of_test.gating_UK[of_test.prompt_P]
+    contributions_2PK = np.stack(
+        [
+            contributions(of_test.rewards_AK[rows_P], model.transform_KK, gating_PK, model.decorrelated_K)
+            for rows_P in (of_test.chosen_P, of_test.rejected_P)
+        ]
+    )
     return tuple(
         Mistake(
             pair_id=stored.pair_ids[p],
@@ -248,11 +255,9 @@ def _mistakes(model: RewardHead, of_test: PredictedPairs) -> tuple[Mistake, ...]
             score_rejected=float(scores_2P[1, p]),
             wrong_by=float(scores_2P[1, p] - scores_2P[0, p]),
             objectives=explain_pair(
-                of_test.rewards_AK[of_test.chosen_P[p]],
-                of_test.rewards_AK[of_test.rejected_P[p]],
-                model.transform_KK,
-                of_test.gating_UK[of_test.prompt_P[p]],
-                objectives=model.objectives,
+                model.terms(contributions_2PK[0, p]),
+                model.terms(contributions_2PK[1, p]),
+                dict(zip(model.objectives, of_test.gating_UK[of_test.prompt_P[p]].tolist(), strict=True)),
             ),
         )
         for p in worst_pairs(scores_2P[0] - scores_2P[1], MISTAKES)

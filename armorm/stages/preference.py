@@ -16,13 +16,15 @@ from armorm.features.store.stage import Computed, OnProgress
 from armorm.features.vectors.shards import FeatureReader
 from armorm.maths.folds import fold_of
 from armorm.maths.preference import fit_preference
+from armorm.maths.ridge import BLOCK_ROWS, predict
+from armorm.maths.uncertainty import preference_errors
 from armorm.records.preference import PreferenceResult
 from armorm.stages import regress
 from armorm.stages.common import in_blas_threads, put_tensors, read_tensors, stage_artifact, stage_recipe
-from armorm.stages.data import StoredPairs, feature_differences, load_pairs, predict_rewards
+from armorm.stages.data import StoredPairs, feature_differences, load_pairs
 
 STAGE = "preference"
-STAGE_VERSION = 1
+STAGE_VERSION = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,10 +51,14 @@ def _make(store: Store, backbone_id: str, config: PreferenceConfig, on_progress:
         lambda rows: feature_differences(reader, stored, rows), training, validation, fold_of(stored.prompt_ids)
     )
     directions_FD = np.concatenate([fit.probe.w_D[None], fit.fold_FD])
-    directions_FD *= _units(store, reader, stored, training, directions_FD)[:, None]
+    unit_F, mean_D = _units(store, reader, stored, training, directions_FD)
+    directions_FD *= unit_F[:, None]
     record = PreferenceResult(config.objective, fit.probe)
     tensors = {"w_D": directions_FD[0], "fold_FD": directions_FD[1:]}
-    return Made({"tensors": put_tensors(store, tensors), "record": put_record(store, record)})
+    errors = preference_errors(feature_differences(reader, stored, training), fit.probe, mean_D, float(unit_F[0]))
+    kept = {"tensors": tensors, "errors": errors.tensors()}
+    objects = {name: put_tensors(store, arrays) for name, arrays in kept.items()}
+    return Made(objects | {"record": put_record(store, record)})
 
 
 def _line(record: PreferenceResult) -> str:
@@ -95,14 +101,18 @@ def _units(
     stored: StoredPairs,
     training: npt.NDArray[np.intp],
     directions_FD: npt.NDArray[np.floating],
-) -> npt.NDArray[np.float64]:
-    """Return `[F]` factors that give each direction the mean spread of the rated rewards, over training answers."""
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Return `[F]` factors to the mean spread of rated rewards over training answers, and `[D]` the mean of these."""
     _, W_KD = regress.read_regression(store)
     answers = np.unique(np.concatenate([stored.chosen_ids[training], stored.rejected_ids[training]]))
-    rewards_NM = predict_rewards(reader, np.concatenate([W_KD, directions_FD]), answers)
+    X_ND = reader.rows("conversation", answers.tolist())
+    rewards_NM = predict(X_ND, np.concatenate([W_KD, directions_FD]))
     spread_M = rewards_NM.std(axis=0, dtype=np.float64)
     wanted, own_F = spread_M[: len(W_KD)].mean(), spread_M[len(W_KD) :]
-    return np.asarray(wanted / np.where(own_F > 0, own_F, wanted or 1.0))
+    sums_BD = [
+        X_ND[start : start + BLOCK_ROWS].sum(axis=0, dtype=np.float64) for start in range(0, len(X_ND), BLOCK_ROWS)
+    ]
+    return wanted / np.where(own_F > 0, own_F, wanted or 1.0), np.sum(sums_BD, axis=0) / len(X_ND)
 
 
 def _differ(reader: FeatureReader, stored: StoredPairs, training: npt.NDArray[np.intp]) -> bool:

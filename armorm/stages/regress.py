@@ -1,7 +1,7 @@
 """Stage 1 over the store: ridge regression of every objective on the conversations' features, from kept statistics."""
 
 from collections.abc import Sequence
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -18,16 +18,30 @@ from armorm.features.store.json_records import put_record, read_record
 from armorm.features.store.stage import Computed, OnProgress
 from armorm.features.vectors.shards import FeatureReader
 from armorm.maths.folds import FOLDS, fold_of
-from armorm.maths.ridge import HeldOut, Weights, fit_folds, fit_parts, fold_split, parts_of, report_fits, trainable
+from armorm.maths.ridge import (
+    HeldOut,
+    Weights,
+    fit_folds,
+    fit_parts,
+    fold_split,
+    parts_of,
+    predict,
+    report_fits,
+    trainable,
+)
+from armorm.maths.uncertainty import fit_errors, with_coverage
 from armorm.records.regression import RegressionResult
 from armorm.report.sections import alpha_ends
 from armorm.stages import statistics
 from armorm.stages.common import in_blas_threads, put_tensors, read_tensors, stage_artifact, stage_recipe
-from armorm.stages.data import RatedRows, load_ratings, predict_rewards
+from armorm.stages.data import RatedRows, load_ratings
+
+if TYPE_CHECKING:
+    from armorm.maths.gate import Vectors
 
 STAGE = "regress"
 ROWS = "regression"
-STAGE_VERSION = 6
+STAGE_VERSION = 7
 
 FEW_ROWS = 20
 """Times the number of features: an objective with fewer training rows looks clearly better on them than elsewhere."""
@@ -46,14 +60,17 @@ def _make(store: Store, backbone_id: str, config: RegressionConfig, on_progress:
     labelled_NK = ~np.isnan(rated.Y_NK[:, [name in trained for name in objectives]])
     n_train_K = labelled_NK[of_splits[0]].sum(axis=0)
     fold_FKD = _folds(rated, reader, trained, weights, of_splits[0], n_train_K)
-    held_out = (
-        _held_out(store, backbone_id, rated, trained, split, W_KD)
+    (validation, validation_ND), (test, test_ND) = (
+        _held_out(store, reader, rated, trained, split, W_KD)
         for split, W_KD in (("validation", weights.train_W_KD), ("test", weights.W_KD))
     )
+    errors_NK = validation.truth_NK - validation.prediction_NK
+    errors = fit_errors(parts, trained, weights.alpha_K, validation_ND, errors_NK, refit=config.refit)
+    fits = report_fits(trained, weights, n_train_K, validation, test)
     seen = rated.keys.filter(pl.col("objective").is_in(trained), pl.col("split").is_in(TRAINING))
     record = RegressionResult(
         objectives=trained,
-        regression=report_fits(trained, weights, n_train_K, *held_out),
+        regression=with_coverage(fits, errors, test_ND, test),
         untrained=untrained,
         contaminated_ratings=rated.n_contaminated,
         rejected_ratings=rated.n_rejected,
@@ -61,6 +78,7 @@ def _make(store: Store, backbone_id: str, config: RegressionConfig, on_progress:
     )
     objects = {
         "tensors": put_tensors(store, {"W_KD": weights.W_KD, "train_W_KD": weights.train_W_KD, "fold_FKD": fold_FKD}),
+        "errors": put_tensors(store, errors.tensors()),
         "record": put_record(store, record),
     }
     return Made(objects)
@@ -139,9 +157,14 @@ def _folds(
 
 
 def _held_out(
-    store: Store, backbone_id: str, rated: RatedRows, trained: Sequence[str], split: str, W_KD: npt.NDArray[np.float64]
-) -> HeldOut:
-    """Return a split's rows of trained objectives, with predictions, and the units that each dataset rates in."""
+    store: Store,
+    reader: FeatureReader,
+    rated: RatedRows,
+    trained: Sequence[str],
+    split: str,
+    W_KD: npt.NDArray[np.float64],
+) -> tuple[HeldOut, "Vectors"]:
+    """Return a split's rows of trained objectives, with predictions and the ratings' units, and their vectors."""
     columns = np.array([rated.objectives.index(name) for name in trained], np.intp)
     rows = np.flatnonzero((rated.split_N == split) & ~np.isnan(rated.Y_NK[:, columns]).all(axis=1))
     scales, datasets_N = stored_scales(store.head()), rated.dataset_N[rows]
@@ -149,9 +172,6 @@ def _held_out(
     for (dataset, objective), scale in scales.items():
         if objective in trained:
             widths_NK[datasets_N == dataset, trained.index(objective)] = scale.width
-    return HeldOut(
-        truth_NK=rated.Y_NK[np.ix_(rows, columns)],
-        prediction_NK=predict_rewards(FeatureReader(store, backbone_id), W_KD, rated.conversation_ids[rows]),
-        prompts_N=rated.prompt_ids[rows],
-        widths_NK=widths_NK,
-    )
+    X_ND = reader.rows("conversation", rated.conversation_ids[rows].tolist())
+    truth_NK = rated.Y_NK[np.ix_(rows, columns)]
+    return HeldOut(truth_NK, predict(X_ND, W_KD), rated.prompt_ids[rows], widths_NK), X_ND

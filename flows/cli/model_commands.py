@@ -34,7 +34,13 @@ def score(
             help="A model's id or folder, for example a downloaded ArmoRM; the promoted or newest by default.",
         ),
     ] = "",
-    explain: Annotated[bool, typer.Option("--explain", help="Show the objectives that made each score.")] = False,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Show what made each score, and what decided between a pair's answers.")
+    ] = False,
+    lower: Annotated[
+        float | None,
+        typer.Option("--lower", help="Give the bound that a score is below with this probability, such as 0.05."),
+    ] = None,
     only: Annotated[str, typer.Option("--only", help="Count these objectives alone: a,b.")] = "",
     weights: Annotated[str, typer.Option("--weights", help="Factors of the gate's weights: a=2,b=0.")] = "",
     mixture: Annotated[
@@ -64,6 +70,7 @@ def score(
             load_backbone(),
             token_budget=settings.embed.token_budget if settings else TOKEN_BUDGET,
             steering=steering,
+            lower=lower,
             on_progress=lambda done: on_progress(done, n_requests),
         )
         for scored in chunks:
@@ -74,6 +81,8 @@ def score(
                 continue
             for section in [summary_table(scored), *(explain_tables(scored) if explain else [])]:
                 console.print_table(section.columns, section.rows, title=section.title)
+                if section.note:
+                    print(section.note)
 
 
 @app.command()

@@ -1,11 +1,13 @@
 """A tiny exported model, as a fixture of tests on every kind of backbone."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
 import torch
+from safetensors.numpy import save
 
 from armorm.config import GateConfig
 from armorm.export.layout import write_layout
@@ -15,6 +17,7 @@ from armorm.features.embedding.backbone import Backbone, load
 from armorm.features.embedding.fingerprint import BackboneSettings, Dtype, read_fingerprint
 from armorm.features.objectives import OBJECTIVES
 from armorm.maths.gate import Gate
+from armorm.maths.uncertainty import LEVELS, RewardErrors
 from armorm.model.head import RewardHead
 from armorm.stages.export import probe_conversations, rendered
 from tests.features.tiny import write_backbone
@@ -58,6 +61,21 @@ def random_heads(
         inputs={"gate": "a1"},
         **given,  # type: ignore[arg-type]
     )
+
+
+def with_errors(model: RewardHead, noise_K: np.ndarray) -> RewardHead:
+    """The model with rewards whose deviation is the length of the features times a noise."""
+    n_objectives, n_features = model.W_KD.shape
+    errors = RewardErrors(
+        np.eye(n_features, dtype=np.float32)[np.triu_indices(n_features)][None],
+        np.zeros((1, n_features), np.float32),
+        np.zeros(n_objectives, np.int32),
+        noise_K,
+        np.eye(n_objectives),
+        np.full((n_objectives, len(LEVELS)), np.nan),
+    )
+    content = save(errors.tensors())
+    return replace(model, uncertainty_sha256=sha256(content).hexdigest(), read_uncertainty=lambda: content)
 
 
 def export(

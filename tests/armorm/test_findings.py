@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from armorm.maths.diagnostics import correlation_matrices, explain_pair, mean_by_kind, worst_pairs
 from armorm.maths.metrics import pearson, spearman
-from armorm.maths.score import score
+from armorm.report.sections import decided
 
 OBJECTIVES = ("a", "b", "v")
 
@@ -60,14 +60,20 @@ def test_the_worst_pairs_are_the_first_of_all_that_are_not_won(differences: list
     assert found == sorted(lost, key=lambda place: (differences[place], place))[:n]
 
 
-def test_an_explanation_adds_up_to_the_scores(seed: int) -> None:
-    rng = np.random.default_rng(seed)
-    chosen_K, rejected_K, gating_K = rng.normal(size=3), rng.normal(size=3), rng.dirichlet(np.ones(3))
-    transform_KK = np.eye(3) + rng.normal(size=(3, 3)) / 10
-    rows = explain_pair(chosen_K, rejected_K, transform_KK, gating_K, objectives=OBJECTIVES)
-    for side, rewards_K in (("chosen", chosen_K), ("rejected", rejected_K)):
-        (whole,) = score(rewards_K[None], transform_KK, gating_K[None])
-        assert sum(getattr(row, side) for row in rows) == pytest.approx(whole)
-    sizes = [abs(row.difference) for row in rows]
-    assert sizes == sorted(sizes, reverse=True)
-    assert all(row.difference == pytest.approx(row.chosen - row.rejected) for row in rows)
+def test_an_explanation_is_in_order_of_what_sets_the_answers_apart() -> None:
+    """Planted: safety decides for the chosen answer, which is longer, against helpfulness."""
+    chosen, rejected = {"helpful": 0.2, "safe": 0.9, "length (taken out)": -0.3}, {"helpful": 0.3, "safe": 0.4}
+    parts = explain_pair(chosen, {**rejected, "length (taken out)": -0.1}, {"helpful": 0.6, "safe": 0.4})
+    assert [(part.objective, pytest.approx(part.difference)) for part in parts] == [
+        ("safe", 0.5),
+        ("length (taken out)", -0.2),
+        ("helpful", -0.1),
+    ]
+    assert [part.weight for part in parts[::2]] == [0.4, 0.6]
+    told = decided(parts)
+    assert "chosen answer scores 0.2 higher" in told
+    assert "safe (+0.5), which decides it" in told
+    assert "rejected answer scores 0.2 higher" in decided(
+        explain_pair(rejected | {"helpful": 0.9}, rejected | {"safe": 1.2}, {})
+    )
+    assert "but also without it" in decided(explain_pair({"a": 2.0, "b": 1.0}, {"a": 0.0, "b": 0.0}, {}))

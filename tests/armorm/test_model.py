@@ -17,8 +17,10 @@ from armorm.errors import ModelError, ModelFolderError
 from armorm.features.lineage.training_rows import RowSet
 from armorm.features.store import Store
 from armorm.maths.gate import Gate
-from armorm.model.head import DESCRIPTION_FILE, FORMAT_VERSION, TENSORS_FILE
+from armorm.model.head import DESCRIPTION_FILE, FORMAT_VERSION, TENSORS_FILE, UNCERTAINTY_FILE
+from armorm.model.inspection import inspect
 from armorm.stages.model import load_model
+from tests.armorm.exported import with_errors
 
 GOLDEN = Path(__file__).parent.parent / "golden" / "store-1.tar.xz"
 D, K = 6, 3
@@ -72,6 +74,53 @@ def test_saved_and_loaded_it_is_the_same_model(model: RewardModel, rng: np.rando
     X_ND, H_ND = rng.normal(size=(2, 9, D))
     np.testing.assert_array_equal(loaded.score_features(X_ND, H_ND).score, model.score_features(X_ND, H_ND).score)
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["model"], "nothing unfinished is left behind"
+
+
+def test_errors_are_read_when_asked_for_and_are_those_that_were_written(
+    model: RewardModel, rng: np.random.Generator, tmp_path: Path
+) -> None:
+    X_ND, H_ND = rng.normal(size=(2, 9, D))
+    noise_K = np.array([0.5, 1.0, 2.0])
+    known = with_errors(model, noise_K)
+    known.save(tmp_path / "model")
+    scores = RewardModel.load(tmp_path / "model").score_features(X_ND, H_ND, lower=0.05)
+    assert scores.deviations is not None
+    assert scores.deviation is not None
+    norms_N = np.linalg.norm(X_ND, axis=1)
+    np.testing.assert_allclose(scores.deviations, norms_N[:, None] * noise_K, rtol=1e-5)
+    np.testing.assert_allclose(scores.deviation, norms_N * np.linalg.norm(scores.coefficients * noise_K, axis=1))
+    np.testing.assert_allclose(scores.lower, scores.score - 1.6448536 * scores.deviation, rtol=1e-5)
+    assert known.score_features(X_ND, H_ND).lower is None
+    for level in (0, 1, 5, float("nan")):
+        with pytest.raises(ModelError, match="probability"):
+            known.score_features(X_ND, H_ND, lower=level)
+
+    said = [any("no lower bound" in fact for fact in inspect(of, "model").facts) for of in (model, known)]
+    assert said == [True, False]
+
+    path = tmp_path / "model" / UNCERTAINTY_FILE
+    content = path.read_bytes()
+    for damaged in (bytes([content[0] ^ 1, *content[1:]]), bytes([*content[:-1], content[-1] ^ 1]), b""):
+        path.write_bytes(damaged)
+        loaded = RewardModel.load(tmp_path / "model")
+        np.testing.assert_array_equal(loaded.score_features(X_ND, H_ND).score, scores.score)
+        with pytest.raises(ModelError, match="digest"):
+            loaded.score_features(X_ND, H_ND, lower=0.05)
+    path.unlink()
+    for without in (RewardModel.load(tmp_path / "model"), model):
+        with pytest.raises(ModelError, match=f"without {UNCERTAINTY_FILE}"):
+            without.score_features(X_ND, H_ND, lower=0.05)
+
+
+def test_terms_are_by_name_and_length_is_one_of_them(model: RewardModel, rng: np.random.Generator) -> None:
+    scores = model.score_features(*rng.normal(size=(2, 9, D)))
+    for row in range(9):
+        terms = model.terms(scores.contributions[row])
+        assert list(terms) == ["helpful", "safe", "verbose (taken out)"]
+        assert sum(terms.values()) == pytest.approx(scores.score[row], abs=1e-5)
+        assert terms["safe"] == pytest.approx(scores.gating[row, 2] * scores.rewards[row, 2])
+    kept = replace(model, nuisance="none", transform_KK=np.eye(K))
+    assert list(kept.terms(scores.contributions[0])) == list(model.objectives)
 
 
 def test_a_model_of_the_first_format_loads_and_keeps_its_bytes(model: RewardModel) -> None:

@@ -104,10 +104,12 @@ def test_an_objective_has_its_errors_and_native_units() -> None:
         test_mse=0.01,
         test_mse_error=0.001,
         test_mse_native=0.25,
+        test_coverage=0.91,
+        test_coverage_error=0.03,
     )
     objectives = objective_section([fit])
-    assert objectives.rows[0][5:] == (0.5, 0.02, 0.7, 0.01, 0.001, 0.25)
-    assert objectives.columns.count("its error") == 2
+    assert objectives.rows[0][5:] == (0.5, 0.02, 0.7, 0.01, 0.001, 0.25, 0.91, 0.03)
+    assert objectives.columns.count("its error") == 3
 
 
 def test_a_benchmark_that_was_not_run_has_no_table() -> None:

@@ -28,7 +28,8 @@ def test_known_answer() -> None:
     gating_NK = np.array([[0.5, 0.0, 0.5]])
     np.testing.assert_array_equal(score(rewards_NK, transform_KK, gating_NK), [2.5])
     np.testing.assert_array_equal(coefficients(transform_KK, gating_NK), [[0.5, 0.25, 0.5]])
-    np.testing.assert_array_equal(contributions(rewards_NK, transform_KK, gating_NK), [[0.5, 0.5, 1.5]])
+    others_K = np.array([True, False, True])
+    np.testing.assert_array_equal(contributions(rewards_NK, transform_KK, gating_NK, others_K), [[0.5, 0, 1.5, 0.5]])
 
 
 @given(rewards_NK=matrices, transform_KK=transforms, data=st.data())
@@ -38,7 +39,10 @@ def test_coefficients_on_raw_rewards_give_the_score(
     gating_NK = data.draw(arrays(np.float64, rewards_NK.shape, elements=st.floats(0, 1)))
     expected_N = score(rewards_NK, transform_KK, gating_NK)
     np.testing.assert_allclose((rewards_NK * coefficients(transform_KK, gating_NK)).sum(axis=1), expected_N, atol=1e-9)
-    np.testing.assert_allclose(contributions(rewards_NK, transform_KK, gating_NK).sum(axis=1), expected_N, atol=1e-9)
+    others_K = data.draw(arrays(np.bool_, rewards_NK.shape[1]))
+    told_NM = contributions(rewards_NK, transform_KK, gating_NK, others_K)
+    np.testing.assert_allclose(told_NM.sum(axis=1), expected_N, atol=1e-9)
+    np.testing.assert_array_equal(told_NM[:, :-1], gating_NK * rewards_NK * others_K)
 
 
 @given(chosen_NK=matrices, transform_KK=transforms, data=st.data())

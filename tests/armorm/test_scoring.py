@@ -10,8 +10,9 @@ from armorm import RewardModel
 from armorm.errors import ModelError
 from armorm.features.errors import BackboneError, InputError, NativeFileError
 from armorm.scoring import files
-from armorm.scoring.files import count_requests, score_file
+from armorm.scoring.files import Scored, count_requests, score_file
 from armorm.scoring.reward_model import native_units
+from armorm.scoring.tables import explain_tables, summary_table
 from tests.armorm.exported import Exported, export
 
 MESSAGES = [{"role": "user", "content": "Name a river."}, {"role": "assistant", "content": "The Danube."}]
@@ -72,6 +73,68 @@ def test_one_objective_on_several_scales_has_no_native_unit() -> None:
     scales = {"same": {"x": of_five, "y": of_five}, "other": {"x": of_five, "y": of_ten}}
     native = native_units(np.array([[0.5, 0.5, 0.5]]), ["same", "other", "unknown"], scales)
     np.testing.assert_allclose(native, [[3.0, np.nan, np.nan]])
+
+
+def scored(side: str, **of: Any) -> Scored:
+    known: dict[str, Any] = {
+        "score": sum(of["contributions"].values()),
+        "rewards": {"safe": 0.9, "length": 5.0},
+        "native": {"safe": 6.3, "length": None},
+        "gating": {"safe": 1.0, "length": 0.0},
+        "coefficients": {"safe": 1.0, "length": -0.1},
+        "off_scale": {"safe": "1..5"},
+        "truncated": False,
+    }
+    return Scored(line=3, side=side, **{**known, **of})
+
+
+def test_an_explanation_tells_what_sums_to_the_score_and_what_is_strange() -> None:
+    chosen = scored("chosen", contributions={"safe": 0.9, "length (taken out)": -0.5}, deviations={"safe": 0.2})
+    rejected = scored("rejected", contributions={"length (taken out)": -0.6, "safe": 0.1})
+    of_chosen, of_rejected, pair = explain_tables([chosen, rejected])
+    rows = {row[0]: row for row in of_chosen.rows}
+    assert sum(row[-1] for row in rows.values()) == pytest.approx(0.4)  # type: ignore[misc]
+    assert rows["safe"][1:4] == (0.9, 0.2, "6.3, off 1..5")
+    assert "more of length lowers the score (-0.100 a unit): decorrelation takes it out" in of_chosen.note
+    assert "deviation" not in of_rejected.columns
+    assert [row[0] for row in pair.rows] == ["safe", "length (taken out)"]
+    assert [row[-1] for row in pair.rows] == pytest.approx([0.8, 0.1])
+    assert "chosen answer scores 0.9 higher, above all by safe (+0.8)" in pair.note
+    assert len(explain_tables([rejected, chosen])) == 2, "no pair"
+    mixed = scored("conversation", contributions={"safe": 1.0}, coefficients={"safe": -1.0}, gating={"safe": -1.0})
+    assert "mixture" in explain_tables([mixed])[0].note
+
+
+def test_a_bound_is_a_column_where_it_was_asked_for() -> None:
+    one = scored("conversation", contributions={"safe": 1.0})
+    assert [*one.as_json(explain=False)] == [
+        *("line", "side", "score", "rewards", "native", "gating", "coefficients", "truncated")
+    ]
+    bounded = scored("conversation", contributions={"safe": 1.0}, deviation=0.1, lower=0.8, deviations={"safe": 0.1})
+    told = bounded.as_json(explain=True)
+    assert (told["deviation"], told["lower"], told["off_scale"]) == (0.1, 0.8, {"safe": "1..5"})
+    assert [len(summary_table([of]).columns) for of in (one, bounded)] == [4, 6]
+    assert summary_table([bounded]).rows[0][2:5] == (1.0, 0.1, 0.8)
+
+
+def test_the_sides_of_a_pair_are_in_one_chunk(
+    exported: Exported, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(files, "CHUNK", 2)
+    file = tmp_path / "in.jsonl"
+    pair = '{"prompt": "Say it.", "chosen": "a", "rejected": "b"}\n'
+    file.write_text('{"prompt": "Say it.", "response": "c"}\n' + 2 * pair)
+    model = RewardModel.load(exported.folder)
+    chunks = score_file(file, model, model.loaded_backbone, token_budget=512)
+    assert [[one.side for one in chunk] for chunk in chunks] == [
+        ["conversation", "chosen", "rejected"],
+        ["chosen", "rejected"],
+    ]
+
+
+def test_an_export_has_no_bound_and_says_so(exported: Exported) -> None:
+    with pytest.raises(ModelError, match=r"exported, or downloaded"):
+        RewardModel.load(exported.folder).score([MESSAGES], lower=0.05)
 
 
 def test_a_file_is_read_a_chunk_at_a_time(exported: Exported, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -60,7 +60,8 @@ def test_the_contributions_still_sum_to_the_score(rewards_NK: np.ndarray, transf
     for steering in (Steering(weights={"a": 3, "b": 0}), Steering(mixture={"a": 0.3, "c": -0.1})):
         steered_NK = steering.apply(GATING_NK, NAMES)
         total_N = score(rewards_NK, transform_KK, steered_NK)
-        np.testing.assert_allclose(contributions(rewards_NK, transform_KK, steered_NK).sum(axis=1), total_N, atol=1e-9)
+        told_NM = contributions(rewards_NK, transform_KK, steered_NK, np.array([True, True, False]))
+        np.testing.assert_allclose(told_NM.sum(axis=1), total_N, atol=1e-9)
         np.testing.assert_allclose(
             (rewards_NK * coefficients(transform_KK, steered_NK)).sum(axis=1), total_N, atol=1e-9
         )

@@ -309,7 +309,17 @@ def test_score_explains_itself(armorm: Run, tmp_path: Path) -> None:
         assert mixed == pytest.approx(one["score"], abs=1e-5)
         assert sum(one["contributions"].values()) == pytest.approx(one["score"], abs=1e-5)
     assert scored[0]["score"] == pytest.approx(scored[1]["score"], abs=1e-5)
-    assert "contribution" in armorm("score", file, "--explain").stdout
+    explained = armorm("score", file, "--explain", "--lower", "0.05").stdout
+    for told in ("contribution", "deviation", "taken out", "answer scores"):
+        assert told in explained
+    bounded = armorm("score", file, "--lower", "0.05", "--format", "json").stdout.splitlines()
+    for one, line in zip(scored, bounded, strict=True):
+        found = json.loads(line)
+        assert found["score"] == one["score"]
+        assert found["lower"] == pytest.approx(found["score"] - 1.6448536 * found["deviation"])
+        assert found["deviations"].keys() == one["gating"].keys()
+        assert min(found["deviation"], *found["deviations"].values()) > 0
+    assert "got a lower bound at 2" in refused(armorm("score", file, "--lower", "2"))
 
 
 def test_prompt_and_texts_score_as_the_same_messages(armorm: Run, tmp_path: Path) -> None:

@@ -62,6 +62,7 @@ def test_it_goes_from_native_files_to_a_model_folder(whole_run: WholeRun) -> Non
     assert {path.name for path in folder.iterdir()} == {
         "model.safetensors",
         "model.json",
+        "uncertainty.safetensors",
         "evaluation.json",
         "report.md",
         "report.html",
