@@ -12,7 +12,7 @@ from threadpoolctl import threadpool_info, threadpool_limits
 from armorm.config import RegressionConfig
 from armorm.features.catalog.inventory import stored_objectives
 from armorm.features.checks.contamination import CONTAMINATION, ContaminationSettings
-from armorm.features.conversation import Conversation, conversation_id, single_turn
+from armorm.features.conversation import TRAINING, Conversation, conversation_id, single_turn
 from armorm.features.errors import NotInStore
 from armorm.features.store import Artifact, Done, ObjectRef, Recipe, Store, Writer
 from armorm.features.store.json_records import read_record
@@ -82,7 +82,7 @@ class World:
 
     def parts(self) -> Iterator[tuple[tuple[str, ...], str, RidgeStatistics]]:
         for part in read_parts(self.store, BACKBONE):
-            for split in stage.SPLITS:
+            for split in TRAINING:
                 yield part.objectives, split, part.statistics(split)
 
     def check(self) -> None:
@@ -137,7 +137,7 @@ def test_statistics_are_those_of_the_rows_and_kept_where_rows_are_many(world: Wo
     world.check()
     kept = [name for name in done.artifact.objects if not name.startswith("rows/")]
     assert len([name for name in done.artifact.objects if name.startswith("rows/")]) == 3
-    expected = {f"{split}/{dataset}" for split in stage.SPLITS for dataset in ("first", "second")}
+    expected = {f"{split}/{dataset}" for split in TRAINING for dataset in ("first", "second")}
     assert sorted(name.rpartition("/")[0] for name in kept) == sorted(expected)
     assert world.update().reason is None
 
