@@ -5,7 +5,7 @@
 CONFIG is a configuration after `armorm ingest`. A round takes a run of texts that stand together in the order in which
 `armorm embed` takes them, so that they share beginnings as they do in a shard, at another place each round; both ways
 embed it, one after the other, each in a process of its own. Ratios are of the same round; told are their median, the
-least and the greatest. A first round has no clock. Processor seconds count what the process used, whatever else is at
+least and the greatest. The first round does not count. Processor seconds are the process's own, whatever else is at
 work on the machine; with several threads wait loops count too, and wall seconds on a quiet machine say more.
 
 - `loop`: a conversation at a time through transformers' `AutoModel` as it comes, `apply_chat_template` and one forward
@@ -134,14 +134,12 @@ def main() -> None:
 
 def _cells(rounds: list[tuple[Turn, Turn]]) -> list[str]:
     """Of rounds, each the loop's turn and ours; tokens a second are by processor seconds."""
-    spreads = [
-        [getattr(loop, clock) / getattr(ours, clock) for loop, ours in rounds] for clock in ("processor_s", "wall_s")
-    ]
+    ratios = [sorted(getattr(loop, s) / getattr(ours, s) for loop, ours in rounds) for s in ("processor_s", "wall_s")]
     seconds = [sum(turn.processor_s for turn in turns) for turns in zip(*rounds, strict=True)]
     computed = [sum(turn.result[1] for turn in turns) for turns in zip(*rounds, strict=True)]
     most_apart = max(apart(ours.result[0], loop.result[0]) for loop, ours in rounds)
     return [
-        *(f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})" for ratios in spreads),
+        *(f"{statistics.median(clock):.2f} ({clock[0]:.2f} to {clock[-1]:.2f})" for clock in ratios),
         f"{computed[0] / computed[1]:.2f}",
         *(f"{tokens / second:.0f}" for tokens, second in zip(computed, seconds, strict=True)),
         f"{most_apart:.1e}",
