@@ -29,7 +29,9 @@ import random
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from multiprocessing import Pipe, get_context
@@ -41,10 +43,11 @@ import numpy as np
 import torch
 from transformers import AutoModel, AutoTokenizer, LlamaConfig, LlamaModel
 
+from armorm.features.embedding.backbone import Backbone, Floats, load
 from armorm.features.embedding.fingerprint import BackboneSettings, read_fingerprint
 from armorm.features.embedding.memory import keep_freed_memory
 from armorm.features.embedding.packs import TokenSequence, Wanted, plan_packs
-from armorm.features.embedding.remote_code import FOLDER_ALONE, Backbone, load
+from armorm.features.embedding.remote_code import FOLDER_ALONE
 from benchmarks.flops import cost_of, least_flops, product_flops
 
 VOCABULARY = 4096
@@ -165,37 +168,59 @@ def open_way(kind: str, folder: Path, dtype: str, device: str) -> Callable[[list
     return lambda sequences, budget: one_at_a_time(plain, sequences)
 
 
-def serve(connection: Connection, kind: str, folder: Path, dtype: str, device: str, corpus_of: tuple[int, int]) -> None:
-    """A process that takes a size and a seed of texts, gets their vectors and answers with seconds and vectors."""
-    way = open_way(kind, folder, dtype, device)
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """What a way has got of some texts, and in what time."""
+
+    wall_s: float
+    processor_s: float
+    result: Any
+
+
+Prepare = Callable[..., Callable[[], Any]]
+"""Takes texts, without a clock; what it returns embeds them."""
+
+
+def serve(connection: Connection, open_way: Callable[[], Prepare], device: str) -> None:
+    """A process that takes what to embed, and answers with seconds and vectors."""
+    prepare = open_way()
     while asked := connection.recv():
-        size, seed = asked
-        sequences = corpus(*corpus_of, seed)
+        embed = prepare(*asked)
         _synchronise(device)
-        start = time.perf_counter()
-        vectors = way(sequences, size)
+        wall, processor = time.perf_counter(), time.process_time()
+        result = embed()
         _synchronise(device)
-        connection.send((time.perf_counter() - start, vectors))
+        connection.send(Turn(time.perf_counter() - wall, time.process_time() - processor, result))
 
 
 class Way:
     """A process of its own, so that each way has the allocator, and the state of torch, that its users have."""
 
-    def __init__(self, kind: str, *given: Any) -> None:
+    def __init__(self, open_way: Callable[[], Prepare], device: str = "cpu") -> None:
         self._connection, other = Pipe()
-        self._process = get_context("spawn").Process(target=serve, args=(other, kind, *given), daemon=True)
+        self._process = get_context("spawn").Process(target=serve, args=(other, open_way, device), daemon=True)
         self._process.start()
 
-    def __call__(self, size: int, seed: int) -> tuple[float, Vectors]:
-        """Seconds and vectors."""
-        self._connection.send((size, seed))
-        answer: tuple[float, Vectors] = self._connection.recv()
+    def __call__(self, *asked: Any) -> Turn:
+        """What it makes of these texts."""
+        self._connection.send(asked)
+        answer: Turn = self._connection.recv()
         return answer
 
     def close(self) -> None:
         """End the process."""
         self._connection.send(None)
         self._process.join()
+
+
+def prepare_way(kind: str, folder: Path, dtype: str, device: str, corpus_of: tuple[int, int]) -> Prepare:
+    """A way for texts that a seed makes."""
+    way = open_way(kind, folder, dtype, device)
+
+    def prepare(size: int, seed: int) -> Callable[[], Vectors]:
+        return partial(way, corpus(*corpus_of, seed), size)
+
+    return prepare
 
 
 def sizes(device: str) -> dict[str, tuple[int, ...]]:
@@ -214,15 +239,17 @@ def measure(shape: str, dtype: str, answers: int, rounds: int, n_prompts: int, d
     """Print a row for every way."""
     with tempfile.TemporaryDirectory() as made:
         make_backbone(shape, dtype, Path(made))
-        ways = {kind: Way(kind, Path(made), dtype, device, (n_prompts, answers)) for kind in sizes(device)}
+        corpus_of = n_prompts, answers
+        opened = {kind: partial(prepare_way, kind, Path(made), dtype, device, corpus_of) for kind in sizes(device)}
+        ways = {kind: Way(one, device) for kind, one in opened.items()}
         runs = [(kind, size) for kind in ways for size in sizes(device)[kind]]
         for seed in range(WARM_UP):
-            vectors = {(kind, size): ways[kind](size, seed)[1] for kind, size in runs}
+            vectors = {(kind, size): ways[kind](size, seed).result for kind, size in runs}
         times: dict[tuple[str, int], list[float]] = {run: [] for run in runs}
         seeds = range(WARM_UP, WARM_UP + rounds)
         for seed in seeds:
             for kind, size in runs:
-                times[kind, size].append(ways[kind](size, seed)[0])
+                times[kind, size].append(ways[kind](size, seed).wall_s)
         for way in ways.values():
             way.close()
     expected = "one at a time", 1
@@ -238,11 +265,11 @@ def measure(shape: str, dtype: str, answers: int, rounds: int, n_prompts: int, d
         named = kind if len(sizes(device)[kind]) == 1 else f"{kind} {best[1]}"
         cells = [shape, dtype, answers, named, f"{seconds / rounds:.2f}", f"{statistics.median(ratios):.2f}"]
         cells += [f"{min(ratios):.2f} to {max(ratios):.2f}", f"{n_tokens / seconds:,.0f}", f"{floor / seconds:.0%}"]
-        cells.append(f"{_apart(vectors[expected], vectors[best]):.1e}")
+        cells.append(f"{apart(vectors[expected], vectors[best]):.1e}")
         print(f"| {' | '.join(map(str, cells))} |", flush=True)
 
 
-def _apart(expected: Vectors, got: Vectors) -> float:
+def apart(expected: Mapping[Any, Floats], got: Mapping[Any, Floats]) -> float:
     """Return the largest distance of two vectors, to the length of the first."""
     return max(float(np.linalg.norm(expected[w] - v) / np.linalg.norm(expected[w])) for w, v in got.items())
 

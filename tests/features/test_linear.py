@@ -50,3 +50,9 @@ def test_layers_of_torch_are_changed_and_others_stay(bias: bool) -> None:
     assert list(model.state_dict()) == names
     assert type(model[0]) is not nn.Linear
     assert type(model[1][0]) is Doubled
+
+
+def test_a_row_is_the_same_whatever_rows_are_beside_it() -> None:
+    X_ND, W_KD = torch.randn(700, 576), torch.randn(192, 576)
+    whole = multiply(X_ND, W_KD)
+    assert all(torch.equal(multiply(X_ND[start:], W_KD), whole[start:]) for start in (1, 60, 512, 699))
