@@ -76,20 +76,22 @@ class DecorrelationConfig:
             objectives: that the configured datasets rate.
             rated: configured datasets with ratings.
         """
-        verbosity = next((name for name in objectives if name.endswith("verbosity")), LENGTH)
         paper = "ultrafeedback"
         return replace(
             self,
-            nuisance=verbosity if self.nuisance == AUTO else self.nuisance,
+            nuisance=resolved_nuisance(self.nuisance, objectives),
             reference=(paper if paper in rated else ALL_ANSWERS) if self.reference == AUTO else self.reference,
         )
 
     def __post_init__(self) -> None:
-        names = (self.nuisance,) if isinstance(self.nuisance, str) else self.nuisance
-        passes = (
-            bool(names) and len(set(names)) == len(names) and (len(names) == 1 or not {NO_NUISANCE, AUTO} & set(names))
-        )
-        _check(passes, "nuisance", self.nuisance, f"one or more names, each once, or {NO_NUISANCE} or {AUTO} alone")
+        _check_nuisances(self.nuisance)
+
+
+def resolved_nuisance(nuisance: str | tuple[str, ...], objectives: Sequence[str]) -> str | tuple[str, ...]:
+    """Return what `auto` stands for where these objectives are rated; any other nuisance as it is."""
+    if nuisance != AUTO:
+        return nuisance
+    return next((name for name in objectives if name.endswith("verbosity")), LENGTH)
 
 
 def nuisances_of(nuisance: str | Sequence[str]) -> tuple[str, ...]:
@@ -144,8 +146,17 @@ class PreferenceConfig:
     """Training pairs that it is fitted to, at most; 0: there is none, and so no Bradley-Terry probe to compare with."""
     seed: int = 0
     """The seed of the choice of pairs where there are more."""
+    nuisance: str | tuple[str, ...] = AUTO
+    """What the objective is fitted to have no linear correlation with, by name; `auto`: what decorrelation takes out of
+    all objectives, `none`: nothing, until that does."""
+
+    @property
+    def nuisances(self) -> tuple[str, ...]:
+        """The nuisances by name, as a list; empty without one, or without an objective."""
+        return nuisances_of(self.nuisance) if self.objective != "never" else ()
 
     def __post_init__(self) -> None:
+        _check_nuisances(self.nuisance)
         _check(self.pairs >= 0, "pairs", self.pairs, "0 or more")
         _check_seed(self.seed)
 
@@ -263,6 +274,12 @@ class PromotionConfig:
 
     def __post_init__(self) -> None:
         _check(0 < self.significance <= 1, "significance", self.significance, "above 0, at most 1")
+
+
+def _check_nuisances(nuisance: str | tuple[str, ...]) -> None:
+    names = (nuisance,) if isinstance(nuisance, str) else nuisance
+    passes = bool(names) and len(set(names)) == len(names) and (len(names) == 1 or not {NO_NUISANCE, AUTO} & set(names))
+    _check(passes, "nuisance", nuisance, f"one or more names, each once, or {NO_NUISANCE} or {AUTO} alone")
 
 
 def _check_seed(seed: int) -> None:

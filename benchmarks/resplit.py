@@ -24,7 +24,7 @@ from armorm.maths.folds import FOLDS, fold_of
 from armorm.maths.gate import Pairs, gate_weights, train_gate
 from armorm.maths.metrics import spearman
 from armorm.maths.paired import paired_test
-from armorm.maths.preference import fit_preference
+from armorm.maths.preference import covariances, fit_preference
 from armorm.maths.ridge import (
     HeldOut,
     Screening,
@@ -111,17 +111,26 @@ def run(of: Store, seed: int, test: float, nuisance: str) -> dict[str, npt.NDArr
     differences_PD = of.X_AD[of.chosen_P] - of.X_AD[of.rejected_P]
     fold_P = fold_of(of.pair_prompts)
     training, validation = np.flatnonzero(pairs["train"]), np.flatnonzero(pairs["validation"])
-    found = fit_preference(lambda rows: lambda: iter([differences_PD[rows]]), training, validation, fold_P)
+    answers = splits(of.answer_prompts, seed, test)
+    log_A = np.log(np.maximum(of.n_tokens_A, 1))
+    with_length_1D = covariances(of.X_AD[answers["train"]], log_A[None, answers["train"]])
+    found = fit_preference(
+        lambda rows: lambda: iter([differences_PD[rows]]),
+        training,
+        validation,
+        fold_P,
+        with_length_1D if nuisance == LENGTH else None,
+    )
     answers_ND = of.X_AD[np.unique(np.concatenate([of.chosen_P[training], of.rejected_P[training]]))]
     spread = (answers_ND @ weights.W_KD.T).std(axis=0).mean()
-    unit = [spread / (answers_ND @ w_D).std() for w_D in (found.probe.w_D, *found.fold_FD)]
-    W_KD = np.concatenate([weights.W_KD, unit[0] * found.probe.w_D[None]])
+    unit = [spread / (answers_ND @ w_D).std() for w_D in (found.w_D, *found.fold_FD)]
+    W_KD = np.concatenate([weights.W_KD, unit[0] * found.w_D[None]])
     heads = [*names, PREFERENCE]
     if nuisance == LENGTH:
-        answers = splits(of.answer_prompts, seed, test)
         known = ~np.isnan(of.n_tokens_A)
-        log_A1 = np.log(np.maximum(of.n_tokens_A, 1))[:, None]
-        length = fit_parts(parts_of(of.X_AD, log_A1, [LENGTH], {n: m & known for n, m in answers.items()}), [LENGTH])
+        length = fit_parts(
+            parts_of(of.X_AD, log_A[:, None], [LENGTH], {n: m & known for n, m in answers.items()}), [LENGTH]
+        )
         W_KD, heads = np.concatenate([W_KD, length.W_KD]), [*heads, LENGTH]
         reference = of.X_AD[answers["train"]] @ W_KD.T
         transform_KK = decorrelate(reference, heads, nuisances=(LENGTH,)).transform_KK

@@ -13,4 +13,6 @@ class PreferenceResult:
     objective: Literal["auto", "always", "never"] = "never"
     """Whether it is an objective."""
     probe: ProbeReport | None = None
-    """None without training or validation pairs, or where none was asked for."""
+    """The unconstrained direction; None without training or validation pairs, or where none was asked for."""
+    nuisances: tuple[str, ...] = ()
+    """What the objective's direction is constrained to be uncorrelated with."""

@@ -90,7 +90,7 @@ def _baselines(store: Store, model: RewardHead, reader: FeatureReader, predicted
     found = preference.read_preference(store)
     if found is None:
         return Baselines(best)
-    w_KD = found.w_D[None]
+    w_KD = found.probe_D[None]
     return Baselines(best, found.result.probe, lambda pairs: reward_differences(reader, w_KD, pairs)[:, 0])
 
 

@@ -18,6 +18,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from armorm.config import (
     ALL_ANSWERS,
+    AUTO,
     DERIVED,
     LENGTH,
     NO_NUISANCE,
@@ -278,7 +279,10 @@ def load_settings(path: Path) -> Settings:
     trained = {name: source for name, source in settings.sources().items() if not source.evaluation}
     fed = [objective for source in trained.values() for objective in source.scales]
     rated = [name for name, source in trained.items() if source.scales]
-    settings = settings.model_copy(update={"decorrelation": settings.decorrelation.resolved(fed, rated)})
+    decorrelation, preference = settings.decorrelation.resolved(fed, rated), settings.preference
+    if preference.nuisance == AUTO:
+        preference = replace(preference, nuisance=decorrelation.nuisance)
+    settings = settings.model_copy(update={"decorrelation": decorrelation, "preference": preference})
     _check_names(path, settings)
     return settings
 
@@ -354,10 +358,14 @@ def check_trainable(settings: Settings) -> None:
             "on; configure a dataset of pairs, or `pairs_from` of one of ratings"
         )
     fed = {objective: None for name in rated for objective in trained[name].scales}
-    try:
-        check_nuisance(settings.decorrelation.nuisances, list(fed))
-    except DecorrelationError as error:
-        raise ConfigError(f"decorrelation.nuisance: {error}") from error
+    for table, nuisances in (
+        ("decorrelation", settings.decorrelation.nuisances),
+        ("preference", settings.preference.nuisances),
+    ):
+        try:
+            check_nuisance(nuisances, list(fed))
+        except DecorrelationError as error:
+            raise ConfigError(f"{table}.nuisance: {error}") from error
     reference = settings.decorrelation.reference
     if settings.decorrelation.nuisances and reference not in (*rated, ALL_ANSWERS):
         raise ConfigError(

@@ -12,7 +12,7 @@ from armorm.errors import GateError
 from armorm.maths.folds import FOLDS, fold_of
 from armorm.maths.gate import Pairs, curve_steps, gate_weights, train_gate
 from armorm.maths.mixture import LEAST_SHARE, fit_beta, fit_mixture
-from armorm.maths.preference import fit_preference
+from armorm.maths.preference import covariances, fit_preference
 from armorm.maths.score import score
 
 Floats = npt.NDArray[np.floating]
@@ -173,3 +173,45 @@ def test_the_direction_of_a_fold_has_not_seen_its_pairs(rng: np.random.Generator
     unseen_P = (X_PD[training] * found.fold_FD[fold_P[training]]).sum(axis=1)
     assert (whole_P > 0).mean() > (unseen_P > 0).mean() + 0.1
     assert abs((unseen_P > 0).mean() - 0.5) < 0.13
+
+
+def test_a_constrained_direction_is_the_likeliest_without_correlation(rng: np.random.Generator) -> None:
+    """Answers whose length pairs dislike: of the rewards that length says nothing about, it is the likeliest."""
+    n, D = 4000, 6
+    X_ND = rng.normal(size=(n, D)) @ rng.normal(size=(D, D))
+    length_N = X_ND @ rng.normal(size=D) + rng.normal(size=n)
+    X_PD = X_ND[0::2] - X_ND[1::2]
+    X_PD = signed(rng, X_PD, rng.normal(size=D))
+    training, validation = np.arange(1000), np.arange(1000, 2000)
+    with_length_1D = covariances(X_ND, length_N[None])
+    np.testing.assert_allclose(with_length_1D[0], (X_ND - X_ND.mean(axis=0)).T @ (length_N - length_N.mean()) / n)
+    found = fit_preference(
+        lambda rows: lambda: iter([X_PD[rows]]),
+        training,
+        validation,
+        fold_of(np.arange(2000).astype(str)),
+        with_length_1D,
+    )
+    for w_D in (found.w_D, *found.fold_FD):
+        assert abs(np.corrcoef(X_ND @ w_D, length_N)[0, 1]) < 1e-6
+    assert abs(np.corrcoef(X_ND @ found.probe.w_D, length_N)[0, 1]) > 0.05
+
+    def loss(w_D: Floats) -> float:
+        margins_P = X_PD[training] @ w_D
+        return float(np.logaddexp(0, -fit_beta(margins_P) * margins_P).mean())
+
+    a_D = with_length_1D[0] / np.linalg.norm(with_length_1D)
+    free_DD = np.eye(D) - np.outer(a_D, a_D)
+    length_D = np.linalg.lstsq(X_ND, length_N, rcond=None)[0]
+    afterwards_D = found.probe.w_D - length_D * (found.probe.w_D @ a_D) / (length_D @ a_D)
+    assert afterwards_D @ a_D == pytest.approx(0, abs=1e-9)
+    for w_D in (afterwards_D, *(found.w_D + 0.05 * np.linalg.norm(found.w_D) * rng.normal(size=(50, D)) @ free_DD)):
+        assert loss(found.w_D) < loss(w_D) + 1e-6
+
+
+def test_unknown_nuisances_say_nothing(rng: np.random.Generator) -> None:
+    X_ND, z_N = rng.normal(size=(50, 3)), rng.normal(size=50)
+    z_N[::5] = np.nan
+    known = ~np.isnan(z_N)
+    expected_3D = np.cov(X_ND[known].T, z_N[known], bias=True)[-1, :-1]
+    np.testing.assert_allclose(covariances(X_ND, z_N[None])[0], expected_3D)
