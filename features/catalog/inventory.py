@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import astuple
 from typing import Any, Final, Literal
 
 import pyarrow as pa
@@ -80,8 +79,8 @@ def _objectives(store: Store, snapshot: Snapshot) -> Iterable[tuple[Any, ...]]:
 
 def _backbones(store: Store, snapshot: Snapshot) -> Iterable[tuple[Any, ...]]:
     for backbone_id, artifact in snapshot.within("backbone").items():
-        record = json.dumps(dict(artifact.recipe.parameters))
-        yield backbone_id, *astuple(read_summary(artifact, BackboneSummary)), record
+        of, record = read_summary(artifact, BackboneSummary), json.dumps(dict(artifact.recipe.parameters))
+        yield backbone_id, of.name, of.architecture, of.hidden_size, of.dtype, of.max_tokens, record
 
 
 def _artifacts(store: Store, snapshot: Snapshot) -> Iterable[tuple[Any, ...]]:
