@@ -10,6 +10,7 @@ from armorm.errors import GateError
 from armorm.features.errors import BackboneError, DatasetError, InputError
 from armorm.features.hub import HubFiles
 from armorm.features.sources import SOURCES
+from armorm.features.store.summaries import Origin
 from armorm.flows.configuration.profiles import template
 from armorm.flows.configuration.settings import ConfigError, Settings, check_trainable, load_settings, require_devices
 from armorm.flows.pipeline import pipeline
@@ -177,7 +178,7 @@ def test_a_dataset_of_the_hub_lies_where_it_was_fetched_to(config: Path) -> None
     fetched = HubFiles(Path("cache"), "c0ffee", ("train.jsonl.gz",), 1)
     dataset = settings.dataset("helpsteer", fetched)
     assert dataset.path == Path("cache")
-    assert dataset.origin == {"uri": "hf://datasets/nvidia/HelpSteer@main", "revision": "c0ffee"}
+    assert dataset.origin == Origin("hf://datasets/nvidia/HelpSteer@main", "c0ffee")
     assert settings.hub_patterns("helpsteer") == SOURCES["helpsteer"].files
 
 
@@ -201,5 +202,7 @@ def test_the_template_holds_every_setting_with_its_default(tmp_path: Path) -> No
     for name in ("split", "contamination", "embed", "regression", "decorrelation", "preference", "gate", "evaluation"):
         default = Settings.model_fields[name].default
         assert set(document[name]) == {field.name for field in dataclasses.fields(default)}
-        if name != "decorrelation":  # `auto` there stands for what the datasets rate
+        if name == "preference":
+            assert settings.preference == dataclasses.replace(default, nuisance=settings.decorrelation.nuisance)
+        elif name != "decorrelation":  # `auto` there stands for what the datasets rate
             assert getattr(settings, name) == default
