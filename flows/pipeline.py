@@ -7,7 +7,7 @@ from prefect import flow, get_run_logger
 from armorm.features.embedding.forecast import require_planned
 from armorm.features.store.freshness import RUN, record_success
 from armorm.flows.configuration.scheduled import BY_HAND, RunLimits, run_name
-from armorm.flows.configuration.settings import check_trainable, load_settings, require_devices
+from armorm.flows.configuration.settings import load_settings, require_runnable
 from armorm.flows.embed import run_embed
 from armorm.flows.evaluate import run_evaluate, run_promote
 from armorm.flows.ingest import run_ingest
@@ -33,8 +33,7 @@ def pipeline(
         limits: of a run on a schedule.
     """
     settings = load_settings(config)
-    check_trainable(settings)
-    require_devices(settings)
+    require_runnable(settings)
     with writing(settings, "armorm run", limits) as writer:
         if planned_on is not None:
             require_planned(writer.store, planned_on)
@@ -59,8 +58,7 @@ def pipeline(
 def retrain(config: Path, promote: bool = True, limits: RunLimits = BY_HAND) -> list[Step]:
     """Train what has changed, on what has its vectors; evaluate it, and promote it if it is better."""
     settings = load_settings(config)
-    check_trainable(settings)
-    require_devices(settings)
+    require_runnable(settings)
     with writing(settings, "armorm train", limits) as writer:
         before = show_plan(writer.store, plan_stages(settings, *stage_names("check", "train", "evaluate")))
         require_data(writer.store, writer.store.head(), settings.decorrelation, settings.gate)

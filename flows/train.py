@@ -8,7 +8,7 @@ from armorm.features.embedding.fingerprint import read_fingerprint
 from armorm.features.store import Writer
 from armorm.features.store.freshness import record_success
 from armorm.flows.configuration.scheduled import BY_HAND, RunLimits, run_name
-from armorm.flows.configuration.settings import Settings, check_trainable, load_settings, require_devices
+from armorm.flows.configuration.settings import Settings, load_settings, require_runnable
 from armorm.flows.plan import plan_stages, stage_names
 from armorm.flows.runlog.observers import writing
 from armorm.flows.runlog.outcomes import Step
@@ -32,8 +32,7 @@ def run_train(writer: Writer, settings: Settings) -> list[Step]:
 def train(config: Path, limits: RunLimits = BY_HAND) -> list[Step]:
     """Train what has changed."""
     settings = load_settings(config)
-    check_trainable(settings)
-    require_devices(settings)
+    require_runnable(settings)
     with writing(settings, "armorm train", limits) as writer:
         before = show_plan(writer.store, plan_stages(settings, *stage_names("check", "train")))
         require_data(writer.store, writer.store.head(), settings.decorrelation, settings.gate)

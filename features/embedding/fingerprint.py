@@ -153,7 +153,9 @@ def local_path(settings: BackboneSettings) -> Path | None:
         )
     if folder.is_absolute() or settings.path.startswith(".") or settings.path.count("/") != 1:
         raise BackboneError(
-            settings.path, "no such folder; expected a Hugging Face model folder or a Hub id such as owner/name"
+            settings.path,
+            f"nothing is there; expected a Hugging Face model folder, a file *{gguf_file.SUFFIX}, or a Hub id such as "
+            "owner/name; correct the path",
         )
     if folder.parent.is_dir() and settings.revision is None:
         raise BackboneError(

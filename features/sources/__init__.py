@@ -28,7 +28,11 @@ def find_source(name: str) -> Source:
         DatasetError: there is none.
     """
     if name not in SOURCES:
-        raise DatasetError(name, f"got an unknown name; expected one of {', '.join(SOURCES)}; correct the name")
+        raise DatasetError(
+            name,
+            f"got an unknown name; expected one of {', '.join(SOURCES)}; correct the name, "
+            "or add `form` where it is your own dataset",
+        )
     return SOURCES[name]
 
 

@@ -31,7 +31,7 @@ from armorm.flows.cli.options import (
 )
 from armorm.flows.cli.tethered import tether
 from armorm.flows.configuration.profiles import Profile, configuration
-from armorm.flows.configuration.settings import CONFIG_NAME, ConfigError, load_settings
+from armorm.flows.configuration.settings import CONFIG_NAME, ConfigError, load_settings, require_runnable
 from armorm.flows.runlog import console
 
 if TYPE_CHECKING:
@@ -200,6 +200,7 @@ def run(
     Example: `armorm run --max-time 2h`
     """
     settings = load_settings(config)
+    require_runnable(settings)  # before a server is started
     planned_on = None
     if plan or max_rows is not None or max_time:
         from armorm.flows.plan import plan_run, require_unmoved, require_within
@@ -308,6 +309,7 @@ def train(config: Config = DEFAULT_CONFIG, format: As = Format.table) -> None:
 
     Example: `armorm train`
     """
+    require_runnable(load_settings(config))  # before a server is started
     from armorm.flows.train import train
 
     _run(train, config, format)

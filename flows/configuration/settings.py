@@ -374,13 +374,17 @@ def check_trainable(settings: Settings) -> None:
         )
 
 
-def require_devices(settings: Settings) -> None:
-    """Refuse before a run a device that this machine lacks; a plan may be for another machine.
+def require_runnable(settings: Settings) -> None:
+    """Refuse before a run what `check_trainable` does, and what a plan may name: a device or file not on this machine.
 
     Raises:
-        BackboneError: torch cannot embed on it.
-        GateError: torch cannot train on it.
+        ConfigError: by `check_trainable`; or `models` is a file.
+        BackboneError: torch cannot embed on the device; or there is no such backbone.
+        GateError: torch cannot train on the device.
     """
+    check_trainable(settings)
+    if settings.models_path.is_file():
+        raise ConfigError(f"models: got {settings.models_path}, a file; expected a folder; change `models`")
     # Each is imported where it is needed: torch takes seconds.
     if settings.backbone.device != "cpu" and settings.embed.engine == "local":
         from armorm.features.embedding.backbone import require_device
@@ -390,6 +394,9 @@ def require_devices(settings: Settings) -> None:
         from armorm.maths.gate import device_of
 
         device_of(settings.gate.device)
+    from armorm.features.embedding.fingerprint import local_path
+
+    local_path(settings.local_backbone())
 
 
 def _line(path: Path, error: Any) -> str:

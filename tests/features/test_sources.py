@@ -384,7 +384,7 @@ def test_names_are_sorted_and_exported() -> None:
 
 def test_an_unknown_dataset_is_answered_with_the_known_ones() -> None:
     with pytest.raises(
-        DatasetError, match=r"helpster: got an unknown name; expected one of argilla-capybara, .*; correct"
+        DatasetError, match=r"helpster: got an unknown name; expected one of argilla-capybara, .*; correct .* `form`"
     ) as e:
         find_source("helpster")
     assert e.value.dataset == "helpster"

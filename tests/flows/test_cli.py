@@ -109,6 +109,14 @@ def test_without_a_configuration_it_says_how_to_make_one(armorm: Run, tmp_path: 
     assert "run `armorm init`" in refused(armorm(*command, cwd=tmp_path, begins=False))
 
 
+@pytest.mark.parametrize("command", ["run", "train"])
+def test_settings_that_no_model_comes_of_are_refused_before_a_server_is_started(
+    armorm: Run, tmp_path: Path, command: str
+) -> None:
+    (tmp_path / "armorm.toml").write_text("[backbone]\npath = 'b'\n[datasets.hh-rlhf]\npath = 'd'\n")
+    assert "ratings" in refused(armorm(command, cwd=tmp_path, begins=False))
+
+
 def test_sql_prints_tables_csv_and_json(armorm: Run) -> None:
     query = "SELECT dataset, count(*) AS n FROM ratings GROUP BY 1 ORDER BY 1"
     assert "helpsteer" in armorm("sql", query).stdout

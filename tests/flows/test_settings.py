@@ -12,7 +12,7 @@ from armorm.features.hub import HubFiles
 from armorm.features.sources import SOURCES
 from armorm.features.store.summaries import Origin
 from armorm.flows.configuration.profiles import template
-from armorm.flows.configuration.settings import ConfigError, Settings, check_trainable, load_settings, require_devices
+from armorm.flows.configuration.settings import ConfigError, Settings, check_trainable, load_settings, require_runnable
 from armorm.flows.pipeline import pipeline
 
 MINIMAL = """
@@ -150,10 +150,21 @@ def test_a_device_that_is_not_there_is_refused_before_a_run_and_not_by_the_plan(
     settings = load_settings(config)
     check_trainable(settings)
     with pytest.raises(error):
-        require_devices(settings)
+        require_runnable(settings)
     with pytest.raises(error):
         pipeline(config)
     assert not (config.parent / "store").exists()
+
+
+@pytest.mark.parametrize(("setting", "error"), [("models", ConfigError), ("backbone__path", BackboneError)])
+def test_a_place_that_cannot_serve_is_refused_before_anything_is_ingested(
+    config: Path, monkeypatch: pytest.MonkeyPatch, setting: str, error: type[Exception]
+) -> None:
+    (config.parent / "file").touch()
+    monkeypatch.setenv(f"ARMORM_{setting.upper()}", "file")
+    monkeypatch.setenv("ARMORM_DECORRELATION__NUISANCE", "none")
+    with pytest.raises(error):
+        require_runnable(load_settings(config))
 
 
 @pytest.mark.parametrize(
