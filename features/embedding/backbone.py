@@ -1,5 +1,6 @@
 """Loading a frozen decoder-only backbone, and its forward pass: token ids in, vectors out."""
 
+import math
 import random
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -28,7 +29,7 @@ from armorm.features.embedding.linear import use_onednn
 from armorm.features.embedding.memory import keep_freed_memory
 from armorm.features.embedding.packed import LastLayer, forward
 from armorm.features.embedding.packs import Batch, Pack, TokenIds, TokenSequence, Wanted, plan_batches, plan_packs
-from armorm.features.embedding.remote_code import FOLDER_ALONE, quiet
+from armorm.features.embedding.remote_code import FOLDER_ALONE, quiet, refuse_larger
 from armorm.features.errors import BackboneError
 from armorm.features.vectors.shards import Vector
 
@@ -191,6 +192,7 @@ def _read_weights(folder: Path, dtype: torch.dtype) -> Any:
     # A folder may ask for kernels, from the Hub or of another package, and for tuples in place of named outputs.
     config._attn_implementation = config._experts_implementation = None
     config.return_dict = True
+    refuse_larger(config, _n_held(folder))
     model, found = AutoModel.from_pretrained(
         folder,
         config=config,
@@ -204,6 +206,15 @@ def _read_weights(folder: Path, dtype: torch.dtype) -> Any:
     if missing := sorted(found["missing_keys"]):
         raise ValueError(f"{len(missing)} weights are not in its files, for example {missing[0]}")
     return model
+
+
+def _n_held(folder: Path) -> int:
+    """Return how many numbers the folder's tensors have, of which only the headers are read."""
+    n_held = 0
+    for path in weight_files(folder):
+        with safe_open(path, framework="pt") as file:
+            n_held += sum(math.prod(file.get_slice(name).get_shape()) for name in file.keys())  # noqa: SIM118
+    return n_held
 
 
 def _renamed(folder: Path, config: Any) -> dict[str, str] | None:
@@ -225,8 +236,8 @@ def _why_not_loaded(error: Exception) -> str:
             "got a folder that needs Python code of its own (auto_map), which is never run; expected kinds of model "
             "and tokenizer that transformers has built in; name the same model in that form, or another one"
         )
-    first_line = next(iter(str(error).strip().splitlines()), type(error).__name__)
-    return f"transformers cannot load it: {first_line}"
+    said = " ".join(str(error).split())[:200] or type(error).__name__
+    return f"transformers cannot load it: {said}"
 
 
 def _check_causal(backbone: Backbone) -> None:

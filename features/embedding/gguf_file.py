@@ -26,6 +26,9 @@ NEEDED: Final = ("gguf", "accelerate")
 CHECKSUMS: Final = "checksums.json"
 """In the folder: file to SHA-256, of all others."""
 
+PARAMETERS_PER_BYTE: Final = 8
+"""More than the smallest quantization has, of 1.56 bits each."""
+
 NAME: Final = "model.gguf"
 """What the file is called while it is read, and in records: its own name is no part of its content."""
 
@@ -100,15 +103,17 @@ def _write(path: Path, scratch: Path, made: Path) -> None:
     import torch
     from transformers import AutoConfig, AutoModel, AutoTokenizer
 
-    from armorm.features.embedding.remote_code import FOLDER_ALONE, RUN_NOTHING, quiet
+    from armorm.features.embedding.remote_code import FOLDER_ALONE, RUN_NOTHING, quiet, refuse_larger
 
     source = scratch / "source"
     source.mkdir()
     (source / NAME).symlink_to(path.resolve())
     try:
         with quiet(), redirect_stderr(io.StringIO()):  # of progress bars that cannot be turned off
-            AutoConfig.from_pretrained(source, gguf_file=NAME, **FOLDER_ALONE).save_pretrained(made)
+            stated = AutoConfig.from_pretrained(source, gguf_file=NAME, **FOLDER_ALONE)
+            stated.save_pretrained(made)
             check_stated(path, read_json(made, CONFIG))  # before a model of that size is built
+            refuse_larger(stated, PARAMETERS_PER_BYTE * path.stat().st_size)
             tokenizer = AutoTokenizer.from_pretrained(source, gguf_file=NAME, **FOLDER_ALONE)
             read, found = AutoModel.from_pretrained(
                 source, gguf_file=NAME, dtype=torch.float32, output_loading_info=True, **FOLDER_ALONE

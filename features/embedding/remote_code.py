@@ -9,7 +9,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Final
 
-from transformers import dynamic_module_utils
+import torch
+from transformers import AutoModel, PreTrainedConfig, dynamic_module_utils
 from transformers.utils import logging
 
 dynamic_module_utils.TIME_OUT_REMOTE_CODE = 0
@@ -31,3 +32,17 @@ def quiet() -> Iterator[None]:
         yield
     finally:
         logging.set_verbosity(usual)
+
+
+def refuse_larger(config: PreTrainedConfig, most: int) -> None:
+    """Refuse a model of more parameters than its files can hold: what is missing would be made up in memory first.
+
+    Raises:
+        ValueError: its configuration states more.
+    """
+    with torch.device("meta"):
+        model = AutoModel.from_config(config, **RUN_NOTHING)  # type: ignore[no-untyped-call]
+    if (stated := sum(parameter.numel() for parameter in model.parameters())) > most:
+        raise ValueError(
+            f"its configuration states {stated:,} parameters; its files hold at most {most:,}; restore them"
+        )

@@ -182,6 +182,7 @@ def test_a_file_that_was_cut_is_refused(share: float, file: Path, cache: Path) -
         ("unheard", 2, "architecture unheard is not supported"),
         ("llama", 3, "weights are not in it"),
         ("llama", 100_000, "got num_hidden_layers 100000"),
+        ("llama", 900, "its configuration states"),
     ],
 )
 def test_a_model_that_cannot_be_read_is_refused(architecture: str, layers: int, message: str, tmp_path: Path) -> None:

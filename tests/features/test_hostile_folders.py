@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from transformers import dynamic_module_utils
+from transformers import AutoModel, dynamic_module_utils
 
 from armorm import RewardModel
 from armorm.features.conversation import conversation_id, single_turn
@@ -75,6 +75,15 @@ def test_settings_that_make_no_backbone_are_one_line(name: str, values: dict[str
     with pytest.raises(BackboneError) as error:
         load(settings, read_fingerprint(settings))
     assert "\n" not in str(error.value)
+
+
+def test_a_model_larger_than_its_files_is_never_built(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tiny.write_backbone(tmp_path)
+    hostile.change(folder / "config.json", num_hidden_layers=4)
+    settings = BackboneSettings(str(folder))
+    monkeypatch.setattr(AutoModel, "from_pretrained", lambda *_, **__: pytest.fail("made up what is missing"))
+    with pytest.raises(BackboneError):
+        load(settings, read_fingerprint(settings))
 
 
 def test_a_template_stays_in_its_sandbox(tmp_path: Path) -> None:
