@@ -216,7 +216,7 @@ def test_an_encoder_is_refused(tmp_path: Path, scale: float) -> None:
 
 @pytest.mark.parametrize("path", ["./nowhere", "nobody/nothing-of-that-name"])
 def test_a_backbone_that_is_nowhere_is_one_line(path: str) -> None:
-    with pytest.raises(BackboneError, match="no such") as error:
+    with pytest.raises(BackboneError) as error:
         read_fingerprint(BackboneSettings(path))
     assert "\n" not in str(error.value)
 
