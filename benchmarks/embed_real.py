@@ -133,7 +133,7 @@ def main() -> None:
 
 
 def _cells(rounds: list[tuple[Turn, Turn]]) -> list[str]:
-    """Of rounds, each the loop's turn and ours; tokens a second are by processor seconds."""
+    """Return the figures of rounds, each the loop's turn and ours; tokens a second are by processor seconds."""
     ratios = [sorted(getattr(loop, s) / getattr(ours, s) for loop, ours in rounds) for s in ("processor_s", "wall_s")]
     seconds = [sum(turn.processor_s for turn in turns) for turns in zip(*rounds, strict=True)]
     computed = [sum(turn.result[1] for turn in turns) for turns in zip(*rounds, strict=True)]

@@ -28,7 +28,7 @@ LEAST_RATINGS: Final = 100
 """Held-out ratings that quantiles and correlations are taken from; of fewer, normal and independent errors."""
 
 LEVELS: Final = np.arange(1, 400) / 400
-"""Of the quantiles that are kept."""
+"""The levels of the quantiles that are kept."""
 
 COVERED: Final = 0.9
 """The level of the intervals whose coverage is reported."""

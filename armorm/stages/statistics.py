@@ -44,7 +44,7 @@ class Group:
     name: str
     """Dataset, and 8 hex digits over the objectives."""
     rows: pl.DataFrame
-    """Of `TRAINING`, in order."""
+    """The rated rows of the splits of `TRAINING`, in order."""
 
     @property
     def objectives(self) -> list[str]:
@@ -63,7 +63,7 @@ class Counted(Summary):
     rows: int
     groups: int = 0
     read: int = 0
-    """Of this time; the others were counted before."""
+    """How many were counted this time; the others were before."""
 
 
 @in_blas_threads

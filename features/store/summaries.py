@@ -60,7 +60,7 @@ class VectorSummary(Summary):
 
     rows: int = 0
     tokens: int = 0
-    """Of the conversations."""
+    """The tokens of the conversations."""
     width: int = 0
 
 
