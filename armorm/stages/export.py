@@ -149,8 +149,8 @@ def _card(
     node = graph.find(artifact.artifact_id)
     stages = {of.stage: of for of in graph.ancestors(node.number)}
     base_model = settings.path if local_path(settings) is None else None
-    seen = trace(store, artifact.artifact_id, stages=PIPELINE, n_rows=0).datasets
-    rows = [dict(zip(seen.columns, row, strict=True)) for row in seen.rows]
+    with trace(store, artifact.artifact_id, stages=PIPELINE, n_rows=0) as traced:
+        rows = traced.datasets.records
     shown = ("dataset", "stage", "usage", "rows", "upstream", "revision", "licence")
     return Card(
         model_id=artifact.artifact_id,

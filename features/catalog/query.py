@@ -1,6 +1,5 @@
 """Answers to queries, each by a process of its own that ends at its limits."""
 
-import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -9,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 from armorm.features.catalog import bounded
 from armorm.features.catalog.bounded import Limits
 from armorm.features.catalog.select_only import one_line, require_query
-from armorm.features.catalog.views import connect, spill_path
+from armorm.features.catalog.views import connect, spilling
 from armorm.features.errors import QueryError
 from armorm.features.store import Snapshot, Store
 
@@ -96,17 +95,14 @@ def call_on(
     Raises:
         QueryError: it takes too long or too much.
     """
-    temporary = spill_path(store)
-    of_store = {
-        "place": store.address,
-        "cache": store.cache and str(store.cache),
-        "number": (snapshot or store.head()).number,
-        "temporary": str(temporary),
-    }
-    try:
+    with spilling(store) as temporary:
+        of_store = {
+            "place": store.address,
+            "cache": store.cache and str(store.cache),
+            "number": (snapshot or store.head()).number,
+            "temporary": str(temporary),
+        }
         yield from bounded.call(function, {**of_store, **arguments}, limits)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def opened(place: str, cache: str | None) -> Store:

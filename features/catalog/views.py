@@ -6,6 +6,7 @@ query first names a view over it, and after its files' checksums were compared. 
 """
 
 import re
+import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import cache, partial
@@ -273,6 +274,16 @@ def spill_path(store: Store) -> Path:
             sweep(store.storage)
             return scratch_path(store.storage)
     return store.storage.scratch / uuid4().hex
+
+
+@contextmanager
+def spilling(store: Store) -> Iterator[Path]:
+    """Name a folder for what does not fit into memory, which is gone after the block; see `spill_path`."""
+    temporary = spill_path(store)
+    try:
+        yield temporary
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def parquet_paths(store: Store, artifacts: Iterable[Artifact], table: str) -> list[str]:

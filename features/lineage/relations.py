@@ -3,13 +3,12 @@
 import json
 from collections.abc import Collection, Iterable, Sequence
 from contextlib import contextmanager
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Final
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from armorm.features.catalog.views import USED_FOR, empty_connection, parquet_paths
+from armorm.features.catalog.views import USED_FOR, empty_connection, parquet_paths, spilling
 from armorm.features.lineage.graph import Node
 from armorm.features.store import Artifact, Store
 from armorm.features.store.json_records import read_json
@@ -35,11 +34,12 @@ UNFINISHED: Final = "unfinished"
 OF_TEXTS: Final = (EMBED, REJECTED, UNFINISHED)
 """Stages whose artifacts are of texts, whichever version of a dataset holds these."""
 
-MEMORY: Final = "512MB"
-"""What DuckDB may take; how many rows there are makes no difference to it."""
+MEMORY: Final = "256MB"
+"""What DuckDB may take, however many rows there are: what has no room is spilled."""
 
-THREADS: Final = 2
-"""Each has buffers of its own, and a store's ratings are read in a second by one."""
+SETTINGS: Final = ("threads = 1", "disabled_optimizers = 'build_side_probe_side,common_subplan'")
+"""Each thread has buffers of its own. How many rows a part of these views has, DuckDB can only guess: it would hold all
+of them in the hash table of each join, where they pass by a small one as the views are written."""
 
 NODE: Final = pa.field("node", pa.int64())
 
@@ -53,10 +53,10 @@ def relations(store: Store, nodes: Collection[Node], *, stages: Sequence[Stage])
     Every object that is read is checked against its checksum. What has no room in memory lies in a folder of its own
     until the block ends.
     """
-    with TemporaryDirectory() as spilled, empty_connection() as connection:
-        connection.execute(f"SET memory_limit = '{MEMORY}'")
-        connection.execute(f"SET threads = {THREADS}")
-        connection.execute("SET temp_directory = $folder", {"folder": spilled})
+    with spilling(store) as spilled, empty_connection() as connection:
+        for setting in (f"memory_limit = '{MEMORY}'", *SETTINGS):
+            connection.execute(f"SET {setting}")
+        connection.execute("SET temp_directory = $folder", {"folder": str(spilled)})
         for table in SCHEMAS:
             _mount(connection, store, nodes, table)
         reading = [stage for stage in stages if stage.rows or stage.training_rows]

@@ -1,8 +1,11 @@
 """`trace`: from an artifact to all that made it, down to the native file and line of each row."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from itertools import chain
+from typing import TYPE_CHECKING, Any, Final
 
 from armorm.features.catalog.query import QueryResult
 from armorm.features.documents import parse_object
@@ -17,6 +20,29 @@ from armorm.features.store.summaries import IngestSummary
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
+
+ORDER: Final = """
+    trained_on DESC, place(stage), dataset, source_row, conversation_id, objective, pair_id, native_row, usage
+"""
+"""The order of the rows: what it was trained on first."""
+
+LOOKUPS: Final = (
+    "file, line FROM traced LEFT JOIN places USING (source, dataset, native_row, outcome)",
+    """raw, value FROM traced LEFT JOIN (SELECT *, node AS source FROM stored_ratings) AS rated
+        USING (source, dataset, source_row, conversation_id, objective)""",
+)
+"""What is told of each row."""
+
+TEXT_LOOKUPS: Final = (
+    """answer.messages FROM traced LEFT JOIN stored_conversations AS answer
+        ON answer.node = source AND answer.conversation_id = traced.conversation_id""",
+    """other.messages AS other_messages FROM traced LEFT JOIN stored_conversations AS other
+        ON other.node = source AND other.conversation_id = other_id""",
+)
+"""What is told if messages are asked for."""
+
+BLOCK_ROWS: Final = 4096
+"""Rows that are in memory at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +61,19 @@ class RowCheck:
 
 
 @dataclass(frozen=True, slots=True)
+class Rows:
+    """Rows under their columns' names, each read when it is asked for, and once."""
+
+    columns: Sequence[str]
+    rows: Iterable[tuple[Any, ...]]
+
+    @property
+    def records(self) -> Iterator[dict[str, Any]]:
+        """The rows by name of column."""
+        return (dict(zip(self.columns, row, strict=True)) for row in self.rows)
+
+
+@dataclass(frozen=True, slots=True)
 class Trace:
     """The origin of an artifact."""
 
@@ -44,7 +83,7 @@ class Trace:
     checks: Sequence[RowCheck]
     datasets: QueryResult
     """A row for each dataset, stage and use: how many rows, of which files, under which licence."""
-    rows: QueryResult
+    rows: Rows
     """What it saw, what it was trained on first, each with its native file and line."""
 
     @property
@@ -63,7 +102,7 @@ class Trace:
         return [node.artifact.summary for node in self.made_from if node.stage == "backbone"]
 
     def as_json(self) -> dict[str, Any]:
-        """Return it as JSON can hold it."""
+        """Return it as JSON can hold it, without its rows, which may be many."""
         return {
             "artifact": self.node.as_json(),
             "agrees": self.agrees,
@@ -72,10 +111,10 @@ class Trace:
             "backbones": [dict(record) for record in self.backbones],
             "made_from": [node.as_json() for node in self.made_from],
             "datasets": self.datasets.records,
-            "rows": self.rows.records,
         }
 
 
+@contextmanager
 def trace(
     store: Store,
     id_prefix: str,
@@ -84,8 +123,8 @@ def trace(
     objective: str | None = None,
     n_rows: int | None = None,
     texts: bool = False,
-) -> Trace:
-    """Return everything that an artifact was made from.
+) -> Iterator[Trace]:
+    """Give everything that an artifact was made from; its rows can be read until the block ends.
 
     Args:
         store: whose snapshots are searched, all of them.
@@ -109,7 +148,7 @@ def trace(
         if objective is not None:
             _keep_objective(connection, objective)
         datasets, rows = _datasets(connection, graph), _rows(connection, n_rows, texts=texts)
-    return Trace(node, graph.ancestors(node.number), checks, datasets, rows)
+        yield Trace(node, graph.ancestors(node.number), checks, datasets, rows)
 
 
 def needed(graph: Graph, node: Node) -> list[Node]:
@@ -173,30 +212,21 @@ def _origin(artifact: Artifact) -> tuple[Any, ...]:
     return of.upstream, of.origin.revision, of.licence
 
 
-def _rows(connection: "DuckDBPyConnection", n_rows: int | None, *, texts: bool) -> QueryResult:
-    columns, joins = "", ""
-    if texts:
-        columns = ", answer.messages, other.messages AS other_messages"
-        joins = """
-            LEFT JOIN texts AS answer USING (source, conversation_id)
-            LEFT JOIN texts AS other ON other.source = traced.source AND other.conversation_id = other_id
-        """
+def _rows(connection: "DuckDBPyConnection", n_rows: int | None, *, texts: bool) -> Rows:
+    """Look up what belongs to the rows, one table after the other: one join at a time has the memory."""
+    connection.execute("RESET disabled_optimizers")  # how many rows these tables have is known
+    if n_rows is not None:
+        connection.execute(f"CREATE OR REPLACE TEMP TABLE traced AS FROM traced ORDER BY {ORDER} LIMIT {n_rows:d}")
+    for lookup in (*LOOKUPS, *(TEXT_LOOKUPS if texts else ())):
+        connection.execute(f"CREATE OR REPLACE TEMP TABLE traced AS SELECT traced.*, {lookup}")
+    columns = ", messages, other_messages" if texts else ""
     cursor = connection.execute(
         f"""
-        WITH
-            rated AS (SELECT node AS source, * EXCLUDE (node, prompt_id, split) FROM stored_ratings),
-            texts AS (SELECT node AS source, conversation_id, messages FROM stored_conversations)
         SELECT
-            stage, usage, trained_on, traced.dataset, traced.source_row, native_row, file, line,
-            traced.conversation_id, other_id, pair_id, traced.objective, raw, value {columns}
-        FROM traced
-        LEFT JOIN places USING (source, dataset, native_row, outcome)
-        LEFT JOIN rated USING (source, dataset, source_row, conversation_id, objective)
-        {joins}
-        ORDER BY trained_on DESC, place(stage), traced.dataset, traced.source_row, traced.conversation_id,
-            traced.objective, pair_id, native_row, usage
-        LIMIT ?
-        """,
-        [n_rows],
+            stage, usage, trained_on, dataset, source_row, native_row, file, line, conversation_id, other_id, pair_id,
+            objective, raw, value {columns}
+        FROM traced ORDER BY {ORDER}
+        """
     )
-    return QueryResult([column[0] for column in cursor.description or []], cursor.fetchall())
+    blocks = iter(partial(cursor.fetchmany, BLOCK_ROWS), [])
+    return Rows([column[0] for column in cursor.description or []], chain.from_iterable(blocks))

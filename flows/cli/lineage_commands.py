@@ -37,15 +37,14 @@ def trace(
     from armorm.stages.pipeline import PIPELINE
 
     shown = TRACED_ROWS if rows is None and format is QueryFormat.table else rows
-    found = find(
-        existing_store(config), artifact, stages=PIPELINE, objective=objective or None, n_rows=shown, texts=texts
-    )
-    if format is QueryFormat.json:
-        console.print_json(found.as_json())
-    elif format is QueryFormat.csv:
-        console.print_csv(found.rows.columns, found.rows.rows)
-    else:
-        print_trace(found)
+    store = existing_store(config)
+    with find(store, artifact, stages=PIPELINE, objective=objective or None, n_rows=shown, texts=texts) as found:
+        if format is QueryFormat.json:
+            console.print_json_with(found.as_json(), "rows", found.rows.records)
+        elif format is QueryFormat.csv:
+            console.print_csv(found.rows.columns, found.rows.rows)
+        else:
+            print_trace(found)
     if not found.agrees:
         raise typer.Exit(1)
 

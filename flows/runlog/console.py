@@ -7,7 +7,7 @@ import re
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from errno import ENOSPC
 from typing import Any, Protocol
@@ -163,10 +163,22 @@ def print_steps(steps: Sequence[Step], why: str) -> None:
 
 def print_json(value: Any) -> None:
     """Print one JSON document on standard output; what would steer a terminal is written as JSON's escapes."""
+    print(_json(value))
+
+
+def print_json_with(document: Mapping[str, Any], name: str, items: Iterable[Any]) -> None:
+    """Print a JSON document, which has members, with a last one of many items, each of which is printed as it comes."""
+    print(f"{_json(document)[:-1]}, {_json(name)}: [", end="")
+    for number, item in enumerate(items):
+        print(", " if number else "", _json(item), sep="", end="")
+    print("]}")
+
+
+def _json(value: Any) -> str:
     in_ascii = sys.stdout.encoding.lower() != "utf-8"
     text = json.dumps(jsonable(value), ensure_ascii=in_ascii, default=str, allow_nan=False)
-    print(
-        re.sub("[^ -~]", lambda found: found[0] if visible(found[0]) == found[0] else json.dumps(found[0])[1:-1], text)
+    return re.sub(
+        "[^ -~]", lambda found: found[0] if visible(found[0]) == found[0] else json.dumps(found[0])[1:-1], text
     )
 
 
@@ -191,7 +203,7 @@ FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "
 """What a cell that spreadsheets take for a formula begins with."""
 
 
-def print_csv(columns: list[str], rows: Sequence[tuple[Any, ...]]) -> None:
+def print_csv(columns: Sequence[str], rows: Iterable[tuple[Any, ...]]) -> None:
     """Print rows as CSV on standard output; no text of them runs as a formula in a spreadsheet or steers a terminal."""
     writer = csv.writer(sys.stdout)
     writer.writerow([_csv_cell(column) for column in columns])

@@ -31,11 +31,11 @@ def print_trace(found: Trace) -> None:
     columns = ["dataset", "stage", "use", "rows", "native rows", "files", "from", "revision", "licence"]
     rows = [(*row[:5], _files(row[5]), *row[6:]) for row in found.datasets.rows]
     console.print_table(columns, rows, title="Rows that it saw")
-    if found.rows.rows:
+    if records := list(found.rows.records):
         columns = [name for name in found.rows.columns if name not in LEFT_OUT]
-        rows = [tuple(_cell(name, record[name]) for name in columns) for record in found.rows.records]
+        rows = [tuple(_cell(name, record[name]) for name in columns) for record in records]
         console.print_table(columns, rows, title="The first of them")
-        for record in found.rows.records:
+        for record in records:
             _print_texts(record)
     if found.gone:
         print(f"no snapshot holds these any more, so their rows cannot be told: {', '.join(found.gone)}")

@@ -8,6 +8,11 @@ WITH
         SELECT node, stage, items.*
         FROM stored_nodes JOIN stored_edges USING (node) JOIN items ON source = input_node
     ),
+    through AS NOT MATERIALIZED (  -- whose use of rows is an artifact's: its own, and a model's that of its inputs
+        SELECT node, node AS used_by FROM stored_nodes
+        UNION ALL
+        SELECT node, input_node FROM stored_nodes JOIN stored_edges USING (node) WHERE stage = 'model'
+    ),
     left_out AS NOT MATERIALIZED (SELECT DISTINCT node, prompt_id FROM stored_contamination),
     texts AS NOT MATERIALIZED (  -- each id that a vector may be of; a vector is of a text, whichever version of a dataset held it
         SELECT 'conversation' AS kind, conversation_id AS id, * FROM items
@@ -44,11 +49,8 @@ SELECT
 FROM rejected_texts AS rejected JOIN texts USING (kind, id)
 GROUP BY ALL
 UNION ALL
-FROM used
-UNION ALL
-SELECT model.node, used.* EXCLUDE node
-FROM stored_nodes AS model JOIN stored_edges AS edge USING (node) JOIN used ON used.node = input_node
-WHERE model.stage = 'model'
+SELECT through.node, used.* EXCLUDE node
+FROM used JOIN through ON used.node = through.used_by
 UNION ALL
 SELECT
     node, stage, 'scored', false,

@@ -21,6 +21,7 @@ from armorm.config import (
     PreferenceConfig,
     RegressionConfig,
 )
+from armorm.features.catalog.query import QueryResult
 from armorm.features.checks.contamination import CONTAMINATION, ContaminationSettings
 from armorm.features.checks.quality import QUALITY
 from armorm.features.conversation import SplitFractions, conversation_id, single_turn
@@ -55,9 +56,7 @@ from armorm.stages.regress import REGRESS
 from armorm.stages.statistics import STATISTICS
 from tests.features import tiny
 
-impact, relations, trace = (
-    partial(of, stages=PIPELINE) for of in (impacts_of.impact, of_artifacts.relations, traces.trace)
-)
+impact, relations = (partial(of, stages=PIPELINE) for of in (impacts_of.impact, of_artifacts.relations))
 
 GOLDEN = Path(__file__).parent.parent / "golden" / "store-1.tar.xz"
 NAMES = ("helpsteer", "ultrafeedback", "beavertails-30k", "hh-rlhf", "rewardbench")
@@ -65,6 +64,12 @@ GATE_CONFIG = GateConfig(**{**PAPERS_GATE, "steps": 3}, hidden_dim=4, n_hidden=1
 
 Seen = set[tuple[int, str, str]]
 """Node, dataset and native row."""
+
+
+def trace(store: Store, id_prefix: str, **asked: Any) -> Any:
+    """A trace with all of its rows at once."""
+    with traces.trace(store, id_prefix, stages=PIPELINE, **asked) as found:
+        return replace(found, rows=QueryResult(list(found.rows.columns), list(found.rows.rows)))
 
 
 def ingest(writer: Writer, name: str, path: Path) -> None:
@@ -200,9 +205,9 @@ def test_trace_and_impact_agree_on_every_row_and_artifact(history: tuple[Store, 
 
 def test_a_trace_needs_little_memory(history: tuple[Store, str, str], monkeypatch: pytest.MonkeyPatch) -> None:
     """Rows do not carry the records of the stages that read them, and what has no room is spilled."""
-    monkeypatch.setattr("armorm.features.lineage.relations.MEMORY", "100MB")
-    monkeypatch.setattr("armorm.features.lineage.relations.THREADS", 1)  # two hold blocks at once or not, by chance
-    assert all(trace(history[0], model, n_rows=0).agrees for model in history[1:])
+    monkeypatch.setattr("armorm.features.lineage.relations.MEMORY", "48MB")
+    found = [trace(history[0], model, texts=True) for model in history[1:]]
+    assert all(one.agrees and one.rows.rows for one in found)
 
 
 def test_impact_names_the_models_that_were_trained_on_a_row(history: tuple[Store, str, str]) -> None:

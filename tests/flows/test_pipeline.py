@@ -383,4 +383,5 @@ def test_the_length_head_takes_length_out_of_every_objective(finished: Path, mon
     assert after.rows[0][0] < 0.01
     gate = read_record(store, store.find("gate"), GateResult).gate
     assert gate.left_out[LENGTH] == "nuisance"
-    assert trace(store, store.find("decorrelate").artifact_id, stages=PIPELINE).agrees
+    with trace(store, store.find("decorrelate").artifact_id, stages=PIPELINE) as traced:
+        assert traced.agrees
