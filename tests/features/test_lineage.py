@@ -205,7 +205,7 @@ def test_trace_and_impact_agree_on_every_row_and_artifact(history: tuple[Store, 
 
 def test_a_trace_needs_little_memory(history: tuple[Store, str, str], monkeypatch: pytest.MonkeyPatch) -> None:
     """Rows do not carry the records of the stages that read them, and what has no room is spilled."""
-    monkeypatch.setattr("armorm.features.lineage.relations.MEMORY", "48MB")
+    monkeypatch.setattr("armorm.features.lineage.relations.MEMORY", "96MB")
     found = [trace(history[0], model, texts=True) for model in history[1:]]
     assert all(one.agrees and one.rows.rows for one in found)
 
