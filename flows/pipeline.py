@@ -44,7 +44,7 @@ def pipeline(
             *ingested,
             run_embed(writer, settings),
             *run_train(writer, settings),
-            run_evaluate(writer, settings),
+            *run_evaluate(writer, settings),
             *([run_promote(writer, settings)] if promote else []),
         ]
         show_done(writer.store, before, steps)
@@ -64,7 +64,7 @@ def retrain(config: Path, promote: bool = True, limits: RunLimits = BY_HAND) -> 
         require_data(writer.store, writer.store.head(), settings.decorrelation, settings.gate)
         steps = [*run_checks(writer, settings), *run_train(writer, settings)]
         record_success(writer, "train")
-        steps.append(run_evaluate(writer, settings))
+        steps += run_evaluate(writer, settings)
         record_success(writer, "evaluate")
         if promote:
             steps.append(run_promote(writer, settings))

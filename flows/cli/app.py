@@ -439,7 +439,7 @@ def diff(
 
     Example: `armorm diff 12 head`
     """
-    from armorm.stages.compare import compare
+    from armorm.release.compare import compare
 
     found = compare(existing_store(config), before, after)
     if format is Format.json:
@@ -610,7 +610,7 @@ def _run(flow: Callable[[Path], Any], config: Path, format: Format, *, with_repo
     changed = difference(store, before, store.head())
     report, where = None, None
     if with_report:
-        from armorm.stages.report import load_report, report_path
+        from armorm.release.report import load_report, report_path
 
         report, where = load_report(store), report_path(store, settings.models_path)
     if format is Format.json:
