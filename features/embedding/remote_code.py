@@ -5,21 +5,14 @@ vision tower, RAG's two tokenizers. Such a loader asks on standard input whether
 patience is 0: then it refuses.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, Final
 
 import torch
 from transformers import AutoModel, PreTrainedConfig, dynamic_module_utils
 from transformers.utils import logging
 
 dynamic_module_utils.TIME_OUT_REMOTE_CODE = 0
-
-RUN_NOTHING: Final[Mapping[str, Any]] = {"trust_remote_code": False}
-"""Arguments of loaders: without them transformers asks whether to run a folder's code, and a pipe may answer."""
-
-FOLDER_ALONE: Final[Mapping[str, Any]] = {**RUN_NOTHING, "local_files_only": True}
-"""The same, and no file is fetched."""
 
 
 @contextmanager
@@ -41,7 +34,7 @@ def refuse_larger(config: PreTrainedConfig, most: int) -> None:
         ValueError: its configuration states more.
     """
     with torch.device("meta"):
-        model = AutoModel.from_config(config, **RUN_NOTHING)  # type: ignore[no-untyped-call]
+        model = AutoModel.from_config(config, trust_remote_code=False)  # type: ignore[no-untyped-call]
     if (stated := sum(parameter.numel() for parameter in model.parameters())) > most:
         raise ValueError(
             f"its configuration states {stated:,} parameters; its files hold at most {most:,}; restore them"
