@@ -30,6 +30,7 @@ from armorm.features.embedding.memory import keep_freed_memory
 from armorm.features.embedding.packed import LastLayer, forward
 from armorm.features.embedding.packs import Batch, Pack, TokenIds, TokenSequence, Wanted, plan_batches, plan_packs
 from armorm.features.embedding.remote_code import quiet, refuse_larger
+from armorm.features.embedding.sandbox import try_tokenizer
 from armorm.features.errors import BackboneError
 from armorm.features.vectors.shards import Vector
 
@@ -158,6 +159,7 @@ def read_architecture(settings: BackboneSettings, fingerprint: Fingerprint) -> P
 def _loaded(settings: BackboneSettings, fingerprint: Fingerprint) -> Backbone:
     """Load a backbone that runs in padded batches, which every decoder takes."""
     folder = fingerprint.folder
+    try_tokenizer(settings.path, folder)
     try:
         model = _read_weights(folder, getattr(torch, settings.dtype))
         # mistral-common, where it is installed, would read another file
