@@ -118,7 +118,7 @@ def try_tokenizer(name: str, folder: Path) -> None:
             raise BackboneError(
                 name,
                 f"got a tokenizer that takes more than {LOAD_S:g} s of a processor, or {size(MEMORY_BYTES)} of memory, "
-                f"to load ({ended}); expected one that is read at once; restore its files, or name another backbone",
+                "to load; expected one that is read at once; restore its files, or name another backbone",
             ) from ended
 
 
