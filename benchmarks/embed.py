@@ -47,7 +47,6 @@ from armorm.features.embedding.backbone import Backbone, Floats, load
 from armorm.features.embedding.fingerprint import BackboneSettings, read_fingerprint
 from armorm.features.embedding.memory import keep_freed_memory
 from armorm.features.embedding.packs import TokenSequence, Wanted, plan_packs
-from armorm.features.embedding.remote_code import FOLDER_ALONE
 from benchmarks.flops import cost_of, least_flops, product_flops
 
 VOCABULARY = 4096
@@ -116,12 +115,13 @@ def sentence_transformer(folder: Path, dtype: str, device: str) -> Callable[[lis
     from sentence_transformers import SentenceTransformer
     from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
 
+    alone = {"trust_remote_code": False, "local_files_only": True}
     transformer = Transformer(
         str(folder),
         max_seq_length=4096,
-        model_kwargs={"dtype": getattr(torch, dtype), "use_safetensors": True, **FOLDER_ALONE},
-        config_kwargs=dict(FOLDER_ALONE),
-        processor_kwargs=dict(FOLDER_ALONE),
+        model_kwargs={"dtype": getattr(torch, dtype), "use_safetensors": True, **alone},
+        config_kwargs=alone,
+        processor_kwargs=alone,
         # text as it is: with a chat template there, it would be taken for a message
         modality_config={"text": {"method": "forward", "method_output_name": "last_hidden_state"}},
         module_output_name="token_embeddings",
@@ -158,8 +158,10 @@ def open_way(kind: str, folder: Path, dtype: str, device: str) -> Callable[[list
     if kind == "armorm":
         packed = load(settings, read_fingerprint(settings))
         return lambda sequences, budget: dict(packed.embed(sequences, token_budget=budget))
-    model = AutoModel.from_pretrained(folder, dtype=getattr(torch, dtype), use_safetensors=True, **FOLDER_ALONE)
-    tokenizer = AutoTokenizer.from_pretrained(folder, **FOLDER_ALONE)
+    model = AutoModel.from_pretrained(
+        folder, dtype=getattr(torch, dtype), use_safetensors=True, trust_remote_code=False, local_files_only=True
+    )
+    tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
     plain = Backbone(kind, read_fingerprint(settings), model.to(device).eval(), tokenizer)
     if kind == "padded":
         return lambda sequences, budget: dict(plain.embed(sequences, token_budget=budget))

@@ -37,7 +37,6 @@ from armorm.features.embedding.chunks import BEGINNING
 from armorm.features.embedding.embed import EmbedSettings
 from armorm.features.embedding.fingerprint import BackboneSettings, read_fingerprint
 from armorm.features.embedding.packs import Rendered
-from armorm.features.embedding.remote_code import FOLDER_ALONE
 from armorm.features.embedding.render import render
 from armorm.features.embedding.vectors import plan_texts, run_passes
 from armorm.features.store import Store
@@ -66,8 +65,10 @@ def open_loop(settings: BackboneSettings, threads: int) -> Prepare:
     """Return the way of the public scripts."""
     torch.set_num_threads(threads)
     folder = read_fingerprint(settings).folder
-    model = AutoModel.from_pretrained(folder, dtype=getattr(torch, settings.dtype), **FOLDER_ALONE).eval()
-    tokenizer = AutoTokenizer.from_pretrained(folder, **FOLDER_ALONE)
+    model = AutoModel.from_pretrained(
+        folder, dtype=getattr(torch, settings.dtype), trust_remote_code=False, local_files_only=True
+    ).eval()
+    tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
 
     def embed(texts: Texts, ends: Sequence[Rendered]) -> Embedded:
         vectors, n_tokens = {}, 0

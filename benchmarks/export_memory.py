@@ -21,7 +21,7 @@ from armorm.export.layout import write_layout
 from armorm.export.pattern import find_pattern
 from armorm.features.embedding.backbone import load
 from armorm.features.embedding.fingerprint import BackboneSettings, read_fingerprint
-from armorm.stages.export import probe_conversations, rendered
+from armorm.release.export import probe_conversations, rendered
 from benchmarks.measure import Peaks, in_process, memory_mb, packages
 from tests.armorm.exported import fixed_mixture, random_heads
 from tests.features import tiny

@@ -22,15 +22,19 @@ MAX_DEPTH: Final = 100
 """Levels of a document; what walks it by recursion then cannot run out of stack."""
 
 
+FILES: Final = (".json", ".jinja", ".model", ".safetensors", ".txt")
+"""Endings of what is read as a file, whatever lies there."""
+
+
 def require_regular(folder: Path) -> None:
-    """Check that a folder holds files and folders alone: reading a pipe or a device may never come to an end.
+    """Check that a folder and its folders hold files and folders alone: a pipe or a device may never come to an end.
 
     Raises:
-        ValueError: something else lies there, itself or by a link.
+        ValueError: something else lies there, itself or by a link, or a folder is called like a file.
     """
-    for path in sorted(folder.iterdir()):
-        if not path.is_file() and not path.is_dir():
-            raise ValueError(f"{path.name} is no regular file")
+    for path in sorted([*folder.iterdir(), *(within for within in folder.glob("*/*") if within.exists())]):
+        if not path.is_file() and not (path.is_dir() and path.suffix not in FILES):
+            raise ValueError(f"{path.relative_to(folder)} is no regular file")
 
 
 def parse_object(content: bytes | str) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from armorm.features.store import Snapshot, Writer
 from armorm.features.store.freshness import record_success
 from armorm.features.units import size
 from armorm.flows.configuration.scheduled import BY_HAND, RunLimits, run_name
-from armorm.flows.configuration.settings import Settings, load_settings
+from armorm.flows.configuration.settings import Settings, load_settings, require_files
 from armorm.flows.plan import plan_ingest
 from armorm.flows.runlog import events
 from armorm.flows.runlog.observers import writing
@@ -82,6 +82,7 @@ def run_ingest(writer: Writer, settings: Settings) -> list[Step]:
 def ingest(config: Path, limits: RunLimits = BY_HAND) -> list[Step]:
     """Read what has changed among the datasets of a configuration file, and emit an event for those who embed."""
     settings = load_settings(config)
+    require_files(settings)
     with writing(settings, "armorm ingest", limits) as writer:
         before = show_plan(writer.store, plan_ingest(settings))
         steps = run_ingest(writer, settings)

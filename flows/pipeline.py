@@ -7,7 +7,7 @@ from prefect import flow, get_run_logger
 from armorm.features.embedding.forecast import require_planned
 from armorm.features.store.freshness import RUN, record_success
 from armorm.flows.configuration.scheduled import BY_HAND, RunLimits, run_name
-from armorm.flows.configuration.settings import load_settings, require_runnable
+from armorm.flows.configuration.settings import load_settings, require_files, require_runnable
 from armorm.flows.embed import run_embed
 from armorm.flows.evaluate import run_evaluate, run_promote
 from armorm.flows.ingest import run_ingest
@@ -34,6 +34,7 @@ def pipeline(
     """
     settings = load_settings(config)
     require_runnable(settings)
+    require_files(settings)
     with writing(settings, "armorm run", limits) as writer:
         if planned_on is not None:
             require_planned(writer.store, planned_on)
@@ -44,7 +45,7 @@ def pipeline(
             *ingested,
             run_embed(writer, settings),
             *run_train(writer, settings),
-            run_evaluate(writer, settings),
+            *run_evaluate(writer, settings),
             *([run_promote(writer, settings)] if promote else []),
         ]
         show_done(writer.store, before, steps)
@@ -64,7 +65,7 @@ def retrain(config: Path, promote: bool = True, limits: RunLimits = BY_HAND) -> 
         require_data(writer.store, writer.store.head(), settings.decorrelation, settings.gate)
         steps = [*run_checks(writer, settings), *run_train(writer, settings)]
         record_success(writer, "train")
-        steps.append(run_evaluate(writer, settings))
+        steps += run_evaluate(writer, settings)
         record_success(writer, "evaluate")
         if promote:
             steps.append(run_promote(writer, settings))

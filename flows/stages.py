@@ -7,15 +7,16 @@ from prefect.artifacts import create_table_artifact
 from prefect.cache_policies import NO_CACHE
 
 from armorm.features.catalog.savings import sharing
-from armorm.features.checks.contamination import CONTAMINATION
 from armorm.features.checks.quality import QUALITY, require_passed
+from armorm.features.embedding.fingerprint import read_fingerprint
 from armorm.features.store import Store, Writer
-from armorm.features.store.stage import Computed
+from armorm.features.store.stage import Computed, Part
 from armorm.flows.configuration.settings import Settings
 from armorm.flows.runlog.outcomes import Step
 from armorm.flows.runlog.prefect_artifacts import show_quality
 from armorm.flows.runlog.progress import progress
 from armorm.stages.common import stage_artifact
+from armorm.stages.pipeline import computed
 
 
 @task(task_run_name="{stage.name}", cache_policy=NO_CACHE)
@@ -28,6 +29,12 @@ def run_stage(writer: Writer, stage: Computed[Any], settings: Settings, backbone
     if done.reason and (warning := stage.warning_of(stage.told(writer.store, done.artifact))):
         get_run_logger().warning(f"{stage.name}: {warning}")
     return step
+
+
+def run_part(writer: Writer, part: Part, settings: Settings) -> list[Step]:
+    """Return the stages of a part that reads the configured backbone's vectors, in order."""
+    backbone_id = read_fingerprint(settings.local_backbone()).backbone_id
+    return [run_stage(writer, stage, settings, backbone_id) for stage in computed(part)]
 
 
 @task(task_run_name="sharing", cache_policy=NO_CACHE)
@@ -53,8 +60,8 @@ def run_quality(writer: Writer, settings: Settings) -> Step:
 
 
 def run_checks(writer: Writer, settings: Settings) -> list[Step]:
-    """Return the checks, then the prompts to leave out; what datasets share is shown when the data have changed."""
+    """Return the quality, then every other stage of the checks; what datasets share is shown when data have changed."""
     checked = run_quality(writer, settings)
     if checked.reason:
         publish_sharing(writer.store)
-    return [checked, run_stage(writer, CONTAMINATION, settings)]
+    return [checked, *(run_stage(writer, stage, settings) for stage in computed("check") if stage is not QUALITY)]

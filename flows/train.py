@@ -4,7 +4,6 @@ from pathlib import Path
 
 from prefect import flow, get_run_logger
 
-from armorm.features.embedding.fingerprint import read_fingerprint
 from armorm.features.store import Writer
 from armorm.features.store.freshness import record_success
 from armorm.flows.configuration.scheduled import BY_HAND, RunLimits, run_name
@@ -13,16 +12,14 @@ from armorm.flows.plan import plan_stages, stage_names
 from armorm.flows.runlog.observers import writing
 from armorm.flows.runlog.outcomes import Step
 from armorm.flows.runlog.prefect_artifacts import show_done, show_plan
-from armorm.flows.stages import run_checks, run_stage
+from armorm.flows.stages import run_checks, run_part
 from armorm.stages.model import write_model_folder
-from armorm.stages.pipeline import computed
 from armorm.stages.preconditions import require_data
 
 
 def run_train(writer: Writer, settings: Settings) -> list[Step]:
     """Return every stage of the training in order, then the model folder."""
-    backbone_id = read_fingerprint(settings.local_backbone()).backbone_id
-    steps = [run_stage(writer, stage, settings, backbone_id) for stage in computed("train")]
+    steps = run_part(writer, "train", settings)
     folder = write_model_folder(writer.store, settings.models_path)
     get_run_logger().info(f"model folder: {folder}")
     return steps

@@ -27,7 +27,6 @@ from armorm.errors import ExportError, ModelError, ModelFolderError
 from armorm.export.modeling_armorm import RewardModelWithGating
 from armorm.export.pattern import PromptEnd
 from armorm.features.documents import parse_object, require_regular
-from armorm.features.embedding.remote_code import RUN_NOTHING
 from armorm.model.head import DESCRIPTION_FILE, RewardHead, check_description
 
 Json = dict[str, Any]
@@ -225,7 +224,7 @@ def require_stock_head(config: PreTrainedConfig, n_features: int) -> None:
     stock: Any = MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING[type(config)]
     try:
         with torch.device("meta"):
-            classifier, backbone = stock(config), AutoModel.from_config(config, **RUN_NOTHING)  # type: ignore[no-untyped-call]
+            classifier, backbone = stock(config), AutoModel.from_config(config, trust_remote_code=False)  # type: ignore[no-untyped-call]
     except Exception as error:  # whatever a model of any kind raises for settings that do not fit it
         said = str(error).strip().partition("\n")[0]
         raise ExportError(

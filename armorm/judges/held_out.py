@@ -28,8 +28,8 @@ from armorm.maths.threads import blas_threads
 from armorm.model.compare import compare_pairs, paired_section
 from armorm.model.head import RewardHead
 from armorm.records.evaluation import Evaluation
+from armorm.release.compare import newest_evaluation, outcomes
 from armorm.report.sections import Section, evaluation_line, evaluation_sections, gate_section
-from armorm.stages.compare import newest_evaluation, outcomes
 from armorm.stages.data import Names, StoredPairs, load_lengths, load_pairs, predict_rewards
 from armorm.stages.pair_figures import Baselines, PredictedPairs, held_out_record
 

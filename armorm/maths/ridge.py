@@ -126,6 +126,11 @@ class Untrained:
     """The value of all training ratings, where they are equal."""
 
     @property
+    def n_rated(self) -> int:
+        """The number of its ratings."""
+        return self.n_train + self.n_validation
+
+    @property
     def line(self) -> str:
         """A sentence with the counts."""
         got = f"got {self.n_train} training and {self.n_validation} validation ratings"

@@ -270,9 +270,12 @@ def alpha_ends(regression: Sequence[ObjectiveFit]) -> str:
 
 
 def untrained_section(untrained: Mapping[str, Untrained | str]) -> Section:
-    """Objectives that the datasets do not rate."""
-    rows = [(name, why if isinstance(why, str) else why.line) for name, why in untrained.items()]
-    return Section("untrained", "Objectives without a model", ["objective", "why"], rows)
+    """Objectives that were not trained; those without any rating are counted alone."""
+    listed = {name: why for name, why in untrained.items() if isinstance(why, str) or why.n_rated}
+    rows = [(name, why if isinstance(why, str) else why.line) for name, why in listed.items()]
+    n_unrated = len(untrained) - len(rows)
+    note = f"{n_unrated} more have no rating" if n_unrated else ""
+    return Section("untrained", "Objectives without a model", ["objective", "why"], rows, note)
 
 
 def taken_out(nuisances: Sequence[str]) -> str:

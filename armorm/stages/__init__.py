@@ -1,4 +1,4 @@
 """The model's stages over the store: each reads committed artifacts, calls the mathematics, commits its result.
 
-statistics -> regress -> decorrelate -> gate -> model -> evaluate -> promote
+Their order stands in `armorm.stages.pipeline`.
 """

@@ -16,32 +16,28 @@ from armorm.features.embedding.embed import BESIDE, EMBED
 from armorm.features.ingest.dataset import INGEST
 from armorm.features.ingest.forgotten import FORGOTTEN
 from armorm.features.store.stage import Computed, Part, Stage
-from armorm.stages.promote import PROMOTE
-
-AFTERWARDS: Final = {"compare", "export", "promote", "report"}
-"""Modules that are no stages, but use what the pipeline has made; some take seconds to import."""
 
 
 def _stages() -> Iterator[Stage]:
     """Yield the stages before training, and every one that a module of this folder makes."""
-    yield from (INGEST, QUALITY, CONTAMINATION, EMBED)
-    names = {module.name for module in iter_modules(stages.__path__)} - AFTERWARDS - {"pipeline"}
-    for name in sorted(f"{stages.__name__}.{name}" for name in names):
-        yield from (of for of in vars(import_module(name)).values() if isinstance(of, Stage) and of.code == name)
+    yield from (FORGOTTEN, INGEST, QUALITY, CONTAMINATION, EMBED, *BESIDE)
+    for name in sorted(f"{stages.__name__}.{module.name}" for module in iter_modules(stages.__path__)):
+        if name != __name__:
+            yield from (of for of in vars(import_module(name)).values() if isinstance(of, Stage) and of.code == name)
 
 
-def _in_order(found: dict[str, Stage]) -> tuple[Stage, ...]:
-    """Return the stages part by part, each after those that it waits for."""
-    order = TopologicalSorter({stage.name: stage.after for stage in found.values()}).static_order()
-    return tuple(sorted((found[name] for name in order), key=lambda stage: get_args(Part).index(stage.part)))
+def _in_order(found: Mapping[str, Stage]) -> Iterator[Stage]:
+    """Yield the stages part by part, each after those that it waits for."""
+    order = [*TopologicalSorter({name: stage.after for name, stage in found.items()}).static_order()]
+    for part in get_args(Part):
+        yield from (found[name] for name in order if found[name].part == part)
 
 
-PIPELINE: Final = _in_order({stage.name: stage for stage in _stages()})
-"""In the order in which they run. Promotion is no part of it: it is a decision about what the pipeline has made."""
-
-
-STAGES: Final[Mapping[str, Stage]] = {stage.name: stage for stage in (*PIPELINE, *BESIDE, FORGOTTEN, PROMOTE)}
+STAGES: Final[Mapping[str, Stage]] = {stage.name: stage for stage in _stages()}
 """All that leave artifacts, by name."""
+
+PIPELINE: Final = tuple(_in_order(STAGES))
+"""Those that a run makes, in the order in which they run."""
 
 
 def computed(*parts: Part) -> list[Computed[Any]]:
@@ -52,7 +48,7 @@ def computed(*parts: Part) -> list[Computed[Any]]:
 def table() -> str:
     """Return the pipeline as a Markdown table."""
     head = ("stage", "part", "after", "rows", "splits"), ("---",) * 5
-    rows = ((s.name, s.part, ", ".join(s.after), s.rows or "", ", ".join(s.splits) or "all") for s in PIPELINE)
+    rows = ((s.name, str(s.part), ", ".join(s.after), s.rows or "", ", ".join(s.splits) or "all") for s in PIPELINE)
     return "\n".join(f"| {' | '.join(row)} |" for row in (*head, *rows))
 
 

@@ -29,7 +29,7 @@ from armorm.stages.pair_figures import predict_pairs
 STAGE: Final = "promote"
 STAGE_VERSION: Final = 1
 
-PROMOTE: Final = Stage(name=STAGE, version=STAGE_VERSION, part="evaluate", record=Verdict, line_of=lambda of: of.line)
+PROMOTE: Final = Stage(name=STAGE, version=STAGE_VERSION, record=Verdict, line_of=lambda of: of.line)
 
 TAG: Final = "prod"
 """The name of the promoted model's snapshot, for all who read the store: its data, vectors and evaluation."""

@@ -19,10 +19,10 @@ from armorm.features.ingest.hub import download_dataset
 from armorm.features.store import Done, Writer
 from armorm.features.store.freshness import RUN, record_success
 from armorm.flows.configuration.settings import Settings, check_trainable, load_settings
+from armorm.release.report import write_report
 from armorm.stages.model import write_model_folder
 from armorm.stages.pipeline import computed
 from armorm.stages.preconditions import require_data
-from armorm.stages.report import write_report
 
 
 def ingest(writer: Writer, settings: Settings) -> Iterator[Done]:

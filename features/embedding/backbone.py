@@ -29,7 +29,8 @@ from armorm.features.embedding.linear import use_onednn
 from armorm.features.embedding.memory import keep_freed_memory
 from armorm.features.embedding.packed import LastLayer, forward
 from armorm.features.embedding.packs import Batch, Pack, TokenIds, TokenSequence, Wanted, plan_batches, plan_packs
-from armorm.features.embedding.remote_code import FOLDER_ALONE, quiet, refuse_larger
+from armorm.features.embedding.remote_code import quiet, refuse_larger
+from armorm.features.embedding.sandbox import try_tokenizer
 from armorm.features.errors import BackboneError
 from armorm.features.vectors.shards import Vector
 
@@ -147,7 +148,9 @@ def read_architecture(settings: BackboneSettings, fingerprint: Fingerprint) -> P
     """
     try:
         with quiet():
-            config: PreTrainedConfig = AutoConfig.from_pretrained(fingerprint.folder, **FOLDER_ALONE)
+            config: PreTrainedConfig = AutoConfig.from_pretrained(
+                fingerprint.folder, trust_remote_code=False, local_files_only=True
+            )
     except Exception as error:  # whatever the configuration of any kind raises
         raise BackboneError(settings.path, _why_not_loaded(error)) from error
     return config
@@ -156,10 +159,13 @@ def read_architecture(settings: BackboneSettings, fingerprint: Fingerprint) -> P
 def _loaded(settings: BackboneSettings, fingerprint: Fingerprint) -> Backbone:
     """Load a backbone that runs in padded batches, which every decoder takes."""
     folder = fingerprint.folder
+    try_tokenizer(settings.path, folder)
     try:
         model = _read_weights(folder, getattr(torch, settings.dtype))
         # mistral-common, where it is installed, would read another file
-        tokenizer = AutoTokenizer.from_pretrained(folder, mistral_format=False, **FOLDER_ALONE)
+        tokenizer = AutoTokenizer.from_pretrained(
+            folder, mistral_format=False, trust_remote_code=False, local_files_only=True
+        )
     except Exception as error:  # whatever the loader of any kind raises
         raise BackboneError(settings.path, _why_not_loaded(error)) from error
     template = chat_template(folder, settings)
@@ -188,7 +194,7 @@ def _loaded(settings: BackboneSettings, fingerprint: Fingerprint) -> Backbone:
 
 def _read_weights(folder: Path, dtype: torch.dtype) -> Any:
     """Return the backbone alone: what else is in the files, such as a head, is left out without a word."""
-    config = AutoConfig.from_pretrained(folder, **FOLDER_ALONE)
+    config = AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
     # A folder may ask for kernels, from the Hub or of another package, and for tuples in place of named outputs.
     config._attn_implementation = config._experts_implementation = None
     config.return_dict = True
@@ -201,7 +207,8 @@ def _read_weights(folder: Path, dtype: torch.dtype) -> Any:
         weights_only=True,
         key_mapping=_renamed(folder, config),
         output_loading_info=True,
-        **FOLDER_ALONE,
+        trust_remote_code=False,
+        local_files_only=True,
     )
     if missing := sorted(found["missing_keys"]):
         raise ValueError(f"{len(missing)} weights are not in its files, for example {missing[0]}")

@@ -50,7 +50,7 @@ EMBED: Final = Stage(
 
 
 def _beside(name: str, record: type[Summary], line_of: Callable[[Any], str]) -> Stage:
-    return replace(EMBED, name=name, after=(), record=record, line_of=line_of)
+    return replace(EMBED, name=name, part=None, after=(), record=record, line_of=line_of)
 
 
 BESIDE: Final = (

@@ -23,8 +23,9 @@ LENGTHS: Final = ("max_position_embeddings", "n_positions", "max_seq_len", "cont
 LAYERS: Final = ("num_hidden_layers", "n_layer", "n_layers", "num_layers")
 """Names under which they state how many layers they have."""
 
-MOST_LAYERS: Final = 1000
-"""A model of more layers would be built for hours before it is found that weights are missing."""
+MOST: Final[Mapping[tuple[str, ...], int]] = {WIDTHS: 2**24, LENGTHS: 2**24, LAYERS: 1000}
+"""What they may state: of more layers a model would be built for hours before it is found that weights are missing, and
+for more positions tables of them would be."""
 
 Json = Mapping[str, Any]
 
@@ -54,20 +55,16 @@ def read_config(folder: Path) -> Json:
 
 
 def check_stated(place: Path, config: Json) -> None:
-    """Refuse a configuration whose sizes are no numbers, or whose layers are too many.
+    """Refuse a configuration whose sizes are no numbers, or larger than those of any model.
 
     Raises:
         BackboneError: it states such a size.
     """
-    for name in (*WIDTHS, *LENGTHS):
+    for name, most in ((name, most) for names, most in MOST.items() for name in names):
         stated = text_config(config).get(name)
-        if stated is not None and not (isinstance(stated, int) and stated > 0):
-            raise BackboneError(str(place), f"got {name} {stated!r} in {CONFIG}; expected a number; restore the file")
-    for name in LAYERS:
-        stated = text_config(config).get(name, 1)
-        if not (isinstance(stated, int) and 0 < stated <= MOST_LAYERS):
+        if stated is not None and not (isinstance(stated, int) and 0 < stated <= most):
             raise BackboneError(
-                str(place), f"got {name} {stated!r} in {CONFIG}; expected 1 to {MOST_LAYERS}; restore the file"
+                str(place), f"got {name} {stated!r} in {CONFIG}; expected 1 to {most:,}; restore the file"
             )
 
 

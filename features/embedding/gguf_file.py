@@ -103,27 +103,34 @@ def _write(path: Path, scratch: Path, made: Path) -> None:
     import torch
     from transformers import AutoConfig, AutoModel, AutoTokenizer
 
-    from armorm.features.embedding.remote_code import FOLDER_ALONE, RUN_NOTHING, quiet, refuse_larger
+    from armorm.features.embedding.remote_code import quiet, refuse_larger
 
     source = scratch / "source"
     source.mkdir()
     (source / NAME).symlink_to(path.resolve())
     try:
         with quiet(), redirect_stderr(io.StringIO()):  # of progress bars that cannot be turned off
-            stated = AutoConfig.from_pretrained(source, gguf_file=NAME, **FOLDER_ALONE)
+            stated = AutoConfig.from_pretrained(source, gguf_file=NAME, trust_remote_code=False, local_files_only=True)
             stated.save_pretrained(made)
             check_stated(path, read_json(made, CONFIG))  # before a model of that size is built
             refuse_larger(stated, PARAMETERS_PER_BYTE * path.stat().st_size)
-            tokenizer = AutoTokenizer.from_pretrained(source, gguf_file=NAME, **FOLDER_ALONE)
+            tokenizer = AutoTokenizer.from_pretrained(
+                source, gguf_file=NAME, trust_remote_code=False, local_files_only=True
+            )
             read, found = AutoModel.from_pretrained(
-                source, gguf_file=NAME, dtype=torch.float32, output_loading_info=True, **FOLDER_ALONE
+                source,
+                gguf_file=NAME,
+                dtype=torch.float32,
+                output_loading_info=True,
+                trust_remote_code=False,
+                local_files_only=True,
             )
             if missing := sorted(found["missing_keys"]):
                 raise ValueError(f"{len(missing)} weights are not in it, for example {missing[0]}")
             config = read.config
             del config.quantization_config
             with torch.device("meta"):  # a model that does not know that it was quantized
-                model = AutoModel.from_config(config, **RUN_NOTHING)  # type: ignore[no-untyped-call]
+                model = AutoModel.from_config(config, trust_remote_code=False)  # type: ignore[no-untyped-call]
             model.load_state_dict(read.state_dict(), assign=True)
     except BackboneError:
         raise

@@ -5,21 +5,17 @@ vision tower, RAG's two tokenizers. Such a loader asks on standard input whether
 patience is 0: then it refuses.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, Final
+from typing import Final
 
 import torch
 from transformers import AutoModel, PreTrainedConfig, dynamic_module_utils
 from transformers.utils import logging
 
+from armorm.features.units import size
+
 dynamic_module_utils.TIME_OUT_REMOTE_CODE = 0
-
-RUN_NOTHING: Final[Mapping[str, Any]] = {"trust_remote_code": False}
-"""Arguments of loaders: without them transformers asks whether to run a folder's code, and a pipe may answer."""
-
-FOLDER_ALONE: Final[Mapping[str, Any]] = {**RUN_NOTHING, "local_files_only": True}
-"""The same, and no file is fetched."""
 
 
 @contextmanager
@@ -34,15 +30,23 @@ def quiet() -> Iterator[None]:
         logging.set_verbosity(usual)
 
 
+MOST_TABLES: Final = 2**30
+"""Bytes of what a model computes of its configuration alone, such as positions and masks; GPT-Neo's take 2**27."""
+
+
 def refuse_larger(config: PreTrainedConfig, most: int) -> None:
     """Refuse a model of more parameters than its files can hold: what is missing would be made up in memory first.
 
     Raises:
-        ValueError: its configuration states more.
+        ValueError: its configuration states more, or tables of more than `MOST_TABLES` bytes.
     """
     with torch.device("meta"):
-        model = AutoModel.from_config(config, **RUN_NOTHING)  # type: ignore[no-untyped-call]
+        model = AutoModel.from_config(config, trust_remote_code=False)  # type: ignore[no-untyped-call]
     if (stated := sum(parameter.numel() for parameter in model.parameters())) > most:
         raise ValueError(
             f"its configuration states {stated:,} parameters; its files hold at most {most:,}; restore them"
+        )
+    if (tables := sum(buffer.nbytes for buffer in model.buffers())) > MOST_TABLES:
+        raise ValueError(
+            f"its configuration asks for tables of {size(tables)}; expected at most {size(MOST_TABLES)}; restore it"
         )

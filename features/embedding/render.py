@@ -2,14 +2,14 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 from transformers import PreTrainedTokenizerBase
 
 from armorm.features.conversation import SYSTEM_ROLES, Conversation, conversation_id, prompt_id
 from armorm.features.embedding.fingerprint import SystemTurns
 from armorm.features.embedding.packs import Rendered, TokenIds
-from armorm.features.embedding.sandbox import write
+from armorm.features.embedding.sandbox import Written, tokenise
 from armorm.features.errors import BackboneError
 
 STAND_INS: Final = ("Yes", "No")
@@ -45,23 +45,23 @@ def render(
     """
     shown = {conversation_id(messages): _with_system(messages, system) for messages in conversations}
     prompts = {prompt_id(messages): _with_system(messages[:-1], system) for messages in conversations}
-    written, refused = _write(tokenizer, shown)
-    alone, no_prompt = _write(tokenizer, prompts)
+    written, refused = _tokenise(tokenizer, shown)
+    alone, no_prompt = _tokenise(tokenizer, prompts)
     pairs = [(conversation_id(messages), prompt_id(messages)) for messages in conversations]
     odd = {
         p: prompts[p] for id, p in pairs if id in written and not _begins_with(written[id], alone.get(p), prompts[p])
     }
-    tokens, prompt_tokens = _encode(tokenizer, written), _encode(tokenizer, alone)
-    prompt_tokens = {id: ids for id, ids in prompt_tokens.items() if id not in odd} | _before_answers(tokenizer, odd)
-    refused |= {id: "the chat template renders it to nothing" for id, ids in tokens.items() if not ids}
+    prompt_tokens = {id: of.token_ids for id, of in alone.items() if id not in odd} | _before_answers(tokenizer, odd)
+    refused |= {id: "the chat template renders it to nothing" for id, of in written.items() if not of.token_ids}
     rendered, without_prompt = [], {}
     for id, prompt in pairs:
         if id in refused:
             continue
-        n_prompt = common_prefix(tokens[id], prompt_tokens.get(prompt, ()))
+        token_ids = written[id].token_ids
+        n_prompt = common_prefix(token_ids, prompt_tokens.get(prompt, ()))
         if not n_prompt:
             without_prompt[prompt] = no_prompt.get(prompt, "the chat template does not begin its conversations with it")
-        rendered.append(Rendered(id, prompt, tokens[id], n_prompt))
+        rendered.append(Rendered(id, prompt, token_ids, n_prompt))
     return Rendering(rendered, refused, without_prompt)
 
 
@@ -85,47 +85,40 @@ def _with_system(messages: Conversation, system: SystemTurns) -> Conversation:
     return ((role, f"{rules}\n\n{content}"), *others)
 
 
-def _begins_with(text: str, alone: str | None, prompt: Conversation) -> bool:
+def _begins_with(whole: Written, alone: Written | None, prompt: Conversation) -> bool:
     """Return whether a rendered conversation begins as its prompt rendered alone, to the end of its content."""
     said = prompt[-1][1].strip()
-    return alone is not None and said in alone and text.startswith(alone[: alone.rindex(said) + len(said)])
+    if alone is None or said not in alone.text:
+        return False
+    return whole.text.startswith(alone.text[: alone.text.rindex(said) + len(said)])
 
 
 def _before_answers(tokenizer: PreTrainedTokenizerBase, prompts: Mapping[str, Conversation]) -> dict[str, TokenIds]:
     """Return the tokens that stand before any answer to each prompt."""
     one, other = (
-        _encode(tokenizer, _write(tokenizer, {id: (*p, ("assistant", answer)) for id, p in prompts.items()})[0])
-        for answer in STAND_INS
+        _tokenise(tokenizer, {id: (*p, ("assistant", answer)) for id, p in prompts.items()})[0] for answer in STAND_INS
     )
-    return {id: one[id][: common_prefix(one[id], other[id])] for id in prompts if id in one and id in other}
+    both = one.keys() & other.keys()
+    return {id: one[id].token_ids[: common_prefix(one[id].token_ids, other[id].token_ids)] for id in both}
 
 
-def _write(
+def _tokenise(
     tokenizer: PreTrainedTokenizerBase, texts: Mapping[str, Conversation]
-) -> tuple[dict[str, str], dict[str, str]]:
-    """Return the ids to what the template writes; and ids to why it does not."""
-    written: dict[str, str] = {}
+) -> tuple[dict[str, Written], dict[str, str]]:
+    """Return the ids to what the template writes and its tokens; and ids to why there are none."""
+    written: dict[str, Written] = {}
     refused: dict[str, str] = {}
     turns = [[{"role": role, "content": content} for role, content in messages] for messages in texts.values()]
     try:
         template = tokenizer.get_chat_template()
     except ValueError as error:  # there are several, and none of them is called default
         raise BackboneError(tokenizer.name_or_path, f"{error}; set chat_template in [backbone] to a file") from error
-    found = write(tokenizer.name_or_path, template, tokenizer.special_tokens_map, turns)
-    for (id, messages), (text, why) in zip(texts.items(), found, strict=True):
-        if not why:
-            written[id] = text
+    for (id, messages), found in zip(texts.items(), tokenise(tokenizer, template, turns), strict=True):
+        if not found.why_not:
+            written[id] = found
             continue
         roles = ", ".join(role for role, _ in messages)
         has_system = messages[:1] and messages[0][0] in SYSTEM_ROLES
         advice = '; set system = "first_user" in [backbone] to put it into the user\'s turn' if has_system else ""
-        refused[id] = f"the chat template cannot render a conversation of {roles}: {why}{advice}"
+        refused[id] = f"the chat template cannot render a conversation of {roles}: {found.why_not}{advice}"
     return written, refused
-
-
-def _encode(tokenizer: PreTrainedTokenizerBase, texts: Mapping[str, str]) -> dict[str, TokenIds]:
-    """Return all texts in one batch."""
-    if not texts:
-        return {}
-    encoded: Any = tokenizer(list(texts.values()), add_special_tokens=False, return_attention_mask=False, verbose=False)
-    return {id: tuple(ids) for id, ids in zip(texts, encoded["input_ids"], strict=True)}

@@ -297,7 +297,8 @@ def _nothing_usable(summary: IngestSummary, path: Path, folder: Path) -> str:
         detail for table in read_spill(folder, "rejects", SCHEMAS["rejects"], ["detail"]) for detail in table["detail"]
     )
     example = next((f" ({detail})" for detail in details), "")
-    return f"got {reasons or 'no rows'} in {path}{example}; expected usable rows; nothing was stored"
+    got = f"got {reasons or 'no rows'} in {path}{example}"
+    return f"{got}; expected usable rows; see with `armorm check` what is made of them"
 
 
 def _summary(

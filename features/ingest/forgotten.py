@@ -79,4 +79,4 @@ def _line(entries: Sequence[Entry]) -> str:
     return f"{n_rows} native rows and {len(entries) - n_rows} prompts are left out of every ingest"
 
 
-FORGOTTEN: Final = Stage(name=STAGE, version=STAGE_VERSION, part="ingest", record=list[Entry], line_of=_line)
+FORGOTTEN: Final = Stage(name=STAGE, version=STAGE_VERSION, record=list[Entry], line_of=_line)

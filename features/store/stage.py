@@ -30,7 +30,8 @@ class Stage:
 
     name: str
     version: int
-    part: Part
+    part: Part | None = None
+    """None for what is made beside other work, or decided about its result: no run of the pipeline waits for it."""
     after: tuple[str, ...] = ()
     """Stages whose results it reads, or whose work has to be done before it: the one that it waits for last, first."""
     splits: tuple[str, ...] = ()

@@ -31,12 +31,19 @@ from armorm.flows.cli.options import (
 )
 from armorm.flows.cli.tethered import tether
 from armorm.flows.configuration.profiles import Profile, configuration
-from armorm.flows.configuration.settings import CONFIG_NAME, ConfigError, load_settings, require_runnable
+from armorm.flows.configuration.settings import (
+    CONFIG_NAME,
+    ConfigError,
+    load_settings,
+    require_files,
+    require_runnable,
+)
 from armorm.flows.runlog import console
 
 if TYPE_CHECKING:
     from armorm.features.catalog.bounded import Limits
     from armorm.features.catalog.query import QueryResult
+    from armorm.flows.plan import Plan
     from armorm.flows.runlog.outcomes import Step
 
 app = typer.Typer(
@@ -201,6 +208,7 @@ def run(
     """
     settings = load_settings(config)
     require_runnable(settings)  # before a server is started
+    require_files(settings)
     planned_on = None
     if plan or max_rows is not None or max_time:
         from armorm.flows.plan import plan_run, require_unmoved, require_within
@@ -224,10 +232,11 @@ def plan(
 ) -> None:
     """Say what `armorm run` would fetch, which stages it would run, why, and how long; fetch no data, change no store.
 
+    Exit code 1 where files are missing.
+
     Example: `armorm plan --out plan.json`
     """
     from armorm.flows.plan import plan_run, write_plan
-    from armorm.flows.runlog.plan_table import COLUMNS, shown_amounts
 
     if out and (out.is_dir() or not out.parent.is_dir()):
         raise ConfigError(f"got --out {out}, where no file can be written; expected a name in a folder that is there")
@@ -236,7 +245,15 @@ def plan(
         write_plan(planned, out)
     if format is Format.json:
         console.print_json(planned.as_json())
-        return
+    else:
+        _print_plan(planned, out)
+    if problems := [of.problem for of in planned.files if of.problem]:
+        raise ConfigError("\n".join(problems))
+
+
+def _print_plan(planned: "Plan", out: Path | None) -> None:
+    from armorm.flows.runlog.plan_table import COLUMNS, shown_amounts
+
     console.print_table(
         ["files of", "from", "commit", "files", "size", "to fetch"],
         [
@@ -246,7 +263,7 @@ def plan(
                 (f.revision or "")[:12],
                 f.n_files,
                 size(f.size_bytes),
-                f.problem or size(f.missing_bytes),
+                "not there" if f.problem else size(f.missing_bytes),
             )
             for f in planned.files
         ],
@@ -261,6 +278,7 @@ def ingest(config: Config = DEFAULT_CONFIG, format: As = Format.table) -> None:
 
     Example: `armorm ingest`
     """
+    require_files(load_settings(config))  # before a server is started
     from armorm.flows.ingest import ingest
 
     _run(ingest, config, format)
@@ -439,7 +457,7 @@ def diff(
 
     Example: `armorm diff 12 head`
     """
-    from armorm.stages.compare import compare
+    from armorm.release.compare import compare
 
     found = compare(existing_store(config), before, after)
     if format is Format.json:
@@ -610,7 +628,7 @@ def _run(flow: Callable[[Path], Any], config: Path, format: Format, *, with_repo
     changed = difference(store, before, store.head())
     report, where = None, None
     if with_report:
-        from armorm.stages.report import load_report, report_path
+        from armorm.release.report import load_report, report_path
 
         report, where = load_report(store), report_path(store, settings.models_path)
     if format is Format.json:

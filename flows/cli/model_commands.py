@@ -144,7 +144,7 @@ def export(
     Example: `armorm export reward-model`
     """
     from armorm.judges.models import find_model
-    from armorm.stages.export import export_model
+    from armorm.release.export import export_model
 
     store = existing_store(config)
     artifact = find_model(model, store)

@@ -4,10 +4,8 @@ A pipe tells: its one writer is the parent, and when the parent is gone, even ki
 """
 
 import os
-import runpy
 import subprocess
 import sys
-import threading
 from typing import Any, Final
 
 ENVIRONMENT: Final = {"PREFECT_UI_ENABLED": "0", "PREFECT__SERVER_EPHEMERAL": "1", "PREFECT__SERVER_FINAL": "1"}
@@ -32,24 +30,10 @@ def tether() -> None:
 def _start(server: Any) -> subprocess.Popen[Any]:
     from prefect.settings import get_current_settings
 
-    uvicorn = ["uvicorn", "--factory", "prefect.server.api.server:create_app", "--lifespan", "on"]
-    at = ["--host", "127.0.0.1", "--port", str(server.port), "--log-level", "error"]
     settings = get_current_settings().to_environment_variables(exclude_unset=True)
     return subprocess.Popen(
-        [sys.executable, "-P", "-m", "armorm.flows.cli.tethered", *uvicorn, *at],
+        [sys.executable, "-P", "-m", "armorm.flows.cli.temporary_server", str(server.port)],
         stdin=subprocess.PIPE,
         env=os.environ | ENVIRONMENT | settings,
         start_new_session=True,
     )
-
-
-def _end_with_the_parent() -> None:
-    while os.read(0, 1):
-        pass
-    os._exit(1)
-
-
-if __name__ == "__main__":
-    threading.Thread(target=_end_with_the_parent, daemon=True).start()
-    del sys.argv[0]
-    runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)

@@ -38,9 +38,9 @@ from armorm.features.checks.quality import Severity, read_checks
 from armorm.features.conversation import SplitFractions
 from armorm.features.embedding.embed import EmbedSettings
 from armorm.features.embedding.fingerprint import BackboneSettings
-from armorm.features.errors import HubError, InputError
+from armorm.features.errors import HubError, InputError, NativeFileError
 from armorm.features.hub import HubFiles
-from armorm.features.ingest.dataset import DatasetFiles
+from armorm.features.ingest.dataset import DatasetFiles, data_files
 from armorm.features.ingest.hub import DATA_FILES, parse_uri
 from armorm.features.ingest.normalise import Rules
 from armorm.features.lineage.openlineage import OpenLineageSettings
@@ -399,6 +399,22 @@ def require_runnable(settings: Settings) -> None:
     local_path(settings.local_backbone())
 
 
+def require_files(settings: Settings) -> None:
+    """Refuse before an ingest what it would find out one dataset after another: files that are not there.
+
+    Raises:
+        ConfigError: with one line for every dataset of this machine that lacks its files.
+    """
+    problems = []
+    for name in (name for name, section in settings.datasets.items() if section.path is not None):
+        try:
+            data_files(settings.dataset(name))
+        except NativeFileError as error:
+            problems.append(f"datasets.{name}: {error}")
+    if problems:
+        raise ConfigError("\n".join(problems))
+
+
 def _line(path: Path, error: Any) -> str:
     where = ".".join(str(part) for part in error["loc"])
     match error["type"]:
@@ -411,6 +427,5 @@ def _line(path: Path, error: Any) -> str:
         case "value_error":  # of a check that says itself what was given and what is allowed
             return f"{path}: {where}: {error['ctx']['error']}; change it in the file or in the environment"
         case _:
-            return (
-                f"{path}: {where}: got {error['input']!r}; {error['msg']}; change it in the file or in the environment"
-            )
+            expected = error["msg"].replace("Input should", "expected it to", 1)
+            return f"{path}: {where}: got {error['input']!r}; {expected}; change it in the file or in the environment"

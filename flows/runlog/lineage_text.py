@@ -27,7 +27,9 @@ def print_trace(found: Trace) -> None:
     if stages := _stages(found.made_from):
         console.print_table(["stage", "artifact", "version", "code", "settings"], stages, title="Made by")
     for record in found.backbones:
-        console.print_table(["of the backbone", ""], [(name, str(value)) for name, value in record.items()])
+        console.print_table(
+            ["of the backbone", ""], [(name, str(of)) for name, of in record.items() if name != "measured"]
+        )
     columns = ["dataset", "stage", "use", "rows", "native rows", "files", "from", "revision", "licence"]
     rows = [(*row[:5], _files(row[5]), *row[6:]) for row in found.datasets.rows]
     console.print_table(columns, rows, title="Rows that it saw")

@@ -23,7 +23,7 @@ from armorm.maths.paired import PairedTest
 from armorm.report.sections import Cell, Report, sections_to_markdown, shown, to_markdown
 
 if TYPE_CHECKING:
-    from armorm.stages.compare import Comparison
+    from armorm.release.compare import Comparison
     from armorm.stages.promote import Promotion
 
 T = TypeVar("T")
@@ -68,7 +68,7 @@ def show_done(store: Store, before: Snapshot, steps: Sequence[Step]) -> None:
 
 def difference(store: Store, before: Snapshot, after: Snapshot) -> "Comparison | None":
     """Return what a run has changed of rows, ratings and the model; None if nothing was there or changed."""
-    from armorm.stages.compare import compare
+    from armorm.release.compare import compare
 
     if not before.number or before.snapshot_id == after.snapshot_id:
         return None

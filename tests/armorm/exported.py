@@ -19,7 +19,7 @@ from armorm.features.objectives import OBJECTIVES
 from armorm.maths.gate import Gate
 from armorm.maths.uncertainty import LEVELS, RewardErrors
 from armorm.model.head import RewardHead
-from armorm.stages.export import probe_conversations, rendered
+from armorm.release.export import probe_conversations, rendered
 from tests.features.tiny import write_backbone
 
 D, VERBOSE = 32, 4

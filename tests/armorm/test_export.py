@@ -20,8 +20,8 @@ from armorm.export.card import USAGE
 from armorm.export.layout import write_layout
 from armorm.export.pattern import PromptEnd, Sample, find_pattern
 from armorm.features.conversation import single_turn
+from armorm.release.export import probe_conversations, rendered
 from armorm.scoring.reward_model import score_conversations
-from armorm.stages.export import probe_conversations, rendered
 from tests.armorm.exported import D, Exported, as_messages, export, fixed_mixture, scores
 
 KINDS = ["llama", "qwen2", "qwen3", "mistral", "gemma2", "gemma3"]

@@ -18,9 +18,9 @@ from armorm.features.embedding.backbone import load
 from armorm.features.embedding.fingerprint import read_fingerprint
 from armorm.features.store import Artifact, Recipe, Store
 from armorm.maths.steering import Steering
+from armorm.release import export as export_stage
+from armorm.release.export import probe_conversations, rendered
 from armorm.scoring.reward_model import score_conversations
-from armorm.stages import export as export_stage
-from armorm.stages.export import probe_conversations, rendered
 from tests.armorm.exported import as_messages, fixed_mixture, random_heads, scores
 from tests.features.test_kinds import KINDS, write
 

@@ -10,7 +10,7 @@ from armorm.errors import ExportError
 from armorm.export.pattern import PromptEnd, Sample, find_pattern
 from armorm.features.embedding.render import render
 from armorm.features.sample.backbone import sample_texts
-from armorm.stages.export import probe_conversations
+from armorm.release.export import probe_conversations
 
 SPECIAL = [
     *("<|begin_of_text|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>", "<|im_start|>", "<|im_end|>"),

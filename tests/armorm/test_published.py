@@ -16,9 +16,9 @@ from armorm.features.embedding.fingerprint import BackboneSettings, read_fingerp
 from armorm.features.errors import BackboneError
 from armorm.features.objectives import OBJECTIVES
 from armorm.model.inspection import inspect
+from armorm.release.export import probe_conversations
 from armorm.report.sections import taken_out
 from armorm.scoring.reward_model import nuisance_of
-from armorm.stages.export import probe_conversations
 from tests.armorm.exported import as_messages
 from tests.armorm.published import write_published
 

@@ -26,6 +26,7 @@ from armorm.report.sections import (
     shown,
     taken_out,
     to_markdown,
+    untrained_section,
 )
 
 INTERVAL = Interval(0.8123, 0.8, 0.83)
@@ -193,3 +194,12 @@ def test_cells_are_short_and_hold_no_control_characters() -> None:
     assert shown(0.0) == "0"
     assert shown(12) == "12"
     assert shown("a\x1b[31m\u202eb\n") == "a [31m b "
+
+
+def test_objectives_that_nobody_rates_are_counted_and_not_listed() -> None:
+    section = untrained_section(
+        {"a": Untrained("too_few", 3, 0), **{name: Untrained("too_few", 0, 0) for name in "bcd"}}
+    )
+    assert [row[0] for row in section.rows] == ["a"]
+    assert "3" in section.note
+    assert not untrained_section({"b": Untrained("too_few", 0, 0)}).rows

@@ -9,7 +9,7 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM, dynamic_module_utils
 
 from armorm import RewardModel
-from armorm.stages.export import probe_conversations
+from armorm.release.export import probe_conversations
 from tests.armorm.exported import as_messages, export
 from tests.features.tiny import SIZES, write_tokenizer
 

@@ -189,8 +189,12 @@ HARMLESS: Final[Mapping[str, Callable[[Path, Path], None]]] = {
 """What asks for something that a backbone does not need, and is not given it."""
 
 
+def change_folder(folder: Path, kind: str, marker: Path) -> None:
+    """Makes a folder with a backbone one of that kind."""
+    (KINDS | HARMLESS | {"template": _template})[kind](folder, marker)
+
+
 def write(folder: Path, kind: str, marker: Path) -> Path:
     """A backbone of that kind."""
-    tiny.write_backbone(folder)
-    (KINDS | HARMLESS | {"template": _template})[kind](folder, marker)
+    change_folder(tiny.write_backbone(folder), kind, marker)
     return folder

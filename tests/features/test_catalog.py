@@ -28,7 +28,7 @@ from armorm.features.store.pointers import tag
 from armorm.features.store.store import utc_now
 from armorm.features.tables import make_table, write_parquet
 from armorm.features.vectors.shards import Feature, FeatureReader, shards_of, slot_of, write_shard
-from armorm.stages.compare import compare
+from armorm.release.compare import compare
 from tests.features import tiny
 
 pytestmark = pytest.mark.usefixtures("in_process")

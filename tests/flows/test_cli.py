@@ -213,8 +213,9 @@ def test_plan_says_what_a_run_would_do(armorm: Run) -> None:
     assert (other["statistics"], other["regress"]) == ("after embed", "after embed")
     solver = planned(ARMORM_REGRESSION__REFIT="false")
     assert (solver["statistics"], solver["regress"]) == (None, "setting refit True -> False")
-    gone = json.loads(armorm("plan", "--format", "json", ARMORM_DATASETS__HELPSTEER__PATH="nowhere").stdout)
-    assert "got no such file or folder" in gone["files"][0]["problem"]
+    gone = armorm("plan", "--format", "json", ARMORM_DATASETS__HELPSTEER__PATH="nowhere")
+    assert "nowhere" in json.loads(gone.stdout)["files"][0]["problem"]
+    assert "nowhere" in refused(gone)
     assert "up to date" in armorm("plan").stdout
 
 
@@ -471,8 +472,12 @@ def test_a_text_that_is_too_long_is_scored_and_marked(armorm: Run, tmp_path: Pat
 
 def test_a_failing_run_is_one_line_and_leaves_the_store(armorm: Run, home: Path) -> None:
     before = json.loads(armorm("status", "--format", "json").stdout)
-    result = armorm("ingest", ARMORM_DATASETS__HELPSTEER__PATH="nowhere")
+    (home / "broken.jsonl").write_text("{\n")
+    result = armorm("ingest", ARMORM_DATASETS__HELPSTEER__PATH="broken.jsonl")
     assert result.returncode == 1
     assert "Traceback" not in result.stderr
-    assert result.stderr.splitlines()[-1].startswith(f"armorm: {home}/nowhere: got no such file or folder")
+    last = result.stderr.splitlines()[-1]
+    assert last.startswith("armorm: ")
+    assert f"{home}/broken.jsonl" in last
+    assert "nowhere" in refused(armorm("ingest", ARMORM_DATASETS__HELPSTEER__PATH="nowhere"))
     assert json.loads(armorm("status", "--format", "json").stdout) == before

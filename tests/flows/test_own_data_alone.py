@@ -16,9 +16,9 @@ from armorm.features.store import Store
 from armorm.flows.configuration.settings import ConfigError, load_settings
 from armorm.flows.plan import plan_run
 from armorm.model.head import RewardHead
+from armorm.release.export import export_model
+from armorm.release.report import load_report
 from armorm.report.sections import taken_out
-from armorm.stages.export import export_model
-from armorm.stages.report import load_report
 from docs.examples import plain
 
 pytestmark = pytest.mark.usefixtures("in_process")

@@ -14,7 +14,7 @@ from armorm.features.objectives import OBJECTIVES
 from armorm.features.store import Store
 from armorm.flows.pipeline import pipeline
 from armorm.model.head import RewardHead
-from armorm.stages.report import load_report
+from armorm.release.report import load_report
 from tests.flows.conftest import write_config
 
 pytestmark = pytest.mark.usefixtures("server", "in_process")

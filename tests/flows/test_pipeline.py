@@ -28,12 +28,12 @@ from armorm.model.head import RewardHead
 from armorm.records.decorrelation import DecorrelationResult
 from armorm.records.evaluation import Evaluation
 from armorm.records.gate import GateResult
+from armorm.release.compare import compare
+from armorm.release.report import load_report
 from armorm.report.sections import evaluation_sections, scorer_titles
 from armorm.stages import data as bridge
 from armorm.stages import gate
-from armorm.stages.compare import compare
 from armorm.stages.pipeline import PIPELINE, STAGES
-from armorm.stages.report import load_report
 from tests.flows.conftest import WholeRun, artifacts
 
 pytestmark = pytest.mark.usefixtures("server", "in_process")

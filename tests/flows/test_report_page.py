@@ -6,7 +6,7 @@ import pytest
 
 from armorm.features.store import Store
 from armorm.flows.pipeline import pipeline
-from armorm.stages.report import load_page, report_path, write_report
+from armorm.release.report import load_page, report_path, write_report
 from tests.armorm.test_page import FINDINGS, HOSTILE, page
 from tests.browser import look
 

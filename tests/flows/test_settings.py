@@ -13,6 +13,7 @@ from armorm.features.sources import SOURCES
 from armorm.features.store.summaries import Origin
 from armorm.flows.configuration.profiles import template
 from armorm.flows.configuration.settings import ConfigError, Settings, check_trainable, load_settings, require_runnable
+from armorm.flows.ingest import ingest
 from armorm.flows.pipeline import pipeline
 
 MINIMAL = """
@@ -153,6 +154,20 @@ def test_a_device_that_is_not_there_is_refused_before_a_run_and_not_by_the_plan(
         require_runnable(settings)
     with pytest.raises(error):
         pipeline(config)
+    assert not (config.parent / "store").exists()
+
+
+def test_all_files_that_are_missing_are_named_before_anything_is_ingested(
+    config: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = [*load_settings(config).datasets][:2]
+    for name in names:
+        monkeypatch.setenv(f"ARMORM_DATASETS__{name.upper()}__PATH", f"no-{name}")
+    with pytest.raises(ConfigError) as caught:
+        ingest(config)
+    lines = str(caught.value).splitlines()
+    assert len(lines) == 2
+    assert all(f"no-{name}" in line for name, line in zip(names, lines, strict=True))
     assert not (config.parent / "store").exists()
 
 

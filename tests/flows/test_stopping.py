@@ -181,7 +181,7 @@ def servers(home: Path) -> list[Path]:
     for process in Path("/proc").glob("[0-9]*"):
         try:
             ours = f"PREFECT_HOME={home}".encode() in (process / "environ").read_bytes().split(b"\0")
-            if ours and b"prefect.server.api.server:create_app" in (process / "cmdline").read_bytes().split(b"\0"):
+            if ours and b"armorm.flows.cli.temporary_server" in (process / "cmdline").read_bytes().split(b"\0"):
                 found.append(process)
         except OSError:  # it has ended, or is another user's
             continue
