@@ -2,17 +2,18 @@
 
 import hashlib
 import json
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib import import_module
 from pathlib import Path
 from pkgutil import iter_modules
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 from armorm.features.sample import native
 from armorm.features.sample.native.base import Dataset
-from armorm.features.sample.world.defects import NativeLine, Planted, plant
+from armorm.features.sample.world.defects import NativeLine, Planted, Row, Status, plant
+from armorm.features.sample.world.files import write
 from armorm.features.sample.world.truth import PairIds
 from armorm.features.sample.world.world import World
 
@@ -88,37 +89,38 @@ def write_sample(folder: Path, *, seed: int = 0, scale: float = 1.0) -> SampleMa
 
 
 def _write(folder: Path, world: World, dataset: Dataset) -> DatasetManifest:
-    clean = {
-        file: [NativeLine(row, dataset.left_out(file, row)) for row in rows]
-        for file, rows in dataset.files(world).items()
-    }
+    clean = {file: [_clean(dataset, file, row) for row in rows] for file, rows in dataset.files(world).items()}
     files, planted = plant(world.rng(f"{dataset.name} defects"), clean, dataset.all_defects(world))
     for file, natives in files.items():
         (folder / file).parent.mkdir(parents=True, exist_ok=True)
-        dataset.write(folder / file, [native.line for native in natives])
+        write(folder / file, dataset.format, [native.line for native in natives])
     return _manifest(dataset, files, planted)
+
+
+def _clean(dataset: Dataset, file: str, row: Row) -> NativeLine:
+    reason = dataset.left_out(file, row)
+    return NativeLine(row, "dropped" if reason else "kept", reason)
 
 
 def _manifest(
     dataset: Dataset, files: Mapping[str, Sequence[NativeLine]], planted: Iterable[Planted]
 ) -> DatasetManifest:
     natives = [native for content in files.values() for native in content]
-    kept = [native for native in natives if native.outcome.status == "kept"]
-    truth = dataset.truth([native.line for native in kept if isinstance(native.line, dict)])
+    reasons: defaultdict[Status, Counter[str]] = defaultdict(Counter)
+    for line in natives:
+        reasons[line.status][line.reason] += 1
+    kept = [native.line for native in natives if native.status in ("kept", "in part")]
+    truth = dataset.truth([row for row in kept if isinstance(row, dict)])
     return DatasetManifest(
         rows={file: len(content) for file, content in files.items()},
         planted=tuple(planted),
         kept=len(kept) - truth.dropped.total(),
-        rejected=_counts(_reasons(natives, "rejected")),
-        dropped=_counts(_reasons(natives, "dropped") + truth.dropped),
-        parts_refused=_counts(Counter(reason for native in kept for reason in native.outcome.parts)),
+        rejected=_counts(reasons["rejected"]),
+        dropped=_counts(reasons["dropped"] + truth.dropped),
+        parts_refused=_counts(reasons["in part"]),
         ratings=_counts(truth.ratings),
         pairs=tuple(truth.pairs),
     )
-
-
-def _reasons(natives: Iterable[NativeLine], status: Literal["rejected", "dropped"]) -> Counter[str]:
-    return Counter(native.outcome.reason for native in natives if native.outcome.status == status)
 
 
 def _counts(counter: Counter[str]) -> dict[str, int]:

@@ -1,14 +1,11 @@
 """RewardBench: pairs of 23 subsets in fixed proportions, only ever for evaluation."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Final
 
-from armorm.features.conversation import single_turn
 from armorm.features.sample.native.base import Dataset, Files
-from armorm.features.sample.world.defects import DUPLICATE, Defect, Row, copied, dropped, rejected, with_value
-from armorm.features.sample.world.files import write_parquet
+from armorm.features.sample.world.defects import Defect, Row
 from armorm.features.sample.world.text import Answer
-from armorm.features.sample.world.truth import Pair, from_pairs
+from armorm.features.sample.world.truth import from_pairs, text_pair
 from armorm.features.sample.world.words import Kind
 from armorm.features.sample.world.world import Group, World
 
@@ -31,7 +28,7 @@ def longest(ranked: Sequence[Answer]) -> Answer:
     return max(ranked[:2], key=lambda answer: answer.n_clauses)
 
 
-SUBSETS: Final[Mapping[str, tuple[int, Kind, Choice]]] = {
+SUBSETS: Mapping[str, tuple[int, Kind, Choice]] = {
     "alpacaeval-easy": (100, "chat", worst),
     "alpacaeval-length": (95, "chat", longest),
     "alpacaeval-hard": (95, "chat", second),
@@ -49,16 +46,11 @@ SUBSETS: Final[Mapping[str, tuple[int, Kind, Choice]]] = {
     "xstest-should-respond": (250, "chat", second),
     "donotanswer": (136, "safety", second),
     "math-prm": (447, "maths", second),
-    "hep-cpp": (164, "code", second),
-    "hep-go": (164, "code", second),
-    "hep-java": (164, "code", second),
-    "hep-js": (164, "code", second),
-    "hep-python": (164, "code", second),
-    "hep-rust": (164, "code", second),
+    **{f"hep-{language}": (164, "code", second) for language in ("cpp", "go", "java", "js", "python", "rust")},
 }
 """Rows upstream, what the prompts are about, and which answer is rejected."""
 
-SHARE: Final = 0.1
+SHARE = 0.1
 """The share of upstream's rows at scale 1."""
 
 
@@ -69,20 +61,17 @@ def prompts(world: World, kind: Kind) -> list[str]:
 
 def files(world: World) -> Files:
     """Return one file for all subsets."""
-    rows = [row for subset in SUBSETS for row in _rows(world, subset)]
+    rows = [_row(subset, group) for subset in SUBSETS for group in _groups(world, subset)]
     return {
         "rewardbench/data/filtered-00000-of-00001.parquet": [row | {"id": number} for number, row in enumerate(rows)]
     }
 
 
-def _rows(world: World, subset: str) -> list[Row]:
+def _row(subset: str, group: Group) -> Row:
     _, _, reject = SUBSETS[subset]
-    rows = []
-    for group in _groups(world, subset):
-        ranked = sorted(group.answers, key=group.merit)
-        row = {"prompt": group.question, "chosen": ranked[-1].text, "chosen_model": "harbour-70b"}
-        rows.append(row | {"rejected": reject(ranked).text, "rejected_model": "pebble-2b", "subset": subset})
-    return rows
+    ranked = sorted(group.answers, key=group.merit)
+    row = {"prompt": group.question, "chosen": ranked[-1].text, "chosen_model": "harbour-70b"}
+    return row | {"rejected": reject(ranked).text, "rejected_model": "pebble-2b", "subset": subset}
 
 
 def _groups(world: World, subset: str) -> list[Group]:
@@ -90,20 +79,15 @@ def _groups(world: World, subset: str) -> list[Group]:
     return world.groups(f"rewardbench {subset}", round(SHARE * n_upstream), 4, mix={kind: 1.0})
 
 
-def _pair(row: Row) -> Pair:
-    return single_turn(row["prompt"], row["chosen"]), single_turn(row["prompt"], row["rejected"])
-
-
-DATASET: Final = Dataset(
+DATASET = Dataset(
     "rewardbench",
+    "parquet",
     files,
-    write_parquet,
-    from_pairs(_pair, benchmark=True),
+    from_pairs(lambda row: text_pair(row, "prompt", "chosen", "rejected"), benchmark=True),
     (
-        DUPLICATE,
-        Defect("value_null", 0.003, with_value("rejected", None), rejected("wrong_type")),
-        Defect("unknown_subset", 0.003, with_value("subset", "riddles"), rejected("unknown_subset")),
-        Defect("identical_pair", 0.003, copied("rejected", "chosen"), dropped("identical_pair")),
-        Defect("empty_answer", 0.003, with_value("rejected", ""), rejected("empty_turn")),
+        Defect("value_null", 0.003, {"rejected": None}, "rejected", "wrong_type"),
+        Defect("unknown_subset", 0.003, {"subset": "riddles"}, "rejected"),
+        Defect("identical_pair", 0.003, lambda row: {"rejected": row["chosen"]}, "dropped"),
+        Defect("empty_answer", 0.003, {"rejected": ""}, "rejected", "empty_turn"),
     ),
 )

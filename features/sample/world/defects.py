@@ -1,7 +1,7 @@
 """Defects that real datasets have, planted at a stated rate where the sample knows of them.
 
-A defect turns one clean row into the rows that stand in its place, the spoilt one last. No row has two, and each
-says what is to become of the row.
+A defect changes one clean row; some need the clean row beside the spoilt one. No row has two, and each says what is to
+become of the row.
 """
 
 import json
@@ -17,33 +17,14 @@ Row = dict[str, Any]
 Line = Row | str
 """A row, or the text of a line that is no row."""
 
+Changes = Mapping[str, Any]
+"""New values of some columns of a row."""
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """What becomes of a row by itself, whatever the other rows are."""
+Status = Literal["kept", "in part", "rejected", "dropped"]
+"""What becomes of a row by itself, whatever the other rows are; `in part` is kept without a rating or a completion."""
 
-    status: Literal["kept", "rejected", "dropped"] = "kept"
-    reason: str = ""
-    parts: tuple[str, ...] = ()
-    """The reasons why ratings or completions of a kept row are refused."""
-
-
-KEPT: Final = Outcome()
-
-
-def rejected(reason: str) -> Outcome:
-    """Return the outcome of a row that cannot be used."""
-    return Outcome("rejected", reason)
-
-
-def dropped(reason: str) -> Outcome:
-    """Return the outcome of a row that a stated rule leaves out."""
-    return Outcome("dropped", reason)
-
-
-def in_part(refused: str) -> Outcome:
-    """Return the outcome of a row that is kept without one part."""
-    return Outcome(parts=(refused,))
+ABSENT: Final = object()
+"""The new value of a column that is taken away."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,9 +34,21 @@ class Defect:
     name: str
     rate: float
     """Share of the rows that are kept; at least one row is spoilt, however few there are."""
-    spoil: Callable[[Row], tuple[Line, ...]]
-    outcome: Outcome = KEPT
-    """The outcome of the spoilt row."""
+    changes: Changes | Callable[[Row], Changes | str]
+    """What is changed, which may follow from the row; or the text of a line that is written instead."""
+    status: Status = "kept"
+    """What becomes of the spoilt row."""
+    reason: str = ""
+    """Why the row, or the part, is not kept; the defect's name where nothing else is said."""
+    beside: bool = False
+    """Whether the clean row stays, before the spoilt one."""
+
+    def spoilt(self, row: Row) -> "NativeLine":
+        """Return the row with its changes, and what is to become of it."""
+        changes = self.changes(row) if callable(self.changes) else self.changes
+        if not isinstance(changes, str):
+            changes = {name: value for name, value in {**row, **changes}.items() if value is not ABSENT}
+        return NativeLine(changes, self.status, "" if self.status == "kept" else self.reason or self.name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,14 +65,15 @@ class NativeLine:
     """A line as written, and what is to become of it."""
 
     line: Line
-    outcome: Outcome = KEPT
+    status: Status = "kept"
+    reason: str = ""
 
 
 def plant(
     rng: Generator, files: Mapping[str, Sequence[NativeLine]], defects: Sequence[Defect]
 ) -> tuple[dict[str, list[NativeLine]], list[Planted]]:
     """Return the files with each defect in its share of the rows that are kept, and where each one is."""
-    sound = [(file, n) for file, lines in files.items() for n, line in enumerate(lines) if line.outcome == KEPT]
+    sound = [(file, n) for file, lines in files.items() for n, line in enumerate(lines) if line.status == "kept"]
     counts = [max(1, round(defect.rate * len(sound))) for defect in defects]
     victims = iter(rng.permutation(len(sound)).tolist())
     spoilt = {sound[next(victims)]: defect for defect, count in zip(defects, counts, strict=True) for _ in range(count)}
@@ -88,56 +82,31 @@ def plant(
     for file, lines in files.items():
         for n, native in enumerate(lines):
             defect = spoilt.get((file, n))
-            if defect is None or isinstance(native.line, str):
+            if defect is None or defect.beside:
                 into[file].append(native)
-                continue
-            *others, last = defect.spoil(native.line)
-            into[file] += [*map(NativeLine, others), NativeLine(last, defect.outcome)]
-            planted.append(Planted(defect.name, file, len(into[file]) - 1))
+            if defect is not None and isinstance(native.line, dict):
+                planted.append(Planted(defect.name, file, len(into[file])))
+                into[file].append(defect.spoilt(native.line))
     return into, planted
 
 
-def twice(row: Row) -> tuple[Line, ...]:
-    """Return the row and an exact copy."""
-    return row, dict(row)
+def in_first(column: str, **values: Any) -> Callable[[Row], Changes]:
+    """Return other values in the first object of a list."""
+    return lambda row: {column: [row[column][0] | values, *row[column][1:]]}
 
 
-def torn(row: Row) -> tuple[Line, ...]:
+def exchanged(row: Row, *columns: tuple[str, str]) -> dict[str, Any]:
+    """Return each of two columns with the other's value."""
+    return {name: row[other] for pair in columns for name, other in (pair, pair[::-1])}
+
+
+def _torn(row: Row) -> str:
     """Return a line of JSON that breaks off half-way."""
     line = json.dumps(row)
-    return (line[: len(line) // 2],)
+    return line[: len(line) // 2]
 
 
-def without(column: str) -> Callable[[Row], tuple[Line, ...]]:
-    """Return the row without one column."""
-    return lambda row: ({name: value for name, value in row.items() if name != column},)
-
-
-def altered(column: str, value: Callable[[Row], Any]) -> Callable[[Row], tuple[Line, ...]]:
-    """Return the row with another value in one column, which may follow from the row."""
-    return lambda row: (row | {column: value(row)},)
-
-
-def with_value(column: str, value: Any) -> Callable[[Row], tuple[Line, ...]]:
-    """Return the row with a given value in one column."""
-    return altered(column, lambda _: value)
-
-
-def copied(column: str, other: str) -> Callable[[Row], tuple[Line, ...]]:
-    """Return the row with another column's value in one column."""
-    return altered(column, lambda row: row[other])
-
-
-def in_first(column: str, **values: Any) -> Callable[[Row], tuple[Line, ...]]:
-    """Return the row with other values in the first object of a list."""
-    return altered(column, lambda row: [row[column][0] | values, *row[column][1:]])
-
-
-def again(change: Callable[[Row], Row]) -> Callable[[Row], tuple[Line, ...]]:
-    """Return the row, and one that tells the same in other words."""
-    return lambda row: (row, row | change(row))
-
-
-MALFORMED: Final = Defect("malformed_line", 0.002, torn, rejected("malformed_row"))
-DUPLICATE: Final = Defect("duplicate_row", 0.004, twice, dropped("duplicate_row"))
+MALFORMED: Final = Defect("malformed_line", 0.002, _torn, "rejected", "malformed_row")
+"""What any file of lines can have."""
+DUPLICATE: Final = Defect("duplicate_row", 0.004, {}, "dropped", beside=True)
 """What any file can have."""
