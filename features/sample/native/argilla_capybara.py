@@ -3,10 +3,9 @@
 from numpy.random import Generator
 
 from armorm.features.sample.native.argilla_math import ratings_swapped
-from armorm.features.sample.native.base import Dataset, Files, as_messages, as_turns
-from armorm.features.sample.world.defects import Defect, Row
+from armorm.features.sample.native.base import Dataset, Defect, Files, Row, as_messages, as_turns
+from armorm.features.sample.native.truth import from_pairs
 from armorm.features.sample.world.text import pick
-from armorm.features.sample.world.truth import from_pairs
 from armorm.features.sample.world.world import FEWEST_ROWS, Group, Judge, World
 
 QUALITY = Judge(1, 5, {"helpfulness": 0.4, "correctness": 0.3, "style": 0.3}, halo=0.8, length=0.35)

@@ -4,9 +4,8 @@ import json
 
 from numpy.random import Generator
 
-from armorm.features.sample.native.base import Dataset, Files
-from armorm.features.sample.world.defects import Defect, Row, exchanged
-from armorm.features.sample.world.truth import from_pairs, text_pair
+from armorm.features.sample.native.base import Dataset, Defect, Files, Row, exchanged
+from armorm.features.sample.native.truth import from_pairs, text_pair
 from armorm.features.sample.world.world import FEWEST_ROWS, Group, Judge, World
 
 FOLLOWS = Judge(1, 10, {"helpfulness": 0.5, "correctness": 0.3}, halo=0.9, length=0.35)

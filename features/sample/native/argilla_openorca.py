@@ -5,10 +5,9 @@ from collections.abc import Sequence
 from numpy.random import Generator
 
 from armorm.features.conversation import single_turn
-from armorm.features.sample.native.base import Dataset, Files, as_messages
-from armorm.features.sample.world.defects import Defect, Row
+from armorm.features.sample.native.base import Dataset, Defect, Files, Row, as_messages
+from armorm.features.sample.native.truth import Rated, from_ratings
 from armorm.features.sample.world.text import pick
-from armorm.features.sample.world.truth import Rated, from_ratings
 from armorm.features.sample.world.world import FEWEST_ROWS, Group, Judge, World
 
 JUDGE = Judge(1, 10, {"helpfulness": 0.4, "correctness": 0.5}, halo=0.7, length=0.4)
@@ -96,10 +95,6 @@ def _same_generation(row: Row) -> Row:
     return same | _tied(row)
 
 
-def _without_first(row: Row) -> Row:
-    return {"generations": ["", row["generations"][1]]}
-
-
 DATASET = Dataset(
     "argilla-openorca",
     "parquet",
@@ -117,6 +112,8 @@ DATASET = Dataset(
         Defect("system_null", 0.006, {"system": None}),
         Defect("in_gsm8k_train", 0.03, {"in_gsm8k_train": True}),
         Defect("same_generation", 0.003, _same_generation, "in part", "repeated_completion"),
-        Defect("empty_answer", 0.003, _without_first, "in part", "empty_turn"),
+        Defect(
+            "empty_answer", 0.003, lambda row: {"generations": ["", row["generations"][1]]}, "in part", "empty_turn"
+        ),
     ),
 )

@@ -3,11 +3,10 @@
 from numpy.random import Generator
 
 from armorm.features.conversation import single_turn
-from armorm.features.sample.native.base import Dataset, Files
+from armorm.features.sample.native.base import ABSENT, Dataset, Defect, Files, Row
 from armorm.features.sample.native.pku_saferlhf import groups, is_safe
-from armorm.features.sample.world.defects import ABSENT, Defect, Row
+from armorm.features.sample.native.truth import Rated, from_ratings
 from armorm.features.sample.world.text import Answer, pick
-from armorm.features.sample.world.truth import Rated, from_ratings
 from armorm.features.sample.world.world import Group, World
 
 CATEGORIES = (
@@ -52,11 +51,6 @@ def _rated(row: Row) -> list[Rated]:
     return [(single_turn(row["prompt"], row["response"]), {"beavertails-is_safe": float(row["is_safe"])})]
 
 
-def _second_opinion(row: Row) -> Row:
-    """Return the label of another annotator, who says the opposite."""
-    return _label(HARMS[0] if row["is_safe"] else None)
-
-
 DATASET = Dataset(
     "beavertails-30k",
     "lines",
@@ -66,7 +60,7 @@ DATASET = Dataset(
         Defect("missing_column", 0.002, {"is_safe": ABSENT}, "rejected"),
         Defect("label_not_boolean", 0.002, {"is_safe": "yes"}, "rejected", "wrong_type"),
         Defect("is_safe_contradicts_category", 0.003, lambda row: {"is_safe": not row["is_safe"]}, "rejected"),
-        Defect("conflicting_labels", 0.003, _second_opinion, beside=True),
+        Defect("conflicting_labels", 0.003, lambda row: _label(HARMS[0] if row["is_safe"] else None), beside=True),
         Defect("empty_answer", 0.002, {"response": ""}, "rejected", "empty_turn"),
     ),
 )

@@ -3,10 +3,9 @@
 from numpy.random import Generator
 
 from armorm.features.conversation import single_turn
-from armorm.features.sample.native.base import Dataset, Files
+from armorm.features.sample.native.base import Dataset, Defect, Files, Row, in_first
+from armorm.features.sample.native.truth import Rated, from_ratings, is_whole
 from armorm.features.sample.native.ultrafeedback import draw_models
-from armorm.features.sample.world.defects import Defect, Row, in_first
-from armorm.features.sample.world.truth import Rated, from_ratings, is_whole
 from armorm.features.sample.world.world import FEWEST_ROWS, Group, Judge, World
 
 JUDGES = {
@@ -61,10 +60,6 @@ def _rated(row: Row) -> list[Rated]:
     ]
 
 
-def _few_annotations(row: Row) -> Row:
-    return {"annotations": row["annotations"][:2]}
-
-
 def _not_applicable(row: Row) -> Row:
     return {"annotations": [annotation | {"rating": "N/A"} for annotation in row["annotations"]]}
 
@@ -94,7 +89,7 @@ DATASET = Dataset(
         Defect("value_null", 0.004, {"instruction": None}, "rejected", "wrong_type"),
         Defect("unknown_preference", 0.004, {"preference": "brevity"}, "rejected"),
         Defect("no_annotations", 0.01, {"annotations": []}, "dropped"),
-        Defect("few_annotations", 0.01, _few_annotations),
+        Defect("few_annotations", 0.01, lambda row: {"annotations": row["annotations"][:2]}),
         Defect("not_applicable", 0.02, in_first("annotations", rating="N/A")),
         Defect("nothing_applicable", 0.004, _not_applicable, "rejected", "no_rating"),
         Defect("rating_not_a_number", 0.004, in_first("annotations", rating="good"), "in part"),

@@ -5,10 +5,9 @@ from collections.abc import Callable, Mapping
 from numpy.random import Generator
 
 from armorm.features.conversation import single_turn
-from armorm.features.sample.native.base import Dataset, Files
-from armorm.features.sample.world.defects import ABSENT, Changes, Defect, Row
+from armorm.features.sample.native.base import ABSENT, Dataset, Defect, Files, Row
+from armorm.features.sample.native.truth import Rated, from_ratings
 from armorm.features.sample.world.text import Answer
-from armorm.features.sample.world.truth import Rated, from_ratings
 from armorm.features.sample.world.words import Kind
 from armorm.features.sample.world.world import DOUBT, Group, World, extra_length
 
@@ -93,7 +92,7 @@ def _rated(row: Row) -> list[Rated]:
     return [(conversation, {"prometheus-score": float(row["orig_score"])})]
 
 
-def _scored(score: str) -> Callable[[Row], Changes]:
+def _scored(score: str) -> Callable[[Row], Row]:
     """Return another score in both places."""
     return lambda row: {"orig_score": score, "output": f"{row['orig_feedback']} [RESULT] {score}"}
 

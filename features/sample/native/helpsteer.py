@@ -1,9 +1,8 @@
 """HelpSteer: five ratings 0..4 an answer, up to four answers a prompt, of which many tie, as upstream."""
 
 from armorm.features.conversation import single_turn
-from armorm.features.sample.native.base import Dataset, Files
-from armorm.features.sample.world.defects import ABSENT, Defect, Row
-from armorm.features.sample.world.truth import Rated, from_ratings, is_whole
+from armorm.features.sample.native.base import ABSENT, Dataset, Defect, Files, Row
+from armorm.features.sample.native.truth import Rated, from_ratings, is_whole
 from armorm.features.sample.world.world import Judge, World
 
 JUDGES = {

@@ -4,9 +4,8 @@ import re
 from collections.abc import Mapping
 
 from armorm.features.conversation import Conversation
-from armorm.features.sample.native.base import Dataset, Files
-from armorm.features.sample.world.defects import ABSENT, Defect, Row
-from armorm.features.sample.world.truth import from_pairs
+from armorm.features.sample.native.base import ABSENT, Dataset, Defect, Files, Row
+from armorm.features.sample.native.truth import from_pairs
 from armorm.features.sample.world.words import Kind
 from armorm.features.sample.world.world import Group, World
 
@@ -56,10 +55,6 @@ def _unanswered(row: Row) -> Row:
     return {"chosen": row["chosen"].rsplit(ASSISTANT, 1)[0] + ASSISTANT.rstrip(" ")}
 
 
-def _indented(row: Row) -> Row:
-    return {"chosen": f"{ASSISTANT} ".join(row["chosen"].rsplit(ASSISTANT, 1))}
-
-
 def _answered_twice(row: Row) -> Row:
     return {"chosen": f"{row['chosen']}{ASSISTANT}One more thing."}
 
@@ -79,6 +74,8 @@ DATASET = Dataset(
         Defect("empty_final_turn", 0.002, _unanswered, "rejected", "empty_turn"),
         Defect("roles_out_of_order", 0.003, _answered_twice, "rejected"),
         Defect("context_differs", 0.002, _other_context, "rejected"),
-        Defect("leading_spaces", 0.002, _indented),
+        Defect(
+            "leading_spaces", 0.002, lambda row: {"chosen": f"{ASSISTANT} ".join(row["chosen"].rsplit(ASSISTANT, 1))}
+        ),
     ),
 )

@@ -6,14 +6,14 @@ from collections.abc import Callable
 from typing import Final
 
 from armorm.features.sample.native import rewardbench
-from armorm.features.sample.world.defects import Changes, Defect, Row
+from armorm.features.sample.native.base import Defect, Row
 from armorm.features.sample.world.words import KINDS, Kind
 from armorm.features.sample.world.world import World
 
 RATE: Final = 0.02
 
 
-def leaks(world: World, kind_of: Callable[[Row], Kind], asking: Callable[[Row, str], Changes]) -> tuple[Defect, ...]:
+def leaks(world: World, kind_of: Callable[[Row], Kind], asking: Callable[[Row, str], Row]) -> tuple[Defect, ...]:
     """Return two defects that give a row a prompt of RewardBench: as it is, and with another last word.
 
     Args:

@@ -2,10 +2,9 @@
 
 from numpy.random import Generator
 
-from armorm.features.sample.native.base import Dataset, Files
-from armorm.features.sample.world.defects import ABSENT, Defect, Row, exchanged
+from armorm.features.sample.native.base import ABSENT, Dataset, Defect, Files, Row, exchanged
+from armorm.features.sample.native.truth import Pair, from_pairs, text_pair
 from armorm.features.sample.world.text import Answer
-from armorm.features.sample.world.truth import Pair, from_pairs, text_pair
 from armorm.features.sample.world.world import DOUBT, Group, World
 
 

@@ -2,7 +2,7 @@
 
 import itertools
 
-from armorm.features.sample.native.base import Dataset, Files
+from armorm.features.sample.native.base import Dataset, Defect, Files, Row
 from armorm.features.sample.native.feedback_collection import (
     RUBRICS,
     best_answer,
@@ -10,9 +10,8 @@ from armorm.features.sample.native.feedback_collection import (
     judge_prompt,
     scored_groups,
 )
-from armorm.features.sample.world.defects import Defect, Row
+from armorm.features.sample.native.truth import Pair, from_pairs, text_pair
 from armorm.features.sample.world.text import Answer
-from armorm.features.sample.world.truth import Pair, from_pairs, text_pair
 from armorm.features.sample.world.world import Group, World
 
 Scored = tuple[Answer, int]

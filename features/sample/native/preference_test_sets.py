@@ -4,10 +4,9 @@ from collections.abc import Mapping
 
 from numpy.random import Generator
 
-from armorm.features.sample.native.base import Dataset, Files, as_messages, as_turns
+from armorm.features.sample.native.base import Dataset, Defect, Files, Row, as_messages, as_turns
 from armorm.features.sample.native.hh_rlhf import HELPFUL, TURNS
-from armorm.features.sample.world.defects import Defect, Row
-from armorm.features.sample.world.truth import Pair, from_pairs
+from armorm.features.sample.native.truth import Pair, from_pairs
 from armorm.features.sample.world.words import Kind
 from armorm.features.sample.world.world import Group, World
 
@@ -55,10 +54,6 @@ def _left_out(file: str, row: Row) -> str:
     return "" if file in map(_file, SCORED) else "subset_not_scored"
 
 
-def _answered(row: Row) -> Row:
-    return {"prompt": [*row["prompt"], {"content": "I see.", "role": "assistant"}]}
-
-
 DATASET = Dataset(
     "preference-test-sets",
     "parquet",
@@ -68,7 +63,12 @@ DATASET = Dataset(
         Defect("value_null", 0.006, {"rejected": None}, "rejected", "wrong_type"),
         Defect("identical_pair", 0.006, lambda row: {"rejected": row["chosen"]}, "dropped"),
         Defect("empty_answer", 0.006, {"rejected": ""}, "rejected", "empty_turn"),
-        Defect("roles_out_of_order", 0.006, _answered, "rejected"),
+        Defect(
+            "roles_out_of_order",
+            0.006,
+            lambda row: {"prompt": [*row["prompt"], {"content": "I see.", "role": "assistant"}]},
+            "rejected",
+        ),
     ),
     left_out=_left_out,
 )

@@ -6,11 +6,10 @@ from collections.abc import Callable
 from numpy.random import Generator
 
 from armorm.features.conversation import single_turn
-from armorm.features.sample.native.base import Dataset, Files
+from armorm.features.sample.native.base import ABSENT, Dataset, Defect, Files, Row
 from armorm.features.sample.native.leaks import leaks
-from armorm.features.sample.world.defects import ABSENT, Changes, Defect, Row
+from armorm.features.sample.native.truth import Pair, from_pairs
 from armorm.features.sample.world.text import pick
-from armorm.features.sample.world.truth import Pair, from_pairs
 from armorm.features.sample.world.world import FEWEST_ROWS, Group, World
 
 SOLVED = 0.2
@@ -84,12 +83,12 @@ def _left_out(file: str, row: Row) -> str:
     return "" if row["label"]["finish_reason"] == "found_error" else "no_error_found"
 
 
-def _asking(**values: object) -> Callable[[Row], Changes]:
+def _asking(**values: object) -> Callable[[Row], Row]:
     """Return other values in the question."""
     return lambda row: {"question": row["question"] | values}
 
 
-def _reference_as_solution(row: Row) -> Changes:
+def _reference_as_solution(row: Row) -> Row:
     return _asking(pre_generated_steps=[row["question"]["ground_truth_solution"]])(row)
 
 
@@ -98,10 +97,10 @@ def _finished(reason: str) -> Row:
     return {"label": {"steps": [], "total_time": 5_000, "finish_reason": reason}}
 
 
-def _error(**values: object) -> Callable[[Row], Changes]:
+def _error(**values: object) -> Callable[[Row], Row]:
     """Return other values in the completion that is the error."""
 
-    def changes(row: Row) -> Changes:
+    def changes(row: Row) -> Row:
         *steps, last = row["label"]["steps"]
         error, *others = last["completions"]
         return {"label": row["label"] | {"steps": [*steps, last | {"completions": [error | values, *others]}]}}

@@ -2,10 +2,9 @@
 
 from collections.abc import Callable, Mapping, Sequence
 
-from armorm.features.sample.native.base import Dataset, Files
-from armorm.features.sample.world.defects import Defect, Row
+from armorm.features.sample.native.base import Dataset, Defect, Files, Row
+from armorm.features.sample.native.truth import from_pairs, text_pair
 from armorm.features.sample.world.text import Answer
-from armorm.features.sample.world.truth import from_pairs, text_pair
 from armorm.features.sample.world.words import Kind
 from armorm.features.sample.world.world import Group, World
 

@@ -6,11 +6,10 @@ from collections.abc import Mapping, Sequence
 
 from numpy.random import Generator
 
-from armorm.features.sample.native.base import Dataset, Files
+from armorm.features.sample.native.base import ABSENT, Dataset, Defect, Files, PairIds, Row, Truth, exchanged
 from armorm.features.sample.native.leaks import leaks
-from armorm.features.sample.world.defects import ABSENT, Defect, Row, exchanged
+from armorm.features.sample.native.truth import pair_ids, text_pair
 from armorm.features.sample.world.text import Answer
-from armorm.features.sample.world.truth import PairIds, Truth, pair_ids, text_pair
 from armorm.features.sample.world.words import Kind
 from armorm.features.sample.world.world import DOUBT, Group, World
 
@@ -123,15 +122,6 @@ def _twice_the_votes(row: Row) -> Row:
     return {f"score_{chosen}": 2 * row[f"score_{other}"], "score_ratio": LEAST_RATIO}
 
 
-def _quoting(row: Row) -> Row:
-    """Return what Reddit's interface makes of a quotation."""
-    return {"human_ref_A": f"&gt; Q &amp; A\n\n{row['human_ref_A']}"}
-
-
-def _linking(row: Row) -> Row:
-    return {"history": f"{row['history']} [See](https:\\/\\/example.org\\/faq)."}
-
-
 DATASET = Dataset(
     "shp",
     "lines",
@@ -146,8 +136,10 @@ DATASET = Dataset(
         Defect("twice_the_votes", 0.01, _twice_the_votes, "dropped", "score_ratio_too_low"),
         Defect("empty_comment", 0.004, {"human_ref_B": ""}, "rejected", "empty_turn"),
         Defect("very_long_post", 0.003, lambda row: {"history": " ".join([row["history"]] * 150)}),
-        Defect("html_entities", 0.02, _quoting),
-        Defect("escaped_slashes", 0.01, _linking),
+        Defect("html_entities", 0.02, lambda row: {"human_ref_A": f"&gt; Q &amp; A\n\n{row['human_ref_A']}"}),
+        Defect(
+            "escaped_slashes", 0.01, lambda row: {"history": f"{row['history']} [See](https:\\/\\/example.org\\/faq)."}
+        ),
     ),
     leaks=lambda world: leaks(
         world, lambda row: SUBREDDITS[row["domain"].split("_")[0]], lambda row, prompt: {"history": prompt}

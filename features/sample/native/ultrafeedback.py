@@ -5,10 +5,9 @@ from collections.abc import Callable, Mapping
 from numpy.random import Generator
 
 from armorm.features.conversation import single_turn
-from armorm.features.sample.native.base import Dataset, Files
-from armorm.features.sample.world.defects import ABSENT, Changes, Defect, Row, in_first
+from armorm.features.sample.native.base import ABSENT, Dataset, Defect, Files, Row, in_first
+from armorm.features.sample.native.truth import Rated, from_ratings, is_whole
 from armorm.features.sample.world.text import Answer, pick
-from armorm.features.sample.world.truth import Rated, from_ratings, is_whole
 from armorm.features.sample.world.words import Kind
 from armorm.features.sample.world.world import Group, Judge, World
 
@@ -105,10 +104,10 @@ def _ratings(completion: Row) -> dict[str, float]:
     return ratings
 
 
-def _given(rating: str, *aspects: str, **values: float | None) -> Callable[[Row], Changes]:
+def _given(rating: str, *aspects: str, **values: float | None) -> Callable[[Row], Row]:
     """Return the first completion with another rating of some aspects, and other values."""
 
-    def changes(row: Row) -> Changes:
+    def changes(row: Row) -> Row:
         annotations = row["completions"][0]["annotations"]
         rated = annotations | {aspect: annotations[aspect] | {"Rating": rating} for aspect in aspects}
         return in_first("completions", annotations=rated, **values)(row)
@@ -116,14 +115,14 @@ def _given(rating: str, *aspects: str, **values: float | None) -> Callable[[Row]
     return changes
 
 
-def _overall_ten(aspects: int) -> Callable[[Row], Changes]:
+def _overall_ten(aspects: int) -> Callable[[Row], Row]:
     """Return an overall 10 where every aspect is rated `aspects`."""
     annotations = {aspect: _annotation(aspect, aspects) for aspect in ASPECTS}
     scores = {"overall_score": 10.0, "fine-grained_score": float(aspects)}
     return in_first("completions", annotations=annotations, **scores)
 
 
-def _same_response(row: Row) -> Changes:
+def _same_response(row: Row) -> Row:
     return in_first("completions", response=row["completions"][1]["response"])(row)
 
 

@@ -3,34 +3,17 @@
 import itertools
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from statistics import fmean
 from typing import Any
 
 from armorm.features.conversation import Conversation, conversation_id, single_turn
-from armorm.features.sample.world.defects import Row
+from armorm.features.sample.native.base import PairIds, Row, Truth
 
 Rated = tuple[Conversation, Mapping[str, float]]
 """A conversation with its raw ratings by objective."""
 
 Pair = tuple[Conversation, Conversation]
 """The preferred conversation, and the other."""
-
-PairIds = tuple[str, str]
-"""The same two, by id."""
-
-
-@dataclass(frozen=True, slots=True)
-class Truth:
-    """What rows give that are usable one by one."""
-
-    ratings: Counter[str] = field(default_factory=Counter)
-    """Objective to number of ratings."""
-    pairs: Sequence[PairIds] = ()
-    """Every preference."""
-    dropped: Counter[str] = field(default_factory=Counter)
-    """Rows that a rule over all rows leaves out, by reason."""
-
 
 Rule = Callable[[Sequence[Row]], Truth]
 
