@@ -89,12 +89,5 @@ def parse(rows: Rows, options: Options) -> Iterator[Pairs]:
     yield Pairs(rows, chosen, rejected, subset=subsets)
 
 
-SOURCE = Source(
-    name="rewardbench",
-    upstream="allenai/reward-bench",
-    licence="ODC-BY",
-    parse=parse,
-    pairs=True,
-    evaluation=True,
-    files=("data/filtered-*.parquet",),
-)
+FILES = ("data/filtered-*.parquet",)
+SOURCE = Source("rewardbench", "allenai/reward-bench", "ODC-BY", parse, pairs=True, evaluation=True, files=FILES)
