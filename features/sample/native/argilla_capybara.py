@@ -57,18 +57,19 @@ def _other_context(row: Row) -> Row:
     return {"rejected": [*greeting, *row["rejected"]]}
 
 
+DEFECTS = (
+    Defect("value_null", 0.003, {"chosen": None}, "rejected", "wrong_type"),
+    Defect("tied_ratings", 0.02, lambda row: {"rejected_rating": row["chosen_rating"]}),
+    Defect("ratings_swapped", 0.006, ratings_swapped, "rejected", "preference_contradicts_scores"),
+    Defect("identical_pair", 0.006, lambda row: {"rejected": row["chosen"]}, "dropped"),
+    Defect("empty_final_turn", 0.003, _unanswered, "rejected", "empty_turn"),
+    Defect("roles_out_of_order", 0.003, _without_question, "rejected"),
+    Defect("context_differs", 0.003, _other_context, "rejected"),
+)
 DATASET = Dataset(
     "argilla-capybara",
     "parquet",
     files,
     from_pairs(lambda row: (as_turns(row["chosen"]), as_turns(row["rejected"])), rated_on="argilla-overall_quality"),
-    (
-        Defect("value_null", 0.003, {"chosen": None}, "rejected", "wrong_type"),
-        Defect("tied_ratings", 0.02, lambda row: {"rejected_rating": row["chosen_rating"]}),
-        Defect("ratings_swapped", 0.006, ratings_swapped, "rejected", "preference_contradicts_scores"),
-        Defect("identical_pair", 0.006, lambda row: {"rejected": row["chosen"]}, "dropped"),
-        Defect("empty_final_turn", 0.003, _unanswered, "rejected", "empty_turn"),
-        Defect("roles_out_of_order", 0.003, _without_question, "rejected"),
-        Defect("context_differs", 0.003, _other_context, "rejected"),
-    ),
+    DEFECTS,
 )

@@ -37,6 +37,13 @@ def ratings_swapped(row: Row) -> Row:
     return exchanged(row, ("chosen_rating", "rejected_rating"))
 
 
+DEFECTS = (
+    Defect("value_null", 0.005, {"chosen_response": None}, "rejected", "wrong_type"),
+    Defect("tied_ratings", 0.02, lambda row: {"rejected_rating": row["chosen_rating"]}),
+    Defect("ratings_swapped", 0.01, ratings_swapped, "rejected", "preference_contradicts_scores"),
+    Defect("identical_pair", 0.01, lambda row: {"rejected_response": row["chosen_response"]}, "dropped"),
+    Defect("empty_answer", 0.005, {"rejected_response": ""}, "rejected", "empty_turn"),
+)
 DATASET = Dataset(
     "argilla-math",
     "parquet",
@@ -45,11 +52,5 @@ DATASET = Dataset(
         lambda row: text_pair(row, "instruction", "chosen_response", "rejected_response"),
         rated_on="ultrafeedback-instruction_following",
     ),
-    (
-        Defect("value_null", 0.005, {"chosen_response": None}, "rejected", "wrong_type"),
-        Defect("tied_ratings", 0.02, lambda row: {"rejected_rating": row["chosen_rating"]}),
-        Defect("ratings_swapped", 0.01, ratings_swapped, "rejected", "preference_contradicts_scores"),
-        Defect("identical_pair", 0.01, lambda row: {"rejected_response": row["chosen_response"]}, "dropped"),
-        Defect("empty_answer", 0.005, {"rejected_response": ""}, "rejected", "empty_turn"),
-    ),
+    DEFECTS,
 )

@@ -95,25 +95,18 @@ def _same_generation(row: Row) -> Row:
     return same | _tied(row)
 
 
-DATASET = Dataset(
-    "argilla-openorca",
-    "parquet",
-    files,
-    from_ratings(_rated),
-    (
-        Defect("value_null", 0.003, {"input": None}, "rejected", "wrong_type"),
-        Defect("rating_null", 0.01, UNREAD, "dropped", "not_rated"),
-        Defect("rating_empty", 0.006, UNREAD | {"rating": []}, "dropped", "not_rated"),
-        Defect("three_ratings", 0.003, lambda row: _verdict([*row["rating"], 5.0]), "rejected", "ratings_do_not_match"),
-        Defect("rating_out_of_range", 0.003, lambda row: _verdict([11.0, row["rating"][1]]), "in part"),
-        Defect("tied_ratings", 0.03, _tied),
-        Defect("swapped", 0.15, _swapped),
-        Defect("system_empty", 0.03, {"system": ""}),
-        Defect("system_null", 0.006, {"system": None}),
-        Defect("in_gsm8k_train", 0.03, {"in_gsm8k_train": True}),
-        Defect("same_generation", 0.003, _same_generation, "in part", "repeated_completion"),
-        Defect(
-            "empty_answer", 0.003, lambda row: {"generations": ["", row["generations"][1]]}, "in part", "empty_turn"
-        ),
-    ),
+DEFECTS = (
+    Defect("value_null", 0.003, {"input": None}, "rejected", "wrong_type"),
+    Defect("rating_null", 0.01, UNREAD, "dropped", "not_rated"),
+    Defect("rating_empty", 0.006, UNREAD | {"rating": []}, "dropped", "not_rated"),
+    Defect("three_ratings", 0.003, lambda row: _verdict([*row["rating"], 5.0]), "rejected", "ratings_do_not_match"),
+    Defect("rating_out_of_range", 0.003, lambda row: _verdict([11.0, row["rating"][1]]), "in part"),
+    Defect("tied_ratings", 0.03, _tied),
+    Defect("swapped", 0.15, _swapped),
+    Defect("system_empty", 0.03, {"system": ""}),
+    Defect("system_null", 0.006, {"system": None}),
+    Defect("in_gsm8k_train", 0.03, {"in_gsm8k_train": True}),
+    Defect("same_generation", 0.003, _same_generation, "in part", "repeated_completion"),
+    Defect("empty_answer", 0.003, lambda row: {"generations": ["", row["generations"][1]]}, "in part", "empty_turn"),
 )
+DATASET = Dataset("argilla-openorca", "parquet", files, from_ratings(_rated), DEFECTS)

@@ -51,16 +51,11 @@ def _rated(row: Row) -> list[Rated]:
     return [(single_turn(row["prompt"], row["response"]), {"beavertails-is_safe": float(row["is_safe"])})]
 
 
-DATASET = Dataset(
-    "beavertails-30k",
-    "lines",
-    files,
-    from_ratings(_rated),
-    (
-        Defect("missing_column", 0.002, {"is_safe": ABSENT}, "rejected"),
-        Defect("label_not_boolean", 0.002, {"is_safe": "yes"}, "rejected", "wrong_type"),
-        Defect("is_safe_contradicts_category", 0.003, lambda row: {"is_safe": not row["is_safe"]}, "rejected"),
-        Defect("conflicting_labels", 0.003, lambda row: _label(HARMS[0] if row["is_safe"] else None), beside=True),
-        Defect("empty_answer", 0.002, {"response": ""}, "rejected", "empty_turn"),
-    ),
+DEFECTS = (
+    Defect("missing_column", 0.002, {"is_safe": ABSENT}, "rejected"),
+    Defect("label_not_boolean", 0.002, {"is_safe": "yes"}, "rejected", "wrong_type"),
+    Defect("is_safe_contradicts_category", 0.003, lambda row: {"is_safe": not row["is_safe"]}, "rejected"),
+    Defect("conflicting_labels", 0.003, lambda row: _label(HARMS[0] if row["is_safe"] else None), beside=True),
+    Defect("empty_answer", 0.002, {"response": ""}, "rejected", "empty_turn"),
 )
+DATASET = Dataset("beavertails-30k", "lines", files, from_ratings(_rated), DEFECTS)

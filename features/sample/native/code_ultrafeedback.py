@@ -80,25 +80,26 @@ def _same_answer(row: Row) -> Row:
     return {"responses": [first, second | {"response": first["response"]}, *others], **_same_rating(row)}
 
 
+DEFECTS = (
+    Defect("value_null", 0.004, {"instruction": None}, "rejected", "wrong_type"),
+    Defect("unknown_preference", 0.004, {"preference": "brevity"}, "rejected"),
+    Defect("no_annotations", 0.01, {"annotations": []}, "dropped"),
+    Defect("few_annotations", 0.01, lambda row: {"annotations": row["annotations"][:2]}),
+    Defect("not_applicable", 0.02, in_first("annotations", rating="N/A")),
+    Defect("nothing_applicable", 0.004, _not_applicable, "rejected", "no_rating"),
+    Defect("rating_not_a_number", 0.004, in_first("annotations", rating="good"), "in part"),
+    Defect("rating_out_of_range", 0.004, in_first("annotations", rating="7"), "in part"),
+    Defect("unknown_model", 0.004, in_first("annotations", model="nobody-1b"), "in part"),
+    Defect("annotated_again", 0.004, _annotated_again, "in part", "repeated_annotation"),
+    Defect("api_error", 0.01, in_first("responses", response=API_ERROR), "in part"),
+    Defect("empty_answer", 0.004, in_first("responses", response=""), "in part", "empty_turn"),
+    Defect("same_answer", 0.004, _same_answer, "in part", "repeated_completion"),
+    Defect("tied_answers", 0.01, _same_rating),
+)
 DATASET = Dataset(
     "code-ultrafeedback",
     "parquet",
     files,
     from_ratings(_rated, ranked_by=[f"code-{preference}" for preference in JUDGES]),
-    (
-        Defect("value_null", 0.004, {"instruction": None}, "rejected", "wrong_type"),
-        Defect("unknown_preference", 0.004, {"preference": "brevity"}, "rejected"),
-        Defect("no_annotations", 0.01, {"annotations": []}, "dropped"),
-        Defect("few_annotations", 0.01, lambda row: {"annotations": row["annotations"][:2]}),
-        Defect("not_applicable", 0.02, in_first("annotations", rating="N/A")),
-        Defect("nothing_applicable", 0.004, _not_applicable, "rejected", "no_rating"),
-        Defect("rating_not_a_number", 0.004, in_first("annotations", rating="good"), "in part"),
-        Defect("rating_out_of_range", 0.004, in_first("annotations", rating="7"), "in part"),
-        Defect("unknown_model", 0.004, in_first("annotations", model="nobody-1b"), "in part"),
-        Defect("annotated_again", 0.004, _annotated_again, "in part", "repeated_annotation"),
-        Defect("api_error", 0.01, in_first("responses", response=API_ERROR), "in part"),
-        Defect("empty_answer", 0.004, in_first("responses", response=""), "in part", "empty_turn"),
-        Defect("same_answer", 0.004, _same_answer, "in part", "repeated_completion"),
-        Defect("tied_answers", 0.01, _same_rating),
-    ),
+    DEFECTS,
 )

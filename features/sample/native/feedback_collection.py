@@ -101,16 +101,11 @@ def _other_score(row: Row) -> Row:
     return {"orig_score": "1" if row["orig_score"] != "1" else "5"}
 
 
-DATASET = Dataset(
-    "feedback-collection",
-    "array",
-    files,
-    from_ratings(_rated),
-    (
-        Defect("missing_column", 0.002, {"orig_score": ABSENT}, "rejected"),
-        Defect("score_contradicts_result", 0.003, _other_score, "rejected"),
-        Defect("score_out_of_range", 0.002, _scored("6"), "rejected", "rating_out_of_range"),
-        Defect("score_not_a_number", 0.002, _scored("N/A"), "rejected", "rating_not_a_number"),
-        Defect("empty_answer", 0.002, {"orig_response": ""}, "rejected", "empty_turn"),
-    ),
+DEFECTS = (
+    Defect("missing_column", 0.002, {"orig_score": ABSENT}, "rejected"),
+    Defect("score_contradicts_result", 0.003, _other_score, "rejected"),
+    Defect("score_out_of_range", 0.002, _scored("6"), "rejected", "rating_out_of_range"),
+    Defect("score_not_a_number", 0.002, _scored("N/A"), "rejected", "rating_not_a_number"),
+    Defect("empty_answer", 0.002, {"orig_response": ""}, "rejected", "empty_turn"),
 )
+DATASET = Dataset("feedback-collection", "array", files, from_ratings(_rated), DEFECTS)

@@ -34,18 +34,15 @@ def _rated(row: Row) -> list[Rated]:
 
 RANKED_BY = ("helpsteer-helpfulness", "helpsteer-correctness")
 
+DEFECTS = (
+    Defect("missing_column", 0.002, {"coherence": ABSENT}, "in part"),
+    Defect("rating_out_of_range", 0.002, {"helpfulness": 7}, "in part"),
+    Defect("rating_not_a_number", 0.002, {"correctness": "N/A"}, "in part"),
+    Defect("rating_null", 0.002, {"complexity": None}, "in part", "rating_not_a_number"),
+    Defect("empty_answer", 0.002, {"response": ""}, "rejected", "empty_turn"),
+    Defect("short_answer", 0.003, {"response": "Yes."}),
+    Defect("tied_answers", 0.003, lambda row: {"response": f"{row['response']} That is all."}, beside=True),
+)
 DATASET = Dataset(
-    "helpsteer",
-    "lines",
-    files,
-    from_ratings(_rated, ranked_by=RANKED_BY, together=lambda row: row["prompt"]),
-    (
-        Defect("missing_column", 0.002, {"coherence": ABSENT}, "in part"),
-        Defect("rating_out_of_range", 0.002, {"helpfulness": 7}, "in part"),
-        Defect("rating_not_a_number", 0.002, {"correctness": "N/A"}, "in part"),
-        Defect("rating_null", 0.002, {"complexity": None}, "in part", "rating_not_a_number"),
-        Defect("empty_answer", 0.002, {"response": ""}, "rejected", "empty_turn"),
-        Defect("short_answer", 0.003, {"response": "Yes."}),
-        Defect("tied_answers", 0.003, lambda row: {"response": f"{row['response']} That is all."}, beside=True),
-    ),
+    "helpsteer", "lines", files, from_ratings(_rated, ranked_by=RANKED_BY, together=lambda row: row["prompt"]), DEFECTS
 )

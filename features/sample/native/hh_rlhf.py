@@ -63,19 +63,14 @@ def _other_context(row: Row) -> Row:
     return {"rejected": f"{HUMAN}Good morning.{ASSISTANT}Good morning to you.{row['rejected']}"}
 
 
+DEFECTS = (
+    Defect("missing_column", 0.001, {"rejected": ABSENT}, "rejected"),
+    Defect("identical_pair", 0.008, lambda row: {"rejected": row["chosen"]}, "dropped"),
+    Defect("empty_final_turn", 0.002, _unanswered, "rejected", "empty_turn"),
+    Defect("roles_out_of_order", 0.003, _answered_twice, "rejected"),
+    Defect("context_differs", 0.002, _other_context, "rejected"),
+    Defect("leading_spaces", 0.002, lambda row: {"chosen": f"{ASSISTANT} ".join(row["chosen"].rsplit(ASSISTANT, 1))}),
+)
 DATASET = Dataset(
-    "hh-rlhf",
-    "lines",
-    files,
-    from_pairs(lambda row: (_turns(row["chosen"]), _turns(row["rejected"]))),
-    (
-        Defect("missing_column", 0.001, {"rejected": ABSENT}, "rejected"),
-        Defect("identical_pair", 0.008, lambda row: {"rejected": row["chosen"]}, "dropped"),
-        Defect("empty_final_turn", 0.002, _unanswered, "rejected", "empty_turn"),
-        Defect("roles_out_of_order", 0.003, _answered_twice, "rejected"),
-        Defect("context_differs", 0.002, _other_context, "rejected"),
-        Defect(
-            "leading_spaces", 0.002, lambda row: {"chosen": f"{ASSISTANT} ".join(row["chosen"].rsplit(ASSISTANT, 1))}
-        ),
-    ),
+    "hh-rlhf", "lines", files, from_pairs(lambda row: (_turns(row["chosen"]), _turns(row["rejected"]))), DEFECTS
 )

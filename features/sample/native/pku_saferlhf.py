@@ -56,18 +56,13 @@ def _unsafe_is_safer(row: Row) -> Row:
     return {f"is_response_{safer}_safe": False, f"is_response_{1 - safer}_safe": True}
 
 
-DATASET = Dataset(
-    "pku-saferlhf-30k",
-    "lines",
-    files,
-    from_pairs(_pair),
-    (
-        Defect("sides_swapped", 0.004, _mirrored, beside=True),
-        Defect("missing_column", 0.002, {"safer_response_id": ABSENT}, "rejected", "no_label"),
-        Defect("unknown_response_id", 0.002, {"safer_response_id": 2}, "rejected", "label_not_0_or_1"),
-        Defect("better_response_null", 0.002, {"better_response_id": None}),
-        Defect("safer_contradicts_flags", 0.003, _unsafe_is_safer, "rejected", "label_contradicts_safety"),
-        Defect("identical_pair", 0.004, lambda row: {"response_1": row["response_0"]}, "dropped"),
-        Defect("empty_answer", 0.002, {"response_1": ""}, "rejected", "empty_turn"),
-    ),
+DEFECTS = (
+    Defect("sides_swapped", 0.004, _mirrored, beside=True),
+    Defect("missing_column", 0.002, {"safer_response_id": ABSENT}, "rejected", "no_label"),
+    Defect("unknown_response_id", 0.002, {"safer_response_id": 2}, "rejected", "label_not_0_or_1"),
+    Defect("better_response_null", 0.002, {"better_response_id": None}),
+    Defect("safer_contradicts_flags", 0.003, _unsafe_is_safer, "rejected", "label_contradicts_safety"),
+    Defect("identical_pair", 0.004, lambda row: {"response_1": row["response_0"]}, "dropped"),
+    Defect("empty_answer", 0.002, {"response_1": ""}, "rejected", "empty_turn"),
 )
+DATASET = Dataset("pku-saferlhf-30k", "lines", files, from_pairs(_pair), DEFECTS)

@@ -54,21 +54,17 @@ def _left_out(file: str, row: Row) -> str:
     return "" if file in map(_file, SCORED) else "subset_not_scored"
 
 
-DATASET = Dataset(
-    "preference-test-sets",
-    "parquet",
-    files,
-    from_pairs(_pair, benchmark=True),
-    (
-        Defect("value_null", 0.006, {"rejected": None}, "rejected", "wrong_type"),
-        Defect("identical_pair", 0.006, lambda row: {"rejected": row["chosen"]}, "dropped"),
-        Defect("empty_answer", 0.006, {"rejected": ""}, "rejected", "empty_turn"),
-        Defect(
-            "roles_out_of_order",
-            0.006,
-            lambda row: {"prompt": [*row["prompt"], {"content": "I see.", "role": "assistant"}]},
-            "rejected",
-        ),
+DEFECTS = (
+    Defect("value_null", 0.006, {"rejected": None}, "rejected", "wrong_type"),
+    Defect("identical_pair", 0.006, lambda row: {"rejected": row["chosen"]}, "dropped"),
+    Defect("empty_answer", 0.006, {"rejected": ""}, "rejected", "empty_turn"),
+    Defect(
+        "roles_out_of_order",
+        0.006,
+        lambda row: {"prompt": [*row["prompt"], {"content": "I see.", "role": "assistant"}]},
+        "rejected",
     ),
-    left_out=_left_out,
+)
+DATASET = Dataset(
+    "preference-test-sets", "parquet", files, from_pairs(_pair, benchmark=True), DEFECTS, left_out=_left_out
 )

@@ -108,26 +108,27 @@ def _error(**values: object) -> Callable[[Row], Row]:
     return changes
 
 
+DEFECTS = (
+    Defect("labelled_again", 0.006, {"labeler": "00000000"}, beside=True),
+    Defect("missing_column", 0.004, {"question": ABSENT}, "rejected"),
+    Defect("quality_control", 0.02, {"is_quality_control_question": True}, "dropped"),
+    Defect("screening", 0.02, {"is_initial_screening_question": True}, "dropped", "screening_question"),
+    Defect("bad_problem", 0.01, _finished("bad_problem"), "dropped"),
+    Defect("give_up", 0.01, _finished("give_up"), "dropped", "gave_up"),
+    Defect("unknown_finish", 0.004, _finished("coffee"), "rejected", "unknown_finish_reason"),
+    Defect("no_reference", 0.01, _asking(ground_truth_solution=None), "rejected", "no_reference_solution"),
+    Defect("blank_reference", 0.004, _asking(ground_truth_solution=" "), "rejected", "no_reference_solution"),
+    Defect("no_steps", 0.004, _asking(pre_generated_steps=[]), "rejected", "empty_turn"),
+    Defect("identical_pair", 0.004, _reference_as_solution, "dropped"),
+    Defect("flagged", 0.01, _error(flagged=True)),
+    Defect("rating_null", 0.01, _error(rating=None)),
+)
 DATASET = Dataset(
     "prm-phase-2",
     "lines",
     files,
     from_pairs(_pair),
-    (
-        Defect("labelled_again", 0.006, {"labeler": "00000000"}, beside=True),
-        Defect("missing_column", 0.004, {"question": ABSENT}, "rejected"),
-        Defect("quality_control", 0.02, {"is_quality_control_question": True}, "dropped"),
-        Defect("screening", 0.02, {"is_initial_screening_question": True}, "dropped", "screening_question"),
-        Defect("bad_problem", 0.01, _finished("bad_problem"), "dropped"),
-        Defect("give_up", 0.01, _finished("give_up"), "dropped", "gave_up"),
-        Defect("unknown_finish", 0.004, _finished("coffee"), "rejected", "unknown_finish_reason"),
-        Defect("no_reference", 0.01, _asking(ground_truth_solution=None), "rejected", "no_reference_solution"),
-        Defect("blank_reference", 0.004, _asking(ground_truth_solution=" "), "rejected", "no_reference_solution"),
-        Defect("no_steps", 0.004, _asking(pre_generated_steps=[]), "rejected", "empty_turn"),
-        Defect("identical_pair", 0.004, _reference_as_solution, "dropped"),
-        Defect("flagged", 0.01, _error(flagged=True)),
-        Defect("rating_null", 0.01, _error(rating=None)),
-    ),
+    DEFECTS,
     leaks=lambda world: leaks(world, lambda row: "maths", lambda row, problem: _asking(problem=problem)(row)),
     left_out=_left_out,
 )

@@ -78,15 +78,16 @@ def _groups(world: World, subset: str) -> list[Group]:
     return world.groups(f"rewardbench {subset}", round(SHARE * n_upstream), 4, mix={kind: 1.0})
 
 
+DEFECTS = (
+    Defect("value_null", 0.003, {"rejected": None}, "rejected", "wrong_type"),
+    Defect("unknown_subset", 0.003, {"subset": "riddles"}, "rejected"),
+    Defect("identical_pair", 0.003, lambda row: {"rejected": row["chosen"]}, "dropped"),
+    Defect("empty_answer", 0.003, {"rejected": ""}, "rejected", "empty_turn"),
+)
 DATASET = Dataset(
     "rewardbench",
     "parquet",
     files,
     from_pairs(lambda row: text_pair(row, "prompt", "chosen", "rejected"), benchmark=True),
-    (
-        Defect("value_null", 0.003, {"rejected": None}, "rejected", "wrong_type"),
-        Defect("unknown_subset", 0.003, {"subset": "riddles"}, "rejected"),
-        Defect("identical_pair", 0.003, lambda row: {"rejected": row["chosen"]}, "dropped"),
-        Defect("empty_answer", 0.003, {"rejected": ""}, "rejected", "empty_turn"),
-    ),
+    DEFECTS,
 )

@@ -122,25 +122,24 @@ def _twice_the_votes(row: Row) -> Row:
     return {f"score_{chosen}": 2 * row[f"score_{other}"], "score_ratio": LEAST_RATIO}
 
 
+DEFECTS = (
+    Defect("sides_swapped", 0.006, _mirrored, beside=True),
+    Defect("missing_column", 0.004, {"human_ref_A": ABSENT}, "rejected"),
+    Defect("unknown_label", 0.004, {"labels": 2}, "rejected", "label_not_0_or_1"),
+    Defect("label_contradicts_votes", 0.004, _other_label, "rejected", "preference_contradicts_scores"),
+    Defect("identical_pair", 0.004, lambda row: {"human_ref_B": row["human_ref_A"]}, "dropped"),
+    Defect("twice_the_votes", 0.01, _twice_the_votes, "dropped", "score_ratio_too_low"),
+    Defect("empty_comment", 0.004, {"human_ref_B": ""}, "rejected", "empty_turn"),
+    Defect("very_long_post", 0.003, lambda row: {"history": " ".join([row["history"]] * 150)}),
+    Defect("html_entities", 0.02, lambda row: {"human_ref_A": f"&gt; Q &amp; A\n\n{row['human_ref_A']}"}),
+    Defect("escaped_slashes", 0.01, lambda row: {"history": f"{row['history']} [See](https:\\/\\/example.org\\/faq)."}),
+)
 DATASET = Dataset(
     "shp",
     "lines",
     files,
     _truth,
-    (
-        Defect("sides_swapped", 0.006, _mirrored, beside=True),
-        Defect("missing_column", 0.004, {"human_ref_A": ABSENT}, "rejected"),
-        Defect("unknown_label", 0.004, {"labels": 2}, "rejected", "label_not_0_or_1"),
-        Defect("label_contradicts_votes", 0.004, _other_label, "rejected", "preference_contradicts_scores"),
-        Defect("identical_pair", 0.004, lambda row: {"human_ref_B": row["human_ref_A"]}, "dropped"),
-        Defect("twice_the_votes", 0.01, _twice_the_votes, "dropped", "score_ratio_too_low"),
-        Defect("empty_comment", 0.004, {"human_ref_B": ""}, "rejected", "empty_turn"),
-        Defect("very_long_post", 0.003, lambda row: {"history": " ".join([row["history"]] * 150)}),
-        Defect("html_entities", 0.02, lambda row: {"human_ref_A": f"&gt; Q &amp; A\n\n{row['human_ref_A']}"}),
-        Defect(
-            "escaped_slashes", 0.01, lambda row: {"history": f"{row['history']} [See](https:\\/\\/example.org\\/faq)."}
-        ),
-    ),
+    DEFECTS,
     leaks=lambda world: leaks(
         world, lambda row: SUBREDDITS[row["domain"].split("_")[0]], lambda row, prompt: {"history": prompt}
     ),

@@ -135,23 +135,24 @@ def _tied(row: Row) -> Row:
 
 NO_ASPECT = {"overall_score": 6.5, "fine-grained_score": None}
 
+DEFECTS = (
+    Defect("missing_column", 0.002, {"completions": ABSENT}, "rejected"),
+    Defect("no_completions", 0.004, {"completions": []}, "dropped"),
+    Defect("one_completion", 0.005, lambda row: {"completions": row["completions"][:1]}),
+    Defect("rating_not_applicable", 0.04, _given("N/A", "honesty")),
+    Defect("nothing_applicable", 0.004, _given("N/A", *ASPECTS, **NO_ASPECT)),
+    Defect("rating_not_a_number", 0.004, _given("high", "helpfulness"), "in part"),
+    Defect("rating_out_of_range", 0.004, _given("7", "truthfulness"), "in part"),
+    Defect("overall_score_bug", 0.005, _overall_ten(aspects=1)),
+    Defect("overall_score_in_doubt", 0.005, _overall_ten(aspects=3), "in part", "overall_score_parse_bug"),
+    Defect("identical_completions", 0.005, _same_response, "in part", "repeated_completion"),
+    Defect("empty_answer", 0.004, in_first("completions", response=""), "in part", "empty_turn"),
+    Defect("tied_completions", 0.01, _tied),
+)
 DATASET = Dataset(
     "ultrafeedback",
     "lines",
     files,
     from_ratings(_rated, ranked_by=[f"ultrafeedback-{aspect}" for aspect in ASPECTS]),
-    (
-        Defect("missing_column", 0.002, {"completions": ABSENT}, "rejected"),
-        Defect("no_completions", 0.004, {"completions": []}, "dropped"),
-        Defect("one_completion", 0.005, lambda row: {"completions": row["completions"][:1]}),
-        Defect("rating_not_applicable", 0.04, _given("N/A", "honesty")),
-        Defect("nothing_applicable", 0.004, _given("N/A", *ASPECTS, **NO_ASPECT)),
-        Defect("rating_not_a_number", 0.004, _given("high", "helpfulness"), "in part"),
-        Defect("rating_out_of_range", 0.004, _given("7", "truthfulness"), "in part"),
-        Defect("overall_score_bug", 0.005, _overall_ten(aspects=1)),
-        Defect("overall_score_in_doubt", 0.005, _overall_ten(aspects=3), "in part", "overall_score_parse_bug"),
-        Defect("identical_completions", 0.005, _same_response, "in part", "repeated_completion"),
-        Defect("empty_answer", 0.004, in_first("completions", response=""), "in part", "empty_turn"),
-        Defect("tied_completions", 0.01, _tied),
-    ),
+    DEFECTS,
 )
