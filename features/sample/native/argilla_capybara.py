@@ -66,10 +66,5 @@ DEFECTS = (
     Defect("roles_out_of_order", 0.003, _without_question, "rejected"),
     Defect("context_differs", 0.003, _other_context, "rejected"),
 )
-DATASET = Dataset(
-    "argilla-capybara",
-    "parquet",
-    files,
-    from_pairs(lambda row: (as_turns(row["chosen"]), as_turns(row["rejected"])), rated_on="argilla-overall_quality"),
-    DEFECTS,
-)
+TRUTH = from_pairs(lambda row: (as_turns(row["chosen"]), as_turns(row["rejected"])), rated_on="argilla-overall_quality")
+DATASET = Dataset("argilla-capybara", "parquet", files, TRUTH, DEFECTS)

@@ -44,13 +44,8 @@ DEFECTS = (
     Defect("identical_pair", 0.01, lambda row: {"rejected_response": row["chosen_response"]}, "dropped"),
     Defect("empty_answer", 0.005, {"rejected_response": ""}, "rejected", "empty_turn"),
 )
-DATASET = Dataset(
-    "argilla-math",
-    "parquet",
-    files,
-    from_pairs(
-        lambda row: text_pair(row, "instruction", "chosen_response", "rejected_response"),
-        rated_on="ultrafeedback-instruction_following",
-    ),
-    DEFECTS,
+TRUTH = from_pairs(
+    lambda row: text_pair(row, "instruction", "chosen_response", "rejected_response"),
+    rated_on="ultrafeedback-instruction_following",
 )
+DATASET = Dataset("argilla-math", "parquet", files, TRUTH, DEFECTS)

@@ -96,10 +96,5 @@ DEFECTS = (
     Defect("same_answer", 0.004, _same_answer, "in part", "repeated_completion"),
     Defect("tied_answers", 0.01, _same_rating),
 )
-DATASET = Dataset(
-    "code-ultrafeedback",
-    "parquet",
-    files,
-    from_ratings(_rated, ranked_by=[f"code-{preference}" for preference in JUDGES]),
-    DEFECTS,
-)
+TRUTH = from_ratings(_rated, ranked_by=[f"code-{preference}" for preference in JUDGES])
+DATASET = Dataset("code-ultrafeedback", "parquet", files, TRUTH, DEFECTS)

@@ -32,8 +32,6 @@ def _rated(row: Row) -> list[Rated]:
     return [(single_turn(row["prompt"], row["response"]), ratings)]
 
 
-RANKED_BY = ("helpsteer-helpfulness", "helpsteer-correctness")
-
 DEFECTS = (
     Defect("missing_column", 0.002, {"coherence": ABSENT}, "in part"),
     Defect("rating_out_of_range", 0.002, {"helpfulness": 7}, "in part"),
@@ -43,6 +41,6 @@ DEFECTS = (
     Defect("short_answer", 0.003, {"response": "Yes."}),
     Defect("tied_answers", 0.003, lambda row: {"response": f"{row['response']} That is all."}, beside=True),
 )
-DATASET = Dataset(
-    "helpsteer", "lines", files, from_ratings(_rated, ranked_by=RANKED_BY, together=lambda row: row["prompt"]), DEFECTS
-)
+RANKED_BY = ("helpsteer-helpfulness", "helpsteer-correctness")
+TRUTH = from_ratings(_rated, ranked_by=RANKED_BY, together=lambda row: row["prompt"])
+DATASET = Dataset("helpsteer", "lines", files, TRUTH, DEFECTS)

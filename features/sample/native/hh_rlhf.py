@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from armorm.features.conversation import Conversation
 from armorm.features.sample.native.base import ABSENT, Dataset, Defect, Files, Row
 from armorm.features.sample.native.truth import from_pairs
+from armorm.features.sample.world.text import Answer, Prompt
 from armorm.features.sample.world.words import Kind
-from armorm.features.sample.world.world import Group, World
+from armorm.features.sample.world.world import World
 
 ROLES = {"Human": "user", "Assistant": "assistant"}
 HUMAN, ASSISTANT = "\n\nHuman: ", "\n\nAssistant: "
@@ -32,17 +33,13 @@ def files(world: World) -> Files:
 
 def _rows(world: World, folder: str) -> list[Row]:
     rng = world.rng(f"hh-rlhf {folder} preferences")
-    rows = []
-    for group in world.groups(f"hh-rlhf {folder}", 700, 2, mix=FOLDERS[folder], turns=TURNS):
-        better, worse = group.ranked(rng)
-        rows.append({"chosen": _transcript(group, better.text), "rejected": _transcript(group, worse.text)})
-    return rows
+    groups = world.groups(f"hh-rlhf {folder}", 700, 2, mix=FOLDERS[folder], turns=TURNS)
+    return [_row(group.prompt, *group.ranked(rng)) for group in groups]
 
 
-def _transcript(group: Group, answer: str) -> str:
-    speakers = {role: speaker for speaker, role in ROLES.items()}
-    turns = (*group.prompt.turns, ("assistant", answer))
-    return "".join(f"\n\n{speakers[role]}: {content}" for role, content in turns)
+def _row(prompt: Prompt, chosen: Answer, rejected: Answer) -> Row:
+    context = "".join((HUMAN if role == "user" else ASSISTANT) + content for role, content in prompt.turns)
+    return {"chosen": context + ASSISTANT + chosen.text, "rejected": context + ASSISTANT + rejected.text}
 
 
 def _turns(transcript: str) -> Conversation:
@@ -55,10 +52,6 @@ def _unanswered(row: Row) -> Row:
     return {"chosen": row["chosen"].rsplit(ASSISTANT, 1)[0] + ASSISTANT.rstrip(" ")}
 
 
-def _answered_twice(row: Row) -> Row:
-    return {"chosen": f"{row['chosen']}{ASSISTANT}One more thing."}
-
-
 def _other_context(row: Row) -> Row:
     return {"rejected": f"{HUMAN}Good morning.{ASSISTANT}Good morning to you.{row['rejected']}"}
 
@@ -67,10 +60,11 @@ DEFECTS = (
     Defect("missing_column", 0.001, {"rejected": ABSENT}, "rejected"),
     Defect("identical_pair", 0.008, lambda row: {"rejected": row["chosen"]}, "dropped"),
     Defect("empty_final_turn", 0.002, _unanswered, "rejected", "empty_turn"),
-    Defect("roles_out_of_order", 0.003, _answered_twice, "rejected"),
+    Defect(
+        "roles_out_of_order", 0.003, lambda row: {"chosen": f"{row['chosen']}{ASSISTANT}One more thing."}, "rejected"
+    ),
     Defect("context_differs", 0.002, _other_context, "rejected"),
     Defect("leading_spaces", 0.002, lambda row: {"chosen": f"{ASSISTANT} ".join(row["chosen"].rsplit(ASSISTANT, 1))}),
 )
-DATASET = Dataset(
-    "hh-rlhf", "lines", files, from_pairs(lambda row: (_turns(row["chosen"]), _turns(row["rejected"]))), DEFECTS
-)
+TRUTH = from_pairs(lambda row: (_turns(row["chosen"]), _turns(row["rejected"])))
+DATASET = Dataset("hh-rlhf", "lines", files, TRUTH, DEFECTS)

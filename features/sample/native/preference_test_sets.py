@@ -23,13 +23,12 @@ NOT_SCORED: Mapping[str, Mapping[Kind, float]] = {
 """What the prompts of each split are about."""
 
 
+FILE = "preference-test-sets/data/{}-00000-of-00001.parquet"
+
+
 def files(world: World) -> Files:
     """Return one row a pair, one file a split."""
-    return {_file(split): _rows(world, split, mix) for split, mix in {**SCORED, **NOT_SCORED}.items()}
-
-
-def _file(split: str) -> str:
-    return f"preference-test-sets/data/{split}-00000-of-00001.parquet"
+    return {FILE.format(split): _rows(world, split, mix) for split, mix in {**SCORED, **NOT_SCORED}.items()}
 
 
 def _rows(world: World, split: str, mix: Mapping[Kind, float]) -> list[Row]:
@@ -51,20 +50,15 @@ def _pair(row: Row) -> Pair:
 
 
 def _left_out(file: str, row: Row) -> str:
-    return "" if file in map(_file, SCORED) else "subset_not_scored"
+    return "" if file in map(FILE.format, SCORED) else "subset_not_scored"
 
 
+REPLY = {"content": "I see.", "role": "assistant"}
 DEFECTS = (
     Defect("value_null", 0.006, {"rejected": None}, "rejected", "wrong_type"),
     Defect("identical_pair", 0.006, lambda row: {"rejected": row["chosen"]}, "dropped"),
     Defect("empty_answer", 0.006, {"rejected": ""}, "rejected", "empty_turn"),
-    Defect(
-        "roles_out_of_order",
-        0.006,
-        lambda row: {"prompt": [*row["prompt"], {"content": "I see.", "role": "assistant"}]},
-        "rejected",
-    ),
+    Defect("roles_out_of_order", 0.006, lambda row: {"prompt": [*row["prompt"], REPLY]}, "rejected"),
 )
-DATASET = Dataset(
-    "preference-test-sets", "parquet", files, from_pairs(_pair, benchmark=True), DEFECTS, left_out=_left_out
-)
+TRUTH = from_pairs(_pair, benchmark=True)
+DATASET = Dataset("preference-test-sets", "parquet", files, TRUTH, DEFECTS, left_out=_left_out)

@@ -5,10 +5,9 @@ from collections.abc import Callable
 
 from numpy.random import Generator
 
-from armorm.features.conversation import single_turn
 from armorm.features.sample.native.base import ABSENT, Dataset, Defect, Files, Row
 from armorm.features.sample.native.leaks import leaks
-from armorm.features.sample.native.truth import Pair, from_pairs
+from armorm.features.sample.native.truth import Pair, from_pairs, text_pair
 from armorm.features.sample.world.text import pick
 from armorm.features.sample.world.world import FEWEST_ROWS, Group, World
 
@@ -72,11 +71,8 @@ def _completion(text: str, rating: int) -> Row:
 
 def _pair(row: Row) -> Pair:
     question = row["question"]
-    generated = "\n".join(question["pre_generated_steps"])
-    return (
-        single_turn(question["problem"], question["ground_truth_solution"]),
-        single_turn(question["problem"], generated),
-    )
+    generated = {"generated": "\n".join(question["pre_generated_steps"])}
+    return text_pair(question | generated, "problem", "ground_truth_solution", "generated")
 
 
 def _left_out(file: str, row: Row) -> str:
@@ -90,6 +86,10 @@ def _asking(**values: object) -> Callable[[Row], Row]:
 
 def _reference_as_solution(row: Row) -> Row:
     return _asking(pre_generated_steps=[row["question"]["ground_truth_solution"]])(row)
+
+
+def _leaks(world: World) -> tuple[Defect, ...]:
+    return leaks(world, lambda row: "maths", lambda row, problem: _asking(problem=problem)(row))
 
 
 def _finished(reason: str) -> Row:
@@ -123,12 +123,4 @@ DEFECTS = (
     Defect("flagged", 0.01, _error(flagged=True)),
     Defect("rating_null", 0.01, _error(rating=None)),
 )
-DATASET = Dataset(
-    "prm-phase-2",
-    "lines",
-    files,
-    from_pairs(_pair),
-    DEFECTS,
-    leaks=lambda world: leaks(world, lambda row: "maths", lambda row, problem: _asking(problem=problem)(row)),
-    left_out=_left_out,
-)
+DATASET = Dataset("prm-phase-2", "lines", files, from_pairs(_pair), DEFECTS, leaks=_leaks, left_out=_left_out)

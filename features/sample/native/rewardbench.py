@@ -61,9 +61,8 @@ def prompts(world: World, kind: Kind) -> list[str]:
 def files(world: World) -> Files:
     """Return one file for all subsets."""
     rows = [_row(subset, group) for subset in SUBSETS for group in _groups(world, subset)]
-    return {
-        "rewardbench/data/filtered-00000-of-00001.parquet": [row | {"id": number} for number, row in enumerate(rows)]
-    }
+    numbered = [row | {"id": number} for number, row in enumerate(rows)]
+    return {"rewardbench/data/filtered-00000-of-00001.parquet": numbered}
 
 
 def _row(subset: str, group: Group) -> Row:
@@ -84,10 +83,5 @@ DEFECTS = (
     Defect("identical_pair", 0.003, lambda row: {"rejected": row["chosen"]}, "dropped"),
     Defect("empty_answer", 0.003, {"rejected": ""}, "rejected", "empty_turn"),
 )
-DATASET = Dataset(
-    "rewardbench",
-    "parquet",
-    files,
-    from_pairs(lambda row: text_pair(row, "prompt", "chosen", "rejected"), benchmark=True),
-    DEFECTS,
-)
+TRUTH = from_pairs(lambda row: text_pair(row, "prompt", "chosen", "rejected"), benchmark=True)
+DATASET = Dataset("rewardbench", "parquet", files, TRUTH, DEFECTS)

@@ -31,10 +31,8 @@ def files(world: World) -> Files:
     for subreddit, kind in SUBREDDITS.items():
         rng = world.rng(f"shp {subreddit} votes")
         for n, group in enumerate(world.groups(f"shp {subreddit}", 45, max(COMMENTS), mix={kind: 1.0})):
-            split = SPLITS[n % len(SPLITS)]
-            rows[f"shp/{subreddit}/{split}.json"] += _post(
-                rng, f"{subreddit}_{split}", group, COMMENTS[n % len(COMMENTS)]
-            )
+            split, n_comments = SPLITS[n % len(SPLITS)], COMMENTS[n % len(COMMENTS)]
+            rows[f"shp/{subreddit}/{split}.json"] += _post(rng, f"{subreddit}_{split}", group, n_comments)
     return rows
 
 
@@ -108,6 +106,10 @@ def _left_out(file: str, row: Row) -> str:
     return "" if row["score_ratio"] > LEAST_RATIO else "score_ratio_too_low"
 
 
+def _leaks(world: World) -> tuple[Defect, ...]:
+    return leaks(world, lambda row: SUBREDDITS[row["domain"].split("_")[0]], lambda row, prompt: {"history": prompt})
+
+
 def _other_label(row: Row) -> Row:
     return {"labels": 1 - row["labels"]}
 
@@ -134,14 +136,4 @@ DEFECTS = (
     Defect("html_entities", 0.02, lambda row: {"human_ref_A": f"&gt; Q &amp; A\n\n{row['human_ref_A']}"}),
     Defect("escaped_slashes", 0.01, lambda row: {"history": f"{row['history']} [See](https:\\/\\/example.org\\/faq)."}),
 )
-DATASET = Dataset(
-    "shp",
-    "lines",
-    files,
-    _truth,
-    DEFECTS,
-    leaks=lambda world: leaks(
-        world, lambda row: SUBREDDITS[row["domain"].split("_")[0]], lambda row, prompt: {"history": prompt}
-    ),
-    left_out=_left_out,
-)
+DATASET = Dataset("shp", "lines", files, _truth, DEFECTS, leaks=_leaks, left_out=_left_out)

@@ -134,7 +134,6 @@ def _tied(row: Row) -> Row:
 
 
 NO_ASPECT = {"overall_score": 6.5, "fine-grained_score": None}
-
 DEFECTS = (
     Defect("missing_column", 0.002, {"completions": ABSENT}, "rejected"),
     Defect("no_completions", 0.004, {"completions": []}, "dropped"),
@@ -149,10 +148,5 @@ DEFECTS = (
     Defect("empty_answer", 0.004, in_first("completions", response=""), "in part", "empty_turn"),
     Defect("tied_completions", 0.01, _tied),
 )
-DATASET = Dataset(
-    "ultrafeedback",
-    "lines",
-    files,
-    from_ratings(_rated, ranked_by=[f"ultrafeedback-{aspect}" for aspect in ASPECTS]),
-    DEFECTS,
-)
+TRUTH = from_ratings(_rated, ranked_by=[f"ultrafeedback-{aspect}" for aspect in ASPECTS])
+DATASET = Dataset("ultrafeedback", "lines", files, TRUTH, DEFECTS)
