@@ -6,7 +6,7 @@ from collections.abc import Callable
 from numpy.random import Generator
 
 from armorm.features.sample.native.base import ABSENT, Dataset, Defect, Files, Row
-from armorm.features.sample.native.leaks import leaks
+from armorm.features.sample.native.rewardbench import leaks
 from armorm.features.sample.native.truth import Pair, from_pairs, text_pair
 from armorm.features.sample.world.text import pick
 from armorm.features.sample.world.world import FEWEST_ROWS, Group, World

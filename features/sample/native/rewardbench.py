@@ -1,5 +1,8 @@
 """RewardBench: pairs of 23 subsets in fixed proportions, only ever for evaluation."""
 
+import json
+import zlib
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 
 from armorm.features.sample.native.base import Dataset, Defect, Files, Row
@@ -52,10 +55,33 @@ SUBSETS: Mapping[str, tuple[int, Kind, Choice]] = {
 SHARE = 0.1
 """The share of upstream's rows at scale 1."""
 
+LEAK_RATE = 0.02
 
-def prompts(world: World, kind: Kind) -> list[str]:
-    """Return all of the benchmark's prompts of one kind."""
-    return [group.question for name, (_, of, _) in SUBSETS.items() if of == kind for group in _groups(world, name)]
+
+def leaks(world: World, kind_of: Callable[[Row], Kind], asking: Callable[[Row, str], Row]) -> tuple[Defect, ...]:
+    """Return two defects of training rows: they ask what the benchmark asks, word for word or but for the last word.
+
+    Ingest keeps such rows; later stages do not.
+
+    Args:
+        world: the one that the benchmark is made of.
+        kind_of: what a row is about; the prompt is of that kind too, so that its preference still holds.
+        asking: what changes in a row that has another prompt.
+    """
+    prompts = defaultdict[Kind, list[str]](list)
+    for subset, (_, kind, _) in SUBSETS.items():
+        prompts[kind] += [group.question for group in _groups(world, subset)]
+
+    def prompt(row: Row) -> str:
+        bank = prompts[kind_of(row)]
+        return bank[zlib.crc32(json.dumps(row).encode()) % len(bank)]
+
+    return (
+        Defect("leaked_prompt", LEAK_RATE, lambda row: asking(row, prompt(row))),
+        Defect(
+            "nearly_leaked_prompt", LEAK_RATE, lambda row: asking(row, f"{prompt(row).rpartition(' ')[0]} instead.")
+        ),
+    )
 
 
 def files(world: World) -> Files:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from numpy.random import Generator
 
 from armorm.features.sample.native.base import ABSENT, Dataset, Defect, Files, PairIds, Row, Truth, exchanged
-from armorm.features.sample.native.leaks import leaks
+from armorm.features.sample.native.rewardbench import leaks
 from armorm.features.sample.native.truth import pair_ids, text_pair
 from armorm.features.sample.world.text import Answer
 from armorm.features.sample.world.words import Kind
