@@ -52,18 +52,14 @@ def _unanswered(row: Row) -> Row:
     return {"chosen": row["chosen"].rsplit(ASSISTANT, 1)[0] + ASSISTANT.rstrip(" ")}
 
 
-def _other_context(row: Row) -> Row:
-    return {"rejected": f"{HUMAN}Good morning.{ASSISTANT}Good morning to you.{row['rejected']}"}
-
-
+GREETING = f"{HUMAN}Good morning.{ASSISTANT}Good morning to you."
+AFTERTHOUGHT = f"{ASSISTANT}One more thing."
 DEFECTS = (
     Defect("missing_column", 0.001, {"rejected": ABSENT}, "rejected"),
     Defect("identical_pair", 0.008, lambda row: {"rejected": row["chosen"]}, "dropped"),
     Defect("empty_final_turn", 0.002, _unanswered, "rejected", "empty_turn"),
-    Defect(
-        "roles_out_of_order", 0.003, lambda row: {"chosen": f"{row['chosen']}{ASSISTANT}One more thing."}, "rejected"
-    ),
-    Defect("context_differs", 0.002, _other_context, "rejected"),
+    Defect("roles_out_of_order", 0.003, lambda row: {"chosen": row["chosen"] + AFTERTHOUGHT}, "rejected"),
+    Defect("context_differs", 0.002, lambda row: {"rejected": GREETING + row["rejected"]}, "rejected"),
     Defect("leading_spaces", 0.002, lambda row: {"chosen": f"{ASSISTANT} ".join(row["chosen"].rsplit(ASSISTANT, 1))}),
 )
 TRUTH = from_pairs(lambda row: (_turns(row["chosen"]), _turns(row["rejected"])))
