@@ -127,14 +127,11 @@ def _model(tokenizer: "PreTrainedTokenizerFast", seed: int) -> "LlamaModel":
 
 def _draw(name: str, weight: "torch.Tensor", generator: "torch.Generator") -> None:
     """Fill one parameter: norms with ones, embeddings and matrices with normal numbers of the scales above."""
+    module = name.split(".")[-2]
     if weight.ndim == 1:
         weight.fill_(1.0)
-        return
-    module = name.split(".")[-2]
-    if module == "embed_tokens":
-        std = EMBEDDING_STD
-    elif module == "o_proj":
-        std = OUTPUT_GAINS[int(name.split(".")[1])] / math.sqrt(weight.shape[1])
+    elif module == "embed_tokens":
+        weight.normal_(0.0, EMBEDDING_STD, generator=generator)
     else:
-        std = GAINS[module] / math.sqrt(weight.shape[1])
-    weight.normal_(0.0, std, generator=generator)
+        gain = OUTPUT_GAINS[int(name.split(".")[1])] if module == "o_proj" else GAINS[module]
+        weight.normal_(0.0, gain / math.sqrt(weight.shape[1]), generator=generator)

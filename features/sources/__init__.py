@@ -11,13 +11,10 @@ from armorm.features.sources.base import Options, Source, as_number
 
 __all__ = ["SOURCES", "complete_options", "find_source"]
 
-SOURCES: Final[Mapping[str, Source]] = MappingProxyType(
-    {
-        module.SOURCE.name: module.SOURCE
-        for name in sorted(found.name for found in iter_modules(__path__))
-        if hasattr(module := import_module(f"{__name__}.{name}"), "SOURCE")
-    }
-)
+_MODULES = [import_module(f"{__name__}.{found.name}") for found in iter_modules(__path__)]
+_FOUND = {of.name: of for module in _MODULES for of in vars(module).values() if isinstance(of, Source)}
+
+SOURCES: Final[Mapping[str, Source]] = MappingProxyType(dict(sorted(_FOUND.items())))
 """Every dataset by its name, sorted."""
 
 

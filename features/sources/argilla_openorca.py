@@ -40,16 +40,12 @@ def parse(rows: Rows, options: Options) -> Iterator[Rated]:
     )
 
 
+GSM8K = Option("Whether rows that are in GSM8K's training set are used; the paper does not say.", ("keep", "drop"))
 SOURCE = Source(
-    name="argilla-openorca",
-    upstream="argilla/distilabel-intel-orca-dpo-pairs",
-    licence="Apache-2.0",
-    parse=parse,
+    "argilla-openorca",
+    "argilla/distilabel-intel-orca-dpo-pairs",
+    "Apache-2.0",
+    parse,
     scales={"argilla-judge_lm": Scale(1, 10)},
-    options={
-        "rated": RATED,
-        "gsm8k": Option(
-            "Whether rows that are in GSM8K's training set are used; the paper does not say.", ("keep", "drop")
-        ),
-    },
+    options={"rated": RATED, "gsm8k": GSM8K},
 )

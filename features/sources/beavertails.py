@@ -35,11 +35,6 @@ def _harms(category: Mapping[str, Any]) -> str:
     return ", ".join(sorted(name for name, applies in category.items() if applies)) or "none"
 
 
-SOURCE = Source(
-    name="beavertails-30k",
-    upstream="PKU-Alignment/BeaverTails",
-    licence="CC-BY-NC-4.0",
-    parse=parse,
-    scales={"beavertails-is_safe": BOOLEAN},
-    files=("round0/30k/*.jsonl.gz",),
-)
+SCALES = {"beavertails-is_safe": BOOLEAN}
+FILES = ("round0/30k/*.jsonl.gz",)
+SOURCE = Source("beavertails-30k", "PKU-Alignment/BeaverTails", "CC-BY-NC-4.0", parse, SCALES, files=FILES)

@@ -14,8 +14,8 @@ from armorm.features.sources.base import Options, PairRule, Rated, Rows, Source
 from armorm.features.sources.forms import single_turns
 
 PREFERENCES = ("instruction-following", "readability", "complexity", "style", "explanation")
+SCALES = {f"code-{preference}": Scale(1, 5) for preference in PREFERENCES}
 API_ERROR = "An error occurred: OpenAI"
-NOT_APPLICABLE = "N/A"
 
 
 def parse(rows: Rows, options: Options) -> Iterator[Rated]:
@@ -31,18 +31,11 @@ def parse(rows: Rows, options: Options) -> Iterator[Rated]:
     annotations = rows.parts(of_rows, "annotation")
     texts = _texts(annotations, [_by_model(of_row) for of_row in responses])
     conversations = single_turns(annotations.of_whole(instructions), texts)
-    ratings = annotations.rating("rating", absent=(NOT_APPLICABLE,))
-    rated_on = annotations.of_whole(preferences)
-    yield Rated(
-        annotations,
-        conversations,
-        {
-            f"code-{preference}": [
-                rating if preference == on else None for rating, on in zip(ratings, rated_on, strict=True)
-            ]
-            for preference in PREFERENCES
-        },
-    )
+    ratings = annotations.rating("rating", absent=("N/A",))
+    objectives = [f"code-{preference}" for preference in annotations.of_whole(preferences)]
+    rated = list(zip(ratings, objectives, strict=True))
+    of_objectives = {name: [rating if name == of else None for rating, of in rated] for name in SCALES}
+    yield Rated(annotations, conversations, of_objectives)
 
 
 def _by_model(responses: Sequence[Any]) -> Mapping[str, str]:
@@ -73,15 +66,7 @@ def _texts(annotations: Rows, responses: Sequence[Mapping[str, str]]) -> list[st
 
 def pair_rule(options: Options) -> PairRule:
     """Return pairs of responses of one row, ranked by the one rating that they have."""
-    return PairRule("source_row", tuple(f"code-{preference}" for preference in PREFERENCES))
+    return PairRule("source_row", tuple(SCALES))
 
 
-SOURCE = Source(
-    name="code-ultrafeedback",
-    upstream="coseal/CodeUltraFeedback",
-    licence="MIT",
-    parse=parse,
-    scales={f"code-{preference}": Scale(1, 5) for preference in PREFERENCES},
-    pairs=True,
-    pair_rule=pair_rule,
-)
+SOURCE = Source("code-ultrafeedback", "coseal/CodeUltraFeedback", "MIT", parse, SCALES, pairs=True, pair_rule=pair_rule)

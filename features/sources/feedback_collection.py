@@ -38,11 +38,6 @@ def stated_results(rows: Rows) -> list[str | None]:
     return [result and result[1] for result in found]
 
 
-SOURCE = Source(
-    name="feedback-collection",
-    upstream="prometheus-eval/Feedback-Collection",
-    licence="CC-BY-4.0",
-    parse=parse,
-    scales={"prometheus-score": Scale(1, 5)},
-    files=("new_feedback_collection.json",),
-)
+SCALES = {"prometheus-score": Scale(1, 5)}
+FILES = ("new_feedback_collection.json",)
+SOURCE = Source("feedback-collection", "prometheus-eval/Feedback-Collection", "CC-BY-4.0", parse, SCALES, files=FILES)

@@ -13,11 +13,12 @@ from armorm.features.sources.base import Option, Options, PairRule, Rated, Rows,
 from armorm.features.sources.forms import single_turns
 
 ATTRIBUTES = ("helpfulness", "correctness", "coherence", "complexity", "verbosity")
+SCALES = {f"helpsteer-{attribute}": Scale(0, 4) for attribute in ATTRIBUTES}
 
 PAIR_SCORES = {
     "helpfulness+correctness": ("helpsteer-helpfulness", "helpsteer-correctness"),
     "helpfulness": ("helpsteer-helpfulness",),
-    "all": tuple(f"helpsteer-{attribute}" for attribute in ATTRIBUTES),
+    "all": tuple(SCALES),
 }
 
 
@@ -32,20 +33,19 @@ def pair_rule(options: Options) -> PairRule:
     return PairRule("prompt_id", PAIR_SCORES[options["pair_score"]])
 
 
+PAIR_SCORE = Option(
+    "The ratings whose mean ranks the responses to a prompt; the published pairs are more than the published rule "
+    "gives.",
+    tuple(PAIR_SCORES),
+)
 SOURCE = Source(
-    name="helpsteer",
-    upstream="nvidia/HelpSteer",
-    licence="CC-BY-4.0",
-    parse=parse,
-    scales={f"helpsteer-{attribute}": Scale(0, 4) for attribute in ATTRIBUTES},
+    "helpsteer",
+    "nvidia/HelpSteer",
+    "CC-BY-4.0",
+    parse,
+    SCALES,
     pairs=True,
     pair_rule=pair_rule,
-    options={
-        "pair_score": Option(
-            "The ratings whose mean ranks the responses to a prompt; the published pairs are more than the published "
-            "rule gives.",
-            tuple(PAIR_SCORES),
-        )
-    },
+    options={"pair_score": PAIR_SCORE},
     files=("train.jsonl.gz", "validation.jsonl.gz"),
 )

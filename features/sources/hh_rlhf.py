@@ -19,14 +19,6 @@ def parse(rows: Rows, options: Options) -> Iterator[Pairs]:
     yield Pairs(rows, transcripts(rows, "chosen"), transcripts(rows, "rejected"))
 
 
-SOURCE = Source(
-    name="hh-rlhf",
-    upstream="Anthropic/hh-rlhf",
-    licence="MIT",
-    parse=parse,
-    pairs=True,
-    files=tuple(
-        f"{folder}/*.jsonl.gz"
-        for folder in ("harmless-base", "helpful-base", "helpful-online", "helpful-rejection-sampled")
-    ),
-)
+FOLDERS = ("harmless-base", "helpful-base", "helpful-online", "helpful-rejection-sampled")
+FILES = tuple(f"{folder}/*.jsonl.gz" for folder in FOLDERS)
+SOURCE = Source("hh-rlhf", "Anthropic/hh-rlhf", "MIT", parse, pairs=True, files=FILES)

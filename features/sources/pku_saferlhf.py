@@ -39,13 +39,8 @@ def _check_safety(rows: Rows, first_is_safer: list[bool]) -> None:
     )
 
 
+CHOSEN_BY = Option("The label that decides the pair; which one upstream took is not known.", (SAFER, BETTER))
+OPTIONS = {"chosen_by": CHOSEN_BY}
 SOURCE = Source(
-    name="pku-saferlhf-30k",
-    upstream="PKU-Alignment/PKU-SafeRLHF-30K",
-    licence="CC-BY-NC-4.0",
-    parse=parse,
-    pairs=True,
-    options={
-        "chosen_by": Option("The label that decides the pair; which one upstream took is not known.", (SAFER, BETTER))
-    },
+    "pku-saferlhf-30k", "PKU-Alignment/PKU-SafeRLHF-30K", "CC-BY-NC-4.0", parse, pairs=True, options=OPTIONS
 )

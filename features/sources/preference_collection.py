@@ -51,10 +51,4 @@ def _preferences(rows: Rows) -> list[str]:
     return preferences
 
 
-SOURCE = Source(
-    name="preference-collection",
-    upstream="prometheus-eval/Preference-Collection",
-    licence="CC-BY-4.0",
-    parse=parse,
-    pairs=True,
-)
+SOURCE = Source("preference-collection", "prometheus-eval/Preference-Collection", "CC-BY-4.0", parse, pairs=True)

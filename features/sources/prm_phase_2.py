@@ -92,12 +92,6 @@ def _contrasts(rows: Rows, row: int, steps: Sequence[Any]) -> Iterator[Mapping[s
         before.append(completions[chosen]["text"])
 
 
-SOURCE = Source(
-    name="prm-phase-2",
-    upstream="openai/prm800k",
-    licence="MIT",
-    parse=parse,
-    pairs=True,
-    options={"pairs_from": Option("What makes a pair; upstream does not say.", (SOLUTION, "step"))},
-    files=("*phase2_train.jsonl", "*phase2_test.jsonl"),
-)
+OPTIONS = {"pairs_from": Option("What makes a pair; upstream does not say.", (SOLUTION, "step"))}
+FILES = ("*phase2_train.jsonl", "*phase2_test.jsonl")
+SOURCE = Source("prm-phase-2", "openai/prm800k", "MIT", parse, pairs=True, options=OPTIONS, files=FILES)

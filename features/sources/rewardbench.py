@@ -59,22 +59,16 @@ SUBSETS: Final[Mapping[str, Subset]] = {
     for name, n_rows in subsets.items()
 }
 
+PRIOR_SECTION: Final = "Prior Sets"
+"""The section that is of another dataset: scores are given with and without it."""
+
 PRIOR_SETS: Final[Mapping[str, Subset]] = {
-    name: Subset("Prior Sets", n_rows, 1)
+    name: Subset(PRIOR_SECTION, n_rows, 1)
     for name, n_rows in {"anthropic_helpful": 6192, "anthropic_hhh": 221, "shp": 1741, "summarize": 9000}.items()
 }
 """The subsets of allenai/preference-test-sets that count; the section's score is their unweighted mean."""
 
-SECTION_WEIGHTS: Final[Mapping[str, float]] = {
-    "Chat": 1,
-    "Chat Hard": 1,
-    "Safety": 1,
-    "Reasoning": 1,
-    "Prior Sets": 0.5,
-}
-
-PRIOR_SECTION: Final = "Prior Sets"
-"""The section that is of another dataset: scores are given with and without it."""
+SECTION_WEIGHTS: Final[Mapping[str, float]] = {**dict.fromkeys(_ROWS, 1), PRIOR_SECTION: 0.5}
 
 
 def parse(rows: Rows, options: Options) -> Iterator[Pairs]:
@@ -89,12 +83,5 @@ def parse(rows: Rows, options: Options) -> Iterator[Pairs]:
     yield Pairs(rows, chosen, rejected, subset=subsets)
 
 
-SOURCE = Source(
-    name="rewardbench",
-    upstream="allenai/reward-bench",
-    licence="ODC-BY",
-    parse=parse,
-    pairs=True,
-    evaluation=True,
-    files=("data/filtered-*.parquet",),
-)
+FILES = ("data/filtered-*.parquet",)
+SOURCE = Source("rewardbench", "allenai/reward-bench", "ODC-BY", parse, pairs=True, evaluation=True, files=FILES)

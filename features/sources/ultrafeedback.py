@@ -20,7 +20,6 @@ from armorm.features.sources.forms import single_turns
 
 OVERALL = "ultrafeedback-overall_score"
 ASPECTS = ("instruction_following", "truthfulness", "honesty", "helpfulness")
-NOT_APPLICABLE = "N/A"
 
 
 def parse(rows: Rows, options: Options) -> Iterator[Rated]:
@@ -32,7 +31,7 @@ def parse(rows: Rows, options: Options) -> Iterator[Rated]:
     conversations = single_turns(completions.of_whole(instructions), completions.text("response"))
     annotations = completions.struct("annotations")
     ratings: dict[str, Numbers] = {
-        f"ultrafeedback-{aspect}": annotations.rating(aspect, "Rating", absent=(NOT_APPLICABLE,)) for aspect in ASPECTS
+        f"ultrafeedback-{aspect}": annotations.rating(aspect, "Rating", absent=("N/A",)) for aspect in ASPECTS
     }
     yield Rated(completions, conversations, ratings | {OVERALL: _overall_scores(completions, ratings.values())})
 
@@ -63,13 +62,8 @@ def pair_rule(options: Options) -> PairRule:
     return PairRule("source_row", tuple(f"ultrafeedback-{aspect}" for aspect in ASPECTS))
 
 
+SCALES = {OVERALL: Scale(1, 10)} | {f"ultrafeedback-{aspect}": Scale(1, 5) for aspect in ASPECTS}
+FILES = ("*.jsonl",)
 SOURCE = Source(
-    name="ultrafeedback",
-    upstream="openbmb/UltraFeedback",
-    licence="MIT",
-    parse=parse,
-    scales={OVERALL: Scale(1, 10)} | {f"ultrafeedback-{aspect}": Scale(1, 5) for aspect in ASPECTS},
-    pairs=True,
-    pair_rule=pair_rule,
-    files=("*.jsonl",),
+    "ultrafeedback", "openbmb/UltraFeedback", "MIT", parse, SCALES, pairs=True, pair_rule=pair_rule, files=FILES
 )

@@ -139,7 +139,7 @@ def test_constant_predictions_get_a_status_and_no_penalty(rewards_NK: Array) -> 
         found = find(rewards_NK, correlation)
         assert found.unresolved == {"honest": "constant"}
         assert np.isnan([found.lambda_MK[0][2], found.after_MK[0][2]]).all()
-        with pytest.raises(DecorrelationError, match=r"honest \(constant\)") as caught:
+        with pytest.raises(DecorrelationError, match=r"honest.*constant") as caught:
             _ = found.transform_KK
         assert caught.value.unresolved == {"honest": "constant"}
 
@@ -243,26 +243,26 @@ def test_what_is_taken_off_for_length_never_exceeds_what_it_is_taken_off(rewards
 
 def test_nuisances_that_are_one_are_not_told_apart(rewards_NK: Array) -> None:
     rewards_NK[:, 3] = 2 * rewards_NK[:, 1]
-    with pytest.raises(DecorrelationError, match="do not tell apart"):
+    with pytest.raises(DecorrelationError, match=r"verbose, harmless\b.*\bcopy\b"):
         decorrelate(rewards_NK, NAMES, nuisances=("verbose", "harmless"))
 
 
 def test_unusable_nuisances_are_refused(rewards_NK: Array) -> None:
     with pytest.raises(DecorrelationError):
         decorrelate(rewards_NK, NAMES, nuisances=("verbose", "verbose"))
-    with pytest.raises(DecorrelationError, match="got no token counts; expected 800"):
+    with pytest.raises(DecorrelationError, match=r"\b800\b.*\bn_tokens_N\b"):
         decorrelate(rewards_NK, NAMES, nuisances=["n_tokens"])
 
 
 def test_unusable_samples_are_refused(rewards_NK: Array) -> None:
-    with pytest.raises(DecorrelationError, match="expected helpsteer-verbosity among them"):
+    with pytest.raises(DecorrelationError, match=r"\bhelpsteer-verbosity\b"):
         decorrelate(rewards_NK, NAMES)
-    with pytest.raises(DecorrelationError, match=r"expected \[N, 3\]"):
+    with pytest.raises(DecorrelationError, match=r"\(800, 4\).*\[N, 3\]"):
         decorrelate(rewards_NK, NAMES[:3], nuisances=["verbose"])
-    with pytest.raises(DecorrelationError, match="1 different predictions of verbose"):
+    with pytest.raises(DecorrelationError, match=r"\b800\b.*\b1\b.*\bverbose\b"):
         find(np.ones_like(rewards_NK))
     rewards_NK[0, 0] = np.inf
-    with pytest.raises(DecorrelationError, match="not finite"):
+    with pytest.raises(DecorrelationError, match=r"\bfinite\b"):
         find(rewards_NK)
 
 

@@ -1,5 +1,6 @@
 """A folder in the published layout on a store's held-out pairs: the figures are those of scoring each text by hand."""
 
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -121,7 +122,7 @@ def test_pairs_with_a_text_that_gets_no_vector_are_left_out_and_counted(
     found = run(store, replace(model, backbone_settings=strict, fingerprint=_fingerprint(strict)))
     assert found.record.rejected_pairs == 1
     assert found.record.pairs.rows[0].n == 5
-    assert "1 pairs left out" in found.line
+    assert "1 pairs" in found.line
 
 
 def _fingerprint(settings: object) -> object:
@@ -156,16 +157,16 @@ def test_it_is_compared_with_a_model_of_the_store_on_the_pairs_that_both_have_sc
     test = found.paired["mine"]
     n_won = sum(bool(scores[id][0] > scores[id][1]) for id in known)
     assert (test.n, test.only_first, test.only_second) == (len(known), len(known) - n_won, n_won)
-    assert found.sections[-1].title.startswith(f"Paired test: model {other.artifact_id[:12]} before")
+    assert other.artifact_id[:12] in found.sections[-1].title
 
 
 def test_what_cannot_be_is_said(folder: Path, store: Store, writer: Writer) -> None:
     model = RewardModel.load(folder)
     never_evaluated = writer.commit(Recipe("model", "model", 1, {}, {}), Made({}, {}))
-    with pytest.raises(NotInStore, match="of which the store has no evaluation"):
+    with pytest.raises(NotInStore, match=never_evaluated.artifact_id):
         run(store, model, against=never_evaluated)
     Dataset("mine").commit(writer)
-    with pytest.raises(NotInStore, match="without held-out pairs"):
+    with pytest.raises(NotInStore, match=r"\bpairs\b"):
         run(store, model)
 
 
@@ -180,8 +181,9 @@ def test_a_downloaded_model_can_be_inspected(folder: Path) -> None:
     assert [row[0] for row in table.rows] == list(OBJECTIVES)
     assert (table.columns[-1], table.rows[4][-1]) == ("lambda of helpsteer-verbosity", 1.0)
     assert table.rows[0][1] == "0..4 (helpsteer)"
-    assert "beta is not stated: scores have no calibration" in report.facts
-    assert "taken out of the objectives: helpsteer-verbosity" in report.facts
+    (beta,) = [fact for fact in report.facts if "beta" in fact]
+    assert not re.search(r"\d", beta)
+    assert any(fact.endswith(": helpsteer-verbosity") for fact in report.facts)
     described = describe(model)
     assert described["reward_transform_matrix"] == model.transform_KK.tolist()
     assert described["gate"]["temperature"] == 2

@@ -3,6 +3,7 @@
 import ast
 import json
 import os
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, GPT2Config, GPT2Model, dynamic_module_utils
 
@@ -173,12 +175,12 @@ def test_an_answer_that_imitates_a_turn_misleads_ids_alone_and_nothing_else(expo
 
 def test_what_cannot_be_scored_is_said(exported: Exported) -> None:
     module = load(exported.folder)
-    with pytest.raises(ValueError, match="got a conversation without the end of a prompt"):
+    with pytest.raises(ValueError, match=r"\bprompt_lengths\b"):
         module(input_ids=torch.full((1, 40), 70))
-    with pytest.raises(ValueError, match="got a conversation without the end of a prompt"):
+    with pytest.raises(ValueError, match=r"\bprompt_lengths\b"):
         module(input_ids=torch.full((1, 3), 70))
     module.config.pad_token_id = None
-    with pytest.raises(ValueError, match="expected an attention_mask"):
+    with pytest.raises(ValueError, match=r"\battention_mask\b"):
         module(input_ids=tokenised(exported.folder)["input_ids"])
     known = {"prompt_lengths": torch.tensor([5]), "return_dict": False}
     assert len(module(tokenised(exported.folder)["input_ids"][:1, :30], **known)) == 6
@@ -212,15 +214,16 @@ def test_all_or_nothing_is_written(exported: Exported, tmp_path: Path, monkeypat
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "file").write_text("mine")
     for folder in (tmp_path / "other", tmp_path / "other" / "file"):
-        with pytest.raises(ModelFolderError, match="expected a new folder"):
+        with pytest.raises(ModelFolderError) as caught:
             write(folder)
-    with pytest.raises(ExportError, match="got a shard size of 5 apples"):
+        assert caught.value.folder == folder
+    with pytest.raises(ExportError, match=r"\b5 apples\b"):
         write(tmp_path / "new", max_shard_size="5 apples")
     unknown = type("UnknownConfig", (GPT2Config,), {})(n_embd=8, n_layer=1, n_head=1, vocab_size=10)
-    with pytest.raises(ExportError, match="such as Llama, Qwen, Mistral or Gemma"):
+    with pytest.raises(ExportError, match=r"\bgpt2\b.*\bLlama\b"):
         write(tmp_path / "new", backbone=GPT2Model(unknown))
-    monkeypatch.setattr(Path, "rename", lambda self, target: (_ for _ in ()).throw(OSError("disk full")))
-    with pytest.raises(OSError, match="disk full"):
+    monkeypatch.setattr(Path, "rename", lambda self, target: (_ for _ in ()).throw(OSError("ENOSPC")))
+    with pytest.raises(OSError, match="ENOSPC"):
         write(tmp_path / "new")
     assert [path.name for path in tmp_path.iterdir()] == ["other"]
     (tmp_path / "empty").mkdir()
@@ -232,19 +235,21 @@ def test_all_or_nothing_is_written(exported: Exported, tmp_path: Path, monkeypat
 
 def test_a_damaged_folder_is_named(exported: Exported, tmp_path: Path) -> None:
     made = export(tmp_path)
+
+    def refused(folder: Path) -> ModelFolderError:
+        with pytest.raises(ModelFolderError) as caught:
+            RewardModel.load(folder)
+        assert caught.value.folder == folder
+        return caught.value
+
     (made.folder / "model.json").write_text("{")
-    with pytest.raises(ModelFolderError, match="do not make a model"):
-        RewardModel.load(made.folder)
+    assert "model.json" in str(refused(made.folder))
     (made.folder / "model.json").write_text(json.dumps({"format_version": 9}))
-    with pytest.raises(ModelFolderError, match="format version 9"):
-        RewardModel.load(made.folder)
+    assert re.search(r"\bversion 9\b", str(refused(made.folder)))
     (made.folder / "model.safetensors").write_bytes(b"rubbish")
-    with pytest.raises(ModelFolderError, match="do not make a model"):
-        RewardModel.load(made.folder)
-    with pytest.raises(ModelFolderError, match="without a regression layer and a gate"):
-        RewardModel.load(tmp_path / "backbone")
-    with pytest.raises(ModelFolderError, match="no such folder"):
-        RewardModel.load(tmp_path / "nothing")
+    assert isinstance(refused(made.folder).__cause__, SafetensorError)
+    assert "ArmoRM" in str(refused(tmp_path / "backbone"))
+    assert re.search(r"nothing: .*\bfolder\b", str(refused(tmp_path / "nothing")))
 
 
 @pytest.mark.parametrize("name", ["special_tokens_map.json", "added_tokens.json", "more.safetensors", "vocab.txt"])
@@ -277,7 +282,7 @@ def test_the_pattern_is_what_all_have_in_common_around_the_prompts_end() -> None
 
 
 def test_a_template_that_heads_no_answer_is_refused() -> None:
-    with pytest.raises(ExportError, match="got a chat template that writes nothing between prompt and answer"):
+    with pytest.raises(ExportError, match=r"\b0 tokens\b.*\b0 after\b.*\bchat_template\b"):
         find_pattern([Sample((1, 2, 3), 1), Sample((4, 5, 6), 2)])
     with pytest.raises(ExportError):  # the answer's end looks like the prompt's
         find_pattern([Sample((1, 2, 3, 2, 5), 2), Sample((4, 2, 6, 2, 5), 2)])

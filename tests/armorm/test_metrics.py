@@ -74,7 +74,7 @@ def test_a_tie_is_a_miss() -> None:
 
 
 def test_a_score_that_is_not_finite_is_no_miss_but_a_fault() -> None:
-    with pytest.raises(MetricError, match="1 pairs with scores that are not finite"):
+    with pytest.raises(MetricError, match=r"\b1 pairs\b.*\bfinite\b"):
         wins(np.array([1.0, np.nan]), np.array([0.0, 0.0]))
 
 
@@ -102,7 +102,7 @@ def test_the_bootstrap_is_the_same_for_a_seed_and_refuses_nonsense(rng_wins: npt
     assert bootstrap_accuracy(np.ones(5, dtype=bool), groups[:5]).low == 1
     with pytest.raises(MetricError, match="0 pairs"):
         bootstrap_accuracy(rng_wins[:0], groups[:0])
-    with pytest.raises(MetricError, match="one group a pair"):
+    with pytest.raises(MetricError, match=rf"\b{len(groups)} pairs\b.*\b{len(groups) - 1} groups\b"):
         bootstrap_accuracy(rng_wins, groups[1:])
 
 
@@ -179,11 +179,11 @@ def test_sections_weigh_their_subsets_by_counts() -> None:
 
 
 def test_names_that_are_in_no_table_are_refused() -> None:
-    with pytest.raises(MetricError, match="got subset hep-jss; expected some of hep-js"):
+    with pytest.raises(MetricError, match=r"\bhep-jss\b.*\bhep-js\b"):
         section_scores({"hep-jss": 1.0}, {"Reasoning": {"hep-js": 1.0}})
-    with pytest.raises(MetricError, match="got section chat"):
+    with pytest.raises(MetricError, match=r"\bchat\b.*\bChat\b"):
         overall_score({"chat": 1.0}, SECTION_WEIGHTS)
-    with pytest.raises(MetricError, match="got no section"):
+    with pytest.raises(MetricError, match=r"\bsection\b"):
         overall_score({}, SECTION_WEIGHTS)
 
 
@@ -235,7 +235,7 @@ def test_a_bootstrap_of_correlations_weighs_ranks_as_repeating_rows_does(rng: np
     found = bootstrap_correlation(columns_NK, with_N, prompts_N, correlation="spearman", n_resamples=1, seed=5)
     expected = [pearson(average_ranks(a_N)[rows], average_ranks(with_N)[rows]) for a_N in columns_NK.T]
     assert [of.low for of in found] == pytest.approx(expected)
-    with pytest.raises(MetricError, match="expected as many of each"):
+    with pytest.raises(MetricError, match=r"\b30 rows\b.*\b29\b.*\b30 groups\b"):
         bootstrap_correlation(columns_NK, with_N[1:], prompts_N)
 
 
@@ -279,7 +279,7 @@ def test_the_calibration_error_is_the_mean_distance() -> None:
     assert [one.confidence for one in bins] == pytest.approx([0.55, 0.9])
     assert calibration_error(bins) == pytest.approx((0.55 + 0.1) / 2)
     assert np.isnan(calibration_error(reliability(np.empty(0), 1.0)))
-    with pytest.raises(MetricError, match="not finite"):
+    with pytest.raises(MetricError, match=r"\b1 pairs\b.*\bfinite\b"):
         reliability(np.array([0.5, np.nan]), 1.0)
     for beta in (0.0, -1.0, float("nan")):
         with pytest.raises(MetricError, match="beta"):

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 import armorm
@@ -95,7 +96,7 @@ def test_errors_are_read_when_asked_for_and_are_those_that_were_written(
         with pytest.raises(ModelError, match="probability"):
             known.score_features(X_ND, H_ND, lower=level)
 
-    said = [any("no lower bound" in fact for fact in inspect(of, "model").facts) for of in (model, known)]
+    said = [any("bound" in fact for fact in inspect(of, "model").facts) for of in (model, known)]
     assert said == [True, False]
 
     path = tmp_path / "model" / UNCERTAINTY_FILE
@@ -108,7 +109,7 @@ def test_errors_are_read_when_asked_for_and_are_those_that_were_written(
             loaded.score_features(X_ND, H_ND, lower=0.05)
     path.unlink()
     for without in (RewardModel.load(tmp_path / "model"), model):
-        with pytest.raises(ModelError, match=f"without {UNCERTAINTY_FILE}"):
+        with pytest.raises(ModelError, match=rf"{UNCERTAINTY_FILE}.*\barmorm train\b"):
             without.score_features(X_ND, H_ND, lower=0.05)
 
 
@@ -187,35 +188,35 @@ def test_saving_never_overwrites(model: RewardModel, tmp_path: Path) -> None:
     (folder / "report.md").write_text("kept")
     model.save(folder)
     assert (folder / "report.md").read_text() == "kept"
-    with pytest.raises(ModelFolderError, match="something else") as caught:
+    with pytest.raises(ModelFolderError) as caught:
         replace(model, beta=1.0).save(folder)
     assert caught.value.folder == folder
     assert RewardModel.load(folder).beta == model.beta
     (tmp_path / "file").write_text("")
-    with pytest.raises(ModelFolderError, match="something else"):
+    with pytest.raises(ModelFolderError) as caught:
         model.save(tmp_path / "file")
+    assert caught.value.folder == tmp_path / "file"
 
 
 def test_a_save_that_fails_leaves_nothing(model: RewardModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(self: Path, target: Path) -> None:
-        raise OSError("disk full")
+        raise OSError("ENOSPC")
 
     monkeypatch.setattr(Path, "rename", fail)
-    with pytest.raises(OSError, match="disk full"):
+    with pytest.raises(OSError, match="ENOSPC"):
         model.save(tmp_path / "model")
     assert list(tmp_path.iterdir()) == []
 
 
 def test_what_cannot_be_loaded_is_said_in_one_line(model: RewardModel, tmp_path: Path) -> None:
-    def message() -> str:
-        with pytest.raises(ModelFolderError) as caught:
+    def refused(facts: str, cause: type[Exception] | None = None) -> None:
+        with pytest.raises(ModelFolderError, match=rf"^[^\n]*: [^\n]*{facts}[^\n]*$") as caught:
             RewardModel.load(folder)
-        assert "\n" not in str(caught.value)
-        assert str(caught.value).startswith(f"{folder}: got ")
-        return str(caught.value)
+        assert caught.value.folder == folder
+        assert cause is None or isinstance(caught.value.__cause__.__cause__, cause)  # type: ignore[union-attr]
 
     folder = tmp_path / "model"
-    assert "no such folder" in message()
+    refused(r"\bfolder\b")
     model.save(folder)
     tensors, description = model.to_bytes()
 
@@ -223,43 +224,43 @@ def test_what_cannot_be_loaded_is_said_in_one_line(model: RewardModel, tmp_path:
         (folder / DESCRIPTION_FILE).write_text(json.dumps(json.loads(description) | changes))
 
     describe(format_version=99)
-    assert "format version 99; expected 1 to 3" in message()
+    refused(rf"\b99\b.*\b1 to {FORMAT_VERSION}\b")
     describe(objectives=["helpful", "verbose"])
-    assert "gating.layers.2.bias of shape (3,); expected (2,)" in message()
+    refused(r"gating\.layers\.2\.bias.*\(3,\).*\(2,\)")
     describe(gate={"hidden_dim": 5, "surprise": 1})
-    assert "surprise" in message()
+    refused("surprise")
     describe(gate={"hidden_dim": -5})
-    assert "hidden_dim" in message()
+    refused("hidden_dim")
     (folder / DESCRIPTION_FILE).write_text("[]")
-    assert "no model" in message()
+    refused(r"\bobject\b", ValueError)
     (folder / DESCRIPTION_FILE).write_bytes(description[:-20])
-    assert "no model" in message()
+    refused("", ValueError)
     (folder / DESCRIPTION_FILE).write_bytes(description)
     (folder / TENSORS_FILE).write_bytes(tensors[:-20])
-    assert "no model" in message()
+    refused("", SafetensorError)
     (folder / TENSORS_FILE).write_bytes(save({"beta": np.ones(1, np.float32)}))
-    assert "regression_layer.weight" in message()
+    refused(r"regression_layer\.weight")
     (folder / TENSORS_FILE).unlink()
-    assert "no model.safetensors" in message()
+    refused(r"\bmodel\.safetensors\b")
 
 
 def test_parts_that_do_not_fit_are_refused(model: RewardModel) -> None:
-    with pytest.raises(ModelError, match=r"reward_transform_matrix of shape \(2, 2\); expected \(3, 3\)"):
+    with pytest.raises(ModelError, match=r"reward_transform_matrix.*\(2, 2\).*\(3, 3\)"):
         replace(model, transform_KK=np.eye(2))
-    with pytest.raises(ModelError, match=r"gating\.layers\.0\.bias of shape \(5,\); expected \(7,\)"):
+    with pytest.raises(ModelError, match=r"gating\.layers\.0\.bias.*\(5,\).*\(7,\)"):
         replace(model, gate_config=replace(CONFIG, hidden_dim=7))
-    with pytest.raises(ModelError, match="got nuisance length"):
+    with pytest.raises(ModelError, match=r"\blength\b.*\bhelpful, verbose, safe\b"):
         replace(model, nuisance="length")
     X_ND = np.zeros((2, D))
-    with pytest.raises(ModelError, match=r"embed with the model's own backbone, tiny-1"):
+    with pytest.raises(ModelError, match=rf"\(2, {D + 1}\).*\[N, {D}\].*\btiny-1\b"):
         model.rewards(np.zeros((2, D + 1)))
-    with pytest.raises(ModelError, match="2 conversations and 1 prompts"):
+    with pytest.raises(ModelError, match=r"\b2 conversations\b.*\b1 prompts\b"):
         model.score_features(X_ND, X_ND[:1])
 
 
 def test_no_public_name_is_hidden_by_a_module() -> None:
     """`armorm.maths.score` is a module: a function of that name could not be exported beside it."""
     assert not {path.stem for path in Path(armorm.__file__).parent.glob("*.py")} & set(armorm.__all__)
-    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+    with pytest.raises(AttributeError, match="'nothing'"):
         _ = armorm.nothing
     assert set(armorm.__all__) <= set(dir(armorm))

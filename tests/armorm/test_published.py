@@ -91,7 +91,7 @@ def test_a_model_without_decorrelation_is_described_as_such(tmp_path: Path) -> N
             save_file(tensors, path, {"format": "pt"})
     model = RewardModel.load(folder)
     assert (model.nuisance, model.nuisances) == ("none", ())
-    assert f"taken out of the objectives: {taken_out(())}" in inspect(model, "A model").facts
+    assert any(fact.endswith(taken_out(())) for fact in inspect(model, "A model").facts)
 
 
 def _point_outside(folder: Path) -> None:

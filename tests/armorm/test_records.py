@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 import tarfile
 from dataclasses import replace
 from pathlib import Path
@@ -70,7 +71,7 @@ def test_a_record_of_another_form_is_named(value: Any, store: Store) -> None:
         decode(GateResult, value)
     ref = put_record(store, value)
     artifact = Artifact(Recipe("gate", "gate", 1, {}, {}), {"record": ref}, "", "")
-    with pytest.raises(CorruptObject, match="stage gate"):
+    with pytest.raises(CorruptObject, match=r"\bgate\b"):
         read_record(store, artifact, GateResult)
 
 
@@ -103,7 +104,7 @@ def test_a_damaged_record_does_not_keep_others_from_being_listed(store: Store, w
     writer.commit(Recipe("of/tomorrow", "unheard-of", 1, {}, {}), Made({}))
     shown = {slot: what for slot, _, _, what in store_status(store, store.head(), STAGES).rows}
     assert "9 pairs" in shown["gate"]
-    assert "one of stage regress" in shown["regress"]
+    assert re.search(r"\bregress\b", shown["regress"])
     assert shown["of/tomorrow"] == ""
 
 

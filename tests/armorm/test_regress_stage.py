@@ -1,5 +1,6 @@
 """Statistics and regression over a store: kept, updated by just the rows that changed, and the same as from arrays."""
 
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
@@ -203,7 +204,7 @@ def test_other_tables_of_the_same_ratings_are_no_reason_to_read(world: World, op
     other.commit(world.writer)
     opened.clear()
     done = world.update()
-    assert done.reason == "input ingest/pairs is new"
+    assert "ingest/pairs" in done.reason
     assert (opened, done.artifact.objects) == (set(), before.objects)
     assert "measured" in done.artifact.summary
 
@@ -256,12 +257,12 @@ def test_the_regression_is_that_of_the_arrays(world: World, config: RegressionCo
 
 
 def test_statistics_of_older_tables_are_not_fitted(world: World) -> None:
-    with pytest.raises(NotInStore, match="no result of stage statistics"):
+    with pytest.raises(NotInStore, match=r"\bstatistics\b.*\barmorm run\b"):
         REGRESS.ensure(world.writer, RegressionConfig(), BACKBONE)
     world.update()
     world.raw["first", 7, A] = 4 - world.raw["first", 7, A]
     world.commit()
-    with pytest.raises(NotInStore, match=r"out of date \(input ingest/first changed\)"):
+    with pytest.raises(NotInStore, match=r"\bingest/first\b.*\barmorm train\b"):
         REGRESS.ensure(world.writer, RegressionConfig(), BACKBONE)
 
 
@@ -272,7 +273,7 @@ def test_an_alpha_at_an_end_is_a_warning(world: World) -> None:
     record = read_record(world.store, done.artifact, RegressionResult)
     ends = {fit.objective: fit.alpha_end for fit in record.regression}
     assert ends == dict.fromkeys((A, B, C), "smallest")
-    assert f"smallest that was tried for {', '.join(ends)}" in REGRESS.warning_of(record)
+    assert re.search(rf"\bsmallest\b.*\b{', '.join(ends)}\b", REGRESS.warning_of(record))
     alone = REGRESS.ensure(world.writer, RegressionConfig(alphas=(1.0,)), BACKBONE)
     assert not REGRESS.warning_of(read_record(world.store, alone.artifact, RegressionResult))
 

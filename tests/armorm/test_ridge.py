@@ -408,7 +408,7 @@ def test_an_error_in_native_units(rng: np.random.Generator) -> None:
 def test_nothing_to_train_is_an_error_that_names_all(
     X_ND: Array, Y_NK: Array, splits: dict[str, npt.NDArray[np.bool_]]
 ) -> None:
-    with pytest.raises(RegressionError, match="no objective that can be trained") as caught:
+    with pytest.raises(RegressionError, match=NAMES[0]) as caught:
         fit(X_ND, np.full_like(Y_NK, np.nan), splits)
     assert caught.value.untrained.keys() == set(NAMES)
 
@@ -418,12 +418,12 @@ def test_input_that_cannot_be_meant_is_refused(
 ) -> None:
     with pytest.raises(RegressionError, match="alphas"):
         fit_ridge(X_ND, Y_NK, objectives=NAMES, alphas=[0.0], **splits)
-    with pytest.raises(RegressionError, match=r"expected \[N, D\], \[N, 3\]"):
+    with pytest.raises(RegressionError, match=r"\[N, D\], \[N, 3\]"):
         fit_ridge(X_ND, Y_NK, objectives=NAMES[:3], **splits)
-    with pytest.raises(RegressionError, match="more than one split"):
+    with pytest.raises(RegressionError, match=rf"\b{splits['train_N'].sum()} rows\b.*\bsplit\b"):
         fit(X_ND, Y_NK, splits | {"test_N": splits["train_N"]})
     train_row = int(np.flatnonzero(splits["train_N"] & ~np.isnan(Y_NK[:, 0]))[0])
-    with pytest.raises(RegressionError, match="1 rows with a label that is not finite"):
+    with pytest.raises(RegressionError, match=r"\b1 rows\b.*\blabel\b.*\bfinite\b"):
         fit(X_ND, np.where(np.arange(N)[:, None] == train_row, np.inf, Y_NK), splits)
 
 
@@ -436,7 +436,7 @@ def test_features_that_overflowed_are_refused_in_every_split(
     """Not left out of a mean unseen."""
     X_ND[np.flatnonzero(splits[split])[0]] = np.nan
     Y_NK[:] = np.where(np.isnan(Y_NK), 0.5, Y_NK)
-    with pytest.raises(RegressionError, match=f"1 rows with a {what} that is not finite"):
+    with pytest.raises(RegressionError, match=rf"\b1 rows\b.*\b{what}\b.*\bfinite\b"):
         fit(X_ND, Y_NK, splits)
 
 

@@ -1,5 +1,6 @@
 """A loaded model scores conversations in every form that people have them in."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,8 @@ import pytest
 
 from armorm import RewardModel
 from armorm.errors import ModelError
-from armorm.features.errors import BackboneError, InputError, NativeFileError
+from armorm.features.errors import BackboneError, InputError, MalformedRows, NativeFileError
+from armorm.model.head import UNCERTAINTY_FILE
 from armorm.scoring import files
 from armorm.scoring.files import Scored, count_requests, score_file
 from armorm.scoring.reward_model import native_units
@@ -48,23 +50,23 @@ def test_what_is_no_conversation_is_named_by_its_place(exported: Exported) -> No
     model = RewardModel.load(exported.folder)
     for wrong, said in (
         ("text", "not_messages"),
-        ({"chosen": MESSAGES, "rejected": MESSAGES}, "got a pair"),
+        ({"chosen": MESSAGES, "rejected": MESSAGES}, r"unknown_form: .*\bpair\b"),
         ([{"role": "user"}], "not_messages"),
         ([("user", "?")], "roles_out_of_order"),
     ):
-        with pytest.raises(InputError, match=rf"conversation 1: \w+: .*{said}|conversation 1: {said}"):
+        with pytest.raises(InputError, match=rf"conversation 1: {said}"):
             model.score([MESSAGES, wrong])
 
 
 def test_two_files_need_the_backbone_that_they_were_trained_on(exported: Exported, tmp_path: Path) -> None:
     exported.model.save(tmp_path / "heads")
-    with pytest.raises(ModelError, match="got a model without a backbone"):
+    with pytest.raises(ModelError, match=r"\bbackbone="):
         RewardModel.load(tmp_path / "heads").score([MESSAGES])
     backbone = str(exported.folder.parent / "backbone")
     given = RewardModel.load(tmp_path / "heads", backbone=backbone)
     own = RewardModel.load(exported.folder)
     np.testing.assert_allclose(given.score([MESSAGES]).score, own.score([MESSAGES]).score, atol=1e-6)
-    with pytest.raises(BackboneError, match="which the model was trained on"):
+    with pytest.raises(BackboneError, match=rf"{re.escape(str(exported.folder))}: .*\b{given.backbone_id}\b"):
         RewardModel.load(tmp_path / "heads", backbone=str(exported.folder))
 
 
@@ -95,11 +97,11 @@ def test_an_explanation_tells_what_sums_to_the_score_and_what_is_strange() -> No
     rows = {row[0]: row for row in of_chosen.rows}
     assert sum(row[-1] for row in rows.values()) == pytest.approx(0.4)  # type: ignore[misc]
     assert rows["safe"][1:4] == (0.9, 0.2, "6.3, off 1..5")
-    assert "more of length lowers the score (-0.100 a unit): decorrelation takes it out" in of_chosen.note
+    assert re.search(r"\blength\b.*-0\.100 .*\bdecorrelation\b", of_chosen.note)
     assert "deviation" not in of_rejected.columns
     assert [row[0] for row in pair.rows] == ["safe", "length (taken out)"]
     assert [row[-1] for row in pair.rows] == pytest.approx([0.8, 0.1])
-    assert "chosen answer scores 0.9 higher, above all by safe (+0.8)" in pair.note
+    assert re.search(r"\bchosen\b.* 0\.9\b.*\bsafe \(\+0\.8\)", pair.note)
     assert len(explain_tables([rejected, chosen])) == 2, "no pair"
     mixed = scored("conversation", contributions={"safe": 1.0}, coefficients={"safe": -1.0}, gating={"safe": -1.0})
     assert "mixture" in explain_tables([mixed])[0].note
@@ -133,7 +135,7 @@ def test_the_sides_of_a_pair_are_in_one_chunk(
 
 
 def test_an_export_has_no_bound_and_says_so(exported: Exported) -> None:
-    with pytest.raises(ModelError, match=r"exported, or downloaded"):
+    with pytest.raises(ModelError, match=UNCERTAINTY_FILE):
         RewardModel.load(exported.folder).score([MESSAGES], lower=0.05)
 
 
@@ -157,8 +159,9 @@ def test_a_file_is_read_a_chunk_at_a_time(exported: Exported, tmp_path: Path, mo
     monkeypatch.setattr(files, "CHUNK_CHARS", 20)
     assert max(len(chunk) for chunk in chunks(file)) == 3
     file.write_text("".join(lines[:13]) + "{\n")
-    with pytest.raises(NativeFileError, match=r"line 14: malformed_row.*nothing was scored"):
+    with pytest.raises(MalformedRows, match=r"\b14: malformed_row\b") as caught:
         count_requests(file)
+    assert (caught.value.path, len(caught.value.rows)) == (file, 1)
 
 
 def test_a_text_without_a_vector_stops_at_its_chunk(
@@ -173,5 +176,5 @@ def test_a_text_without_a_vector_stops_at_its_chunk(
     backbone.tokenizer.chat_template = "{% if 'Say 3' in messages[0]['content'] %}{{ oops() }}{% endif %}" + template
     chunks = score_file(file, model, backbone, token_budget=512)
     assert len(next(chunks)) == 2
-    with pytest.raises(NativeFileError, match=r"line 4: no vector of it: .*; 2 conversations before it were scored"):
+    with pytest.raises(NativeFileError, match=r"\b4: .*\b2 conversations\b"):
         next(chunks)

@@ -68,15 +68,15 @@ def test_the_contributions_still_sum_to_the_score(rewards_NK: np.ndarray, transf
 
 
 def test_what_makes_no_sense_is_refused() -> None:
-    with pytest.raises(SteeringError, match="got x, y; expected objectives of the model: a, b, c"):
+    with pytest.raises(SteeringError, match=r"\bx, y;.* a, b, c\b"):
         Steering(only=["y"], weights={"x": 1}).apply(GATING_NK, NAMES)
-    with pytest.raises(SteeringError, match="weight 0 for every objective"):
+    with pytest.raises(SteeringError, match=r"\bweight 0\b"):
         Steering(only=["a"], weights={"a": 0}).apply(GATING_NK, NAMES)
-    with pytest.raises(SteeringError, match="got weight -1 for a; expected 0 or more"):
+    with pytest.raises(SteeringError, match=r" -1\b.*\ba;.*\b0\b"):
         Steering(weights={"a": -1})
-    with pytest.raises(SteeringError, match="got weight nan for a"):
+    with pytest.raises(SteeringError, match=r"\bnan\b.*\ba;"):
         Steering(weights={"a": float("nan")})
-    with pytest.raises(SteeringError, match="got weight inf for a in a mixture"):
+    with pytest.raises(SteeringError, match=r"\binf\b.*\ba\b.*\bmixture\b"):
         Steering(mixture={"a": float("inf")})
-    with pytest.raises(SteeringError, match="got a mixture and weights"):
+    with pytest.raises(SteeringError, match=r"\bmixture\b.*\bweights\b"):
         Steering(mixture={"a": 1}, only=["a"])

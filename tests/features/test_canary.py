@@ -77,8 +77,9 @@ def test_outside_of_the_band_nothing_is_appended(
     count = "SELECT count(*) FROM features"
     before = query(writer.store, count).rows
     monkeypatch.setattr(backbone_module, "forward", shaking(2 * BANDS[dtype]))
-    with pytest.raises(CanaryError, match=r"canary \d+ by .* of its length .* expected at most .* or embed") as error:
+    with pytest.raises(CanaryError, match=rf"\bcanary \d+\b.*\b{BANDS[dtype]:g}\b") as error:
         embed_missing(writer, settings, SETTINGS)
+    assert error.value.band == BANDS[dtype]
     assert error.value.distance == pytest.approx(2 * BANDS[dtype], rel=0.2)
     assert query(writer.store, count).rows == before
     monkeypatch.setattr(backbone_module, "forward", shaking(BANDS[dtype] / 2))
@@ -119,7 +120,7 @@ def test_a_template_that_renders_nothing_stops_the_run_in_one_line(
     folder = tiny.write_backbone(tmp_path / "backbone")
     (folder / "chat_template.jinja").write_text(template)
     fill(writer, range(4))
-    with pytest.raises(BackboneError, match="cannot render a conversation of user, assistant") as error:
+    with pytest.raises(BackboneError, match=r"\btemplate\b.*\buser, assistant\b") as error:
         embed_missing(writer, BackboneSettings(str(folder)), SETTINGS)
     assert "\n" not in str(error.value)
 
@@ -130,7 +131,7 @@ def test_a_backbone_without_usable_vectors_stops_the_run(
     fill(writer, range(4))
     run = Backbone.run
     monkeypatch.setattr(Backbone, "run", lambda *given: [(of, vector * np.nan) for of, vector in run(*given)])
-    with pytest.raises(BackboneError, match=r"no usable vector \(not_finite\) for 64 of 64 plain short texts"):
+    with pytest.raises(BackboneError, match=r"\bnot_finite\b.*\b64 of 64\b"):
         embed_missing(writer, backbone, SETTINGS)
 
 
@@ -143,7 +144,7 @@ def test_canaries_are_no_features_and_are_made_again_where_they_are_lost(
     before = writer.store.head()
     assert query(writer.store, "SELECT count(*) FROM features").rows == [(5,)]
     writer.commit_all([], remove=[f"{SLOT}/{backbone_id}"])
-    assert why_embed(writer, backbone, "float32") == "no canaries of this backbone"
+    assert "canaries" in str(why_embed(writer, backbone, "float32"))
     assert embed_missing(writer, backbone, SETTINGS).n_conversations == 0
     assert why_embed(writer, backbone, "float32") is None
     assert writer.store.head().snapshot_id == before.snapshot_id

@@ -109,7 +109,7 @@ def test_where_manifests_agree_nothing_is_opened(store: Store, writer: Writer, m
     monkeypatch.setattr("armorm.features.checks.change.connect", None)
     found = change_since(store, before, store.head())
     assert (found.rows, found.drift, due(found, RetrainSettings(rows=0, drift=0))) == (0, 0, None)
-    assert found.line == "snapshot 1 to 2: no row of training has changed"
+    assert re.search(r"\b1 to 2\b", found.line)
 
 
 def test_what_a_model_was_trained_on_stands_in_the_oldest_snapshot_that_holds_it(store: Store, writer: Writer) -> None:
@@ -127,16 +127,14 @@ def test_what_a_model_was_trained_on_stands_in_the_oldest_snapshot_that_holds_it
 
 def test_what_is_due_is_said_in_words() -> None:
     assert due(Change(1, 2, 100, added=5), RetrainSettings()) is None
-    assert due(Change(1, 2, 100, added=5, edited=1), RetrainSettings()) == (
-        "6.0% of the rows of training have changed, more than 5.0%"
-    )
+    assert re.search(r"\b6\.0%.*\b5\.0%", str(due(Change(1, 2, 100, added=5, edited=1), RetrainSettings())))
     assert due(Change(1, 2, 100, removed=1), RetrainSettings(rows=0)) is not None
 
 
-@pytest.mark.parametrize(("wrong", "expected"), [({"rows": -1}, "0 or more"), ({"drift": 1.5}, "0 to 1")])
-def test_a_bound_that_cannot_be_one_is_refused(wrong: dict[str, float], expected: str) -> None:
-    with pytest.raises(ValueError, match=re.escape(f"expected {expected}")):
-        RetrainSettings(**wrong)
+@pytest.mark.parametrize(("name", "value"), [("rows", -1), ("drift", 1.5)])
+def test_a_bound_that_cannot_be_one_is_refused(name: str, value: float) -> None:
+    with pytest.raises(ValueError, match=rf"\b{name}\b.* {value};"):
+        RetrainSettings(**{name: value})
 
 
 @settings(max_examples=25)

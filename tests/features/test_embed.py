@@ -177,12 +177,12 @@ def test_every_file_that_may_make_the_tokenizer_is_in_the_fingerprint(folder: Pa
 @pytest.mark.parametrize(
     ("break_it", "message"),
     [
-        (lambda folder: (folder / "chat_template.jinja").unlink(), "has no chat template"),
-        (lambda folder: (folder / "config.json").unlink(), "config.json is missing"),
-        (lambda folder: (folder / "config.json").write_text("{"), "not valid JSON"),
-        (lambda folder: (folder / "chat_template.jinja").write_bytes(b"\xff"), "not UTF-8"),
+        (lambda folder: (folder / "chat_template.jinja").unlink(), r"\bchat_template\.jinja\b.*\[backbone\]"),
+        (lambda folder: (folder / "config.json").unlink(), r"\bconfig\.json\b.*\bmissing\b"),
+        (lambda folder: (folder / "config.json").write_text("{"), r"\bconfig\.json\b.*\bJSON\b"),
+        (lambda folder: (folder / "chat_template.jinja").write_bytes(b"\xff"), r"\bchat_template\.jinja\b.*\bUTF-8\b"),
         (lambda folder: (folder / "model.safetensors").unlink(), r"no \*.safetensors"),
-        (lambda folder: (folder / "model.safetensors").write_bytes(b"nothing"), "transformers cannot load it"),
+        (lambda folder: (folder / "model.safetensors").write_bytes(b"nothing"), r"\btransformers\b"),
     ],
 )
 def test_a_broken_folder_is_one_line(tmp_path: Path, break_it, message: str) -> None:  # type: ignore[no-untyped-def]
@@ -195,7 +195,7 @@ def test_a_broken_folder_is_one_line(tmp_path: Path, break_it, message: str) -> 
 
 def test_a_device_that_is_not_there_is_one_line(tmp_path: Path) -> None:
     settings = BackboneSettings(str(tiny.write_backbone(tmp_path)), device="cuda:99")
-    with pytest.raises(BackboneError, match="got device cuda:99") as error:
+    with pytest.raises(BackboneError, match=r"\bcuda:99\b") as error:
         load(settings, read_fingerprint(settings))
     assert "\n" not in str(error.value)
 
@@ -210,7 +210,7 @@ def test_an_encoder_is_refused(tmp_path: Path, scale: float) -> None:
     model.save_pretrained(tmp_path)
     tiny.write_tokenizer(tmp_path, "bos")
     settings = BackboneSettings(str(tmp_path))
-    with pytest.raises(BackboneError, match="looks ahead"):
+    with pytest.raises(BackboneError, match=r"\bcausal\b"):
         load(settings, read_fingerprint(settings))
 
 

@@ -20,9 +20,9 @@ def age(store: Store, name: str, days: int) -> None:
 
 def test_nothing_is_known_of_a_new_store(store: Store) -> None:
     assert last_runs(store) == {}
-    with pytest.raises(TooOld, match="no full run that has succeeded"):
+    with pytest.raises(TooOld, match=r"^(?!.* ago).* 1 min;.*`armorm run`"):
         require_fresh(store, 60)
-    with pytest.raises(TooOld, match=r"no run of ingest that has succeeded.*see why `armorm ingest` fails"):
+    with pytest.raises(TooOld, match=r"^(?!.* ago).* 1 min;.*`armorm ingest`"):
         require_fresh(store, 60, "ingest")
 
 
@@ -42,7 +42,7 @@ def test_the_line_is_as_old_as_its_oldest_stage(writer: Writer) -> None:
     require_fresh(store, 60)
     age(store, "last-train", days=5)
     require_fresh(store, 60, "ingest")
-    with pytest.raises(TooOld, match="got a last full run 5 d ago"):
+    with pytest.raises(TooOld, match=r" 5 d .* 1 d;.*`armorm run`"):
         require_fresh(store, 86_400)
     require_fresh(store, 6 * 86_400)
     record_success(writer, RUN)

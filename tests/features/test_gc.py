@@ -54,7 +54,7 @@ def test_expired_snapshots_are_remembered_but_cannot_be_opened(anywhere: Store, 
     for store in (anywhere, elsewhere):
         assert [snapshot.snapshot_id for snapshot in store.history()] == ids
         assert [bool(snapshot.expired) for snapshot in store.history()] == [False, False, True]
-        with pytest.raises(NotInStore, match="has expired"):
+        with pytest.raises(NotInStore, match=r"\bsnapshot 1\b.*\[retention\]"):
             store.snapshot("1")
     commit(anywhere, "4")
     assert anywhere.head().number == 4
@@ -123,5 +123,5 @@ def test_what_is_put_again_is_young_again(store: Store) -> None:
 
 @pytest.mark.parametrize(("name", "value"), [("keep_days", -1), ("keep_last", 0), ("trash_days", float("nan"))])
 def test_settings_that_keep_nothing_are_refused(name: str, value: float) -> None:
-    with pytest.raises(ValueError, match=f"{name}: got"):
+    with pytest.raises(ValueError, match=rf"\b{name}\b.* {value}\b"):
         RetentionSettings(**{name: value})  # type: ignore[arg-type]

@@ -154,10 +154,10 @@ def test_of_several_at_once_all_get_the_same_whole_folder(file: Path, monkeypatc
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"", "begins with b''; expected a GGUF"),
-        (b"PK\3\4 an archive", "begins with .*; expected a GGUF"),
-        (b"GGUF", "cannot read"),
-        (b"GGUF" + bytes(100), "cannot read"),
+        (b"", r" b'';.*\bGGUF\b"),
+        (b"PK\3\4 an archive", r" b'PK\\x03\\x04';.*\bGGUF\b"),
+        (b"GGUF", r"\bGGUF\b.*\btransformers\b"),
+        (b"GGUF" + bytes(100), r"\bGGUF\b.*\btransformers\b"),
     ],
 )
 def test_what_is_no_gguf_is_refused(content: bytes, message: str, tmp_path: Path, cache: Path) -> None:
@@ -171,7 +171,7 @@ def test_what_is_no_gguf_is_refused(content: bytes, message: str, tmp_path: Path
 def test_a_file_that_was_cut_is_refused(share: float, file: Path, cache: Path) -> None:
     content = file.read_bytes()
     file.write_bytes(content[: int(share * len(content))])
-    with pytest.raises(BackboneError, match="a GGUF file that transformers cannot read"):
+    with pytest.raises(BackboneError, match=r"\bGGUF\b.*\btransformers\b"):
         backbone_id(file)
     assert list(cache.rglob("*.json")) == []
 
@@ -179,10 +179,10 @@ def test_a_file_that_was_cut_is_refused(share: float, file: Path, cache: Path) -
 @pytest.mark.parametrize(
     ("architecture", "layers", "message"),
     [
-        ("unheard", 2, "architecture unheard is not supported"),
-        ("llama", 3, "weights are not in it"),
-        ("llama", 100_000, "got num_hidden_layers 100000"),
-        ("llama", 900, "its configuration states"),
+        ("unheard", 2, r"\bunheard\b"),
+        ("llama", 3, r"\blayers\.2\."),
+        ("llama", 100_000, r"\bnum_hidden_layers 100000\b"),
+        ("llama", 900, r" [\d,]+ parameters\b"),
     ],
 )
 def test_a_model_that_cannot_be_read_is_refused(architecture: str, layers: int, message: str, tmp_path: Path) -> None:
@@ -193,12 +193,13 @@ def test_a_model_that_cannot_be_read_is_refused(architecture: str, layers: int, 
 
 def test_a_missing_package_is_named(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gguf_file, "find_spec", lambda name: None)
-    with pytest.raises(BackboneError, match=r"the package gguf and accelerate .* run `pip install 'armorm\[gguf\]'`"):
+    with pytest.raises(BackboneError, match=r"\bgguf\b.*\baccelerate\b.*`pip install 'armorm\[gguf\]'`"):
         backbone_id(file)
 
 
 @pytest.mark.parametrize(
-    ("name", "message"), [("models/none.gguf", "no such file"), ("file.bin", "got a file; expected")]
+    ("name", "message"),
+    [("models/none.gguf", r"^(?!.*\bHub\b).*\bnone\.gguf: "), ("file.bin", r"\bfile\.bin: .*\*\.gguf\b")],
 )
 def test_another_path_is_refused(name: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
@@ -215,9 +216,10 @@ def test_the_forecast_and_the_doctor_tell_of_the_file(file: Path, tmp_path: Path
 
     files = backbone_files(settings)
     assert (files.n_files, files.size_bytes, files.problem) == (1, file.stat().st_size, None)
-    assert "first plan or run writes its weights in float32" in told("backbone")
+    assert "float32" in told("backbone")
     assert not cache.exists()
     find_folder(settings)
-    assert "of weights, with a chat template" in told("backbone")
+    assert "weights" in told("backbone")
+    assert "float32" not in told("backbone")
     file.write_bytes(b"no GGUF")
-    assert "expected a GGUF" in told("backbone")
+    assert "b'no G'" in told("backbone")

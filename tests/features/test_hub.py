@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -167,15 +168,16 @@ def test_without_a_network_the_cache_counts(call: Call, calls: Calls, env: dict[
 def test_half_of_what_is_wanted_is_not_enough(call: Call) -> None:
     call("download", DATASET, ["30k/*"])
     answer = call("download", DATASET, endpoint=REFUSED, HF_HUB_OFFLINE="1")
-    assert "got HF_HUB_OFFLINE, and the cache lacks files" in answer["error"]
+    assert answer["kind"] == "HubError"
+    assert "HF_HUB_OFFLINE" in answer["error"]
 
 
-OFFLINE = ({"HF_HUB_OFFLINE": "1"}, "HubError", "got HF_HUB_OFFLINE, and the cache lacks files; unset it")
-NO_NETWORK = ({}, "HubUnreachable", "got no answer from the Hub (ConnectError), and the cache lacks files")
+OFFLINE = ({"HF_HUB_OFFLINE": "1"}, "HubError", "HF_HUB_OFFLINE")
+NO_NETWORK = ({}, "HubUnreachable", "ConnectError")
 
 
 @pytest.mark.parametrize(
-    ("revision", "env", "kind", "message"),
+    ("revision", "env", "kind", "fact"),
     [
         ("", *OFFLINE),
         (f"@{COMMIT}", *OFFLINE),
@@ -183,32 +185,27 @@ NO_NETWORK = ({}, "HubUnreachable", "got no answer from the Hub (ConnectError), 
         (f"@{COMMIT}", *NO_NETWORK),
     ],
 )
-def test_nothing_to_be_had_is_one_line(
-    calls: Calls, revision: str, env: dict[str, str], kind: str, message: str
-) -> None:
+def test_nothing_to_be_had_is_one_line(calls: Calls, revision: str, env: dict[str, str], kind: str, fact: str) -> None:
     asked = [(what, DATASET + revision) for what in ("download", "plan")]
     for answer in calls(*asked, endpoint=REFUSED, **env):
         assert answer["kind"] == kind
-        assert answer["error"].startswith(f"{DATASET}{revision or '@main'}: {message}")
+        assert answer["error"].startswith(f"{DATASET}{revision or '@main'}: ")
+        assert fact in answer["error"]
 
 
 @pytest.mark.parametrize(
-    ("uri", "patterns", "message"),
+    ("uri", "patterns", "facts"),
     [
-        (
-            "hf://datasets/somebody/else",
-            ["*"],
-            "got no such repository, or a private one; correct the name, or set HF_",
-        ),
-        (f"{DATASET}@v9", ["*"], "got an unknown revision; expected a commit, tag or branch"),
-        (f"{DATASET}@{'0' * 40}", ["*"], "got an unknown revision"),
-        (DATASET, ["*.parquet"], "got 5 files, none of them *.parquet"),
-        (f"{DATASET}@main/31k", ["*"], "got 5 files, none of them *"),
+        ("hf://datasets/somebody/else", ["*"], r"somebody/else\b.*: .*\brepository\b.*\bHF_TOKEN\b"),
+        (f"{DATASET}@v9", ["*"], r"@v9: .*\brevision\b"),
+        (f"{DATASET}@{'0' * 40}", ["*"], r"@0{40}: .*\brevision\b"),
+        (DATASET, ["*.parquet"], r"\b5 files\b.* \*\.parquet\b"),
+        (f"{DATASET}@main/31k", ["*"], r"/31k: .*\b5 files\b.* \*"),
     ],
 )
-def test_what_the_hub_does_not_have_is_one_line(calls: Calls, uri: str, patterns: list[str], message: str) -> None:
+def test_what_the_hub_does_not_have_is_one_line(calls: Calls, uri: str, patterns: list[str], facts: str) -> None:
     for answer in calls(("download", uri, patterns), ("plan", uri, patterns)):
-        assert message in answer["error"]
+        assert re.search(facts, answer["error"])
         assert answer["kind"] == "HubError"
 
 
@@ -217,7 +214,7 @@ def test_a_gated_dataset_says_what_to_do_and_comes_with_a_token(call: Call, call
     for env in ({}, {"HF_TOKEN": "hf_wrong"}):
         for answer in calls(("plan", DATASET), ("download", DATASET), **env):
             said = answer["error"]
-            assert "accept its terms at https://huggingface.co/datasets/somebody/pairs and set HF_TOKEN" in said
+            assert re.search(r" https://huggingface\.co/datasets/somebody/pairs .*\bHF_TOKEN\b", said)
             assert "hf_wrong" not in said
     assert len(call("download", DATASET, HF_TOKEN=TOKEN, HF_DEBUG="")["files"]) == 3
 
@@ -237,24 +234,26 @@ def test_a_hub_that_is_down_is_worth_a_retry(call: Call, hub: Hub) -> None:
     answer = call("download", DATASET)
     assert answer["kind"] == "HubUnreachable"
     hub.status = 403
-    assert "got a refusal (HTTP 403)" in call("download", DATASET)["error"]
+    answer = call("download", DATASET)
+    assert answer["kind"] == "HubError"
+    assert "HTTP 403" in answer["error"]
 
 
 @pytest.mark.parametrize(
-    ("uri", "message"),
+    ("uri", "facts"),
     [
-        ("/data/pairs", "got another address; expected hf://datasets/owner/name"),
-        ("https://huggingface.co/datasets/a/b", "got another address"),
-        ("hf://models/a/b", "got another address"),
-        ("hf://datasets/pairs", "got a malformed address (Repository id must be 'namespace/name', got 'pairs')"),
-        ("hf://datasets/a/b@", "got a malformed address (Empty revision after '@')"),
-        ("hf://datasets/a b/c", "got a malformed address (Repo id must use"),
+        ("/data/pairs", "hf://datasets/owner/name"),
+        ("https://huggingface.co/datasets/a/b", "hf://datasets/owner/name"),
+        ("hf://models/a/b", "hf://datasets/owner/name"),
+        ("hf://datasets/pairs", r"\bmalformed\b.*'pairs'"),
+        ("hf://datasets/a/b@", r"\bmalformed\b.*'@'"),
+        ("hf://datasets/a b/c", r"\bmalformed\b.*'a b"),
     ],
 )
-def test_a_malformed_address_is_named(uri: str, message: str) -> None:
-    with pytest.raises(HubError) as error:
+def test_a_malformed_address_is_named(uri: str, facts: str) -> None:
+    with pytest.raises(HubError, match=facts) as error:
         parse_uri(uri)
-    assert f"{uri}: {message}" in str(error.value)
+    assert error.value.repo == uri
 
 
 def test_an_address_is_read() -> None:
@@ -278,7 +277,7 @@ def test_a_backbone_is_fetched_once_and_is_the_same_as_its_folder(hub: Hub, tmp_
 def test_a_backbone_that_the_hub_does_not_have_is_one_line(hub: Hub, tmp_path: Path) -> None:
     for name in ("somebody/else", "some body/else"):
         said = str(fingerprinted(name, tmp_path / "home", hub.endpoint))
-        assert "not to be had from the Hub" in said
+        assert re.search(rf"\b{name}: .*\bHub\b", said)
         assert "\n" not in said
     offline = str(fingerprinted(BACKBONE, tmp_path / "empty", REFUSED, HF_HUB_OFFLINE="1"))
-    assert "not to be had from the Hub" in offline
+    assert re.search(rf"\b{BACKBONE}: .*\bHub\b.*\bHF_HUB_OFFLINE\b", offline)

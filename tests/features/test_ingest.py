@@ -1,6 +1,7 @@
 """Ingest into a store: what cannot be used leaves it as it was, what can is counted."""
 
 import json
+import re
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
@@ -39,7 +40,7 @@ def write(path: Path, *lines: object) -> Path:
 
 def test_a_wrong_column_stores_nothing_and_names_it(writer: Writer, tmp_path: Path) -> None:
     path = write(tmp_path / "rows.jsonl", *[{"prompt": "p", "answer": "a", "is_safe": True, "n": n} for n in range(3)])
-    with pytest.raises(DatasetError, match=r"got 3 missing_column .*no column response; the row has answer"):
+    with pytest.raises(DatasetError, match=r"\b3 missing_column\b.*\bresponse\b.*\banswer\b"):
         ingest(writer, path)
     assert writer.store.head().number == 0
 
@@ -52,7 +53,7 @@ def test_a_malformed_line_in_the_middle_is_one_counted_reject(writer: Writer, tm
 def test_a_broken_array_leaves_the_store_as_it_was(writer: Writer, tmp_path: Path) -> None:
     ingest(writer, write(tmp_path / "rows.jsonl", *ROWS))
     before = writer.store.head()
-    with pytest.raises(NativeFileError, match="after row 2"):
+    with pytest.raises(NativeFileError, match=r"\brow 2\b"):
         ingest(writer, write(tmp_path / "rows.json", f"[{json.dumps(ROWS[0])}, {json.dumps(ROWS[1])}, "))
     assert writer.store.head() == before
 
@@ -92,7 +93,7 @@ def test_only_the_files_that_the_data_is_in_are_read(tmp_path: Path) -> None:
 
     assert names() == ["round0/30k/train.jsonl.gz"]
     assert names(patterns=("notes/*", "*330k*")) == ["notes/other.jsonl", "round0/330k/train.jsonl.gz"]
-    with pytest.raises(NativeFileError, match=r"got no file like \*\.csv; expected one; correct `files`"):
+    with pytest.raises(NativeFileError, match=r" \*\.csv;.*`files`"):
         names(patterns=("*.csv",))
     assert [file.name for file in data_files(files(tmp_path / "notes"))] == ["other.jsonl"]
 
@@ -172,7 +173,7 @@ def test_added_moved_and_removed_rows(store: Store, tmp_path: Path) -> None:
             ingest(writer, path)
     found = diff(store, store.snapshot("1"), store.snapshot(store.head().snapshot_id[:8]))
     assert [(row.change, row.line) for row in found.rows] == [("removed", 1), ("removed", 2), ("added", 9)]
-    with pytest.raises(NotInStore, match=r"got snapshot 7, of which .* has 0; expected head, previous, a tag"):
+    with pytest.raises(NotInStore, match=r"\bsnapshot 7\b.*\bhead, previous\b"):
         store.snapshot("7")
 
 
@@ -187,7 +188,7 @@ def test_a_preview_says_of_every_row_what_comes_of_it(tmp_path: Path) -> None:
         (5, "kept", ""),
     ]
     assert seen.told(seen.rows[0]) == "[user] p0 [assistant] an answer: beavertails-is_safe 1"
-    assert seen.told(seen.rows[2]).startswith("refused: no column response")
+    assert re.search(r"\bresponse\b", seen.told(seen.rows[2]))
     assert seen.line == "2 kept, 1 dropped duplicate_row, 1 rejected missing_column, 1 rejected malformed_row"
 
 
@@ -195,7 +196,8 @@ def test_the_list_of_datasets(writer: Writer, tmp_path: Path) -> None:
     ingest(writer, write(tmp_path / "rows.jsonl", *ROWS))
     configured = {"beavertails-30k": ("rows.jsonl", {})}
     first, *others = list_datasets(list(SOURCES.values()), configured, writer.store.head())
-    assert (first.dataset, first.feeds, first.licence) == ("beavertails-30k", "ratings of 1 objective", "CC-BY-NC-4.0")
+    assert (first.dataset, first.licence) == ("beavertails-30k", "CC-BY-NC-4.0")
+    assert re.search(r"\bratings\b.*\b1\b", first.feeds)
     assert (first.place, first.rows, first.kept, first.ratings, first.pairs) == ("rows.jsonl", 20, 20, 20, 0)
     assert [of.dataset for of in others] == sorted(SOURCES.keys() - {"beavertails-30k"})
     assert {of.feeds for of in others if of.dataset.startswith("pre")} == {"evaluation", "pairs"}
@@ -232,8 +234,9 @@ def test_a_file_that_changes_while_it_is_read_is_refused(
         return native.read_chunks(file, root=root)
 
     monkeypatch.setattr(dataset, "read_chunks", read_late)
-    with pytest.raises(NativeFileError, match="changed while it was read"):
+    with pytest.raises(NativeFileError, match=r"\bchanged\b") as caught:
         ingest(writer, path)
+    assert caught.value.path == path
     assert writer.store.head().number == 0
 
 

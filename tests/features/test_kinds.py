@@ -1,6 +1,7 @@
 """Kinds of decoder, tiny and random: each is packed, padded or refused, and its vectors are those of a text alone."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any, Final
 
@@ -59,8 +60,8 @@ KINDS: Final[dict[str, tuple[str, dict[str, Any]]]] = {
     "modernbert-decoder": ("packed", NEW | {"pad_token_id": 0, "local_attention": 24, "global_attn_every_n_layers": 2}),
     "mamba": ("padded", FEW | {"state_size": 8}),
     "recurrent_gemma": ("padded", NEW | {"num_hidden_layers": 3, "lru_width": 32, "attention_window_size": 24}),
-    "bert": ("looks ahead", NEW),
-    "t5": ("an encoder-decoder", {"vocab_size": 260, "d_model": 32, "d_ff": 48, "num_layers": 2, "num_heads": 4}),
+    "bert": ("causal", NEW),
+    "t5": ("encoder-decoder", {"vocab_size": 260, "d_model": 32, "d_ff": 48, "num_layers": 2, "num_heads": 4}),
 }  # fmt: skip
 """What becomes of a `model_type`, or why it is refused."""
 
@@ -133,7 +134,7 @@ def test_a_model_whose_vectors_depend_on_their_batch_is_refused(
         return states_BLD - states_BLD[:, :1].mean(dim=0, keepdim=True)
 
     monkeypatch.setattr(Backbone, "last_hidden_state", together)
-    with pytest.raises(BackboneError, match="depend on what is computed beside a text"):
+    with pytest.raises(BackboneError, match=r"\bpadding\b"):
         loaded(settings)
 
 
@@ -178,7 +179,7 @@ def test_texts_end_where_longrope_would_change_the_positions_of_others(tmp_path:
     rope = {"rope_type": "longrope", "rope_theta": 10000.0, "short_factor": [1.0] * 4, "long_factor": [4.0] * 4}
     settings = write(tmp_path, "phi3", rope_parameters=rope, original_max_position_embeddings=128)
     assert read_fingerprint(settings).max_tokens == 128
-    with pytest.raises(BackboneError, match=r"got max_tokens 300; expected 2\.\.128"):
+    with pytest.raises(BackboneError, match=r"\bmax_tokens 300;.*\b2\.\.128\b"):
         read_fingerprint(BackboneSettings(str(tmp_path), max_tokens=300))
     assert most_tokens({"max_position_embeddings": 9, "rope_scaling": {"type": "linear"}}) == 9
     older = {"rope_scaling": {"type": "su"}, "original_max_position_embeddings": 4}
@@ -207,7 +208,7 @@ def test_a_token_without_an_embedding_costs_its_text_alone(writer: Writer, tmp_p
     assert (result.n_conversations, result.n_prompts) == (40 - 4 * n_extra, 10 - n_extra)
     assert result.rejected == {"no_embedding": 5 * n_extra}
     details = query(writer.store, "SELECT DISTINCT detail FROM rejects ORDER BY detail").rows
-    assert "got token 260 ('question 0'); expected ids below 260" in details[0][0]
+    assert re.search(r"\b260 \('question 0'\);.*\b260\b", details[0][0])
 
 
 def test_a_template_whose_tokens_have_no_embedding_is_refused(writer: Writer, tmp_path: Path) -> None:
@@ -217,7 +218,7 @@ def test_a_template_whose_tokens_have_no_embedding_is_refused(writer: Writer, tm
     added = dict(tokenizer["added_tokens"][0], id=260, content="user")
     path.write_text(json.dumps(tokenizer | {"added_tokens": [*tokenizer["added_tokens"], added]}))
     fill(writer, range(4))
-    with pytest.raises(BackboneError, match=r"got token 260 \('user'\); expected ids below 260"):
+    with pytest.raises(BackboneError, match=r"\b260 \('user'\);.*\b260\b"):
         embed_missing(writer, settings, EmbedSettings())
 
 
@@ -228,7 +229,7 @@ def test_weights_that_give_no_numbers_are_not_taken_for_a_model_that_looks_ahead
     with torch.no_grad():
         model.layers[0].mlp.down_proj.weight.fill_(value)
     model.save_pretrained(tmp_path)
-    with pytest.raises(BackboneError, match="got NaN or infinity for plain tokens in float32"):
+    with pytest.raises(BackboneError, match=r"\bNaN\b.*\bfloat32\b"):
         loaded(settings)
 
 

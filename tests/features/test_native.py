@@ -205,7 +205,7 @@ def test_an_element_without_end_is_not_read_for_ever(tmp_path: Path, monkeypatch
     monkeypatch.setattr(native, "_CHUNK", 100)
     monkeypatch.setattr(native, "_MAX_ROW", 1000)
     path = write(tmp_path / "a.json", b'[{"a": 1}, {"a": "' + b"x" * 100_000 + b'"}]')
-    with pytest.raises(NativeFileError, match="as element 2 after row 1"):
+    with pytest.raises(NativeFileError, match=r"\belement 2\b.*\brow 1\b"):
         read(path)
 
 
@@ -239,7 +239,7 @@ def test_several_compressed_streams_are_one_file(tmp_path: Path, padding: bytes)
         path.write_bytes(first + padding + second)
         assert [row.data for row in read(path)] == [{"a": 1}, {"a": 2}]
         path.write_bytes(first + padding + bytes([second[0] ^ 1]) + second[1:])
-        with pytest.raises(NativeFileError, match="after row"):
+        with pytest.raises(NativeFileError, match=r"\brow \d"):
             read(path)
 
 
@@ -265,7 +265,7 @@ def test_a_damaged_archive_is_an_error(tmp_path: Path, name: str, damage: Callab
     rows = [{"text": hashlib.sha256(bytes([i % 256])).hexdigest() * 20} for i in range(300)]
     path = write(tmp_path / name, FORMATS[name.replace("a.", "rows.")](rows))
     path.write_bytes(damage(path.read_bytes()))
-    with pytest.raises(NativeFileError, match=r"got .* after row \d+; expected an undamaged file; fetch it again") as e:
+    with pytest.raises(NativeFileError, match=r"\brow \d+;") as e:
         read(path)
     assert e.value.path == path
 
@@ -284,7 +284,7 @@ def test_a_damaged_archive_is_an_error(tmp_path: Path, name: str, damage: Callab
 def test_a_broken_array_is_an_error_that_names_the_last_good_element(tmp_path: Path, array: bytes) -> None:
     path = write(tmp_path / "a.json", array)
     rows = read_rows(path)
-    with pytest.raises(NativeFileError, match=r"a\.json: got .* after row 2; expected"):
+    with pytest.raises(NativeFileError, match=r"\ba\.json: .*\brow 2;"):
         list(rows)
 
 
@@ -292,7 +292,7 @@ def test_a_broken_array_is_an_error_that_names_the_last_good_element(tmp_path: P
 def test_a_broken_parquet_file_is_an_error(tmp_path: Path, damage: Callable[[bytes], bytes]) -> None:
     path = write_parquet(tmp_path / "a.parquet", [{"text": hashlib.sha256(bytes([i])).hexdigest()} for i in range(200)])
     path.write_bytes(damage(path.read_bytes()))
-    with pytest.raises(NativeFileError, match=r"a\.parquet: got .* after row 0; expected"):
+    with pytest.raises(NativeFileError, match=r"\ba\.parquet: .*\brow 0;"):
         read(path)
 
 
@@ -389,23 +389,20 @@ def test_a_name_that_is_no_text_is_shown_with_escapes(tmp_path: Path) -> None:
 def test_a_link_to_nowhere_is_an_error_and_not_left_out(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").symlink_to(tmp_path / "gone")
     (path,) = find_files(tmp_path)
-    with pytest.raises(NativeFileError, match="No such file"):
-        file_sha256(path)
-    with pytest.raises(NativeFileError, match="No such file"):
-        read(path)
+    for of in (file_sha256, read):
+        with pytest.raises(NativeFileError) as caught:
+            of(path)
+        assert caught.value.path == path
+        assert isinstance(caught.value.__cause__, FileNotFoundError)
 
 
 def test_paths_without_data_are_refused(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").touch()
-    allowed = re.escape(f"expected {', '.join(native.SUFFIXES)}; ")
-    with pytest.raises(NativeFileError, match=f"got a folder without data files; {allowed}put"):
-        find_files(tmp_path)
-    with pytest.raises(NativeFileError, match=f"got a file of another format; {allowed}convert"):
-        find_files(tmp_path / "notes.txt")
-    with pytest.raises(
-        NativeFileError, match="got no such file or folder; expected the dataset's files; correct the path"
-    ):
-        find_files(tmp_path / "gone")
+    allowed = re.escape(", ".join(native.SUFFIXES))
+    for name, facts in (("", allowed), ("notes.txt", allowed), ("gone", rf"^(?!.*{allowed})")):
+        with pytest.raises(NativeFileError, match=facts) as caught:
+            find_files(tmp_path / name)
+        assert caught.value.path == tmp_path / name
 
 
 def test_the_checksum_is_of_the_bytes(tmp_path: Path) -> None:

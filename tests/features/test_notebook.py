@@ -88,11 +88,11 @@ def test_names_of_models_and_backbones(built: Store) -> None:
         for wrong in ("nothing", "ffff"):
             with pytest.raises(NotInStore, match=backbone):
                 pointers.promote(writer, "backbone", wrong)
-        with pytest.raises(NotInStore, match="expected one of none"):
+        with pytest.raises(NotInStore, match=r"\bbackbone;.*\bnone\b"):
             pointers.rollback(writer, "backbone")
         pointers.promote(writer, "backbone", backbone[:8])
         assert pointers.promoted(built, "backbone") == backbone
-        with pytest.raises(NotInStore, match="never pointed elsewhere"):
+        with pytest.raises(NotInStore, match=rf"\bbackbone\b.*\b{backbone}\b"):
             pointers.rollback(writer, "backbone")
         first = built.head()
         pointers.tag(writer, "good", first)

@@ -1,5 +1,7 @@
 """The 19 objectives and the map of ratings into 0..1."""
 
+import re
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -45,7 +47,7 @@ def test_a_rating_comes_back_exactly(scale: Scale, step: int) -> None:
 
 @pytest.mark.parametrize("ends", [(1, 1), (5, 1), (float("nan"), 1), (0, float("inf")), (-1e308, 1e308), (0, 10**400)])
 def test_a_scale_has_two_ends(ends: tuple[float, float]) -> None:
-    with pytest.raises(ValueError, match="expected two numbers, the lower one first"):
+    with pytest.raises(ValueError, match=re.escape(f"{ends[0]!s:.20}..{ends[1]!s:.20};")):
         Scale(*ends)
 
 
@@ -56,5 +58,5 @@ def test_every_source_rates_known_objectives() -> None:
 
 @pytest.mark.parametrize("ends", [(1, 2), (0, 5), (-1, 1)])
 def test_booleans_are_0_and_1(ends: tuple[float, float]) -> None:
-    with pytest.raises(ValueError, match="for booleans; expected 0 and 1"):
+    with pytest.raises(ValueError, match=rf"{ends[0]}\.\.{ends[1]} .*\bbooleans;.*\b0\b.*\b1\b"):
         Scale(*ends, "boolean")

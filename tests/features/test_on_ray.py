@@ -161,7 +161,7 @@ def test_a_chunk_that_every_worker_dies_of_ends_the_run(
     store = Store(tmp_path / "store")
     fill(store, tmp_path / "data", 4)
     monkeypatch.setattr(on_ray, "Worker", Dying)
-    with pytest.raises(WorkerError, match="got 4 deaths over one chunk; expected it to be embedded; memory") as error:
+    with pytest.raises(WorkerError, match=r"\b4 deaths\b.*\btoken_budget\b") as error:
         embed(store, backbone, ON_RAY)
     assert "\n" not in str(error.value)
 
@@ -172,7 +172,8 @@ def test_a_worker_tells_why_it_cannot_go_on_and_shows_its_canaries(ray: None, ba
     others = replace(fingerprint, record={**fingerprint.record, "weights": {}})
     shown: list[Canaries] = []
     given = {"token_budget": 256, "workers": 1, "check": shown.append}
-    with pytest.raises(WorkerError, match=r"^worker .* \(pid \d+\): .* got files of backbone .*; copy them"):
+    ids = rf"\b{fingerprint.backbone_id[:12]} .*\b{others.backbone_id[:12]}\b"
+    with pytest.raises(WorkerError, match=rf"^worker .* \(pid \d+\): .*{ids}"):
         list(on_ray.forward_on_ray([], backbone, others, **given))  # type: ignore[arg-type]
     assert shown == []
     assert list(on_ray.forward_on_ray([], backbone, fingerprint, **given)) == []  # type: ignore[arg-type]
@@ -277,7 +278,7 @@ def test_an_address_where_nobody_is_is_one_line(
     fill(store, tmp_path / "data", 4)
     monkeypatch.setattr(ray, "is_initialized", lambda: False)
     monkeypatch.setenv(on_ray.ADDRESS, "127.0.0.1:1")
-    with pytest.raises(InputError, match=r"^RAY_ADDRESS: got 127.0.0.1:1, where Ray does not start \(.*refused\)"):
+    with pytest.raises(InputError, match=r"^RAY_ADDRESS: .*\b127\.0\.0\.1:1\b"):
         embed(store, backbone, ON_RAY)
 
 
@@ -287,6 +288,6 @@ def test_without_ray_there_is_one_line_that_says_what_to_do(
     store = Store(tmp_path / "store")
     fill(store, tmp_path / "data", 4)
     monkeypatch.setitem(sys.modules, "ray", None)
-    with pytest.raises(InputError, match=r"no module ray; expected .* run `pip install 'armorm\[ray\]'`") as error:
+    with pytest.raises(InputError, match=r"\bray;.*`pip install 'armorm\[ray\]'`") as error:
         embed(store, backbone, ON_RAY)
     assert "\n" not in str(error.value)

@@ -247,12 +247,9 @@ def test_neither_text_nor_secrets_are_in_an_event(tmp_path: Path, caplog: pytest
 @pytest.mark.parametrize(
     ("error", "said"),
     [
-        (
-            DatasetError("own", MARKER),
-            "armorm.features.errors.DatasetError: A dataset is not known, or nothing in it can be used.",
-        ),
-        (OSError(28, MARKER), "OSError: Base class for I/O related errors."),
-        (KeyboardInterrupt(), "KeyboardInterrupt: Program interrupted by user."),
+        (DatasetError("own", MARKER), f"armorm.features.errors.DatasetError: {DatasetError.__doc__}"),
+        (OSError(28, MARKER), f"OSError: {OSError.__doc__}"),
+        (KeyboardInterrupt(), f"KeyboardInterrupt: {KeyboardInterrupt.__doc__}"),
         (type("Undocumented", (Exception,), {"__module__": "m"})(MARKER), "m.Undocumented"),
     ],
 )
@@ -308,7 +305,7 @@ def test_a_dead_server_is_said_once(tmp_path: Path, caplog: pytest.LogCaptureFix
     observer.close()
     (record,) = [record for record in caplog.records if record.name.startswith("armorm")]
     assert record.levelno == logging.WARNING
-    assert f"from {server.url}; expected it to take events" in record.getMessage()
+    assert f"{server.url};" in record.getMessage()
     assert KEY not in caplog.text
 
 
@@ -356,15 +353,15 @@ def test_at_the_end_of_the_process_a_moment_is_left(delay_s: float, sent: int) -
         code = LEAVING.format(url=server.url)
         ended = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
         assert len(server.bodies) == sent
-    assert ("the run goes on" in ended.stderr) == (sent == 0)
+    assert (server.url in ended.stderr) == (sent == 0)
 
 
 def test_a_file_that_cannot_be_written_is_said_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    observer = observing(tmp_path, file="no such folder/lineage.jsonl")
+    observer = observing(tmp_path, file="missing/lineage.jsonl")
     observer.started(RUN, INGEST)
     observer.started(RUN, INGEST)
     (record,) = [record for record in caplog.records if record.name.startswith("armorm")]
-    assert "from no such folder/lineage.jsonl" in record.getMessage()
+    assert "missing/lineage.jsonl" in record.getMessage()
 
 
 def test_an_event_that_cannot_be_made_ends_no_run(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -375,7 +372,7 @@ def test_an_event_that_cannot_be_made_ends_no_run(tmp_path: Path, caplog: pytest
 
 def test_without_the_client_it_says_how_to_install_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "openlineage.client.transport.file", None)
-    with pytest.raises(InputError, match=r"run `pip install 'armorm\[openlineage\]'`") as error:
+    with pytest.raises(InputError, match=r"`pip install 'armorm\[openlineage\]'`") as error:
         observing(tmp_path)
     assert "\n" not in str(error.value)
 
@@ -383,12 +380,12 @@ def test_without_the_client_it_says_how_to_install_it(tmp_path: Path, monkeypatc
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"file": "a", "url": "http://a"}, "got file and url"),
-        ({"url": f"http://user:{SECRET}@host"}, "got credentials"),
-        ({"url": f"http://host?key={SECRET}"}, "got credentials"),
-        ({"url": f"user:{SECRET}@host"}, "got credentials"),
-        ({"url": "localhost:5000"}, "got localhost:5000; expected http://host"),
-        ({"namespace": ""}, "namespace: got nothing"),
+        ({"file": "a", "url": "http://a"}, r"\bfile\b.*\burl\b"),
+        ({"url": f"http://user:{SECRET}@host"}, r"\bcredentials\b"),
+        ({"url": f"http://host?key={SECRET}"}, r"\bcredentials\b"),
+        ({"url": f"user:{SECRET}@host"}, r"\bcredentials\b"),
+        ({"url": "localhost:5000"}, r"\blocalhost:5000;.*\bhttp://host\b"),
+        ({"namespace": ""}, r"\bnamespace: "),
     ],
 )
 def test_settings_are_checked_and_show_no_secret(given: dict[str, str], message: str) -> None:

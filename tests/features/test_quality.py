@@ -17,6 +17,7 @@ from armorm.features.checks.quality import (
 from armorm.features.conversation import conversation_id, single_turn
 from armorm.features.errors import InputError, QualityError
 from armorm.features.store import Store, Writer
+from armorm.features.store.artifacts import why_stale
 from tests.features.canonical import Dataset
 
 pytestmark = pytest.mark.usefixtures("in_process")
@@ -258,16 +259,17 @@ def test_a_severity_can_be_overridden(store: Store, writer: Writer) -> None:
     pair_of_one(dataset)
     dataset.commit(writer)
     assert {check.name for check in read_checks({}) if check.severity == "stop"} == STOPPING
-    with pytest.raises(QualityError, match=r"got rows found by identical_pairs \(1\); .*--show identical_pairs"):
+    with pytest.raises(QualityError, match=r"\bidentical_pairs \(1\);.*--show identical_pairs\b") as caught:
         require_passed(run_checks(store, {}))
+    assert caught.value.found == {"identical_pairs": 1}
     require_passed(run_checks(store, {"identical_pairs": "warn"}))
     assert "identical_pairs" not in {result.name for result in run_checks(store, {"identical_pairs": "off"})}
 
 
 def test_an_unknown_check_names_the_known_ones(store: Store) -> None:
-    with pytest.raises(InputError, match=r"got check roles; expected one of contradicting_preferences, .*tiny_answers"):
+    with pytest.raises(InputError, match=r"\broles;.*\bcontradicting_preferences, .*\btiny_answers\b"):
         read_checks({"roles": "off"})
-    with pytest.raises(InputError, match="got check roles; expected one of"):
+    with pytest.raises(InputError, match=r"\broles;.*\bcontradicting_preferences, .*\btiny_answers\b"):
         offending_rows(store, "roles")
 
 
@@ -279,7 +281,7 @@ def test_results_carry_their_first_rows(store: Store, writer: Writer) -> None:
     (result,) = [result for result in run_checks(store, {}) if result.name == "identical_pairs"]
     assert (result.n_rows, len(result.examples)) == (5, 3)
     assert result.examples[0]["source_row"] == "same0"
-    assert result.what == "pairs whose chosen and rejected conversation are one and the same"
+    assert {"pairs", "chosen", "rejected"} <= {*result.what.split()}
 
 
 def test_checks_run_again_only_when_something_has_changed(store: Store, writer: Writer) -> None:
@@ -287,14 +289,15 @@ def test_checks_run_again_only_when_something_has_changed(store: Store, writer: 
     same_pair_twice(dataset)
     dataset.commit(writer)
     first = QUALITY.ensure(writer, {})
-    assert first.reason == "first time"
+    assert first.reason == why_stale(first.artifact.recipe, None)
     counts = {result.name: result.n_rows for result in QUALITY.told(store, first.artifact)}
     assert counts == dict.fromkeys(NAMES, 0) | {"duplicate_pairs": 1}
     assert QUALITY.ensure(writer, {}).reason is None
-    assert "setting duplicate_pairs warn" in str(QUALITY.ensure(writer, {"duplicate_pairs": "stop"}).reason)
+    assert "duplicate_pairs warn" in str(QUALITY.ensure(writer, {"duplicate_pairs": "stop"}).reason)
     assert next(r for r in QUALITY.told(store, store.find("quality")) if r.name == "duplicate_pairs").stops
     clean().commit(writer)
-    assert QUALITY.ensure(writer, {"duplicate_pairs": "stop"}).reason == "input ingest/mine changed"
+    reason = str(QUALITY.ensure(writer, {"duplicate_pairs": "stop"}).reason)
+    assert ("ingest/mine" in reason, "duplicate_pairs" in reason) == (True, False)
 
 
 def test_every_check_has_a_test() -> None:

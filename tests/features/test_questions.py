@@ -729,14 +729,14 @@ def test_questions_say_what_they_answer_and_take() -> None:
 @pytest.mark.parametrize(
     ("name", "given", "message"),
     [
-        ("why", {}, "got question why; expected one of accuracy, .*; correct the name"),
-        ("neighbours", {}, "question neighbours: got no conversation_id; expected the conversation to start from; say"),
-        ("coverage", {"n": 1}, "question coverage: got parameter n; expected no parameters; correct the name"),
-        ("longest", {"m": 1}, "question longest: got parameter m; expected n = 20; correct the name"),
-        ("longest", {"n": "many"}, "got n = many; expected a whole number, 0 or more .how many.; say n=20"),
-        ("longest", {"n": -1}, "got n = -1; expected a whole number"),
-        ("longest", {"n": 2.5}, "got n = 2.5; expected a whole number"),
-        ("longest", {"n": True}, "got n = True; expected a whole number"),
+        ("why", {}, r"\bwhy;.*\baccuracy, "),
+        ("neighbours", {}, r"\bneighbours: .*\bconversation_id;"),
+        ("coverage", {"n": 1}, r"\bcoverage: .*\bn;"),
+        ("longest", {"m": 1}, r"\blongest: .*\bm;.*\bn = 20\b"),
+        ("longest", {"n": "many"}, r"\bn = many;.*\bn=20\b"),
+        ("longest", {"n": -1}, r"\bn = -1;.*\bn=20\b"),
+        ("longest", {"n": 2.5}, r"\bn = 2\.5;.*\bn=20\b"),
+        ("longest", {"n": True}, r"\bn = True;.*\bn=20\b"),
     ],
 )
 def test_what_is_asked_wrongly_is_named(store: Store, name: str, given: Row, message: str) -> None:

@@ -1,6 +1,7 @@
 """Templates of every temper: where the prompt ends, one BOS, system turns, and texts that are too long."""
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -67,7 +68,9 @@ def test_the_prompt_ends_where_the_template_says(folder: Path, template: str, pr
 def test_a_template_that_writes_nothing_rejects_by_name(folder: Path) -> None:
     rendering = render(tokenizer_of(folder, "{{ '' }}"), [ONE])
     assert rendering.rendered == []
-    assert rendering.refused == {conversation_id(ONE): "the chat template renders it to nothing"}
+    ((id, why),) = rendering.refused.items()
+    assert id == conversation_id(ONE)
+    assert re.search(r"\btemplate\b.*\bnothing\b", why)
 
 
 def test_a_prompt_that_no_template_rule_finds_costs_the_conversation_nothing(tmp_path: Path) -> None:
@@ -101,10 +104,11 @@ def test_settings_that_vectors_depend_on_make_another_backbone_and_the_usual_one
 
 def test_a_template_of_its_own_for_a_model_that_has_none(tmp_path: Path, writer: Writer) -> None:
     bare = tiny.write_backbone(tmp_path / "bare", template=None)
-    with pytest.raises(BackboneError, match=r"has no chat template; .* set chat_template in \[backbone\]"):
+    with pytest.raises(BackboneError, match=rf"{bare} .*\bchat_template\.jinja\b.*\[backbone\]"):
         read_fingerprint(BackboneSettings(str(bare)))
-    with pytest.raises(BackboneError, match=r"got chat_template .*none.jinja, which cannot be read \(No such file"):
+    with pytest.raises(BackboneError, match=rf"\bchat_template {tmp_path / 'none.jinja'}\b") as caught:
         read_fingerprint(BackboneSettings(str(bare), chat_template=str(tmp_path / "none.jinja")))
+    assert isinstance(caught.value.__cause__, FileNotFoundError)
     (tmp_path / "mine.jinja").write_text(tiny.TEMPLATES["bos"])
     (tmp_path / "armorm.toml").write_text(
         '[backbone]\npath = "bare"\nchat_template = "mine.jinja"\n[datasets.helpsteer]\npath = "data"\n'
@@ -172,7 +176,7 @@ def test_a_text_without_its_oldest_exchanges_is_embedded_as_what_is_left(folder:
 
 def test_the_reason_says_what_to_do(folder: Path) -> None:
     (reject,) = [one for one in embedded(folder, [LONG], "refuse", 100).rejects if one.kind == "conversation"]
-    assert "expected at most 100 (over_long is refuse); raise max_tokens, or set over_long" in reject.detail
+    assert re.search(r"\b100 \(over_long .*\bmax_tokens\b.*\bover_long\b", reject.detail)
 
 
 LLAMA = (
@@ -214,16 +218,18 @@ def test_a_template_without_a_date_leaves_the_fingerprint_as_it_was(tmp_path: Pa
 
 
 @pytest.mark.parametrize(
-    "template",
+    ("template", "culprit"),
     [
-        "{{ strftime_now(messages[0]['content']) }}",
-        "{% set now = strftime_now %}{{ now('%d') }}",
-        "{{ ['a', 'b'] | random }}",
+        ("{{ strftime_now(messages[0]['content']) }}", "strftime_now"),
+        ("{% set now = strftime_now %}{{ now('%d') }}", "strftime_now"),
+        ("{{ ['a', 'b'] | random }}", "random"),
     ],
 )
-def test_a_template_that_still_depends_on_the_clock_or_on_chance_is_refused(tmp_path: Path, template: str) -> None:
+def test_a_template_that_still_depends_on_the_clock_or_on_chance_is_refused(
+    tmp_path: Path, template: str, culprit: str
+) -> None:
     folder = tiny.write_backbone(tmp_path)
     (folder / "chat_template.jinja").write_text(template)
-    with pytest.raises(BackboneError, match="set chat_template in") as error:
+    with pytest.raises(BackboneError, match=rf"\b{culprit}\).*\bchat_template\b.*\[backbone\]") as error:
         read_fingerprint(BackboneSettings(str(folder)))
     assert "\n" not in str(error.value)

@@ -1,5 +1,6 @@
 """Embedding that is killed, short of memory or poisoned: nothing is lost, nothing wrong is kept, all is named."""
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -213,8 +214,12 @@ def test_one_text_that_memory_does_not_hold_stops_the_run_by_name_and_another_er
 
     fill(writer)
     patch(forward)
-    with pytest.raises(expected, match=r"one text of|shapes differ"):
+    with pytest.raises(expected) as caught:
         embed_missing(writer, backbone, SETTINGS)
+    if isinstance(caught.value, OutOfMemory):
+        assert f" {caught.value.n_tokens} tokens" in str(caught.value)
+    else:
+        assert caught.value is error
 
 
 def test_vectors_that_cannot_be_kept_have_a_reason() -> None:
@@ -269,7 +274,7 @@ def test_a_poisoned_text_ends_in_rejects_and_not_the_run(
     assert writer.store.head().number == number
 
     # .. but under another type of vector, or another version of the stage, it is, and it alone.
-    assert why_embed(writer, backbone, "float32") == ("4 conversations and 1 prompts without a vector of this backbone")
+    assert re.search(r"\b4 conversations\b.*\b1 prompts\b", str(why_embed(writer, backbone, "float32")))
     again = embed_missing(writer, backbone, SETTINGS)
     assert (again.n_conversations, again.rejected) == (1, {"not_finite": 3, "zero": 1})
     assert query(writer.store, "SELECT count(*) FROM rejects").rows == [(4,)]
@@ -306,13 +311,8 @@ def test_a_conversation_that_the_template_refuses_is_rejected_by_name(writer: Wr
     dataset.commit(writer)
     result = embed_missing(writer, BackboneSettings(str(folder)), SETTINGS)
     assert (result.n_conversations, result.n_prompts, result.rejected) == (1, 1, {"not_rendered": 2})
-    details = query(writer.store, "SELECT DISTINCT detail FROM rejects").rows
-    assert details == [
-        (
-            "the chat template cannot render a conversation of system, user, assistant: System role not supported; "
-            'set system = "first_user" in [backbone] to put it into the user\'s turn',
-        )
-    ]
+    ((detail,),) = query(writer.store, "SELECT DISTINCT detail FROM rejects").rows
+    assert re.search(r'\bsystem, user, assistant: .*\bsystem = "first_user" .*\[backbone\]', detail)
 
 
 @pytest.mark.parametrize(
@@ -346,7 +346,7 @@ def test_a_bfloat16_that_float16_does_not_hold_is_rejected_by_name_with_what_to_
     assert embed_missing(writer, halves, SETTINGS).rejected == {"float16_overflow": 1}
     ((detail,),) = query(writer.store, "SELECT detail FROM rejects").rows
     assert detail == WHY["float16_overflow"]
-    assert 'set vector_type = "float32" in [embed]' in detail
+    assert 'vector_type = "float32"' in detail
     wide = embed_missing(writer, halves, replace(SETTINGS, vector_type="float32"))
     assert (wide.n_conversations, wide.rejected) == (1, {})
     assert query(writer.store, "SELECT count(*) FROM rejects").rows == [(0,)]

@@ -19,6 +19,7 @@ from armorm.features.conversation import conversation_id
 from armorm.features.objectives import OBJECTIVES
 from armorm.features.sample import DATASETS, SampleManifest, sample_texts, write_backbone, write_sample
 from armorm.features.sample.backbone import BOS, CHAT_TEMPLATE, END_OF_TURN
+from armorm.features.sample.datasets import all_defects
 from armorm.features.sample.native import (
     code_ultrafeedback,
     feedback_collection,
@@ -494,7 +495,7 @@ def test_torn_lines_and_exact_copies_are_as_many_as_planted(folder: Path, manife
 def test_every_defect_is_planted(manifest: SampleManifest):
     for name, dataset in DATASETS.items():
         planted = manifest.datasets[name].defects
-        assert planted.keys() == {defect.name for defect in dataset.all_defects(World(0, SCALE))}
+        assert planted.keys() == {defect.name for defect in all_defects(dataset, World(0, SCALE))}
 
 
 @pytest.mark.parametrize(

@@ -62,7 +62,7 @@ def test_vectors_by_their_places_are_those_by_their_ids(store: Store, writer: Wr
     kept = pl.DataFrame(places.sort("shard", "row").to_arrow())
     assert np.array_equal(np.sort(reader.read(kept)[:, 0]), np.arange(30) + 1)
     assert reader.width == 8
-    with pytest.raises(NotInStore, match="has no vector"):
+    with pytest.raises(NotInStore, match=r"\bconversation\b.*\bother\b.*`armorm embed`"):
         reader.places("conversation", ["other"])
 
 
@@ -131,7 +131,7 @@ def test_an_unusable_vector_stops_the_shard_and_names_the_text(store: Store, poi
 
 def test_what_was_never_embedded_is_named(store: Store, writer: Writer) -> None:
     commit(writer, "a", write_shard(store, BACKBONE, {}, features(vectors(3))))
-    with pytest.raises(NotInStore, match="got conversation other"):
+    with pytest.raises(NotInStore, match=r"\bconversation\b.*\bother\b.*`armorm embed`"):
         FeatureReader(store, BACKBONE).gather("conversation", ["other"])
 
 
@@ -177,7 +177,7 @@ def test_a_shard_of_a_later_version_is_refused_by_name(store: Store) -> None:
         with ipc.new_file(str(path), later.schema) as file:
             file.write_table(later)
 
-    with pytest.raises(StoreError, match="got format 9"):
+    with pytest.raises(StoreError, match=r"\bformat 9;"):
         open_shard(store, store.objects.put("arrow", write))
 
 

@@ -57,9 +57,9 @@ def test_files_are_listed_read_moved_and_removed(anywhere: Store) -> None:
     assert storage.read("z/deep/1") == b"x/1"
     assert storage.local("z/deep/1").read_bytes() == b"x/1"
     for gone in ("x/1", "never"):
-        with pytest.raises(NotInStore, match="no such file"):
+        with pytest.raises(NotInStore, match=f"/{gone}: "):
             storage.read(gone)
-        with pytest.raises(NotInStore, match="no such file"):
+        with pytest.raises(NotInStore, match=f"/{gone}: "):
             storage.local(gone)
     storage.remove("x/2")
     storage.remove("x/2")
@@ -307,14 +307,14 @@ def test_snapshots_are_found_by_every_name(anywhere: Store) -> None:
     names |= {utc_now()[:10]: 5, "2999-01-01": 5}
     assert {name: anywhere.snapshot(name).number for name in names} == names
     for unknown in ("6", "1999-01-01", "nothing", ""):
-        with pytest.raises(NotInStore, match="expected head, previous"):
+        with pytest.raises(NotInStore, match=rf"\bsnapshot {unknown},.*\bhead, previous\b"):
             anywhere.snapshot(unknown)
     assert anywhere.head().snapshot_id == fourth.snapshot_id  # a name is no content
 
 
 @pytest.mark.parametrize("name", ["head", "deadbeef", "Prod", "1", "a b", ""])
 def test_a_name_that_could_be_something_else_is_refused(store: Store, writer: Writer, name: str) -> None:
-    with pytest.raises(StoreError, match="choose another"):
+    with pytest.raises(StoreError, match=rf"\bname {name};.*\bhead, "):
         writer.point(name, Pointer("snapshot", "x", 1, utc_now()))
 
 
@@ -332,7 +332,7 @@ def test_an_address_that_is_no_store_is_one_line(url: str, tmp_path: Path) -> No
 def test_a_server_that_is_not_there_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in {"AWS_ENDPOINT_URL": "http://127.0.0.1:9", "AWS_ALLOW_HTTP": "true"}.items():
         monkeypatch.setenv(name, value)
-    with pytest.raises(StoreError, match="check the address, the credentials") as error:
+    with pytest.raises(StoreError, match=r"^s3://bucket/x: .*\bnetwork\b") as error:
         ObjectStorage("s3://bucket/x", tmp_path).read("x")
     assert "\n" not in str(error.value)
 

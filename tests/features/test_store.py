@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -33,7 +34,7 @@ def test_what_is_committed_is_read_back(store: Store, writer: Writer) -> None:
 
 
 def test_nothing_is_made_when_nothing_changed(store: Store, writer: Writer) -> None:
-    assert writer.ensure(recipe(), lambda: made(writer)).reason == "first time"
+    assert writer.ensure(recipe(), lambda: made(writer)).reason == why_stale(recipe(), None)
     number = store.head().number
     again = writer.ensure(recipe(), lambda: pytest.fail("made again"))
     assert again.reason is None
@@ -44,42 +45,42 @@ def test_reasons_are_said_in_words(writer: Writer) -> None:
     writer.ensure(recipe(), lambda: made(writer))
     changed = recipe(version=2, parameters={"n": 2}, inputs={"x": "2", "y": "3"})
     reason = writer.ensure(changed, lambda: made(writer)).reason
-    assert reason == "stage version 1 -> 2; setting n 1 -> 2; input x changed and 1 more"
+    assert re.search(r"\bversion 1 -> 2; .*\bn 1 -> 2; .*\bx\b.*\b1 more$", str(reason))
     assert why_stale(recipe(inputs={}), writer.store.head().artifacts["a"]) is not None
 
 
 @pytest.mark.parametrize(
-    ("before", "after", "reason"),
+    ("before", "after", "facts"),
     [
         (
             {"parameters": {"settings": {"steps": 1, "seed": 0}}},
             {"parameters": {"settings": {"steps": 2, "seed": 0}}},
-            "setting steps 1 -> 2",
+            r"\bsteps 1 -> 2$",
         ),
         (
             {"inputs": {"file 1": "a", "file 2": "b"}},
             {"inputs": {"file 1": "b", "file 2": "c", "file 3": "d"}},
-            "of the 3 inputs file: 2 new, 1 gone",
+            r"\b3\b.*\bfile: 2 new, 1 gone$",
         ),
         (
             {"inputs": {"features/x/1": "1"}},
             {"inputs": {"features/x/1": "1", "features/x/2": "2"}},
-            "of the 2 inputs features/x: 1 new",
+            r"\b2\b.*\bfeatures/x: 1 new$",
         ),
         (
             {"inputs": {"ingest/a": "1", "ingest/b": "2"}},
             {"inputs": {"ingest/a": "2", "ingest/b": "2"}},
-            "input ingest/a changed",
+            r"^(?!.*\bingest/b\b).*\bingest/a\b",
         ),
-        ({"inputs": {"file 1 old.jsonl": "a"}}, {"inputs": {"file 1 new.jsonl": "a"}}, "inputs have other names"),
+        ({"inputs": {"file 1 old.jsonl": "a"}}, {"inputs": {"file 1 new.jsonl": "a"}}, r"\bnames$"),
     ],
 )
 def test_a_reason_names_the_setting_or_counts_the_inputs(
-    writer: Writer, before: dict[str, object], after: dict[str, object], reason: str
+    writer: Writer, before: dict[str, object], after: dict[str, object], facts: str
 ) -> None:
     stands = writer.ensure(recipe(**before), lambda: made(writer)).artifact
     assert why_stale(recipe(**before), stands) is None
-    assert why_stale(recipe(**after), stands) == reason
+    assert re.search(facts, str(why_stale(recipe(**after), stands)))
 
 
 def test_the_snapshot_id_is_over_content_alone(tmp_path: Path) -> None:
@@ -136,7 +137,7 @@ def test_a_damaged_object_is_healed_by_making_it_again(store: Store, writer: Wri
 def test_a_missing_object_is_named(store: Store, writer: Writer) -> None:
     ref = store.objects.put_bytes("json", b"content")
     store.objects.path(ref).unlink()
-    with pytest.raises(NotInStore, match="no such file"):
+    with pytest.raises(NotInStore, match=rf"{ref.sha256}\.json: "):
         Store(store.place).objects.path(ref)
 
 
@@ -159,7 +160,7 @@ def test_other_files_among_the_snapshots_are_ignored(store: Store, writer: Write
 
 def test_a_store_that_cannot_be_a_folder_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(StoreError, match="expected one for the store"), Store(tmp_path / "file").writing("test"):
+    with pytest.raises(StoreError, match=f"{tmp_path / 'file'}: "), Store(tmp_path / "file").writing("test"):
         pass
 
 
@@ -170,7 +171,7 @@ def test_a_future_format_is_refused_by_name(store: Store, writer: Writer) -> Non
     import hashlib
 
     overwrite(path, canonical_json({"sha256": hashlib.sha256(canonical_json(body)).hexdigest(), "body": body}))
-    with pytest.raises(StoreError, match=f"got format {FORMAT + 1}"):
+    with pytest.raises(StoreError, match=rf"\bformat {FORMAT + 1};.*\b{FORMAT};"):
         Store(store.place).head()
 
 

@@ -145,7 +145,7 @@ def test_a_metadata_query_opens_no_vectors(store: Store, tmp_path: Path) -> None
     for path in Path(store.place).glob("objects/*/*.arrow"):
         path.unlink()
     assert query(Store(store.place), "SELECT count(*), max(n_tokens) > 0 FROM features").rows == [(60, True)]
-    with pytest.raises(FeatureStoreError, match="no such file"):
+    with pytest.raises(FeatureStoreError, match=r"\.arrow: "):
         query(Store(store.place), "SELECT vector FROM features")
 
 
@@ -203,5 +203,5 @@ def test_a_manifest_of_a_later_version_is_no_damage(store: Store, tmp_path: Path
     put_built(store, tmp_path)
     later = manifests.body_of(store.head(), {}) | {"format": manifests.FORMAT + 1}
     store.storage.replace(manifests.name_of(store.head().number), manifests._document(later))
-    with pytest.raises(StoreError, match="use a newer version"):  # else a repair would set it aside
+    with pytest.raises(StoreError, match=rf"\bformat {manifests.FORMAT + 1};"):  # else a repair would set it aside
         verify(Store(store.place))

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -100,13 +101,13 @@ def test_every_command_has_help_with_an_example(armorm: Run) -> None:
 def test_init_writes_a_file_and_never_over_one(armorm: Run, tmp_path: Path) -> None:
     assert armorm("init", cwd=tmp_path).returncode == 0
     text = (tmp_path / "armorm.toml").read_text()
-    assert "got a file that exists" in refused(armorm("init", cwd=tmp_path))
+    assert "armorm.toml: " in refused(armorm("init", cwd=tmp_path))
     assert (tmp_path / "armorm.toml").read_text() == text
 
 
 @pytest.mark.parametrize("command", [["run"], ["ingest"], ["status"], ["sql", "SELECT 1"], ["score", "x.jsonl"]])
 def test_without_a_configuration_it_says_how_to_make_one(armorm: Run, tmp_path: Path, command: list[str]) -> None:
-    assert "run `armorm init`" in refused(armorm(*command, cwd=tmp_path, begins=False))
+    assert re.search(r"\barmorm\.toml: .*`armorm init`", refused(armorm(*command, cwd=tmp_path, begins=False)))
 
 
 @pytest.mark.parametrize("command", ["run", "train"])
@@ -133,7 +134,7 @@ def test_sql_is_read_only(armorm: Run) -> None:
 def test_json_is_json_and_loses_no_column(armorm: Run) -> None:
     result = armorm("sql", "SELECT 1/0 AS a, 'nan'::DOUBLE AS b", "--format", "json")
     assert json.loads(result.stdout, parse_constant=pytest.fail) == [{"a": None, "b": None}]
-    assert "expected different names" in refused(armorm("sql", "SELECT 1 AS a, 2 AS a", "--format", "json"))
+    assert re.search(r" a, a;.*\bJSON\b", refused(armorm("sql", "SELECT 1 AS a, 2 AS a", "--format", "json")))
 
 
 @pytest.mark.usefixtures("in_process")
@@ -146,10 +147,10 @@ def test_ask_lists_the_questions_and_answers_one(armorm: Run) -> None:
     assert len(rows) == 3
     histogram = armorm("ask", "rating_histogram", "-s", "objective=code-*", "-f", "csv").stdout
     assert histogram.startswith("dataset,objective,")
-    assert "expected one of accuracy" in refused(armorm("ask", "why"))
-    assert "got n = few; expected a whole number" in refused(armorm("ask", "longest", "--set", "n=few"))
-    assert "got no conversation_id" in refused(armorm("ask", "neighbours"))
-    assert "got --set n; expected name=value" in refused(armorm("ask", "longest", "--set", "n"))
+    assert re.search(r"\bwhy;.*\baccuracy, ", refused(armorm("ask", "why")))
+    assert re.search(r"\bn = few;.*\bn=20\b", refused(armorm("ask", "longest", "--set", "n=few")))
+    assert re.search(r"\bneighbours: .*\bconversation_id;", refused(armorm("ask", "neighbours")))
+    assert re.search(r"--set n;.*\bname=value\b", refused(armorm("ask", "longest", "--set", "n")))
 
 
 @pytest.mark.usefixtures("in_process")
@@ -209,14 +210,16 @@ def test_plan_says_what_a_run_would_do(armorm: Run) -> None:
     assert (smaller["decorrelate"], smaller["model"], smaller["evaluate"]) == (None, "after gate", "after model")
     assert "steps" in str(smaller["gate"])
     other = planned(ARMORM_BACKBONE__MAX_TOKENS="64")
-    assert "conversations and" in str(other["embed"])
+    assert re.search(r"\d+ conversations\b.*\b\d+ prompts\b", str(other["embed"]))
     assert (other["statistics"], other["regress"]) == ("after embed", "after embed")
     solver = planned(ARMORM_REGRESSION__REFIT="false")
-    assert (solver["statistics"], solver["regress"]) == (None, "setting refit True -> False")
+    assert solver["statistics"] is None
+    assert re.search(r"\brefit True -> False$", str(solver["regress"]))
     gone = armorm("plan", "--format", "json", ARMORM_DATASETS__HELPSTEER__PATH="nowhere")
-    assert "nowhere" in json.loads(gone.stdout)["files"][0]["problem"]
+    assert "/nowhere: " in json.loads(gone.stdout)["files"][0]["problem"]
     assert "nowhere" in refused(gone)
-    assert "up to date" in armorm("plan").stdout
+    said = armorm("plan").stdout
+    assert all(name in said for name in smaller)
 
 
 def test_trace_and_impact_lead_to_each_other(armorm: Run) -> None:
@@ -229,13 +232,13 @@ def test_trace_and_impact_lead_to_each_other(armorm: Run) -> None:
     (row,) = found["rows"]
     assert json.loads(armorm("impact", row["native_row"], "--format", "json").stdout)["retrain"] == [id]
     said = armorm("impact", row["native_row"]).stdout
-    assert f"to retrain if it must be deleted, wherever they were copied to: {id}" in said
+    assert re.search(rf"(?m)^.*\bdeleted\b.*: {id}\b", said)
     table = armorm("trace", id, "--texts", "--rows", "2", "--objective", row["objective"]).stdout
-    assert "the very rows that are recorded" in table
+    assert len(re.findall(r"(?m)^(?:regression|decorrelation|gate): (?!.*\b(?:NOT|nothing)\b)", table)) == 3
     assert "  user: " in table
     lines = armorm("trace", id, "--objective", row["objective"], "--format", "csv").stdout.splitlines()
     assert lines[0].startswith("stage,usage,trained_on,dataset,source_row,native_row,file,line")
-    assert "got artifact nothing" in refused(armorm("trace", "nothing"))
+    assert re.search(r"\bnothing\b.*`armorm status`", refused(armorm("trace", "nothing")))
 
 
 def test_trace_of_a_model_that_names_other_rows_fails(armorm: Run, home: Path) -> None:
@@ -249,8 +252,7 @@ def test_trace_of_a_model_that_names_other_rows_fails(armorm: Run, home: Path) -
         writer.commit_all([], remove=["forged"])
     result = armorm("trace", forged)
     assert result.returncode == 1
-    assert "gate: " in result.stdout
-    assert "NOT what is recorded" in result.stdout
+    assert re.search(r"(?m)^gate: .*\bNOT\b", result.stdout)
 
 
 def test_a_run_is_refused_before_it_begins_where_it_is_not_the_planned_one(armorm: Run, tmp_path: Path) -> None:
@@ -259,14 +261,15 @@ def test_a_run_is_refused_before_it_begins_where_it_is_not_the_planned_one(armor
     planned = json.loads(armorm("plan", "--out", file, "--format", "json", **more).stdout)
     assert json.loads(file.read_text()) == planned
     gate = next(step for step in planned["steps"] if step["name"] == "gate")
-    assert (gate["runs"], gate["reason"]) == (True, "setting steps 30 -> 3000")
+    assert gate["runs"]
+    assert re.search(r"\bsteps 30 -> 3000$", gate["reason"])
     assert gate["seconds"] > 0
-    assert "steps/s, measured in run" in gate["basis"]
+    assert " steps/s" in gate["basis"]
     run = partial(armorm, "run", begins=False)
-    assert "settings of gate: got" in refused(run("--plan", file))
-    assert "--max-time: got" in refused(run("--max-time", "0.001s", **more))
-    assert "rows in all; expected at most 5 rows" in refused(run("--max-rows", "5", **more))
-    assert "got the duration soon" in refused(run("--max-time", "soon"))
+    assert re.search(rf"{file}: .*\bgate: ", refused(run("--plan", file)))
+    assert "--max-time: " in refused(run("--max-time", "0.001s", **more))
+    assert re.search(r"--max-rows: .*\b5 rows;", refused(run("--max-rows", "5", **more)))
+    assert re.search(r" soon;.*\b1h30m\b", refused(run("--max-time", "soon")))
     assert json.loads(armorm("status", "--format", "json").stdout) == before
 
 
@@ -275,7 +278,7 @@ def test_a_run_with_nothing_to_do_is_fresh_without_a_commit(armorm: Run, home: P
     record = home / "store" / "runs" / "last.json"
     before, number = json.loads(record.read_text()), Store(home / "store").head().number
     record.write_text(json.dumps(before | {"finished_at": "2020-01-01T00:00:00+00:00"}))
-    assert "expected one within 1 d 12 h" in refused(armorm("status", "--max-age", "36h"))
+    assert re.search(r" ago;.* 1 d 12 h;", refused(armorm("status", "--max-age", "36h")))
     ran = armorm("run", "--plan", tmp_path / "plan.json", "--max-rows", "0", "--max-time", "0s")
     assert ran.returncode == 0, ran.stderr
     assert armorm("status", "--max-age", "36h").returncode == 0
@@ -283,7 +286,7 @@ def test_a_run_with_nothing_to_do_is_fresh_without_a_commit(armorm: Run, home: P
     assert Store(home / "store").head().number == after["snapshot"] == number
     assert after["run_id"] != before["run_id"]
     record.unlink()
-    assert "got no full run that has succeeded" in refused(armorm("status", "--max-age", "36h"))
+    assert re.search(r"^(?!.* ago;).* 1 d 12 h;", refused(armorm("status", "--max-age", "36h")))
 
 
 @pytest.mark.usefixtures("in_process")
@@ -298,7 +301,7 @@ def test_quality_lists_the_checks_and_shows_what_one_has_found(armorm: Run) -> N
     assert "role_order" in armorm("quality").stdout
     stopped = armorm("quality", ARMORM_CHECKS__SAFETY_CONTRADICTS_CATEGORIES="stop")
     assert (stopped.returncode, armorm("quality").returncode) == (1, 0)
-    assert "got check roles; expected one of" in refused(armorm("quality", "--show", "roles"))
+    assert re.search(r" roles;.*\brole_order\b", refused(armorm("quality", "--show", "roles")))
 
 
 def write_lines(path: Path, *lines: object) -> Path:
@@ -319,7 +322,7 @@ def test_score_explains_itself(armorm: Run, tmp_path: Path) -> None:
         assert sum(one["contributions"].values()) == pytest.approx(one["score"], abs=1e-5)
     assert scored[0]["score"] == pytest.approx(scored[1]["score"], abs=1e-5)
     explained = armorm("score", file, "--explain", "--lower", "0.05").stdout
-    for told in ("contribution", "deviation", "taken out", "answer scores"):
+    for told in ("contribution", "deviation", "helpsteer-verbosity", "chosen"):
         assert told in explained
     bounded = armorm("score", file, "--lower", "0.05", "--format", "json").stdout.splitlines()
     for one, line in zip(scored, bounded, strict=True):
@@ -328,7 +331,7 @@ def test_score_explains_itself(armorm: Run, tmp_path: Path) -> None:
         assert found["lower"] == pytest.approx(found["score"] - 1.6448536 * found["deviation"])
         assert found["deviations"].keys() == one["gating"].keys()
         assert min(found["deviation"], *found["deviations"].values()) > 0
-    assert "got a lower bound at 2" in refused(armorm("score", file, "--lower", "2"))
+    assert re.search(r"\bbound\b.* 2\b.* 0\.05\b", refused(armorm("score", file, "--lower", "2")))
 
 
 def test_prompt_and_texts_score_as_the_same_messages(armorm: Run, tmp_path: Path) -> None:
@@ -395,16 +398,17 @@ def test_scores_can_be_steered(armorm: Run, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "facts"),
     [
-        (["--only", "speed"], "got speed; expected objectives of the model: helpsteer-helpfulness"),
-        (["--weights", "helpsteer-coherence"], "got --weights helpsteer-coherence; expected name=number"),
-        (["--weights", "helpsteer-coherence=-1"], "got weight -1.0 for helpsteer-coherence; expected 0 or more"),
-        (["--mixture", "none.json"], "none.json: got no mixture"),
+        (["--only", "speed"], r" speed;.*\bhelpsteer-helpfulness\b"),
+        (["--weights", "helpsteer-coherence"], r" --weights helpsteer-coherence;.*\bname=number\b"),
+        (["--weights", "helpsteer-coherence=-1"], r" -1\.0\b.*\bhelpsteer-coherence;"),
+        (["--mixture", "none.json"], r"\bnone\.json: .*\bmixture\b"),
     ],
 )
-def test_steering_that_makes_no_sense_is_one_line(armorm: Run, tmp_path: Path, words: list[str], said: str) -> None:
-    assert said in refused(armorm("score", write_lines(tmp_path / "in.jsonl", {"messages": MESSAGES}), *words))
+def test_steering_that_makes_no_sense_is_one_line(armorm: Run, tmp_path: Path, words: list[str], facts: str) -> None:
+    file = write_lines(tmp_path / "in.jsonl", {"messages": MESSAGES})
+    assert re.search(facts, refused(armorm("score", file, *words)))
 
 
 def test_a_model_that_is_named_is_evaluated_and_inspected(
@@ -419,10 +423,10 @@ def test_a_model_that_is_named_is_evaluated_and_inspected(
     gates = [of["pairs"]["rows"][0]["accuracy"]["gate"]["estimate"] for of in (found["evaluation"], stored)]
     assert gates[0] == gates[1]
     assert {test["only_first"] + test["only_second"] for test in found["paired"].values()} == {0}
-    assert "got --against and no --model" in refused(armorm("evaluate", "--against", folder.name))
+    assert re.search(r"--against\b.*--model\b", refused(armorm("evaluate", "--against", folder.name)))
     told = json.loads(armorm("inspect", "--format", "json").stdout)
     assert len(told["reward_transform_matrix"]) == len(told["objectives"]) == 18
-    assert "lambda of helpsteer-verbosity" in armorm("inspect", folder).stdout
+    assert re.search(r"\blambda\b.*\bhelpsteer-verbosity\b", armorm("inspect", folder).stdout)
 
 
 @pytest.mark.slow
@@ -436,31 +440,35 @@ def test_an_export_needs_no_configuration(armorm: Run, home: Path, tmp_path: Pat
     (heads,) = (home / "models").iterdir()
     configured = armorm("score", file, "--model", heads, "--format", "json")
     assert found == pytest.approx(json.loads(configured.stdout)["score"], abs=1e-5)
-    assert "no such file; run `armorm init`" in refused(armorm("score", file, "--model", heads, cwd=tmp_path))
-    assert "got something that is there; expected a new folder" in refused(armorm("export", heads))
-    assert "got model nothing" in refused(armorm("export", tmp_path / "new", "--model", "nothing"))
-    assert "got a shard size of big" in refused(armorm("export", tmp_path / "new", "--max-shard-size", "big"))
+    missing = refused(armorm("score", file, "--model", heads, cwd=tmp_path))
+    assert re.search(r"\barmorm\.toml: .*`armorm init`", missing)
+    assert f"{heads}: " in refused(armorm("export", heads))
+    assert re.search(r" nothing;.*`armorm run`", refused(armorm("export", tmp_path / "new", "--model", "nothing")))
+    assert re.search(r" big;.*\b5GB\b", refused(armorm("export", tmp_path / "new", "--max-shard-size", "big")))
     changed = {"ARMORM_BACKBONE__MAX_TOKENS": "64"}
-    assert "which the model was trained on" in refused(armorm("export", tmp_path / "new", **changed))
+    (backbone,) = Store(home / "store").head().within("backbone")
+    assert backbone in refused(armorm("export", tmp_path / "new", **changed))
     assert not (tmp_path / "new").exists()
 
 
 def test_what_is_not_there_is_named(armorm: Run, tmp_path: Path) -> None:
     file = write_lines(tmp_path / "in.jsonl", {"messages": MESSAGES})
     for name in ("/no/such/folder", "**"):
-        assert f"got model {name}" in refused(armorm("score", file, "--model", name))
-    assert "got model nothing" in refused(armorm("score", file, "--model", "nothing"))
-    assert "no such file" in refused(armorm("score", tmp_path / "none.jsonl"))
-    assert "got no conversations" in refused(armorm("score", write_lines(tmp_path / "empty.jsonl")))
+        assert f" {name};" in refused(armorm("score", file, "--model", name))
+    assert " nothing;" in refused(armorm("score", file, "--model", "nothing"))
+    assert f"{tmp_path / 'none.jsonl'}: " in refused(armorm("score", tmp_path / "none.jsonl"))
+    empty = write_lines(tmp_path / "empty.jsonl")
+    assert re.search(rf"{empty}: .*\bconversations\b", refused(armorm("score", empty)))
 
 
-def test_another_backbone_is_refused(armorm: Run, tmp_path: Path, beside_server: dict[str, str]) -> None:
+def test_another_backbone_is_refused(armorm: Run, home: Path, tmp_path: Path, beside_server: dict[str, str]) -> None:
     file = write_lines(tmp_path / "in.jsonl", {"messages": MESSAGES})
     changed = {"ARMORM_BACKBONE__MAX_TOKENS": "64"}
-    assert "which the model was trained on" in refused(armorm("score", file, **changed))
+    (backbone,) = Store(home / "store").head().within("backbone")
+    assert backbone in refused(armorm("score", file, **changed))
     result = armorm("train", **changed, **beside_server)
     assert result.returncode == 1
-    assert "run `armorm embed`" in result.stderr.splitlines()[-1]
+    assert "`armorm embed`" in result.stderr.splitlines()[-1]
     assert "Traceback" not in result.stderr
 
 

@@ -99,20 +99,19 @@ def test_only_the_network_is_tried_again_and_no_result_is_kept(tmp_path: Path) -
 
 
 @pytest.mark.parametrize(
-    ("default", "given", "message"),
+    ("default", "given", "facts"),
     [
-        ('"0 2 * * *"', '"nightly"', "ingest: got 'nightly' (not five fields); expected five fields of cron"),
-        ('"0 2 * * *"', '"99 2 * * *"', "ingest: got '99 2 * * *' (Bad minute)"),
-        ('"0 2 * * *"', '"0s"', "ingest: got '0s'"),
-        ('"UTC" ', '"Mars/Base" ', "timezone: got 'Mars/Base'; expected a name of the IANA database"),
-        ('"36h"', '"soon"', "max_age: got the duration soon; expected numbers with s, m, h or d"),
-        ('"armorm"', '"a b"', "name: got 'a b'; expected letters, digits and -_."),
+        ('"0 2 * * *"', '"nightly"', r"\bingest: .*'nightly'.*\bcron\b"),
+        ('"0 2 * * *"', '"99 2 * * *"', r"\bingest: .*'99 2 \* \* \*'.*\bcron\b"),
+        ('"0 2 * * *"', '"0s"', r"\bingest: .*'0s'"),
+        ('"UTC" ', '"Mars/Base" ', r"\btimezone: .*'Mars/Base';.*\bIANA\b"),
+        ('"36h"', '"soon"', r"\bmax_age: .* soon;.*\b1h30m\b"),
+        ('"armorm"', '"a b"', r"\bname: .*'a b';"),
     ],
 )
-def test_a_wrong_schedule_is_one_line(tmp_path: Path, default: str, given: str, message: str) -> None:
-    with pytest.raises(ConfigError) as caught:
+def test_a_wrong_schedule_is_one_line(tmp_path: Path, default: str, given: str, facts: str) -> None:
+    with pytest.raises(ConfigError, match=facts) as caught:
         settings_of(tmp_path, **{default: given})
-    assert message in str(caught.value)
     assert "\n" not in str(caught.value)
 
 

@@ -1,5 +1,6 @@
 """The forget flow: one command takes a row out of the store, or says what still holds it."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -23,10 +24,12 @@ def test_a_row_is_read_out_of_the_store_at_once(
     store = Store(config.parent / "store")
     (first,), (second,), *others = query(store, KEPT).rows
     forgot = forget(config, first, "asked")
-    assert [(step.name, step.reason) for step in forgot.steps] == [("ingest helpsteer", "setting forgotten is new")]
+    (step,) = forgot.steps
+    assert step.name == "ingest helpsteer"
+    assert "forgotten" in str(step.reason)
     assert forgot.as_json()["ingested"] == ["helpsteer"]
     assert (forgot.waiting, forgot.vectors) == ({}, [])
-    assert forgot.lines[-1] == "older snapshots keep it until `armorm gc` has collected them"
+    assert "`armorm gc`" in forgot.lines[-1]
     assert query(store, KEPT).rows == [(second,), *others]
     assert [step for step in ingest(config) if step.reason and step.name.startswith("ingest")] == []
 
@@ -34,7 +37,7 @@ def test_a_row_is_read_out_of_the_store_at_once(
     with pytest.raises(typer.Exit) as stopped:
         lineage.forget_key(second, "asked", config)
     assert stopped.value.exit_code == 1
-    assert "helpsteer may still hold it" in capsys.readouterr().out
+    assert re.search(r"(?m)^helpsteer .*/nowhere\b.*`armorm ingest`", capsys.readouterr().out)
     monkeypatch.delenv("ARMORM_DATASETS__HELPSTEER__PATH")
     ingest(config)
     assert query(store, KEPT).rows == others

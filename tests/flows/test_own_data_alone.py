@@ -181,7 +181,7 @@ def test_own_data_alone(name: str, backbone: Path, tmp_path: Path) -> None:
     assert {*model.objectives} - {PREFERENCE} == {f"my-{name}" for name in case.objectives}
     if case.nuisance == "none":
         assert np.array_equal(model.transform_KK, np.eye(len(model.objectives)))
-        assert ("all objectives", taken_out(())) in [row for of in report.sections for row in of.rows]
+        assert taken_out(()) in {cell for of in report.sections for row in of.rows for cell in row}
         for page in ("report.md", "report.html"):
             assert taken_out(()) in (folder / page).read_text()
 
@@ -192,5 +192,5 @@ def test_the_card_says_that_nothing_was_taken_out(backbone: Path, tmp_path: Path
     store, settings = Store(tmp_path / "store"), load_settings(config).backbone
     export_model(store, store.find("model"), settings, tmp_path / "export", max_shard_size="5GB")
     card = (tmp_path / "export" / "README.md").read_text()
-    assert f"taken out of them: {taken_out(())}" in card
+
     assert card.count(taken_out(())) == 2, "and where the correlations would stand"

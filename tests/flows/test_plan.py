@@ -29,7 +29,7 @@ def test_a_plan_of_another_world_is_refused(tmp_path: Path, moved: dict[str, obj
     write_plan(PLAN, path)
     require_unmoved(path, PLAN)
     require_unmoved(path, replace(PLAN, premises=replace(PREMISES, snapshot=4)))  # the same content under a new tag
-    with pytest.raises(PlanOutdated, match=rf"{what}: got .*; expected .*; make a new plan") as refused:
+    with pytest.raises(PlanOutdated, match=rf"^{path}: {what}: ") as refused:
         require_unmoved(path, replace(PLAN, premises=replace(PREMISES, **moved)))  # type: ignore[arg-type]
     assert refused.value.what == what
 
@@ -37,24 +37,22 @@ def test_a_plan_of_another_world_is_refused(tmp_path: Path, moved: dict[str, obj
 def test_a_stage_that_was_not_planned_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "plan.json"
     write_plan(PLAN, path)
-    with pytest.raises(PlanOutdated, match="stage quality: got version 1 -> 2; expected up to date"):
+    with pytest.raises(PlanOutdated, match=rf"^{path}: .*\bquality: .*\bversion 1 -> 2;"):
         require_unmoved(path, replace(PLAN, steps=[Planned("quality", "version 1 -> 2"), EMBED]))
     path.write_text("{}")
-    with pytest.raises(InputError, match="got no plan; expected one of `armorm plan --out FILE`"):
+    with pytest.raises(InputError, match=rf"^{path}: .*`armorm plan --out FILE`"):
         require_unmoved(path, PLAN)
 
 
 def test_limits_hold_for_the_total_and_for_what_is_not_known() -> None:
     require_within(PLAN, max_rows=10, max_seconds=20)
     require_within(PLAN, max_rows=None, max_seconds=None)
-    with pytest.raises(OverLimit, match=r"--max-rows: got 10 rows in all; expected at most 9 rows; nothing was"):
+    with pytest.raises(OverLimit, match=r"^--max-rows: .*\b10 rows\b.*\b9 rows;"):
         require_within(PLAN, max_rows=9, max_seconds=None)
-    with pytest.raises(OverLimit, match=r"--max-time: got 20 s in all; expected at most 19 s"):
+    with pytest.raises(OverLimit, match=r"^--max-time: .*\b20 s\b.*\b19 s;"):
         require_within(PLAN, max_rows=None, max_seconds=19)
-    blind = replace(PLAN, steps=[EMBED, unknown("gate", "after embed", "no speed measured yet")])
-    with pytest.raises(
-        OverLimit, match=r"got unknown time \(gate: no speed measured yet\) in all; expected at most 1 h"
-    ):
+    blind = replace(PLAN, steps=[EMBED, unknown("gate", "after embed", "no speed")])
+    with pytest.raises(OverLimit, match=r"^--max-time: .*\(gate: no speed\).*\b1 h;"):
         require_within(blind, max_rows=None, max_seconds=3600)
-    with pytest.raises(OverLimit, match="got unknown rows"):
+    with pytest.raises(OverLimit, match=r"^--max-rows: .*\bunknown\b.*\b1,?000 rows;"):
         require_within(blind, max_rows=1000, max_seconds=None)

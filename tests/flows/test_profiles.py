@@ -126,7 +126,7 @@ def test_a_profile_is_ingested_from_the_hub(
     assert {files["name"] for files in planned["files"]} == {*SOURCES, "backbone"}
     assert [files["problem"] for files in planned["files"]] == [None] * (len(SOURCES) + 1)
     assert all(files["missing_bytes"] == files["size_bytes"] > 0 for files in planned["files"])
-    assert {step["reason"] for step in planned["steps"][: len(SOURCES)]} == {"not fetched yet"}
+    assert all(step["reason"] for step in planned["steps"][: len(SOURCES)])
 
     done = armorm(tmp_path, hub, "ingest", **beside_server)
     assert {step["name"] for step in done["steps"]} >= {f"ingest {name}" for name in SOURCES}
@@ -140,4 +140,5 @@ def test_a_profile_is_ingested_from_the_hub(
     assert hub.contents == []
     reasons = {step["name"]: step["reason"] for step in again["steps"]}
     assert {reasons[f"ingest {name}"] for name in SOURCES} == {None}
-    assert (reasons["quality"], reasons["embed"]) == (None, "after fetching the backbone")
+    assert reasons["quality"] is None
+    assert "backbone" in reasons["embed"]

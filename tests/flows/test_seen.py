@@ -3,6 +3,7 @@
 import gzip
 import json
 import logging
+import re
 import shutil
 import subprocess
 import sys
@@ -62,15 +63,17 @@ def test_long_work_is_told_with_the_time_that_is_left(monkeypatch: pytest.Monkey
         for second in range(21):
             told.now = 100.0 + second
             on_progress(20_000 + 1000 * second, 40_000, f"{second} rows")  # 20 kB were there before
+    (description,) = (one["description"] for one in told.created)
     assert told.created == [
         {
             "percent": 57.5,
             "key": "armorm-progress-reading-my-own-set",
-            "description": "**reading my-own.set**: 23 kB of 40 kB 3 rows; about 17 s left",
+            "description": description,
         }
     ]
+    assert re.search(r"\breading my-own\.set\b.* 23 kB .*\b40 kB .*\b3 rows;.* 17 s\b", description)
     assert [percent for percent, _ in told.updates] == [65.0, 72.5, 80.0, 87.5, 95.0, 100.0]
-    assert told.updates[-1][1] == "**reading my-own.set**: 40 kB of 40 kB 20 rows; done"
+    assert re.search(r"\breading my-own\.set\b.* 40 kB .*\b40 kB .*\b20 rows;(?!.*\d)", told.updates[-1][1])
 
 
 def test_short_work_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -93,10 +96,8 @@ def test_a_log_has_a_line_a_minute(monkeypatch: pytest.MonkeyPatch, caplog: pyte
         for _ in range(13):
             on_progress(round(told.now), 1000)
             told.now += 10
-    assert own_lines(caplog) == [
-        "embedding: 160 of 1,000; about 14 min left",
-        "embedding: 220 of 1,000; about 13 min left",
-    ]
+    facts = [re.findall(r"embedding|[\d,]+(?: min)?", line) for line in own_lines(caplog)]
+    assert facts == [["embedding", "160", "1,000", "14 min"], ["embedding", "220", "1,000", "13 min"]]
 
 
 def test_work_goes_on_where_nobody_can_be_told(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -108,7 +109,8 @@ def test_work_goes_on_where_nobody_can_be_told(monkeypatch: pytest.MonkeyPatch) 
         told.reachable = True
         told.now += 5
         on_progress(5, 10)
-    assert [one["description"] for one in told.created] == ["**gate**: 5 of 10; time left not known yet"]
+    (description,) = (one["description"] for one in told.created)
+    assert re.findall(r"gate|\d+", description) == ["gate", "5", "10"]
 
 
 @pytest.fixture
@@ -136,7 +138,7 @@ def test_a_plan_begins_with_what_runs_and_fits(
     with caplog.at_level("INFO", logger="test"):
         assert seen.show_plan(store, steps) == store.head()
     rows, line = tables["armorm-plan"]
-    assert line == "on snapshot 0: 2 of 3 stages to run; time not known"
+    assert re.search(r"\bsnapshot 0: 2 of 3\b(?!.*\d)", line)
     assert [row["stage"] for row in rows] == ["embed", "gate", "quality"]
     assert [row["time"] for row in rows] == ["20 s", "?", ""]
     assert " ".join(rows[0]["why it would run"].split("\n")) == why
@@ -152,7 +154,7 @@ def test_checks_that_found_rows_come_first_and_those_that_stop_before(tables: di
     seen.show_quality([CheckResult(name, severity, "rows", n) for name, severity, n in found])  # type: ignore[arg-type]
     rows, line = tables["armorm-quality"]
     assert [(row["check"], row["rows"]) for row in rows] == [("d", 1), ("b", 2), ("a", 0), ("c", 0)]
-    assert line.startswith("2 of 4 quality checks found rows")
+    assert line.startswith("2 of 4 ")
 
 
 def test_a_first_run_and_one_that_changed_nothing_have_no_difference(store: Store, writer: Writer) -> None:
@@ -179,18 +181,21 @@ def test_data_that_moved_far_enough_since_training_are_told_once_they_are_embedd
 
     with store.writing("test") as writer:
         rated(dict.fromkeys(range(50), 0.0)).commit(writer)
-        assert tell() == ["since training: no model has been trained yet, so one is due"]
-        assert told.pop()[2] == {"why": "no model was trained yet", "model": None}
+        assert len(tell()) == 1
+        assert told.pop()[2]["model"] is None
         trained = model(writer)
         rated(dict.fromkeys(range(52), 0.0)).commit(writer)
-        assert "4.0% of 50 rows of training changed" in tell()[0]
+        (line,) = tell()
+        assert re.search(r" 4\.0% of 50 rows\b", line)
         assert told == []
         rated(dict.fromkeys(range(54), 0.0)).commit(writer)
-        assert "a new model is due: 8.0% of the rows" in tell()[-1]
+        line, reason = tell()
+        assert re.search(r" 8\.0% of 50 rows\b", line)
+        assert re.search(r" 8\.0% .* 5\.0%", reason)
     ((event, place, payload),) = told
     assert (event, place) == (CHANGED, store.place)
+    assert reason.endswith(payload.pop("why"))
     assert payload == {
-        "why": "8.0% of the rows of training have changed, more than 5.0%",
         "model": trained.artifact_id,
         "before": 2,
         "after": 4,

@@ -59,43 +59,38 @@ def test_several_nuisances_are_a_list_also_in_the_environment(config: Path, monk
 
 
 @pytest.mark.parametrize(
-    ("added", "message"),
+    ("added", "facts"),
     [
-        ("[gate]\nstep = 1", "gate: got step; expected only hidden_dim"),
-        ("[gate]\nsteps = 0", "steps: got 0; expected a number above 0"),
-        ("[gate]\nsteps = 'many'", "gate.steps: got 'many'"),
-        ("[split]\ntest = 0.7\nvalidation = 0.4", "got validation 0.4 and test 0.7"),
-        ("[regression]\nalphas = []", "alphas"),
-        ("[decorrelation]\ncorrelation = 'kendall'", "decorrelation.correlation: got 'kendall'"),
-        ("[decorrelation]\nnuisance = 'verbosity'", "nuisance: got verbosity; expected one of helpsteer-helpfulness"),
-        ("[decorrelation]\nnuisance = ['n_tokens', 'verbosity']", "nuisance: got verbosity; expected one of"),
-        ("[decorrelation]\nnuisance = []", "nuisance: got (); expected one or more names, each once"),
-        ("[gate]\nmixing = 'all'", "gate.mixing: got 'all'"),
-        ("[gate]\nearly_stopping = -1", "early_stopping: got -1; expected 0 or more"),
-        ("[gate]\ntemperature = inf", "temperature: got inf; expected a number above 0"),
-        ("[gate]\nseed = -1", "seed: got -1; expected 0 or more"),
-        ("[evaluation]\nseed = 99999999999999999999", "seed: got 99999999999999999999"),
-        ("[regression]\nalphas = [1.0, inf]", "alphas: got (1.0, inf)"),
-        ("[backbones]\npath = 'x'", "backbones: got an unknown setting"),
-        ("[regression]\nsolver = 'scikit-learn'", "regression: got solver; expected only alphas, refit"),
-        ("[embed]\ntoken_budget = 0", "token_budget: got 0"),
-        (
-            "[checks]\nroles = 'off'",
-            "checks: got check roles; expected one of contradicting_preferences",
-        ),
-        ("[checks]\nrole_order = 'no'", "checks.role_order: got 'no'"),
-        ("[contamination]\nthreshold = 2", "threshold: got 2"),
-        ("[contamination]\nn = 2", "contamination: got n; expected only ngram, threshold, against"),
-        ("[contamination]\nagainst = ['helpsteer']", "contamination.against: got helpsteer; expected configured"),
-        ("gate", "not valid TOML"),
+        ("[gate]\nstep = 1", r"gate: .*\bstep;.*\bhidden_dim\b"),
+        ("[gate]\nsteps = 0", r"gate: steps: .* 0;"),
+        ("[gate]\nsteps = 'many'", r"gate\.steps: .*'many'"),
+        ("[split]\ntest = 0.7\nvalidation = 0.4", r"split: .*\bvalidation 0\.4 .*\btest 0\.7\b"),
+        ("[regression]\nalphas = []", r"regression: .*\balphas\b"),
+        ("[decorrelation]\ncorrelation = 'kendall'", r"decorrelation\.correlation: .*'kendall'"),
+        ("[decorrelation]\nnuisance = 'verbosity'", r"nuisance: .*\bverbosity;.*\bhelpsteer-helpfulness, "),
+        ("[decorrelation]\nnuisance = ['n_tokens', 'verbosity']", r"nuisance: .*\bverbosity;.*\bhelpsteer-coherence, "),
+        ("[decorrelation]\nnuisance = []", r"nuisance: .* \(\);"),
+        ("[gate]\nmixing = 'all'", r"gate\.mixing: .*'all'"),
+        ("[gate]\nearly_stopping = -1", r"gate: early_stopping: .* -1;"),
+        ("[gate]\ntemperature = inf", r"gate: temperature: .* inf;"),
+        ("[gate]\nseed = -1", r"gate: seed: .* -1;"),
+        ("[evaluation]\nseed = 99999999999999999999", r"evaluation: seed: .* 9{20};"),
+        ("[regression]\nalphas = [1.0, inf]", r"regression: alphas: .*\(1\.0, inf\)"),
+        ("[backbones]\npath = 'x'", r"backbones: .*`armorm init`"),
+        ("[regression]\nsolver = 'scikit-learn'", r"regression: .*\bsolver;.*\balphas, refit\b"),
+        ("[embed]\ntoken_budget = 0", r"embed: token_budget: .* 0;"),
+        ("[checks]\nroles = 'off'", r"checks: .* roles;.*\bcontradicting_preferences, "),
+        ("[checks]\nrole_order = 'no'", r"checks\.role_order: .*'no'"),
+        ("[contamination]\nthreshold = 2", r"contamination: threshold: .* 2\b"),
+        ("[contamination]\nn = 2", r"contamination: .*\bn;.*\bngram, threshold, against\b"),
+        ("[contamination]\nagainst = ['helpsteer']", r"contamination\.against: .*\bhelpsteer;"),
+        ("gate", r"\bTOML: "),
     ],
 )
-def test_a_wrong_value_is_one_line(config: Path, added: str, message: str) -> None:
+def test_a_wrong_value_is_one_line(config: Path, added: str, facts: str) -> None:
     config.write_text(MINIMAL + added)
-    with pytest.raises(ConfigError) as error:
+    with pytest.raises(ConfigError, match=rf"^{config}: .*{facts}") as error:
         load_settings(config)
-    assert message in str(error.value)
-    assert str(config) in str(error.value)
     assert "\n" not in str(error.value)
 
 
@@ -107,22 +102,21 @@ def test_every_wrong_value_gets_its_line(config: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "value", "message"),
+    ("name", "value", "facts"),
     [
-        ("ARMORM_NONSENSE", "1", "ARMORM_NONSENSE: got an unknown variable; expected ARMORM_ and one of backbone"),
-        ("ARMORM_GATES__STEPS", "1", "got an unknown variable"),
-        ("ARMORM_ROOT", "/tmp", "got an unknown variable"),
-        ("ARMORM_GATE", "x", "expected e.g. ARMORM_GATE__STEPS=400"),
-        ("ARMORM_GATE__STEP", "1", "gate: got step; expected only hidden_dim"),
+        ("ARMORM_NONSENSE", "1", r"^ARMORM_NONSENSE: .* ARMORM_ .*\bbackbone, "),
+        ("ARMORM_GATES__STEPS", "1", r"^ARMORM_GATES__STEPS: .* ARMORM_ .*\bgate, "),
+        ("ARMORM_ROOT", "/tmp", r"^ARMORM_ROOT: .* ARMORM_ .*\bbackbone, "),
+        ("ARMORM_GATE", "x", r"\bARMORM_GATE__STEPS=400\b"),
+        ("ARMORM_GATE__STEP", "1", r"\bgate: .*\bstep;.*\bhidden_dim\b"),
     ],
 )
 def test_a_wrong_variable_is_one_line(
-    config: Path, monkeypatch: pytest.MonkeyPatch, name: str, value: str, message: str
+    config: Path, monkeypatch: pytest.MonkeyPatch, name: str, value: str, facts: str
 ) -> None:
     monkeypatch.setenv(name, value)
-    with pytest.raises(ConfigError) as error:
+    with pytest.raises(ConfigError, match=facts):
         load_settings(config)
-    assert message in str(error.value)
 
 
 def test_a_list_in_the_environment_is_written_as_in_the_file(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -183,19 +177,18 @@ def test_a_place_that_cannot_serve_is_refused_before_anything_is_ingested(
 
 
 @pytest.mark.parametrize(
-    ("place", "message"),
+    ("place", "facts"),
     [
-        ("", "datasets.helpsteer: got neither path nor uri; expected one of them"),
-        ('path = "data"\nuri = "hf://datasets/a/b"', "datasets.helpsteer: got path and uri; expected one of them"),
-        ('uri = "hf://datasets/a"', "datasets.helpsteer.uri: hf://datasets/a: got a malformed address"),
-        ('uri = "s3://a/b"', "datasets.helpsteer.uri: s3://a/b: got another address; expected hf://datasets/"),
+        ("", r"datasets\.helpsteer: .*\bneither\b.*\bpath\b.*\buri\b"),
+        ('path = "data"\nuri = "hf://datasets/a/b"', r"datasets\.helpsteer: (?!.*\bneither\b).*\bpath\b.*\buri\b"),
+        ('uri = "hf://datasets/a"', r"datasets\.helpsteer\.uri: hf://datasets/a: .*\bmalformed\b"),
+        ('uri = "s3://a/b"', r"datasets\.helpsteer\.uri: s3://a/b: .* hf://datasets/"),
     ],
 )
-def test_a_dataset_lies_in_one_place(config: Path, place: str, message: str) -> None:
+def test_a_dataset_lies_in_one_place(config: Path, place: str, facts: str) -> None:
     config.write_text(MINIMAL.replace('[datasets.helpsteer]\npath = "data"', f"[datasets.helpsteer]\n{place}"))
-    with pytest.raises(ConfigError) as error:
+    with pytest.raises(ConfigError, match=f"{config}: {facts}"):
         load_settings(config)
-    assert f"{config}: {message}" in str(error.value)
 
 
 def test_a_dataset_of_the_hub_lies_where_it_was_fetched_to(config: Path) -> None:
@@ -210,7 +203,7 @@ def test_a_dataset_of_the_hub_lies_where_it_was_fetched_to(config: Path) -> None
 
 def test_an_unknown_dataset_names_the_known_ones(config: Path) -> None:
     config.write_text(MINIMAL.replace("helpsteer", "helpster"))
-    with pytest.raises(DatasetError, match=r"helpster: .*expected one of .*helpsteer"):
+    with pytest.raises(DatasetError, match=r"\bhelpster: .*\bhelpsteer\b"):
         load_settings(config)
 
 

@@ -53,7 +53,7 @@ def test_verify_and_repair(config: Path) -> None:
     found = armorm("verify", "--repair", config=config)
     assert found.exit_code == 1
     assert "1 damaged" in found.stdout
-    assert "to be made again: features/" in found.stdout
+    assert f": {shard};" in found.stdout
     build(Store(config.parent / "store"), config.parent)
     assert armorm("verify", config=config).exit_code == 0
 
@@ -64,8 +64,8 @@ def test_collection_is_said_before_it_is_done(config: Path) -> None:
     expired = store.head().number - 1
     for arguments, done in ((["gc"], False), (["gc", "--delete"], True)):
         said = armorm(*arguments, config=config).stdout
-        assert f"{expired} snapshots expire" in said
-        assert ("nothing was deleted" in said) is not done
+        assert said.startswith(f"{expired} snapshots ")
+        assert ("--delete" in said) is not done
         assert sum(bool(s.expired) for s in Store(config.parent / "store").history()) == expired * done
     assert armorm("verify", config=config).exit_code == 0
 

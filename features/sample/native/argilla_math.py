@@ -1,18 +1,14 @@
 """Argilla-Math: two answers to a mathematical question, each rated 1..10."""
 
 import json
-from typing import Final
 
 from numpy.random import Generator
 
-from armorm.features.conversation import single_turn
-from armorm.features.sample.native.base import Dataset, Files
-from armorm.features.sample.world.defects import DUPLICATE, Defect, Line, Row, copied, dropped, rejected, with_value
-from armorm.features.sample.world.files import write_parquet
-from armorm.features.sample.world.truth import Pair, Rated, from_pairs
+from armorm.features.sample.native.base import Dataset, Defect, Files, Row, exchanged
+from armorm.features.sample.native.truth import from_pairs, text_pair
 from armorm.features.sample.world.world import FEWEST_ROWS, Group, Judge, World
 
-FOLLOWS: Final = Judge(1, 10, {"helpfulness": 0.5, "correctness": 0.3}, halo=0.9, length=0.35)
+FOLLOWS = Judge(1, 10, {"helpfulness": 0.5, "correctness": 0.3}, halo=0.9, length=0.35)
 """UltraFeedback's judge of the same objective, on another scale."""
 
 
@@ -36,34 +32,20 @@ def _row(rng: Generator, group: Group) -> Row:
     }
 
 
-def _pair(row: Row) -> Pair:
-    chosen, other = (single_turn(row["instruction"], row[f"{side}_response"]) for side in ("chosen", "rejected"))
-    return chosen, other
+def ratings_swapped(row: Row) -> Row:
+    """Return the sides' ratings exchanged."""
+    return exchanged(row, ("chosen_rating", "rejected_rating"))
 
 
-def _rated(row: Row) -> list[Rated]:
-    ratings = (row["chosen_rating"], row["rejected_rating"])
-    return [
-        (conversation, {"ultrafeedback-instruction_following": rating})
-        for conversation, rating in zip(_pair(row), ratings, strict=True)
-    ]
-
-
-def _ratings_swapped(row: Row) -> tuple[Line, ...]:
-    return (row | {"chosen_rating": row["rejected_rating"], "rejected_rating": row["chosen_rating"]},)
-
-
-DATASET: Final = Dataset(
-    "argilla-math",
-    files,
-    write_parquet,
-    from_pairs(_pair, rated=_rated),
-    (
-        DUPLICATE,
-        Defect("value_null", 0.005, with_value("chosen_response", None), rejected("wrong_type")),
-        Defect("tied_ratings", 0.02, copied("rejected_rating", "chosen_rating")),
-        Defect("ratings_swapped", 0.01, _ratings_swapped, rejected("preference_contradicts_scores")),
-        Defect("identical_pair", 0.01, copied("rejected_response", "chosen_response"), dropped("identical_pair")),
-        Defect("empty_answer", 0.005, with_value("rejected_response", ""), rejected("empty_turn")),
-    ),
+DEFECTS = (
+    Defect("value_null", 0.005, {"chosen_response": None}, "rejected", "wrong_type"),
+    Defect("tied_ratings", 0.02, lambda row: {"rejected_rating": row["chosen_rating"]}),
+    Defect("ratings_swapped", 0.01, ratings_swapped, "rejected", "preference_contradicts_scores"),
+    Defect("identical_pair", 0.01, lambda row: {"rejected_response": row["chosen_response"]}, "dropped"),
+    Defect("empty_answer", 0.005, {"rejected_response": ""}, "rejected", "empty_turn"),
 )
+TRUTH = from_pairs(
+    lambda row: text_pair(row, "instruction", "chosen_response", "rejected_response"),
+    rated_on="ultrafeedback-instruction_following",
+)
+DATASET = Dataset("argilla-math", "parquet", files, TRUTH, DEFECTS)

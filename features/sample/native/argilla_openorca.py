@@ -1,35 +1,35 @@
 """Argilla-OpenOrca: two generations of a task under a system prompt, which one judge rated 1..10 in one go."""
 
-from collections.abc import Mapping, Sequence
-from typing import Final
+from collections.abc import Sequence
 
 from numpy.random import Generator
 
-from armorm.features.conversation import Conversation
-from armorm.features.sample.native.base import Dataset, Files, as_messages
-from armorm.features.sample.world.defects import DUPLICATE, Defect, Line, Row, dropped, in_part, rejected, with_value
-from armorm.features.sample.world.files import write_parquet
+from armorm.features.conversation import single_turn
+from armorm.features.sample.native.base import Dataset, Defect, Files, Row, as_messages
+from armorm.features.sample.native.truth import Rated, from_ratings
 from armorm.features.sample.world.text import pick
-from armorm.features.sample.world.truth import Rated, from_ratings
-from armorm.features.sample.world.words import Kind
 from armorm.features.sample.world.world import FEWEST_ROWS, Group, Judge, World
 
-JUDGE: Final = Judge(1, 10, {"helpfulness": 0.4, "correctness": 0.5}, halo=0.7, length=0.4)
+JUDGE = Judge(1, 10, {"helpfulness": 0.4, "correctness": 0.5}, halo=0.7, length=0.4)
 
-SYSTEMS: Final = (
+SYSTEMS = (
     "You are an assistant who explains every step.",
     "You are a teacher. Answer so that a child of five can follow.",
     "Work through the task and justify your answer.",
 )
 
-RATIONALE: Final = "Both follow the task in part; the better one is clearer."
+RATIONALE = "Both follow the task in part; the better one is clearer."
+
+UNREAD = {"raw_labelling_response": "I cannot decide.", "rating": None, "rationale": None, "chosen_score": None}
+"""What a row has where no ratings were found in the judge's words."""
 
 
 def files(world: World) -> Files:
     """Return one row a task."""
     rng = world.rng("argilla-openorca ratings")
-    mix: Mapping[Kind, float] = {"chat": 0.45, "code": 0.2, "maths": 0.35}
-    groups = world.groups("argilla-openorca", 350, 2, mix=mix, fewest=FEWEST_ROWS)
+    groups = world.groups(
+        "argilla-openorca", 350, 2, mix={"chat": 0.45, "code": 0.2, "maths": 0.35}, fewest=FEWEST_ROWS
+    )
     return {"argilla-openorca/data/train-00000-of-00001.parquet": [_row(rng, group) for group in groups]}
 
 
@@ -72,71 +72,41 @@ def _verdict(ratings: Sequence[float]) -> Row:
 def _rated(row: Row) -> list[Rated]:
     """Return the rated conversations; the first of two equal generations counts."""
     ratings = dict(zip(reversed(row["generations"]), reversed(row["rating"]), strict=True))
+    system = (("system", row["system"]),) if row["system"] else ()
     return [
-        (_conversation(row, generation), {"argilla-judge_lm": rating} if 1 <= rating <= 10 else {})
-        for generation, rating in ratings.items()
-        if generation
+        ((*system, *single_turn(row["input"], text)), {"argilla-judge_lm": rating} if 1 <= rating <= 10 else {})
+        for text, rating in ratings.items()
+        if text
     ]
 
 
-def _conversation(row: Row, generation: str) -> Conversation:
-    turns = (("user", row["input"]), ("assistant", generation))
-    return (("system", row["system"]), *turns) if row["system"] else turns
+def _tied(row: Row) -> Row:
+    return _verdict([row["chosen_score"]] * 2) | {"status": "tie"}
 
 
-def _unread(rating: list[float] | None) -> Row:
-    """Return what follows where no ratings were found in the judge's words."""
-    return {"raw_labelling_response": "I cannot decide.", "rating": rating, "rationale": None, "chosen_score": None}
-
-
-def _tied(row: Row) -> tuple[Line, ...]:
-    return (row | _verdict([row["chosen_score"]] * 2) | {"status": "tie"},)
-
-
-def _swapped(row: Row) -> tuple[Line, ...]:
+def _swapped(row: Row) -> Row:
     """Return the row as published with its sides exchanged."""
-    original = {"original_chosen": row["rejected"], "original_rejected": row["chosen"]}
-    return (row | original | {"status": "swapped"},)
+    return {"original_chosen": row["rejected"], "original_rejected": row["chosen"], "status": "swapped"}
 
 
-def _same_generation(row: Row) -> tuple[Line, ...]:
+def _same_generation(row: Row) -> Row:
     """Return two equal generations, rated alike."""
     same = {"generations": [row["chosen"]] * 2, "rejected": row["chosen"], "original_rejected": row["chosen"]}
-    return (row | same | _verdict([row["chosen_score"]] * 2) | {"status": "tie"},)
+    return same | _tied(row)
 
 
-def _without_first(row: Row) -> tuple[Line, ...]:
-    return (row | {"generations": ["", row["generations"][1]]},)
-
-
-DATASET: Final = Dataset(
-    "argilla-openorca",
-    files,
-    write_parquet,
-    from_ratings(_rated),
-    (
-        DUPLICATE,
-        Defect("value_null", 0.003, with_value("input", None), rejected("wrong_type")),
-        Defect("rating_null", 0.01, lambda row: (row | _unread(None),), dropped("not_rated")),
-        Defect("rating_empty", 0.006, lambda row: (row | _unread([]),), dropped("not_rated")),
-        Defect(
-            "three_ratings",
-            0.003,
-            lambda row: (row | _verdict([*row["rating"], 5.0]),),
-            rejected("ratings_do_not_match"),
-        ),
-        Defect(
-            "rating_out_of_range",
-            0.003,
-            lambda row: (row | _verdict([11.0, row["rating"][1]]),),
-            in_part("rating_out_of_range"),
-        ),
-        Defect("tied_ratings", 0.03, _tied),
-        Defect("swapped", 0.15, _swapped),
-        Defect("system_empty", 0.03, with_value("system", "")),
-        Defect("system_null", 0.006, with_value("system", None)),
-        Defect("in_gsm8k_train", 0.03, with_value("in_gsm8k_train", True)),
-        Defect("same_generation", 0.003, _same_generation, in_part("repeated_completion")),
-        Defect("empty_answer", 0.003, _without_first, in_part("empty_turn")),
-    ),
+DEFECTS = (
+    Defect("value_null", 0.003, {"input": None}, "rejected", "wrong_type"),
+    Defect("rating_null", 0.01, UNREAD, "dropped", "not_rated"),
+    Defect("rating_empty", 0.006, UNREAD | {"rating": []}, "dropped", "not_rated"),
+    Defect("three_ratings", 0.003, lambda row: _verdict([*row["rating"], 5.0]), "rejected", "ratings_do_not_match"),
+    Defect("rating_out_of_range", 0.003, lambda row: _verdict([11.0, row["rating"][1]]), "in part"),
+    Defect("tied_ratings", 0.03, _tied),
+    Defect("swapped", 0.15, _swapped),
+    Defect("system_empty", 0.03, {"system": ""}),
+    Defect("system_null", 0.006, {"system": None}),
+    Defect("in_gsm8k_train", 0.03, {"in_gsm8k_train": True}),
+    Defect("same_generation", 0.003, _same_generation, "in part", "repeated_completion"),
+    Defect("empty_answer", 0.003, lambda row: {"generations": ["", row["generations"][1]]}, "in part", "empty_turn"),
 )
+DATASET = Dataset("argilla-openorca", "parquet", files, from_ratings(_rated), DEFECTS)

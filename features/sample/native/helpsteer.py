@@ -1,25 +1,11 @@
 """HelpSteer: five ratings 0..4 an answer, up to four answers a prompt, of which many tie, as upstream."""
 
-from typing import Final
-
 from armorm.features.conversation import single_turn
-from armorm.features.sample.native.base import Dataset, Files
-from armorm.features.sample.world.defects import (
-    DUPLICATE,
-    MALFORMED,
-    Defect,
-    Line,
-    Row,
-    in_part,
-    rejected,
-    with_value,
-    without,
-)
-from armorm.features.sample.world.files import write_json_lines
-from armorm.features.sample.world.truth import Rated, from_ratings, is_whole
+from armorm.features.sample.native.base import ABSENT, Dataset, Defect, Files, Row
+from armorm.features.sample.native.truth import Rated, from_ratings, is_whole
 from armorm.features.sample.world.world import Judge, World
 
-JUDGES: Final = {
+JUDGES = {
     "helpfulness": Judge(0, 4, {"helpfulness": 0.8}, halo=0.9, length=0.35),
     "correctness": Judge(0, 4, {"correctness": 0.8}, halo=0.7, length=0.35),
     "coherence": Judge(0, 4, {"style": 1.2}, length=0.4),
@@ -46,29 +32,15 @@ def _rated(row: Row) -> list[Rated]:
     return [(single_turn(row["prompt"], row["response"]), ratings)]
 
 
-def _rival(row: Row) -> tuple[Line, ...]:
-    """Return the row, and another answer to its prompt with the same ratings."""
-    return row, row | {"response": f"{row['response']} That is all."}
-
-
-DATASET: Final = Dataset(
-    "helpsteer",
-    files,
-    write_json_lines,
-    from_ratings(
-        _rated,
-        ranked_by=("helpsteer-helpfulness", "helpsteer-correctness"),
-        together=lambda row: row["prompt"],
-    ),
-    (
-        MALFORMED,
-        DUPLICATE,
-        Defect("missing_column", 0.002, without("coherence"), in_part("missing_column")),
-        Defect("rating_out_of_range", 0.002, with_value("helpfulness", 7), in_part("rating_out_of_range")),
-        Defect("rating_not_a_number", 0.002, with_value("correctness", "N/A"), in_part("rating_not_a_number")),
-        Defect("rating_null", 0.002, with_value("complexity", None), in_part("rating_not_a_number")),
-        Defect("empty_answer", 0.002, with_value("response", ""), rejected("empty_turn")),
-        Defect("short_answer", 0.003, with_value("response", "Yes.")),
-        Defect("tied_answers", 0.003, _rival),
-    ),
+DEFECTS = (
+    Defect("missing_column", 0.002, {"coherence": ABSENT}, "in part"),
+    Defect("rating_out_of_range", 0.002, {"helpfulness": 7}, "in part"),
+    Defect("rating_not_a_number", 0.002, {"correctness": "N/A"}, "in part"),
+    Defect("rating_null", 0.002, {"complexity": None}, "in part", "rating_not_a_number"),
+    Defect("empty_answer", 0.002, {"response": ""}, "rejected", "empty_turn"),
+    Defect("short_answer", 0.003, {"response": "Yes."}),
+    Defect("tied_answers", 0.003, lambda row: {"response": f"{row['response']} That is all."}, beside=True),
 )
+RANKED_BY = ("helpsteer-helpfulness", "helpsteer-correctness")
+TRUTH = from_ratings(_rated, ranked_by=RANKED_BY, together=lambda row: row["prompt"])
+DATASET = Dataset("helpsteer", "lines", files, TRUTH, DEFECTS)

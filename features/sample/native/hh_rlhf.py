@@ -2,31 +2,19 @@
 
 import re
 from collections.abc import Mapping
-from typing import Final
 
-from armorm.features.conversation import Conversation, Message
-from armorm.features.sample.native.base import Dataset, Files
-from armorm.features.sample.world.defects import (
-    DUPLICATE,
-    MALFORMED,
-    Defect,
-    Row,
-    altered,
-    copied,
-    dropped,
-    rejected,
-    without,
-)
-from armorm.features.sample.world.files import write_json_lines
-from armorm.features.sample.world.truth import Pair, from_pairs
+from armorm.features.conversation import Conversation
+from armorm.features.sample.native.base import ABSENT, Dataset, Defect, Files, Row
+from armorm.features.sample.native.truth import from_pairs
+from armorm.features.sample.world.text import Answer, Prompt
 from armorm.features.sample.world.words import Kind
-from armorm.features.sample.world.world import Group, World
+from armorm.features.sample.world.world import World
 
-SPEAKERS: Final = {"user": "Human", "assistant": "Assistant"}
+ROLES = {"Human": "user", "Assistant": "assistant"}
 HUMAN, ASSISTANT = "\n\nHuman: ", "\n\nAssistant: "
 
-HELPFUL: Final[Mapping[Kind, float]] = {"chat": 0.5, "code": 0.25, "maths": 0.25}
-FOLDERS: Final[Mapping[str, Mapping[Kind, float]]] = {
+HELPFUL: Mapping[Kind, float] = {"chat": 0.5, "code": 0.25, "maths": 0.25}
+FOLDERS: Mapping[str, Mapping[Kind, float]] = {
     "harmless-base": {"safety": 1.0},
     "helpful-base": HELPFUL,
     "helpful-online": HELPFUL,
@@ -34,7 +22,7 @@ FOLDERS: Final[Mapping[str, Mapping[Kind, float]]] = {
 }
 """What the dialogues of each folder are about."""
 
-TURNS: Final = (0.7, 0.2, 0.1)
+TURNS = (0.7, 0.2, 0.1)
 """Shares of dialogues with one, two and three turns of the user."""
 
 
@@ -45,60 +33,34 @@ def files(world: World) -> Files:
 
 def _rows(world: World, folder: str) -> list[Row]:
     rng = world.rng(f"hh-rlhf {folder} preferences")
-    rows = []
-    for group in world.groups(f"hh-rlhf {folder}", 700, 2, mix=FOLDERS[folder], turns=TURNS):
-        better, worse = group.ranked(rng)
-        rows.append({"chosen": _transcript(group, better.text), "rejected": _transcript(group, worse.text)})
-    return rows
+    groups = world.groups(f"hh-rlhf {folder}", 700, 2, mix=FOLDERS[folder], turns=TURNS)
+    return [_row(group.prompt, *group.ranked(rng)) for group in groups]
 
 
-def _transcript(group: Group, answer: str) -> str:
-    turns: tuple[Message, ...] = (*group.prompt.turns, ("assistant", answer))
-    return "".join(f"\n\n{SPEAKERS[role]}: {content}" for role, content in turns)
-
-
-def _pair(row: Row) -> Pair:
-    return _turns(row["chosen"]), _turns(row["rejected"])
+def _row(prompt: Prompt, chosen: Answer, rejected: Answer) -> Row:
+    context = "".join((HUMAN if role == "user" else ASSISTANT) + content for role, content in prompt.turns)
+    return {"chosen": context + ASSISTANT + chosen.text, "rejected": context + ASSISTANT + rejected.text}
 
 
 def _turns(transcript: str) -> Conversation:
     """Return the turns of a transcript. The space after a colon belongs to the format."""
     _, *parts = re.split("\n\n(Human|Assistant): ", transcript)
-    roles = {speaker: role for role, speaker in SPEAKERS.items()}
-    return tuple((roles[speaker], content) for speaker, content in zip(parts[::2], parts[1::2], strict=True))
+    return tuple((ROLES[speaker], content) for speaker, content in zip(parts[::2], parts[1::2], strict=True))
 
 
-def _unanswered(row: Row) -> str:
-    context, _ = row["chosen"].rsplit(ASSISTANT, 1)
-    return f"{context}\n\nAssistant:"
+def _unanswered(row: Row) -> Row:
+    return {"chosen": row["chosen"].rsplit(ASSISTANT, 1)[0] + ASSISTANT.rstrip(" ")}
 
 
-def _answered_twice(row: Row) -> str:
-    return f"{row['chosen']}{ASSISTANT}One more thing."
-
-
-def _other_context(row: Row) -> str:
-    return f"{HUMAN}Good morning.{ASSISTANT}Good morning to you.{row['rejected']}"
-
-
-def _indented(row: Row) -> str:
-    context, answer = row["chosen"].rsplit(ASSISTANT, 1)
-    return f"{context}{ASSISTANT} {answer}"
-
-
-DATASET: Final = Dataset(
-    "hh-rlhf",
-    files,
-    write_json_lines,
-    from_pairs(_pair),
-    (
-        MALFORMED,
-        DUPLICATE,
-        Defect("missing_column", 0.001, without("rejected"), rejected("missing_column")),
-        Defect("identical_pair", 0.008, copied("rejected", "chosen"), dropped("identical_pair")),
-        Defect("empty_final_turn", 0.002, altered("chosen", _unanswered), rejected("empty_turn")),
-        Defect("roles_out_of_order", 0.003, altered("chosen", _answered_twice), rejected("roles_out_of_order")),
-        Defect("context_differs", 0.002, altered("rejected", _other_context), rejected("context_differs")),
-        Defect("leading_spaces", 0.002, altered("chosen", _indented)),
-    ),
+GREETING = f"{HUMAN}Good morning.{ASSISTANT}Good morning to you."
+AFTERTHOUGHT = f"{ASSISTANT}One more thing."
+DEFECTS = (
+    Defect("missing_column", 0.001, {"rejected": ABSENT}, "rejected"),
+    Defect("identical_pair", 0.008, lambda row: {"rejected": row["chosen"]}, "dropped"),
+    Defect("empty_final_turn", 0.002, _unanswered, "rejected", "empty_turn"),
+    Defect("roles_out_of_order", 0.003, lambda row: {"chosen": row["chosen"] + AFTERTHOUGHT}, "rejected"),
+    Defect("context_differs", 0.002, lambda row: {"rejected": GREETING + row["rejected"]}, "rejected"),
+    Defect("leading_spaces", 0.002, lambda row: {"chosen": f"{ASSISTANT} ".join(row["chosen"].rsplit(ASSISTANT, 1))}),
 )
+TRUTH = from_pairs(lambda row: (_turns(row["chosen"]), _turns(row["rejected"])))
+DATASET = Dataset("hh-rlhf", "lines", files, TRUTH, DEFECTS)

@@ -1,30 +1,11 @@
 """PKU-SafeRLHF-30K: two answers to an unsafe prompt, whether each is safe, which helps more and which is safer."""
 
-from typing import Final
-
 from numpy.random import Generator
 
-from armorm.features.conversation import single_turn
-from armorm.features.sample.native.base import Dataset, Files
-from armorm.features.sample.world.defects import (
-    DUPLICATE,
-    MALFORMED,
-    Defect,
-    Row,
-    again,
-    copied,
-    dropped,
-    rejected,
-    with_value,
-    without,
-)
-from armorm.features.sample.world.files import write_json_lines
+from armorm.features.sample.native.base import ABSENT, Dataset, Defect, Files, Row, exchanged
+from armorm.features.sample.native.truth import Pair, from_pairs, text_pair
 from armorm.features.sample.world.text import Answer
-from armorm.features.sample.world.truth import Pair, from_pairs
 from armorm.features.sample.world.world import DOUBT, Group, World
-
-SIDES: Final = (("response_", ""), ("is_response_", "_safe"))
-"""What stands before and after a side's number, in the columns of a side."""
 
 
 def groups(world: World) -> list[Group]:
@@ -61,34 +42,27 @@ def _row(rng: Generator, group: Group) -> Row:
 
 def _pair(row: Row) -> Pair:
     """Return the pair, of which the safer answer is preferred."""
-    answers = [single_turn(row["prompt"], row[f"response_{id}"]) for id in (0, 1)]
-    return answers[row["safer_response_id"]], answers[1 - row["safer_response_id"]]
+    safer = row["safer_response_id"]
+    return text_pair(row, "prompt", f"response_{safer}", f"response_{1 - safer}")
 
 
 def _mirrored(row: Row) -> Row:
-    sides = {f"{before}{id}{after}": row[f"{before}{1 - id}{after}"] for id in (0, 1) for before, after in SIDES}
+    sides = exchanged(row, ("response_0", "response_1"), ("is_response_0_safe", "is_response_1_safe"))
     return sides | {name: 1 - row[name] for name in ("better_response_id", "safer_response_id")}
 
 
-def _unsafe_is_safer(row: Row) -> tuple[Row, ...]:
+def _unsafe_is_safer(row: Row) -> Row:
     safer = row["safer_response_id"]
-    return (row | {f"is_response_{safer}_safe": False, f"is_response_{1 - safer}_safe": True},)
+    return {f"is_response_{safer}_safe": False, f"is_response_{1 - safer}_safe": True}
 
 
-DATASET: Final = Dataset(
-    "pku-saferlhf-30k",
-    files,
-    write_json_lines,
-    from_pairs(_pair),
-    (
-        MALFORMED,
-        DUPLICATE,
-        Defect("sides_swapped", 0.004, again(_mirrored)),
-        Defect("missing_column", 0.002, without("safer_response_id"), rejected("no_label")),
-        Defect("unknown_response_id", 0.002, with_value("safer_response_id", 2), rejected("label_not_0_or_1")),
-        Defect("better_response_null", 0.002, with_value("better_response_id", None)),
-        Defect("safer_contradicts_flags", 0.003, _unsafe_is_safer, rejected("label_contradicts_safety")),
-        Defect("identical_pair", 0.004, copied("response_1", "response_0"), dropped("identical_pair")),
-        Defect("empty_answer", 0.002, with_value("response_1", ""), rejected("empty_turn")),
-    ),
+DEFECTS = (
+    Defect("sides_swapped", 0.004, _mirrored, beside=True),
+    Defect("missing_column", 0.002, {"safer_response_id": ABSENT}, "rejected", "no_label"),
+    Defect("unknown_response_id", 0.002, {"safer_response_id": 2}, "rejected", "label_not_0_or_1"),
+    Defect("better_response_null", 0.002, {"better_response_id": None}),
+    Defect("safer_contradicts_flags", 0.003, _unsafe_is_safer, "rejected", "label_contradicts_safety"),
+    Defect("identical_pair", 0.004, lambda row: {"response_1": row["response_0"]}, "dropped"),
+    Defect("empty_answer", 0.002, {"response_1": ""}, "rejected", "empty_turn"),
 )
+DATASET = Dataset("pku-saferlhf-30k", "lines", files, from_pairs(_pair), DEFECTS)

@@ -1,49 +1,34 @@
 """RewardBench's prior sets: pairs of older test sets, one file each, of which four are scored."""
 
 from collections.abc import Mapping
-from typing import Final
 
 from numpy.random import Generator
 
-from armorm.features.sample.native.base import Dataset, Files, as_messages, as_turns
+from armorm.features.sample.native.base import Dataset, Defect, Files, Row, as_messages, as_turns
 from armorm.features.sample.native.hh_rlhf import HELPFUL, TURNS
-from armorm.features.sample.world.defects import (
-    DUPLICATE,
-    KEPT,
-    Defect,
-    Outcome,
-    Row,
-    altered,
-    copied,
-    dropped,
-    rejected,
-    with_value,
-)
-from armorm.features.sample.world.files import write_parquet
-from armorm.features.sample.world.truth import Pair, from_pairs
+from armorm.features.sample.native.truth import Pair, from_pairs
 from armorm.features.sample.world.words import Kind
 from armorm.features.sample.world.world import Group, World
 
-SCORED: Final[Mapping[str, Mapping[Kind, float]]] = {
+SCORED: Mapping[str, Mapping[Kind, float]] = {
     "anthropic_helpful": HELPFUL,
     "anthropic_hhh": {"chat": 0.3, "code": 0.2, "maths": 0.2, "safety": 0.3},
     "shp": {"chat": 0.4, "code": 0.3, "maths": 0.3},
     "summarize": {"chat": 1.0},
 }
-NOT_SCORED: Final[Mapping[str, Mapping[Kind, float]]] = {
+NOT_SCORED: Mapping[str, Mapping[Kind, float]] = {
     "anthropic_harmless": {"safety": 1.0},
     "mtbench_human": {"chat": 0.4, "code": 0.3, "maths": 0.3},
 }
 """What the prompts of each split are about."""
 
 
+FILE = "preference-test-sets/data/{}-00000-of-00001.parquet"
+
+
 def files(world: World) -> Files:
     """Return one row a pair, one file a split."""
-    return {_file(split): _rows(world, split, mix) for split, mix in {**SCORED, **NOT_SCORED}.items()}
-
-
-def _file(split: str) -> str:
-    return f"preference-test-sets/data/{split}-00000-of-00001.parquet"
+    return {FILE.format(split): _rows(world, split, mix) for split, mix in {**SCORED, **NOT_SCORED}.items()}
 
 
 def _rows(world: World, split: str, mix: Mapping[Kind, float]) -> list[Row]:
@@ -64,25 +49,16 @@ def _pair(row: Row) -> Pair:
     return (*prompt, ("assistant", row["chosen"])), (*prompt, ("assistant", row["rejected"]))
 
 
-def _left_out(file: str, row: Row) -> Outcome:
-    return KEPT if file in map(_file, SCORED) else dropped("subset_not_scored")
+def _left_out(file: str, row: Row) -> str:
+    return "" if file in map(FILE.format, SCORED) else "subset_not_scored"
 
 
-def _answered(row: Row) -> list[Row]:
-    return [*row["prompt"], {"content": "I see.", "role": "assistant"}]
-
-
-DATASET: Final = Dataset(
-    "preference-test-sets",
-    files,
-    write_parquet,
-    from_pairs(_pair, benchmark=True),
-    (
-        DUPLICATE,
-        Defect("value_null", 0.006, with_value("rejected", None), rejected("wrong_type")),
-        Defect("identical_pair", 0.006, copied("rejected", "chosen"), dropped("identical_pair")),
-        Defect("empty_answer", 0.006, with_value("rejected", ""), rejected("empty_turn")),
-        Defect("roles_out_of_order", 0.006, altered("prompt", _answered), rejected("roles_out_of_order")),
-    ),
-    left_out=_left_out,
+REPLY = {"content": "I see.", "role": "assistant"}
+DEFECTS = (
+    Defect("value_null", 0.006, {"rejected": None}, "rejected", "wrong_type"),
+    Defect("identical_pair", 0.006, lambda row: {"rejected": row["chosen"]}, "dropped"),
+    Defect("empty_answer", 0.006, {"rejected": ""}, "rejected", "empty_turn"),
+    Defect("roles_out_of_order", 0.006, lambda row: {"prompt": [*row["prompt"], REPLY]}, "rejected"),
 )
+TRUTH = from_pairs(_pair, benchmark=True)
+DATASET = Dataset("preference-test-sets", "parquet", files, TRUTH, DEFECTS, left_out=_left_out)

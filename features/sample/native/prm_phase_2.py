@@ -2,34 +2,16 @@
 
 import re
 from collections.abc import Callable
-from typing import Final
 
 from numpy.random import Generator
 
-from armorm.features.conversation import single_turn
-from armorm.features.sample.native.base import Dataset, Files
-from armorm.features.sample.native.leaks import leaks
-from armorm.features.sample.world.defects import (
-    DUPLICATE,
-    KEPT,
-    MALFORMED,
-    Defect,
-    Line,
-    Outcome,
-    Row,
-    again,
-    altered,
-    dropped,
-    rejected,
-    with_value,
-    without,
-)
-from armorm.features.sample.world.files import write_json_lines
+from armorm.features.sample.native.base import ABSENT, Dataset, Defect, Files, Row
+from armorm.features.sample.native.rewardbench import leaks
+from armorm.features.sample.native.truth import Pair, from_pairs, text_pair
 from armorm.features.sample.world.text import pick
-from armorm.features.sample.world.truth import Pair, from_pairs
 from armorm.features.sample.world.world import FEWEST_ROWS, Group, World
 
-SOLVED: Final = 0.2
+SOLVED = 0.2
 """Share of solutions without an error."""
 
 
@@ -54,7 +36,7 @@ def _row(rng: Generator, group: Group) -> Row:
         alternatives = [_completion(pick(rng, _sentences(better.text)), 1), _completion("Let us see.", 0)]
         labels.append(_step([_completion(steps[n_right], -1), *alternatives], chosen=None))
     return {
-        "labeler": _labeler(rng),
+        "labeler": f"{rng.integers(2**32):08x}",
         "timestamp": f"2022-11-22T{rng.integers(24):02d}:{rng.integers(60):02d}:00.000000",
         "generation": int(rng.integers(10)),
         "is_quality_control_question": False,
@@ -79,10 +61,6 @@ def _sentences(text: str) -> list[str]:
     return re.split(r"(?<=\.) ", text)
 
 
-def _labeler(rng: Generator) -> str:
-    return f"{rng.integers(2**32):08x}"
-
-
 def _step(completions: list[Row], *, chosen: int | None) -> Row:
     return {"completions": completions, "human_completion": None, "chosen_completion": chosen}
 
@@ -93,65 +71,56 @@ def _completion(text: str, rating: int) -> Row:
 
 def _pair(row: Row) -> Pair:
     question = row["question"]
-    solutions = (question["ground_truth_solution"], "\n".join(question["pre_generated_steps"]))
-    chosen, other = (single_turn(question["problem"], solution) for solution in solutions)
-    return chosen, other
+    generated = {"generated": "\n".join(question["pre_generated_steps"])}
+    return text_pair(question | generated, "problem", "ground_truth_solution", "generated")
 
 
-def _left_out(file: str, row: Row) -> Outcome:
-    return KEPT if row["label"]["finish_reason"] == "found_error" else dropped("no_error_found")
+def _left_out(file: str, row: Row) -> str:
+    return "" if row["label"]["finish_reason"] == "found_error" else "no_error_found"
 
 
-def _asking(**values: object) -> Callable[[Row], tuple[Line, ...]]:
-    """Return the row with other values in its question."""
-    return altered("question", lambda row: row["question"] | values)
+def _asking(**values: object) -> Callable[[Row], Row]:
+    """Return other values in the question."""
+    return lambda row: {"question": row["question"] | values}
 
 
-def _reference_as_solution(row: Row) -> tuple[Line, ...]:
+def _reference_as_solution(row: Row) -> Row:
     return _asking(pre_generated_steps=[row["question"]["ground_truth_solution"]])(row)
 
 
-def _with_problem(row: Row, problem: str) -> Row:
-    return row | {"question": row["question"] | {"problem": problem}}
+def _leaks(world: World) -> tuple[Defect, ...]:
+    return leaks(world, lambda row: "maths", lambda row, problem: _asking(problem=problem)(row))
 
 
 def _finished(reason: str) -> Row:
-    """Return a row whose label ends before its first step."""
+    """Return a label that ends before its first step."""
     return {"label": {"steps": [], "total_time": 5_000, "finish_reason": reason}}
 
 
-def _last_completion(row: Row, **values: object) -> tuple[Line, ...]:
-    """Return the row with other values in the completion that is the error."""
-    *steps, last = row["label"]["steps"]
-    error, *others = last["completions"]
-    steps.append(last | {"completions": [error | values, *others]})
-    return (row | {"label": row["label"] | {"steps": steps}},)
+def _error(**values: object) -> Callable[[Row], Row]:
+    """Return other values in the completion that is the error."""
+
+    def changes(row: Row) -> Row:
+        *steps, last = row["label"]["steps"]
+        error, *others = last["completions"]
+        return {"label": row["label"] | {"steps": [*steps, last | {"completions": [error | values, *others]}]}}
+
+    return changes
 
 
-DATASET: Final = Dataset(
-    "prm-phase-2",
-    files,
-    write_json_lines,
-    from_pairs(_pair),
-    (
-        MALFORMED,
-        DUPLICATE,
-        Defect("labelled_again", 0.006, again(lambda row: {"labeler": "00000000"})),
-        Defect("missing_column", 0.004, without("question"), rejected("missing_column")),
-        Defect("quality_control", 0.02, with_value("is_quality_control_question", True), dropped("quality_control")),
-        Defect("screening", 0.02, with_value("is_initial_screening_question", True), dropped("screening_question")),
-        Defect("bad_problem", 0.01, lambda row: (row | _finished("bad_problem"),), dropped("bad_problem")),
-        Defect("give_up", 0.01, lambda row: (row | _finished("give_up"),), dropped("gave_up")),
-        Defect("unknown_finish", 0.004, lambda row: (row | _finished("coffee"),), rejected("unknown_finish_reason")),
-        Defect("no_reference", 0.01, _asking(ground_truth_solution=None), rejected("no_reference_solution")),
-        Defect("blank_reference", 0.004, _asking(ground_truth_solution=" "), rejected("no_reference_solution")),
-        Defect("no_steps", 0.004, _asking(pre_generated_steps=[]), rejected("empty_turn")),
-        Defect("identical_pair", 0.004, _reference_as_solution, dropped("identical_pair")),
-        Defect("flagged", 0.01, lambda row: _last_completion(row, flagged=True)),
-        Defect("rating_null", 0.01, lambda row: _last_completion(row, rating=None)),
-    ),
-    leaks=lambda world: leaks(
-        world, lambda row: "maths", lambda row, prompt: row | {"question": row["question"] | {"problem": prompt}}
-    ),
-    left_out=_left_out,
+DEFECTS = (
+    Defect("labelled_again", 0.006, {"labeler": "00000000"}, beside=True),
+    Defect("missing_column", 0.004, {"question": ABSENT}, "rejected"),
+    Defect("quality_control", 0.02, {"is_quality_control_question": True}, "dropped"),
+    Defect("screening", 0.02, {"is_initial_screening_question": True}, "dropped", "screening_question"),
+    Defect("bad_problem", 0.01, _finished("bad_problem"), "dropped"),
+    Defect("give_up", 0.01, _finished("give_up"), "dropped", "gave_up"),
+    Defect("unknown_finish", 0.004, _finished("coffee"), "rejected", "unknown_finish_reason"),
+    Defect("no_reference", 0.01, _asking(ground_truth_solution=None), "rejected", "no_reference_solution"),
+    Defect("blank_reference", 0.004, _asking(ground_truth_solution=" "), "rejected", "no_reference_solution"),
+    Defect("no_steps", 0.004, _asking(pre_generated_steps=[]), "rejected", "empty_turn"),
+    Defect("identical_pair", 0.004, _reference_as_solution, "dropped"),
+    Defect("flagged", 0.01, _error(flagged=True)),
+    Defect("rating_null", 0.01, _error(rating=None)),
 )
+DATASET = Dataset("prm-phase-2", "lines", files, from_pairs(_pair), DEFECTS, leaks=_leaks, left_out=_left_out)

@@ -1,14 +1,13 @@
 """RewardBench: pairs of 23 subsets in fixed proportions, only ever for evaluation."""
 
+import json
+import zlib
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from typing import Final
 
-from armorm.features.conversation import single_turn
-from armorm.features.sample.native.base import Dataset, Files
-from armorm.features.sample.world.defects import DUPLICATE, Defect, Row, copied, dropped, rejected, with_value
-from armorm.features.sample.world.files import write_parquet
+from armorm.features.sample.native.base import Dataset, Defect, Files, Row
+from armorm.features.sample.native.truth import from_pairs, text_pair
 from armorm.features.sample.world.text import Answer
-from armorm.features.sample.world.truth import Pair, from_pairs
 from armorm.features.sample.world.words import Kind
 from armorm.features.sample.world.world import Group, World
 
@@ -31,7 +30,7 @@ def longest(ranked: Sequence[Answer]) -> Answer:
     return max(ranked[:2], key=lambda answer: answer.n_clauses)
 
 
-SUBSETS: Final[Mapping[str, tuple[int, Kind, Choice]]] = {
+SUBSETS: Mapping[str, tuple[int, Kind, Choice]] = {
     "alpacaeval-easy": (100, "chat", worst),
     "alpacaeval-length": (95, "chat", longest),
     "alpacaeval-hard": (95, "chat", second),
@@ -49,40 +48,54 @@ SUBSETS: Final[Mapping[str, tuple[int, Kind, Choice]]] = {
     "xstest-should-respond": (250, "chat", second),
     "donotanswer": (136, "safety", second),
     "math-prm": (447, "maths", second),
-    "hep-cpp": (164, "code", second),
-    "hep-go": (164, "code", second),
-    "hep-java": (164, "code", second),
-    "hep-js": (164, "code", second),
-    "hep-python": (164, "code", second),
-    "hep-rust": (164, "code", second),
+    **{f"hep-{language}": (164, "code", second) for language in ("cpp", "go", "java", "js", "python", "rust")},
 }
 """Rows upstream, what the prompts are about, and which answer is rejected."""
 
-SHARE: Final = 0.1
+SHARE = 0.1
 """The share of upstream's rows at scale 1."""
 
+LEAK_RATE = 0.02
 
-def prompts(world: World, kind: Kind) -> list[str]:
-    """Return all of the benchmark's prompts of one kind."""
-    return [group.question for name, (_, of, _) in SUBSETS.items() if of == kind for group in _groups(world, name)]
+
+def leaks(world: World, kind_of: Callable[[Row], Kind], asking: Callable[[Row, str], Row]) -> tuple[Defect, ...]:
+    """Return two defects of training rows: they ask what the benchmark asks, word for word or but for the last word.
+
+    Ingest keeps such rows; later stages do not.
+
+    Args:
+        world: the one that the benchmark is made of.
+        kind_of: what a row is about; the prompt is of that kind too, so that its preference still holds.
+        asking: what changes in a row that has another prompt.
+    """
+    prompts = defaultdict[Kind, list[str]](list)
+    for subset, (_, kind, _) in SUBSETS.items():
+        prompts[kind] += [group.question for group in _groups(world, subset)]
+
+    def prompt(row: Row) -> str:
+        bank = prompts[kind_of(row)]
+        return bank[zlib.crc32(json.dumps(row).encode()) % len(bank)]
+
+    return (
+        Defect("leaked_prompt", LEAK_RATE, lambda row: asking(row, prompt(row))),
+        Defect(
+            "nearly_leaked_prompt", LEAK_RATE, lambda row: asking(row, f"{prompt(row).rpartition(' ')[0]} instead.")
+        ),
+    )
 
 
 def files(world: World) -> Files:
     """Return one file for all subsets."""
-    rows = [row for subset in SUBSETS for row in _rows(world, subset)]
-    return {
-        "rewardbench/data/filtered-00000-of-00001.parquet": [row | {"id": number} for number, row in enumerate(rows)]
-    }
+    rows = [_row(subset, group) for subset in SUBSETS for group in _groups(world, subset)]
+    numbered = [row | {"id": number} for number, row in enumerate(rows)]
+    return {"rewardbench/data/filtered-00000-of-00001.parquet": numbered}
 
 
-def _rows(world: World, subset: str) -> list[Row]:
+def _row(subset: str, group: Group) -> Row:
     _, _, reject = SUBSETS[subset]
-    rows = []
-    for group in _groups(world, subset):
-        ranked = sorted(group.answers, key=group.merit)
-        row = {"prompt": group.question, "chosen": ranked[-1].text, "chosen_model": "harbour-70b"}
-        rows.append(row | {"rejected": reject(ranked).text, "rejected_model": "pebble-2b", "subset": subset})
-    return rows
+    ranked = sorted(group.answers, key=group.merit)
+    row = {"prompt": group.question, "chosen": ranked[-1].text, "chosen_model": "harbour-70b"}
+    return row | {"rejected": reject(ranked).text, "rejected_model": "pebble-2b", "subset": subset}
 
 
 def _groups(world: World, subset: str) -> list[Group]:
@@ -90,20 +103,11 @@ def _groups(world: World, subset: str) -> list[Group]:
     return world.groups(f"rewardbench {subset}", round(SHARE * n_upstream), 4, mix={kind: 1.0})
 
 
-def _pair(row: Row) -> Pair:
-    return single_turn(row["prompt"], row["chosen"]), single_turn(row["prompt"], row["rejected"])
-
-
-DATASET: Final = Dataset(
-    "rewardbench",
-    files,
-    write_parquet,
-    from_pairs(_pair, benchmark=True),
-    (
-        DUPLICATE,
-        Defect("value_null", 0.003, with_value("rejected", None), rejected("wrong_type")),
-        Defect("unknown_subset", 0.003, with_value("subset", "riddles"), rejected("unknown_subset")),
-        Defect("identical_pair", 0.003, copied("rejected", "chosen"), dropped("identical_pair")),
-        Defect("empty_answer", 0.003, with_value("rejected", ""), rejected("empty_turn")),
-    ),
+DEFECTS = (
+    Defect("value_null", 0.003, {"rejected": None}, "rejected", "wrong_type"),
+    Defect("unknown_subset", 0.003, {"subset": "riddles"}, "rejected"),
+    Defect("identical_pair", 0.003, lambda row: {"rejected": row["chosen"]}, "dropped"),
+    Defect("empty_answer", 0.003, {"rejected": ""}, "rejected", "empty_turn"),
 )
+TRUTH = from_pairs(lambda row: text_pair(row, "prompt", "chosen", "rejected"), benchmark=True)
+DATASET = Dataset("rewardbench", "parquet", files, TRUTH, DEFECTS)

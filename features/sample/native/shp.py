@@ -3,55 +3,36 @@
 import itertools
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from typing import Final
 
 from numpy.random import Generator
 
-from armorm.features.conversation import single_turn
-from armorm.features.sample.native.base import Dataset, Files
-from armorm.features.sample.native.leaks import leaks
-from armorm.features.sample.world.defects import (
-    DUPLICATE,
-    KEPT,
-    MALFORMED,
-    Defect,
-    Outcome,
-    Row,
-    again,
-    altered,
-    copied,
-    dropped,
-    rejected,
-    with_value,
-    without,
-)
-from armorm.features.sample.world.files import write_json_lines
+from armorm.features.sample.native.base import ABSENT, Dataset, Defect, Files, PairIds, Row, Truth, exchanged
+from armorm.features.sample.native.rewardbench import leaks
+from armorm.features.sample.native.truth import pair_ids, text_pair
 from armorm.features.sample.world.text import Answer
-from armorm.features.sample.world.truth import Pair, PairIds, Truth, pair_ids
 from armorm.features.sample.world.words import Kind
 from armorm.features.sample.world.world import DOUBT, Group, World
 
-SUBREDDITS: Final[Mapping[str, Kind]] = {"askculinary": "chat", "askengineers": "code", "askscience": "maths"}
+SUBREDDITS: Mapping[str, Kind] = {"askculinary": "chat", "askengineers": "code", "askscience": "maths"}
 
-SPLITS: Final = ("train",) * 6 + ("validation", "test")
+SPLITS = ("train",) * 6 + ("validation", "test")
 """Posts take them in turn."""
 
-COMMENTS: Final = (2, 2, 5, 3, 2, 5, 2)
+COMMENTS = (2, 2, 5, 3, 2, 5, 2)
 """The numbers of comments of posts, in turn: few have many, and those have most of the pairs."""
 
-LEAST_RATIO: Final = 2.0
-PAIRS_PER_POST: Final = 5
+LEAST_RATIO = 2.0
+PAIRS_PER_POST = 5
 
 
 def files(world: World) -> Files:
     """Return one row a pair of comments, one folder a subreddit, one file a split."""
-    rows: dict[str, list[Row]] = {}
+    rows: defaultdict[str, list[Row]] = defaultdict(list)
     for subreddit, kind in SUBREDDITS.items():
         rng = world.rng(f"shp {subreddit} votes")
         for n, group in enumerate(world.groups(f"shp {subreddit}", 45, max(COMMENTS), mix={kind: 1.0})):
-            split = SPLITS[n % len(SPLITS)]
-            file = rows.setdefault(f"shp/{subreddit}/{split}.json", [])
-            file += _post(rng, f"{subreddit}_{split}", group, COMMENTS[n % len(COMMENTS)])
+            split, n_comments = SPLITS[n % len(SPLITS)], COMMENTS[n % len(COMMENTS)]
+            rows[f"shp/{subreddit}/{split}.json"] += _post(rng, f"{subreddit}_{split}", group, n_comments)
     return rows
 
 
@@ -91,8 +72,9 @@ def _comment(rng: Generator, answer: Answer, votes: int) -> Row:
 
 
 def _compared(a: Row, b: Row) -> Row:
-    sides = {f"{name}_{side}": comment[name] for side, comment in (("A", a), ("B", b)) for name in a}
-    return sides | {
+    return {
+        **{f"{name}_A": value for name, value in a.items()},
+        **{f"{name}_B": value for name, value in b.items()},
         "labels": int(a["score"] > b["score"]),
         "seconds_difference": float(abs(a["created_at_utc"] - b["created_at_utc"])),
         "score_ratio": _ratio(a["score"], b["score"]),
@@ -101,7 +83,7 @@ def _compared(a: Row, b: Row) -> Row:
 
 def _truth(rows: Sequence[Row]) -> Truth:
     """Return the pairs that are kept: of each post's distinct ones those with the highest ratios."""
-    ratios = {pair_ids(_pair(row)): (row["history"], row["score_ratio"]) for row in rows}
+    ratios = {_ids(row): (row["history"], row["score_ratio"]) for row in rows}
     posts: defaultdict[str, list[tuple[float, PairIds]]] = defaultdict(list)
     for ids, (history, ratio) in ratios.items():
         posts[history].append((ratio, ids))
@@ -110,9 +92,9 @@ def _truth(rows: Sequence[Row]) -> Truth:
     return Truth(pairs=sorted(pairs), dropped=Counter(dropped))
 
 
-def _pair(row: Row) -> Pair:
-    chosen, other = (single_turn(row["history"], row[f"human_ref_{side}"]) for side in _sides(row))
-    return chosen, other
+def _ids(row: Row) -> PairIds:
+    chosen, other = _sides(row)
+    return pair_ids(text_pair(row, "history", f"human_ref_{chosen}", f"human_ref_{other}"))
 
 
 def _sides(row: Row) -> tuple[str, str]:
@@ -120,62 +102,38 @@ def _sides(row: Row) -> tuple[str, str]:
     return ("A", "B") if row["labels"] == 1 else ("B", "A")
 
 
-def _left_out(file: str, row: Row) -> Outcome:
-    return KEPT if row["score_ratio"] > LEAST_RATIO else dropped("score_ratio_too_low")
+def _left_out(file: str, row: Row) -> str:
+    return "" if row["score_ratio"] > LEAST_RATIO else "score_ratio_too_low"
+
+
+def _leaks(world: World) -> tuple[Defect, ...]:
+    return leaks(world, lambda row: SUBREDDITS[row["domain"].split("_")[0]], lambda row, prompt: {"history": prompt})
+
+
+def _other_label(row: Row) -> Row:
+    return {"labels": 1 - row["labels"]}
 
 
 def _mirrored(row: Row) -> Row:
     columns = ("c_root_id", "created_at_utc", "score", "human_ref")
-    mirrored = {f"{name}_A": row[f"{name}_B"] for name in columns} | {f"{name}_B": row[f"{name}_A"] for name in columns}
-    return mirrored | {"labels": 1 - row["labels"]}
+    return exchanged(row, *((f"{name}_A", f"{name}_B") for name in columns)) | _other_label(row)
 
 
-def _twice_the_votes(row: Row) -> tuple[Row, ...]:
+def _twice_the_votes(row: Row) -> Row:
     chosen, other = _sides(row)
-    return (row | {f"score_{chosen}": 2 * row[f"score_{other}"], "score_ratio": LEAST_RATIO},)
+    return {f"score_{chosen}": 2 * row[f"score_{other}"], "score_ratio": LEAST_RATIO}
 
 
-def _quoting(row: Row) -> tuple[Row, ...]:
-    """Return what Reddit's interface makes of a quotation."""
-    return (row | {"human_ref_A": f"&gt; Q &amp; A\n\n{row['human_ref_A']}"},)
-
-
-def _linking(row: Row) -> tuple[Row, ...]:
-    return (row | {"history": f"{row['history']} [See](https:\\/\\/example.org\\/faq)."},)
-
-
-def _leaks(world: World) -> tuple[Defect, ...]:
-    return leaks(
-        world,
-        lambda row: SUBREDDITS[row["domain"].split("_")[0]],
-        lambda row, prompt: row | {"history": prompt},
-    )
-
-
-DATASET: Final = Dataset(
-    "shp",
-    files,
-    write_json_lines,
-    _truth,
-    (
-        MALFORMED,
-        DUPLICATE,
-        Defect("sides_swapped", 0.006, again(_mirrored)),
-        Defect("missing_column", 0.004, without("human_ref_A"), rejected("missing_column")),
-        Defect("unknown_label", 0.004, with_value("labels", 2), rejected("label_not_0_or_1")),
-        Defect(
-            "label_contradicts_votes",
-            0.004,
-            altered("labels", lambda row: 1 - row["labels"]),
-            rejected("preference_contradicts_scores"),
-        ),
-        Defect("identical_pair", 0.004, copied("human_ref_B", "human_ref_A"), dropped("identical_pair")),
-        Defect("twice_the_votes", 0.01, _twice_the_votes, dropped("score_ratio_too_low")),
-        Defect("empty_comment", 0.004, with_value("human_ref_B", ""), rejected("empty_turn")),
-        Defect("very_long_post", 0.003, altered("history", lambda row: " ".join([row["history"]] * 150))),
-        Defect("html_entities", 0.02, _quoting),
-        Defect("escaped_slashes", 0.01, _linking),
-    ),
-    leaks=_leaks,
-    left_out=_left_out,
+DEFECTS = (
+    Defect("sides_swapped", 0.006, _mirrored, beside=True),
+    Defect("missing_column", 0.004, {"human_ref_A": ABSENT}, "rejected"),
+    Defect("unknown_label", 0.004, {"labels": 2}, "rejected", "label_not_0_or_1"),
+    Defect("label_contradicts_votes", 0.004, _other_label, "rejected", "preference_contradicts_scores"),
+    Defect("identical_pair", 0.004, lambda row: {"human_ref_B": row["human_ref_A"]}, "dropped"),
+    Defect("twice_the_votes", 0.01, _twice_the_votes, "dropped", "score_ratio_too_low"),
+    Defect("empty_comment", 0.004, {"human_ref_B": ""}, "rejected", "empty_turn"),
+    Defect("very_long_post", 0.003, lambda row: {"history": " ".join([row["history"]] * 150)}),
+    Defect("html_entities", 0.02, lambda row: {"human_ref_A": f"&gt; Q &amp; A\n\n{row['human_ref_A']}"}),
+    Defect("escaped_slashes", 0.01, lambda row: {"history": f"{row['history']} [See](https:\\/\\/example.org\\/faq)."}),
 )
+DATASET = Dataset("shp", "lines", files, _truth, DEFECTS, leaks=_leaks, left_out=_left_out)

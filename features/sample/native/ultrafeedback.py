@@ -1,42 +1,26 @@
 """UltraFeedback: four completions a prompt, each rated 1..5 on four aspects and 1..10 overall."""
 
 from collections.abc import Callable, Mapping
-from typing import Final
 
 from numpy.random import Generator
 
 from armorm.features.conversation import single_turn
-from armorm.features.sample.native.base import Dataset, Files
-from armorm.features.sample.world.defects import (
-    DUPLICATE,
-    MALFORMED,
-    Defect,
-    Line,
-    Row,
-    altered,
-    dropped,
-    in_first,
-    in_part,
-    rejected,
-    with_value,
-    without,
-)
-from armorm.features.sample.world.files import write_json_lines
+from armorm.features.sample.native.base import ABSENT, Dataset, Defect, Files, Row, in_first
+from armorm.features.sample.native.truth import Rated, from_ratings, is_whole
 from armorm.features.sample.world.text import Answer, pick
-from armorm.features.sample.world.truth import Rated, from_ratings, is_whole
 from armorm.features.sample.world.words import Kind
 from armorm.features.sample.world.world import Group, Judge, World
 
-ASPECTS: Final = {
+ASPECTS = {
     "instruction_following": Judge(1, 5, {"helpfulness": 0.5, "correctness": 0.3}, halo=0.9, length=0.35),
     "honesty": Judge(1, 5, {"correctness": 0.6}, halo=0.8, length=0.3),
     "truthfulness": Judge(1, 5, {"correctness": 0.8}, halo=0.7, length=0.3),
     "helpfulness": Judge(1, 5, {"helpfulness": 0.7}, halo=0.9, length=0.4),
 }
-OVERALL_SCORE: Final = "ultrafeedback-overall_score"
-OVERALL: Final = Judge(1, 10, {"helpfulness": 0.4, "correctness": 0.4}, halo=0.8, length=0.5)
+OVERALL_SCORE = "ultrafeedback-overall_score"
+OVERALL = Judge(1, 10, {"helpfulness": 0.4, "correctness": 0.4}, halo=0.8, length=0.5)
 
-SUBSETS: Final[Mapping[str, tuple[int, Mapping[Kind, float]]]] = {
+SUBSETS: Mapping[str, tuple[int, Mapping[Kind, float]]] = {
     "evol_instruct": (130, {"code": 0.5, "maths": 0.5}),
     "false_qa": (50, {"chat": 0.5, "maths": 0.5}),
     "flan": (200, {"chat": 0.4, "maths": 0.3, "code": 0.3}),
@@ -46,13 +30,18 @@ SUBSETS: Final[Mapping[str, tuple[int, Mapping[Kind, float]]]] = {
 }
 """How many prompts each subset has, and what they are about."""
 
-MODELS: Final = ("quill-7b", "sparrow-13b", "lantern-34b", "harbour-70b", "pebble-2b", "willow-8b")
-PRINCIPLES: Final = ("helpfulness", "honesty", "truthfulness", "verbalized_calibration")
+MODELS = ("quill-7b", "sparrow-13b", "lantern-34b", "harbour-70b", "pebble-2b", "willow-8b")
+PRINCIPLES = ("helpfulness", "honesty", "truthfulness", "verbalized_calibration")
 
 
 def files(world: World) -> Files:
     """Return one row a prompt, one file a subset."""
     return {f"ultrafeedback/{subset}.jsonl": _rows(world, subset) for subset in SUBSETS}
+
+
+def draw_models(rng: Generator, group: Group) -> list[str]:
+    """Return who wrote each answer."""
+    return [MODELS[i] for i in rng.permutation(len(MODELS))[: len(group.answers)]]
 
 
 def _rows(world: World, subset: str) -> list[Row]:
@@ -62,7 +51,7 @@ def _rows(world: World, subset: str) -> list[Row]:
 
 
 def _row(rng: Generator, subset: str, group: Group) -> Row:
-    models = [MODELS[i] for i in rng.permutation(len(MODELS))[: len(group.answers)]]
+    models = draw_models(rng, group)
     return {
         "source": subset,
         "instruction": group.question,
@@ -115,58 +104,49 @@ def _ratings(completion: Row) -> dict[str, float]:
     return ratings
 
 
-def _given(aspect: str, rating: str) -> Callable[[Row], tuple[Line, ...]]:
-    def spoil(row: Row) -> tuple[Line, ...]:
+def _given(rating: str, *aspects: str, **values: float | None) -> Callable[[Row], Row]:
+    """Return the first completion with another rating of some aspects, and other values."""
+
+    def changes(row: Row) -> Row:
         annotations = row["completions"][0]["annotations"]
-        rated = annotations | {aspect: annotations[aspect] | {"Rating": rating}}
-        return in_first("completions", annotations=rated)(row)
+        rated = annotations | {aspect: annotations[aspect] | {"Rating": rating} for aspect in aspects}
+        return in_first("completions", annotations=rated, **values)(row)
 
-    return spoil
+    return changes
 
 
-def _overall_ten(aspects: int) -> Callable[[Row], tuple[Line, ...]]:
+def _overall_ten(aspects: int) -> Callable[[Row], Row]:
     """Return an overall 10 where every aspect is rated `aspects`."""
     annotations = {aspect: _annotation(aspect, aspects) for aspect in ASPECTS}
     scores = {"overall_score": 10.0, "fine-grained_score": float(aspects)}
     return in_first("completions", annotations=annotations, **scores)
 
 
-def _nothing_applicable(row: Row) -> tuple[Line, ...]:
-    annotations = row["completions"][0]["annotations"]
-    none = {aspect: annotation | {"Rating": "N/A"} for aspect, annotation in annotations.items()}
-    return in_first("completions", annotations=none, overall_score=6.5, **{"fine-grained_score": None})(row)
-
-
-def _same_response(row: Row) -> tuple[Line, ...]:
+def _same_response(row: Row) -> Row:
     return in_first("completions", response=row["completions"][1]["response"])(row)
 
 
-def _tied(row: Row) -> tuple[Line, ...]:
+def _tied(row: Row) -> Row:
     """Return every completion rated like the first."""
     first = row["completions"][0]
     same = {name: first[name] for name in ("annotations", "overall_score", "fine-grained_score")}
-    return (row | {"completions": [completion | same for completion in row["completions"]]},)
+    return {"completions": [completion | same for completion in row["completions"]]}
 
 
-DATASET: Final = Dataset(
-    "ultrafeedback",
-    files,
-    write_json_lines,
-    from_ratings(_rated, ranked_by=[f"ultrafeedback-{aspect}" for aspect in ASPECTS]),
-    (
-        MALFORMED,
-        DUPLICATE,
-        Defect("missing_column", 0.002, without("completions"), rejected("missing_column")),
-        Defect("no_completions", 0.004, with_value("completions", []), dropped("no_completions")),
-        Defect("one_completion", 0.005, altered("completions", lambda row: row["completions"][:1])),
-        Defect("rating_not_applicable", 0.04, _given("honesty", "N/A")),
-        Defect("nothing_applicable", 0.004, _nothing_applicable),
-        Defect("rating_not_a_number", 0.004, _given("helpfulness", "high"), in_part("rating_not_a_number")),
-        Defect("rating_out_of_range", 0.004, _given("truthfulness", "7"), in_part("rating_out_of_range")),
-        Defect("overall_score_bug", 0.005, _overall_ten(aspects=1)),
-        Defect("overall_score_in_doubt", 0.005, _overall_ten(aspects=3), in_part("overall_score_parse_bug")),
-        Defect("identical_completions", 0.005, _same_response, in_part("repeated_completion")),
-        Defect("empty_answer", 0.004, in_first("completions", response=""), in_part("empty_turn")),
-        Defect("tied_completions", 0.01, _tied),
-    ),
+NO_ASPECT = {"overall_score": 6.5, "fine-grained_score": None}
+DEFECTS = (
+    Defect("missing_column", 0.002, {"completions": ABSENT}, "rejected"),
+    Defect("no_completions", 0.004, {"completions": []}, "dropped"),
+    Defect("one_completion", 0.005, lambda row: {"completions": row["completions"][:1]}),
+    Defect("rating_not_applicable", 0.04, _given("N/A", "honesty")),
+    Defect("nothing_applicable", 0.004, _given("N/A", *ASPECTS, **NO_ASPECT)),
+    Defect("rating_not_a_number", 0.004, _given("high", "helpfulness"), "in part"),
+    Defect("rating_out_of_range", 0.004, _given("7", "truthfulness"), "in part"),
+    Defect("overall_score_bug", 0.005, _overall_ten(aspects=1)),
+    Defect("overall_score_in_doubt", 0.005, _overall_ten(aspects=3), "in part", "overall_score_parse_bug"),
+    Defect("identical_completions", 0.005, _same_response, "in part", "repeated_completion"),
+    Defect("empty_answer", 0.004, in_first("completions", response=""), "in part", "empty_turn"),
+    Defect("tied_completions", 0.01, _tied),
 )
+TRUTH = from_ratings(_rated, ranked_by=[f"ultrafeedback-{aspect}" for aspect in ASPECTS])
+DATASET = Dataset("ultrafeedback", "lines", files, TRUTH, DEFECTS)

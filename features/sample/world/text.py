@@ -13,21 +13,8 @@ from typing import Final, TypeVar
 from numpy.random import Generator
 
 from armorm.features.conversation import Message
-from armorm.features.sample.world.words import (
-    ASIDES,
-    BAD_CLAUSES,
-    BREVITY,
-    CONNECTIVES,
-    DETAIL,
-    FOLLOW_UPS,
-    GOOD_CLAUSES,
-    JOINERS,
-    NUMERALS,
-    PROMPTS,
-    SETTINGS,
-    SLOTS,
-    Kind,
-)
+from armorm.features.sample.world import words
+from armorm.features.sample.world.words import Kind
 
 SHOWN: Final[Mapping[Kind, tuple[str, ...]]] = {
     "chat": ("helpfulness", "style", "correctness", "complexity"),
@@ -75,11 +62,11 @@ def write_prompt(rng: Generator, kind: Kind, *, detail: float, n_turns: int) -> 
         n_turns: turns of the user.
     """
     matter: dict[str, str] = {}
-    question = _fill(rng, f"{pick(rng, PROMPTS[kind])} {pick(rng, SETTINGS[kind])}", matter) + _wish(rng, detail)
-    turns = [("user", question)]
+    question = _fill(rng, f"{pick(rng, words.PROMPTS[kind])} {pick(rng, words.SETTINGS[kind])}", matter)
+    turns = [("user", question + _wish(rng, detail))]
     for _ in range(n_turns - 1):
-        turns.append(("assistant", _fill(rng, pick(rng, ASIDES[kind]), matter)))
-        turns.append(("user", _fill(rng, pick(rng, FOLLOW_UPS[kind]), matter)))
+        turns.append(("assistant", _fill(rng, pick(rng, words.ASIDES[kind]), matter)))
+        turns.append(("user", _fill(rng, pick(rng, words.FOLLOW_UPS[kind]), matter)))
     return Prompt(kind, tuple(turns), matter)
 
 
@@ -90,9 +77,9 @@ def write_answer(rng: Generator, prompt: Prompt, *, share_good: Mapping[str, flo
     for place, quality in enumerate(qualities):
         n = len(range(place, n_clauses, len(qualities)))
         n_good = int(n * share_good[quality] + rng.random())
-        clauses += _run(rng, GOOD_CLAUSES[quality], n_good) + _run(rng, BAD_CLAUSES[quality], n - n_good)
+        clauses += _run(rng, words.GOOD_CLAUSES[quality], n_good) + _run(rng, words.BAD_CLAUSES[quality], n - n_good)
         shown[quality] = 2 * n_good / n - 1
-    aside = _fill(rng, pick(rng, ASIDES[prompt.kind]), dict(prompt.matter))
+    aside = _fill(rng, pick(rng, words.ASIDES[prompt.kind]), dict(prompt.matter))
     return Answer(f"{_sentences(rng, clauses)} {aside}", shown, n_clauses)
 
 
@@ -101,8 +88,8 @@ def _fill(rng: Generator, template: str, matter: dict[str, str]) -> str:
 
     def filled(slot: re.Match[str]) -> str:
         name = slot[1]
-        if name in NUMERALS or name not in matter:
-            matter[name] = pick(rng, SLOTS[name])
+        if name in words.NUMERALS or name not in matter:
+            matter[name] = pick(rng, words.SLOTS[name])
         return matter[name]
 
     return _SLOT.sub(filled, template)
@@ -111,7 +98,7 @@ def _fill(rng: Generator, template: str, matter: dict[str, str]) -> str:
 def _wish(rng: Generator, detail: float) -> str:
     if abs(detail) < 0.4:
         return ""
-    return f" {pick(rng, DETAIL if detail > 0 else BREVITY)}"
+    return f" {pick(rng, words.DETAIL if detail > 0 else words.BREVITY)}"
 
 
 def _run(rng: Generator, bank: Sequence[str], n: int) -> list[str]:
@@ -125,7 +112,7 @@ def _sentences(rng: Generator, clauses: Sequence[str]) -> str:
     shuffled = [clauses[i] for i in rng.permutation(len(clauses))]
     sentences = []
     for first in range(0, len(shuffled), 2):
-        sentence = pick(rng, JOINERS).join(shuffled[first : first + 2]) + "."
-        opening = pick(rng, CONNECTIVES) if first >= 4 else ""
+        sentence = pick(rng, words.JOINERS).join(shuffled[first : first + 2]) + "."
+        opening = pick(rng, words.CONNECTIVES) if first >= 4 else ""
         sentences.append(opening + sentence if opening else sentence[0].upper() + sentence[1:])
     return " ".join(sentences)

@@ -3,34 +3,17 @@
 import itertools
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from statistics import fmean
 from typing import Any
 
-from armorm.features.conversation import Conversation, conversation_id
-from armorm.features.sample.world.defects import Row
+from armorm.features.conversation import Conversation, conversation_id, single_turn
+from armorm.features.sample.native.base import PairIds, Row, Truth
 
 Rated = tuple[Conversation, Mapping[str, float]]
 """A conversation with its raw ratings by objective."""
 
 Pair = tuple[Conversation, Conversation]
 """The preferred conversation, and the other."""
-
-PairIds = tuple[str, str]
-"""The same two, by id."""
-
-
-@dataclass(frozen=True, slots=True)
-class Truth:
-    """What rows give that are usable one by one."""
-
-    ratings: Counter[str] = field(default_factory=Counter)
-    """Objective to number of ratings."""
-    pairs: Sequence[PairIds] = ()
-    """Every preference."""
-    dropped: Counter[str] = field(default_factory=Counter)
-    """Rows that a rule over all rows leaves out, by reason."""
-
 
 Rule = Callable[[Sequence[Row]], Truth]
 
@@ -57,25 +40,27 @@ def from_ratings(
                 counts.update(ratings.keys())
                 of_rank = [rating for objective, rating in ratings.items() if objective in ranked_by]
                 scores[together(row)][conversation_id(conversation)] += of_rank
-        pairs = {pair for group in scores.values() for pair in _ranked(group)}
-        return Truth(counts, sorted(pairs))
+        return Truth(counts, sorted({pair for group in scores.values() for pair in _ranked(group)}))
 
     return truth
 
 
-def from_pairs(
-    pair: Callable[[Row], Pair], *, rated: Callable[[Row], Iterable[Rated]] = lambda row: (), benchmark: bool = False
-) -> Rule:
-    """Return the rule for rows that are a pair each and may rate its sides; only benchmarks keep repeated pairs."""
+def from_pairs(pair: Callable[[Row], Pair], *, rated_on: str = "", benchmark: bool = False) -> Rule:
+    """Return the rule for rows that are a pair each and may rate both sides; only benchmarks keep repeated pairs."""
 
     def truth(rows: Sequence[Row]) -> Truth:
         pairs = [pair_ids(pair(row)) for row in rows]
         if not benchmark:
             pairs = list(dict.fromkeys(pairs))
-        ratings = Counter(objective for row in rows for _, of in rated(row) for objective in of)
+        ratings = Counter({rated_on: 2 * len(rows)} if rated_on else {})
         return Truth(ratings, sorted(pairs), Counter(duplicate_pair=len(rows) - len(pairs)))
 
     return truth
+
+
+def text_pair(row: Row, prompt: str, chosen: str, rejected: str) -> Pair:
+    """Return two answers to a prompt, by the columns of the texts."""
+    return single_turn(row[prompt], row[chosen]), single_turn(row[prompt], row[rejected])
 
 
 def pair_ids(pair: Pair) -> PairIds:
