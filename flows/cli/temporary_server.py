@@ -7,7 +7,6 @@ import threading
 from types import FrameType
 
 import uvicorn
-from uvicorn.main import STARTUP_FAILURE
 
 
 class QuietlyEnded(uvicorn.Server):
@@ -31,9 +30,7 @@ def serve(port: int) -> None:
     threading.Thread(target=end_with_the_parent, daemon=True).start()
     app = "prefect.server.api.server:create_app"
     server = QuietlyEnded(uvicorn.Config(app, factory=True, port=port, log_level="error", lifespan="on"))
-    server.run()
-    if not server.started:
-        sys.exit(STARTUP_FAILURE)  # Prefect tries another port
+    server.run()  # which exits itself where the port is taken, so that Prefect tries another one
 
 
 if __name__ == "__main__":
