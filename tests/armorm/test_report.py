@@ -42,7 +42,7 @@ DATASET = IngestSummary(
 FIT = ObjectiveFit("a", n_train=9, n_validation=1, n_test=0, alpha=0.1)
 MODEL = Training(
     regression=(FIT,),
-    untrained={"b": Untrained("too_few", 0, 0)},
+    untrained={"b": Untrained("too_few", 1, 0)},
     decorrelation=Penalties("v", "r", n_responses=5, objectives=(Penalty("a", penalty=0.5, before=0.4, after=1e-8),)),
 )
 PROBE = ProbeReport(n_train=9, alpha=0.1)
