@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from armorm.features.conversation import Conversation, MalformedConversation
 from armorm.features.errors import MalformedRows, NativeFileError
-from armorm.features.ingest.native import NativeRow, find_files, read_rows, table_columns
+from armorm.features.ingest.files import survey
+from armorm.features.ingest.native import NativeRow, read_rows, table_columns
 from armorm.features.objectives import in_order
 from armorm.maths.steering import Steering
 from armorm.model.head import RewardHead
@@ -87,8 +88,9 @@ def count_requests(file: Path, *, on_note: Callable[[str], None] = lambda note: 
         MalformedRows: some lines cannot be used; the first ten are listed.
         NativeFileError: there are none, or a file cannot be read.
     """
-    n_requests, notes, bad = 0, dict[str, None](), list[str]()
-    for path in find_files(file):
+    found = survey(file)
+    n_requests, notes, bad = 0, dict.fromkeys(found.notes), list[str]()
+    for path in found.read:
         if columns := table_columns(path):
             notes[f"{path.name}: all columns are text: {', '.join(columns)}"] = None
         for read in _read_or_listed(path, bad):
@@ -112,7 +114,7 @@ def read_requests(file: Path) -> Iterator[Request]:
     Raises:
         NativeFileError: a line cannot be used, or a file cannot be read.
     """
-    for path in find_files(file):
+    for path in survey(file).read:
         for row in read_rows(path):
             for side, messages in _read(path, row).sides:
                 yield Request(path, row.line, side, messages)

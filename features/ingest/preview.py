@@ -7,9 +7,10 @@ from itertools import islice
 from typing import Any, Final
 
 from armorm.features.conversation import SplitFractions
-from armorm.features.ingest.dataset import DatasetFiles, data_files
+from armorm.features.ingest.dataset import DatasetFiles, dataset_files
+from armorm.features.ingest.files import relative_name
 from armorm.features.ingest.merge import DUPLICATE_ROW, merge, native_rows
-from armorm.features.ingest.native import read_rows, relative_name
+from armorm.features.ingest.native import read_rows
 from armorm.features.ingest.normalise import Rules, normalise
 
 Row = Mapping[str, Any]
@@ -40,6 +41,8 @@ class Preview:
     rows: tuple[PreviewedRow, ...]
     conversations: Mapping[str, Row]
     """Rows of `conversations` by id."""
+    notes: tuple[str, ...] = ()
+    """Which files below the path are not read, and why."""
 
     @property
     def line(self) -> str:
@@ -80,13 +83,14 @@ def preview(dataset: DatasetFiles, splits: SplitFractions, *, n_rows: int) -> Pr
     rules = Rules(dataset.source, dataset.options, splits, dataset.share, dataset.split)
     rows: list[PreviewedRow] = []
     conversations: dict[str, Row] = {}
-    for file in data_files(dataset):
+    found = dataset_files(dataset)
+    for file in found.read:
         name = relative_name(file, dataset.path)
         tables = normalise(rules, list(islice(read_rows(file), n_rows)), file=name)
         merged = merge(rules, tables)
         outcomes = tables["native_rows"].append_column("file", [[name] * len(tables["native_rows"])])
         rejects = tables["rejects"].to_pylist()
-        found = {table: merged.tables[table].to_pylist() for table in ("ratings", "preferences")}
+        made = {table: merged.tables[table].to_pylist() for table in ("ratings", "preferences")}
         conversations |= {of["conversation_id"]: of for of in merged.tables["conversations"].to_pylist()}
         for row in native_rows(rules.source.name, outcomes, merged.lost_rows).to_pylist():
             id = row["source_row"]
@@ -98,11 +102,11 @@ def preview(dataset: DatasetFiles, splits: SplitFractions, *, n_rows: int) -> Pr
                     row["outcome"],
                     row["reason"] or "",
                     tuple(dict.fromkeys(of["detail"] for of in rejects if of["source_row"] == id)),
-                    tuple(of for of in found["ratings"] if is_first and of["source_row"] == id),
-                    tuple(of for of in found["preferences"] if is_first and id in of["source_row"].split("+")),
+                    tuple(of for of in made["ratings"] if is_first and of["source_row"] == id),
+                    tuple(of for of in made["preferences"] if is_first and id in of["source_row"].split("+")),
                 )
             )
-    return Preview(tuple(rows), conversations)
+    return Preview(tuple(rows), conversations, tuple(found.notes))
 
 
 def _short(text: str) -> str:

@@ -416,11 +416,12 @@ def check(
     fetched = download_dataset(uri, settings.hub_patterns(dataset)) if uri else None
     seen = preview(settings.dataset(dataset, fetched), settings.split, n_rows=rows)
     if format is Format.json:
-        console.print_json({"rows": [asdict(row) for row in seen.rows], "conversations": seen.conversations})
+        rows_of = [asdict(row) for row in seen.rows]
+        console.print_json({"rows": rows_of, "conversations": seen.conversations, "notes": seen.notes})
         return
     columns = ["file", "line", "outcome", "reason", "what comes of it"]
     console.print_table(columns, [(r.file, r.line, r.outcome, r.reason, seen.told(r)) for r in seen.rows])
-    print(seen.line)
+    print("\n".join([*seen.notes, seen.line]))
 
 
 @app.command()

@@ -23,6 +23,7 @@ from armorm.features.embedding.fingerprint import BackboneSettings
 from armorm.features.errors import MalformedRows, NativeFileError
 from armorm.features.ingest import native
 from armorm.features.ingest.dataset import DatasetFiles
+from armorm.features.ingest.files import SUFFIXES
 from armorm.features.ingest.preview import Preview, preview
 from armorm.features.sources.own import form_of, source_of
 from armorm.scoring.files import LISTED, count_requests, read_requests, score_file
@@ -110,6 +111,8 @@ FILES: dict[str, Callable[[list[Row]], bytes]] = {
     "packed.jsonl.gz": lambda rows: gzip.compress(lines(*rows)),
     "packed.jsonl.xz": lambda rows: lzma.compress(lines(*rows)),
     "packed.jsonl.zst": lambda rows: zstd(lines(*rows)),
+    "lines.ndjson": lambda rows: lines(*rows),
+    "packed.ndjson.zst": lambda rows: zstd(lines(*rows)),
     "packed.json.zst": lambda rows: zstd(json.dumps(rows).encode()),
     "LOUD.JSONL": lambda rows: lines(*rows),
 }
@@ -374,7 +377,7 @@ def test_bad_lines_are_listed_up_to_ten(tmp_path: Path) -> None:
         has(said, f"line {number}")
 
 
-@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-32"])
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-32-le", "utf-32-be"])
 def test_another_encoding_is_called_by_its_name(tmp_path: Path, encoding: str) -> None:
     file = tmp_path / "in.jsonl"
     file.write_bytes(lines(TEXTS).decode().encode(encoding))
@@ -386,13 +389,15 @@ def test_another_encoding_is_called_by_its_name(tmp_path: Path, encoding: str) -
     ("content", "facts"),
     [
         ("prompt,response\nWhy?,So.\n".encode("utf-16"), ("UTF-16", "line 1", "byte 1", "UTF-8")),
+        ("prompt,response\nWhy?,So.\n".encode("utf-16-le"), ("UTF-16", "line 1", "byte 1", "UTF-8")),
+        ("prompt,response\nWhy?,So.\n".encode("utf-32-be"), ("UTF-32", "line 1", "byte 1", "UTF-8")),
         ("prompt,response\nWhy?,So.\nWhy?,Là.\n".encode("latin-1"), ("0xe0", "line 3", "byte 7", "UTF-8")),
         ("prompt,réponse\nWhy?,So.\n".encode("latin-1"), ("0xe9", "line 1", "byte 9", "UTF-8")),
         (b"prompt,response\nWhy?,So.\nWhy?,So.,No.\n", ("Row #3", "2 columns", "got 3")),
         (b"prompt,prompt\nWhy?,So.\n", ("prompt", "twice")),
         (b"", ("header",)),
     ],
-    ids=["UTF-16", "Latin-1", "Latin-1 header", "ragged", "twice", "empty"],
+    ids=["UTF-16", "UTF-16 unmarked", "UTF-32 unmarked", "Latin-1", "Latin-1 header", "ragged", "twice", "empty"],
 )
 def test_a_broken_table_is_named_by_its_place(tmp_path: Path, content: bytes, facts: Sequence[str]) -> None:
     file = tmp_path / "in.csv"
@@ -415,7 +420,7 @@ def test_other_files_are_refused_with_the_allowed_names(tmp_path: Path, name: st
     (tmp_path / name).write_bytes(lines(TEXTS))
     with pytest.raises(NativeFileError) as caught:
         count_requests(tmp_path / name)
-    has(str(caught.value), *native.SUFFIXES)
+    has(str(caught.value), *SUFFIXES)
 
 
 # The same ids when own data are ingested

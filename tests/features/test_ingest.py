@@ -15,7 +15,7 @@ from armorm.features.catalog.views import connect
 from armorm.features.conversation import SplitFractions
 from armorm.features.errors import DatasetError, NativeFileError, NotInStore
 from armorm.features.ingest import dataset, native, parallel, spill
-from armorm.features.ingest.dataset import DatasetFiles, data_files, forget_unconfigured, ingest_dataset
+from armorm.features.ingest.dataset import DatasetFiles, dataset_files, forget_unconfigured, ingest_dataset
 from armorm.features.ingest.preview import preview
 from armorm.features.sources import SOURCES, find_source
 from armorm.features.store import Done, Store, Writer
@@ -88,13 +88,13 @@ def test_only_the_files_that_the_data_is_in_are_read(tmp_path: Path) -> None:
         (tmp_path / name).touch()
 
     def names(**how: Any) -> list[str]:
-        return [file.relative_to(tmp_path).as_posix() for file in data_files(files(tmp_path, **how))]
+        return [file.relative_to(tmp_path).as_posix() for file in dataset_files(files(tmp_path, **how)).read]
 
     assert names() == ["round0/30k/train.jsonl.gz"]
     assert names(patterns=("notes/*", "*330k*")) == ["notes/other.jsonl", "round0/330k/train.jsonl.gz"]
     with pytest.raises(NativeFileError, match=r"got no file like \*\.csv; expected one; correct `files`"):
         names(patterns=("*.csv",))
-    assert [file.name for file in data_files(files(tmp_path / "notes"))] == ["other.jsonl"]
+    assert [file.name for file in dataset_files(files(tmp_path / "notes")).read] == ["other.jsonl"]
 
 
 # Parts and processes
