@@ -34,7 +34,7 @@ from armorm.features.tables import SCHEMAS, write_parquet
 
 STAGE = "ingest"
 STAGE_VERSION = 2
-OWN_VERSION = 3
+OWN_VERSION = 4
 """The version for own data, whose reader accepts forms that it rejected before (docs/adr/0030)."""
 
 

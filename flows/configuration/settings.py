@@ -48,7 +48,8 @@ from armorm.features.objectives import in_order
 from armorm.features.secrets import redact_logs
 from armorm.features.sources import SOURCES, complete_options, find_source
 from armorm.features.sources.base import Options, Source
-from armorm.features.sources.own import Form, form_of, source_of
+from armorm.features.sources.described import form_of
+from armorm.features.sources.own import FORMS, Form, source_of
 from armorm.features.store import Store
 from armorm.features.store.summaries import Origin
 from armorm.features.upkeep.gc import RetentionSettings
@@ -202,6 +203,11 @@ class Settings(BaseSettings):
     def sources(self) -> dict[str, Source]:
         """Return the configured datasets by name."""
         return {name: section.source(name) for name, section in self.datasets.items()}
+
+    def own_forms(self) -> list[Form]:
+        """Return how the rows of one's own datasets are read, as far as their columns are described."""
+        forms = [section.own_form() for section in self.datasets.values() if section.form not in FORMS]
+        return [form for form in forms if form]
 
     def dataset(self, name: str, fetched: HubFiles | None = None) -> DatasetFiles:
         """Return a configured dataset; one of the Hub lies where it was fetched to."""

@@ -25,7 +25,8 @@ from armorm.features.ingest import native
 from armorm.features.ingest.dataset import DatasetFiles
 from armorm.features.ingest.files import SUFFIXES
 from armorm.features.ingest.preview import Preview, preview
-from armorm.features.sources.own import form_of, source_of
+from armorm.features.sources.described import form_of
+from armorm.features.sources.own import source_of
 from armorm.scoring.files import LISTED, count_requests, read_requests, score_file
 from tests.armorm.exported import Exported, export
 
@@ -215,6 +216,24 @@ ROWS: dict[str, tuple[Row, Read]] = {
         },
         ONE,
     ),
+    "JSON": ({"messages": json.dumps(MESSAGES)}, ONE),
+    "JSON of a pair": (
+        {"prompt": QUESTION, "chosen": json.dumps(MESSAGES), "rejected": json.dumps(OTHER, indent=1)},
+        BOTH,
+    ),
+    "JSON of a prompt": ({"prompt": json.dumps(ASKED), "response": GOOD}, ONE),
+    "JSON that is no messages": (
+        {"prompt": "[1, 2]", "response": '[{"role": 3}]'},
+        [(1, "conversation", (("user", "[1, 2]"), ("assistant", '[{"role": 3}]')))],
+    ),
+    "an object of lists": (
+        {"messages": {"role": ["user", "assistant"], "content": [QUESTION, GOOD]}},
+        ONE,
+    ),
+    "an object of ShareGPT's lists": (
+        {"conversations": {"from": ["human", "gpt"], "value": [QUESTION, GOOD]}},
+        ONE,
+    ),
     "names and calls of null": (
         {"messages": [ASKED[0] | {"name": None}, turns(A)[0] | {"tool_calls": None, "function_call": None}]},
         ONE,
@@ -225,6 +244,21 @@ ROWS: dict[str, tuple[Row, Read]] = {
 @pytest.mark.parametrize(("row", "expected"), ROWS.values(), ids=ROWS)
 def test_a_row_is_read_by_what_it_has(tmp_path: Path, row: Row, expected: Read) -> None:
     assert requests(file_of(tmp_path, row)) == expected
+
+
+def test_rows_of_own_data_are_read_as_the_configuration_describes_them(tmp_path: Path) -> None:
+    judged = form_of("verdict", {"prompt": "q", "answers": ["m1", "m2"], "verdict": "best", "system": "rules"})
+    rated = form_of("ratings", {"prompt": "q", "response": "a", "objectives": {"stars": {"lo": 1, "hi": 5}}})
+    file = file_of(tmp_path, {"q": QUESTION, "m1": BAD, "m2": GOOD, "rules": RULE}, {"q": QUESTION, "a": GOOD}, TEXTS)
+    assert [(of.line, of.side, of.messages) for of in read_requests(file, (judged, rated))] == [
+        (1, "m1", (S, U, B)),
+        (1, "m2", (S, U, A)),
+        (2, "conversation", (U, A)),
+        (3, "conversation", (U, A)),
+    ]
+    assert count_requests(file, (judged, rated)) == 4
+    with pytest.raises(MalformedRows):
+        count_requests(file)
 
 
 @pytest.mark.parametrize("name", ["in.jsonl", "in.parquet"])
@@ -334,7 +368,8 @@ REFUSED: dict[str, tuple[Any, Sequence[str]]] = {
         {"messages": [{"role": "user", "content": [IMAGE, {"type": "text", "text": QUESTION}]}, *turns(A)]},
         ("not_messages", "turn 1", "user", "image_url"),
     ),
-    "messages as a text": ({"messages": json.dumps(MESSAGES)}, ("no_prompt", "messages")),
+    "messages as a text": ({"messages": GOOD}, ("no_prompt", "messages")),
+    "messages as Python prints them": ({"messages": str(MESSAGES)}, ("not_messages", "messages", "JSON")),
     "no object": ([TEXTS], ("malformed_row",)),
     "half a surrogate": (
         b'{"prompt": "M\xc3\xb8l \\ud83e", "response": "Yes."}',
