@@ -232,7 +232,7 @@ class ListsForm:
         if not column:
             return [[(answer, float(-place)) for place, answer in enumerate(of_row)] for of_row in answers]
         sign = 1 if self.scores else -1
-        numbers = [[as_number(cell) for cell in _cells(value) or []] for value in rows.required(column)]
+        numbers = [[as_number(cell) for cell in cells_of(value) or []] for value in rows.required(column)]
         fits = [None not in of and len(of) == len(answers[row]) for row, of in enumerate(numbers)]
         rows.reject_where(
             (not fit for fit in fits),
@@ -441,14 +441,14 @@ def _lists(rows: Rows, column: str) -> list[list[Any]]:
     """Return the answers in a column, of which one may stand for a list of it alone."""
     lists = []
     for row, value in enumerate(rows.required(column)):
-        answers = _cells(value)
+        answers = cells_of(value)
         if answers is None:
             rows.reject(row, "wrong_type", f"column {column}: got {shown(value)}; expected a list of answers")
         lists.append(answers or [])
     return lists
 
 
-def _cells(value: Any) -> list[Any] | None:
+def cells_of(value: Any) -> list[Any] | None:
     """Return a list, which may be written as JSON; one text, or the messages of one answer, as a list of it."""
     if type(value) is str and value.startswith("["):
         try:

@@ -86,12 +86,14 @@ def _from_json(value: Any) -> Any:
 
 
 def _is_turn(turn: Any, role: str, content: str) -> bool:
-    return isinstance(turn, dict) and isinstance(turn.get(role), str) and content in turn
+    return isinstance(turn, Mapping) and isinstance(turn.get(role), str) and content in turn
 
 
 def _from_columns(value: Any) -> Any:
-    """Return the messages of an object of two lists, the roles and the contents; any other value as it is."""
+    """Return the messages of an object of two lists, the roles and the contents, or of one turn; others as they are."""
     for keys in _KEYS if isinstance(value, Mapping) else ():
+        if _is_turn(value, *keys):
+            return [value]
         columns = [value.get(key) for key in keys]
         if all(isinstance(column, list) for column in columns) and len({*map(len, columns)}) == 1:
             return [dict(zip(keys, turn, strict=True)) for turn in zip(*columns, strict=True)]
