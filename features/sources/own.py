@@ -28,7 +28,7 @@ from armorm.features.sources.base import (
     shown,
 )
 from armorm.features.sources.forms import Ties, better_first, margins, transcripts
-from armorm.features.sources.reading import is_absent, read_conversation
+from armorm.features.sources.reading import is_absent, is_turn, read_conversation
 
 Style = Literal["text", "messages", "transcript"]
 """How conversations are written: a prompt and a response as text, a list of `{role, content}`, or one string with
@@ -249,9 +249,9 @@ class ListsForm:
 
 Form = RatingsForm | PairsForm | VerdictForm | ListsForm
 
-FIRST: Final = ("a", "model_a", "response_a", "answer_a", "first", "left")
-SECOND: Final = ("b", "model_b", "response_b", "answer_b", "second", "right")
-TIE: Final = ("tie", "tie (bothbad)", "bothbad", "both_bad", "both", "neither", "draw", "equal", "same")
+FIRST: Final = ("a", "a>b", "a>>b", "model_a", "response_a", "answer_a", "first", "left")
+SECOND: Final = ("b", "b>a", "b>>a", "model_b", "response_b", "answer_b", "second", "right")
+TIE: Final = ("tie", "a=b", "tie (bothbad)", "bothbad", "both_bad", "both", "neither", "draw", "equal", "same")
 """Words of verdicts. A number is not among them: 1 may be the first answer of two, or the second of 0 and 1."""
 
 SIDES: Final = ("chosen", "rejected")
@@ -459,7 +459,7 @@ def cells_of(value: Any) -> list[Any] | None:
         return [value]
     if type(value) is not list:
         return None
-    return [value] if value and all(isinstance(turn, Mapping) for turn in value) else value
+    return [value] if value and all(map(is_turn, value)) else value
 
 
 FORMS: Final[Mapping[str, Form]] = MappingProxyType(

@@ -21,8 +21,8 @@ Kind = Literal["messages", "transcript", "text", "boolean", "number", "lists", "
 PREFERRED: Final = "preferred"
 """The objective that preferences are ratings of, where there are no others."""
 
-_PROMPTS: Final = ("prompt", "question", "instruction", "query", "input", "context", "history", "post")
-_ANSWERS: Final = ("response", "answer", "completion", "output", "reply", "text", "generation")
+_PROMPTS: Final = ("prompt", "question", "instruction", "query", "input", "context", "history", "post", "user", "human")
+_ANSWERS: Final = ("response", "answer", "completion", "output", "reply", "text", "generation", "assistant", "ai")
 _WHOLE: Final = ("messages", "conversations", "conversation", "dialogue", "dialog", "chat")
 _SYSTEMS: Final = ("system", "system_prompt", "system_message")
 _VERDICT: Final = re.compile("winner|label|prefer|better|safer|choice|chosen|verdict|vote|judg|best|strength|score")
@@ -70,7 +70,14 @@ class Proposal:
     choices: tuple[str, ...] = ()
     """Where it is open which verdict prefers the first answer: the two that there are; or `negative` and `positive`."""
 
-    def decided(self, first: str) -> "Proposal":
+    @property
+    def columns(self) -> set[str]:
+        """The columns that are read."""
+        objectives = self.settings.get("objectives", {}).values()
+        named = {str(value) for value in self.settings.values()} | {str(of["column"]) for of in objectives}
+        return named | {*self.settings.get("answers", ())}
+
+    def decided(self, first: str, why: str = "as it was said") -> "Proposal":
         """Return the proposal with an answer to the question which verdict prefers the first answer.
 
         Raises:
@@ -81,7 +88,7 @@ class Proposal:
         (other,) = [choice for choice in self.choices if choice != first]
         signed = first in ("negative", "positive")
         settings: dict[str, Any] = {"first_is": first} if signed else {"first": [first], "second": [other]}
-        remark = {next(iter(settings)): f"as it was said: {first} prefers {self.settings['answers'][0]}"}
+        remark = {next(iter(settings)): f"{why}: {first} prefers {self.settings['answers'][0]}"}
         return replace(self, settings={**self.settings, **settings}, remarks={**self.remarks, **remark}, choices=())
 
 
@@ -211,19 +218,22 @@ def _verdict(columns: Mapping[str, Column]) -> Proposal | None:
     others = {name: of for name, of in columns.items() if name not in two and of.values}
     named = [name for name in others if _VERDICT.search(name.lower())]
     for name in [*named, *(name for name in others if name not in named)]:
-        column, words = others[name], {*map(verdict_word, others[name].values)}
+        column, words = others[name], {*map(verdict_word, others[name].values)} - {*TIE}
         settings = _before({other: columns[other] for other in columns if other != name}, two)
         settings |= {"answers": list(two), "verdict": name}
         first, second = ((*words_of, answer.lower()) for words_of, answer in zip((FIRST, SECOND), two, strict=True))
-        if column.kind == "text" and words <= {*first, *second, *TIE} and words & {*first, *second}:
+        if column.kind == "text" and words and words <= {*first, *second}:
             return Proposal("verdict", settings)
         if name not in named:
             continue
-        if column.kind in ("boolean", "number") and len(words) == 2 and len(column.values) > 2:
-            return Proposal("verdict", settings, choices=tuple(sorted(words)))
         numbers = [as_number(value) or 0.0 for value in column.values] if column.kind == "number" else [0.0]
         if min(numbers) < 0 < max(numbers):
             return Proposal("verdict", settings, choices=("negative", "positive"))
+        if len(words) == 2 and len(column.values) > 2:
+            proposal = Proposal("verdict", settings, choices=tuple(sorted(words)))
+            ends = {_words(word)[-1]: word for word in words if column.kind == "text" and as_number(word) is None}
+            clear = ends.get(_words(two[0])[-1]) if len(ends) == 2 else None
+            return proposal.decided(clear, "as it ends") if clear and _words(two[1])[-1] in ends else proposal
     return None
 
 
@@ -241,9 +251,14 @@ def _two_answers(columns: Mapping[str, Column]) -> tuple[str, str] | None:
 
 def _differ(one: str, other: str) -> bool:
     """Return whether two names are the same but for the side that one word in them says."""
-    words, others = (re.findall(r"[A-Z]?[a-z]+|[A-Z]+|\d+", name) for name in (one, other))
-    pairs = [(w.lower(), o.lower()) for w, o in zip(words, others, strict=False) if w.lower() != o.lower()]
+    words, others = _words(one), _words(other)
+    pairs = [(w, o) for w, o in zip(words, others, strict=False) if w != o]
     return len(words) == len(others) and len(pairs) == 1 and pairs[0] in _SIDES
+
+
+def _words(name: str) -> list[str]:
+    """Return the words of a name, in lower case: `responseA` and `response_a` are two."""
+    return [word.lower() for word in re.findall(r"[A-Z]?[a-z]+|[A-Z]+|\d+", name)] or [""]
 
 
 def _ratings(columns: Mapping[str, Column], rows: Sequence[Mapping[str, Any]]) -> Proposal | None:

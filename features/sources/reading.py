@@ -69,6 +69,11 @@ def read_turns(value: Any) -> Conversation:
     return tuple([turn for turn in turns if turn[0] not in SYSTEM_ROLES or has_text(turn[1])])
 
 
+def is_turn(value: Any) -> bool:
+    """Return whether a value is one turn: an object whose role is a text."""
+    return any(_is_turn(value, *keys) for keys in _KEYS)
+
+
 def _from_json(value: Any) -> Any:
     """Return the messages that a text is the JSON of; any other value as it is."""
     if type(value) is not str or not value.startswith("["):
@@ -82,7 +87,7 @@ def _from_json(value: Any) -> Any:
         turns = json.loads(value)
     except (ValueError, RecursionError):
         return value
-    return turns if turns and all(any(_is_turn(turn, *keys) for keys in _KEYS) for turn in turns) else value
+    return turns if turns and all(map(is_turn, turns)) else value
 
 
 def _is_turn(turn: Any, role: str, content: str) -> bool:

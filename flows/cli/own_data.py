@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-import click
 import typer
 
 from armorm.flows.configuration.own_data import Look, configuration_of, look
@@ -19,6 +18,7 @@ def configured(paths: Sequence[Path], backbone: Path | None, first: str, folder:
         NativeFileError: a file cannot be read.
     """
     looks = look(paths, lambda found: first or _asked(found))
+    n_pairs = 0
     for found in looks:
         _show_columns(found)
         seen = found.preview()
@@ -27,13 +27,21 @@ def configured(paths: Sequence[Path], backbone: Path | None, first: str, folder:
             [(row.line, row.outcome, row.reason, seen.told(row)) for row in seen.rows],
         )
         counts = found.counts()
-        print("\n".join([*found.notes, *(f"{name}: {why}" for name, why in found.proposal.remarks.items())]))
+        n_pairs += counts["pairs"]
+        unread = [name for name in found.columns if name not in found.proposal.columns]
+        notes = [*found.notes, f"columns that are not read: {', '.join(unread)}"] if unread else found.notes
+        print("\n".join([*notes, *(f"{name}: {why}" for name, why in found.proposal.remarks.items())]))
         print(
             f"{found.name}: form {found.proposal.form}; {len(found.rows)} rows give {counts['ratings']} ratings and "
             f"{counts['pairs']} pairs of {counts['prompts']} prompts"
         )
         if not counts["ratings"] + counts["pairs"]:
             raise ConfigError(f"{found.path}: got no usable row ({seen.line}); expected some; see the reasons above")
+    if not n_pairs:
+        raise ConfigError(
+            f"got no pairs in {', '.join(str(path) for path in paths)}: no prompt has two answers of which one is "
+            "rated higher; expected some, which the gate is trained on; add a file of pairs, or more answers"
+        )
     return configuration_of(looks, str(backbone.resolve()) if backbone else None, folder)
 
 
@@ -49,15 +57,10 @@ def _asked(found: Look) -> str:
     example = next(row.data for row in found.rows if row.data)
     for name in (one, other, found.proposal.settings["verdict"]):
         print(f"  {name}: {str(example.get(name))[:200]}")
+    verdict, choices = found.proposal.settings["verdict"], " or ".join(found.proposal.choices)
     try:
-        return str(
-            typer.prompt(
-                f"Which {found.proposal.settings['verdict']} says that {one} is better, not {other}?",
-                type=click.Choice(found.proposal.choices),
-            )
-        )
-    except (click.Abort, EOFError) as error:
+        return str(typer.prompt(f"Which {verdict} says that {one} is better, not {other}: {choices}?"))
+    except (typer.Abort, EOFError) as error:
         raise ConfigError(
-            f"{found.path}: got no answer to which {found.proposal.settings['verdict']} prefers {one}; expected "
-            f"{' or '.join(found.proposal.choices)}; use --first"
+            f"{found.path}: got no answer to which {verdict} prefers {one}; expected {choices}; use --first"
         ) from error

@@ -92,6 +92,20 @@ FORMS: dict[str, tuple[list[Row], str, Row]] = {
         "verdict",
         {"prompt": "prompt", "answers": ["response_a", "response_b"], "verdict": "winner"},
     ),
+    "words that end as the columns do": (
+        both(
+            {"prompt": Q, "model_1": "x", "response_1": GOOD, "model_2": "y", "response_2": BAD, "winner": "Model 1"},
+            {"prompt": Q, "model_1": "x", "response_1": BAD, "model_2": "y", "response_2": GOOD, "winner": "Model 2"},
+        ),
+        "verdict",
+        {
+            "prompt": "prompt",
+            "answers": ["response_1", "response_2"],
+            "verdict": "winner",
+            "first": ["model 1"],
+            "second": ["model 2"],
+        },
+    ),
     "lists": (
         [{"prompt": Q, "chosen": [GOOD], "rejected": [BAD, "Hm."]}] * 3,
         "lists",
@@ -118,6 +132,7 @@ def test_a_form_is_proposed_by_names_and_values(rows: list[Row], form: str, sett
         ((0, 1), ("0", "1")),
         ((1.0, 2.0), ("1", "2")),
         ((True, False), ("false", "true")),
+        (("one", "other"), ("one", "other")),
         ((-3, 2), ("negative", "positive")),
     ],
 )

@@ -1,14 +1,22 @@
 """`armorm init` for own files: what it writes can be trained on without an edit."""
 
+import csv
 import json
 from pathlib import Path
+from random import Random
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
+from armorm.features.catalog.query import query
 from armorm.features.errors import NativeFileError
 from armorm.flows.cli.app import init
+from armorm.flows.cli.model_commands import score
+from armorm.flows.cli.options import Format
 from armorm.flows.configuration.settings import ConfigError, Settings, check_trainable, load_settings
+from tests.features.tiny import write_backbone
 
 Row = dict[str, Any]
 
@@ -99,3 +107,62 @@ def test_what_gives_nothing_is_refused_and_nothing_is_written(tmp_path: Path, co
 def test_an_answer_that_is_none_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="expected 0 or 1"):
         configured(write(tmp_path / "labels.jsonl", labelled(50)), first="A")
+
+
+def test_prompts_with_one_answer_each_give_no_pairs_and_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="got no pairs"):
+        configured(write(tmp_path / "in.jsonl", RATINGS[::4]))
+
+
+def answer(draw: Random, good: bool) -> str:
+    words = "kind clear true warm sure" if good else "dull vague false cold loath"
+    return " ".join(draw.choice(words.split()) for _ in range(8))
+
+
+def write_four_kinds(folder: Path) -> list[Path]:
+    """CSV with two ratings, ShareGPT with a score, Parquet with a label, and a folder of `save_to_disk`."""
+    draw = Random(0)
+    two = [(f"{draw.random()}?", answer(draw, True), answer(draw, False)) for _ in range(100)]
+    with (folder / "rated.csv").open("w", newline="") as file:
+        rows = csv.writer(file)
+        rows.writerow(["question", "answer", "helpful", "polite"])
+        for q, *of in two:
+            rows.writerows([q, text, stars, stars - draw.randint(0, 1)] for text, stars in zip(of, (5, 2), strict=True))
+    talks = [[{"from": "human", "value": q}, {"from": "gpt", "value": text}] for q, *of in two for text in of]
+    write(
+        folder / "sharegpt.jsonl", [{"conversations": turns, "score": 9 - 7 * (i % 2)} for i, turns in enumerate(talks)]
+    )
+    labelled = [
+        {"prompt": q, "response_a": (good, bad)[i % 2], "response_b": (bad, good)[i % 2], "label": i % 2}
+        for i, (q, good, bad) in enumerate(two)
+    ]
+    pq.write_table(pa.Table.from_pylist(labelled), folder / "labels.parquet")
+    saved = folder / "saved"
+    saved.mkdir()
+    pairs = pa.Table.from_pylist([{"prompt": q, "chosen": good, "rejected": bad} for q, good, bad in two])
+    with pa.ipc.new_stream(saved / "data-00000-of-00001.arrow", pairs.schema) as stream:
+        stream.write_table(pairs)
+    (saved / "dataset_info.json").write_text('{"features": {}}')
+    (saved / "state.json").write_text('{"_data_files": [{"filename": "data-00000-of-00001.arrow"}]}')
+    return [folder / name for name in ("rated.csv", "sharegpt.jsonl", "labels.parquet", "saved")]
+
+
+@pytest.mark.usefixtures("server", "in_process")
+def test_four_kinds_of_files_come_to_scores_without_an_edit(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from armorm.flows.pipeline import pipeline
+
+    files = write_four_kinds(tmp_path)
+    settings = configured(*files, first="0", backbone=write_backbone(tmp_path / "backbone"))
+    pipeline(tmp_path / "armorm.toml")
+    store = settings.open_store()
+    made = query(store, "SELECT dataset, ratings, preferences FROM datasets ORDER BY ALL").rows
+    assert made == [("labels", 0, 100), ("rated", 400, 100), ("saved", 0, 100), ("sharegpt", 200, 100)]
+    backwards = """
+        SELECT count(*) FROM preferences JOIN conversations ON conversation_id = chosen_id
+        WHERE NOT regexp_matches(messages[-1].content, '(kind|clear|true|warm|sure)')
+    """
+    assert query(store, backwards).rows == [(0,)]
+    for file in files:
+        capsys.readouterr()
+        score(file, config=tmp_path / "armorm.toml", format=Format.json)
+        assert len(capsys.readouterr().out.splitlines()) == 200
