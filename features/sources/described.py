@@ -67,16 +67,16 @@ def _rating(objective: str, given: Mapping[str, Any]) -> Rating:
 _TYPES: Final = {str: "text", float: "a number", list: "a list", dict: "a table"}
 _CONVERSATION: Final = dict.fromkeys(("prompt", "system", "style"), str)
 _PAIRS: Final = {
-    **dict.fromkeys(("chosen", "rejected", "chosen_score", "rejected_score", "ties", "objective"), str),
+    **dict.fromkeys(("chosen", "rejected", "chosen_score", "rejected_score", "ties", "objective", "subset"), str),
     **_CONVERSATION,
 }
 _VERDICTS: Final = {
     **dict.fromkeys(("answers", "first", "second", "tie"), list),
-    **dict.fromkeys(("verdict", "first_is", "objective"), str),
+    **dict.fromkeys(("verdict", "first_is", "objective", "subset"), str),
     **_CONVERSATION,
 }
 _LISTS: Final = {
-    **dict.fromkeys(("chosen", "rejected", "answers", "scores", "ranks", "objective"), str),
+    **dict.fromkeys(("chosen", "rejected", "answers", "scores", "ranks", "objective", "subset"), str),
     **_CONVERSATION,
 }
 _DESCRIBED: Final[Mapping[str, tuple[Any, Mapping[str, type], Sequence[str]]]] = {

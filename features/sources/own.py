@@ -125,6 +125,8 @@ class PairsForm:
     """Whether it is a fault where a row has no such columns."""
     objective: str | None = None
     """The objective that a preference is a rating of: 1 of the preferred answer, 0 of the other one."""
+    subset: str | None = None
+    """The column of the part of a benchmark that a row belongs to."""
 
     def __post_init__(self) -> None:
         _conversations_of(self, self.chosen)
@@ -161,7 +163,8 @@ class VerdictForm:
     first_is: str | None = None
     """Of a signed number, whose size is the margin and whose 0 is a tie: the sign that prefers the first answer."""
     objective: str | None = None
-    """As in `PairsForm`."""
+    """As in `PairsForm`, as the next one."""
+    subset: str | None = None
 
     def __post_init__(self) -> None:
         if len({*self.answers}) != 2:
@@ -212,6 +215,8 @@ class ListsForm:
     style: Style = "text"
     objective: str | None = None
     """The objective that the order is a rating of: 1 of a row's best answers, 0 of its worst, others between."""
+    subset: str | None = None
+    """As in `PairsForm`."""
 
     def __post_init__(self) -> None:
         _check_objective(self.objective)
@@ -354,7 +359,7 @@ def _parse_pairs(form: PairsForm, rows: Rows, options: Options) -> Iterator[Reco
         scores = [rows.rating(column, absent=absent) for column in (form.chosen_score, form.rejected_score)]
         differences = margins(rows, *scores, ties=form.ties)
     yield from _won(rows, chosen, rejected, form.objective)
-    yield Pairs(rows, chosen, rejected, differences)
+    yield Pairs(rows, chosen, rejected, differences, _subsets(form, rows))
 
 
 def _parse_verdicts(form: VerdictForm, rows: Rows, options: Options) -> Iterator[Record]:
@@ -371,13 +376,17 @@ def _parse_verdicts(form: VerdictForm, rows: Rows, options: Options) -> Iterator
     chosen, rejected = better_first(sides, ((preference or 0) > 0 for preference in preferences))
     yield from _won(rows, chosen, rejected, form.objective)
     sizes = [abs(preference or 0) for preference in preferences] if form.first_is else None
-    yield Pairs(rows, chosen, rejected, sizes)
+    yield Pairs(rows, chosen, rejected, sizes, _subsets(form, rows))
 
 
 def _expected(form: VerdictForm) -> str:
     if form.first_is:
         return "a number"
     return f"{', '.join(form.first or FIRST)} or {', '.join(form.second or SECOND)}, or {', '.join(form.tie or TIE)}"
+
+
+def _subsets(form: PairsForm | VerdictForm | ListsForm, rows: Rows) -> list[str] | None:
+    return rows.text(form.subset) if form.subset else None
 
 
 def _won(
@@ -415,6 +424,7 @@ def _parse_lists(form: ListsForm, rows: Rows, options: Options) -> Iterator[Reco
         [conversations[answer] for answer in chosen],
         [conversations[answer] for answer in rejected],
         differences if form.scores else None,
+        pairs.of_whole(subsets) if (subsets := _subsets(form, rows)) else None,
     )
 
 

@@ -113,6 +113,23 @@ def test_a_preference_may_be_a_rating_as_well(kind: str, described: Row, row: Ro
     assert (pairs, ratings) == (A_WINS, {"Yes.": 1.0, "No.": 0.0})
 
 
+@pytest.mark.parametrize(
+    ("kind", "described", "row"),
+    [
+        ("verdict", JUDGED, TWO | {"winner": "a"}),
+        ("pairs", {"prompt": "prompt", "chosen": "a", "rejected": "b"}, TWO),
+        ("lists", {"prompt": "prompt", "chosen": "a", "rejected": "b"}, TWO),
+    ],
+)
+def test_pairs_of_a_benchmark_have_subsets(kind: str, described: Row, row: Row) -> None:
+    source = source_of("mine", form_of(kind, described | {"subset": "part"}), licence="", evaluation=True)
+    rows = [row | {"part": "teas"}, row | {"part": None}]
+    native = [NativeRow(line, of, json.dumps(of).encode(), None) for line, of in enumerate(rows, start=1)]
+    tables = normalise(Rules(source, {}, SplitFractions()), native, file="rows.jsonl")
+    assert tables["preferences"]["subset"].to_pylist() == ["teas"]
+    assert tables["native_rows"]["reason"].to_pylist() == [None, "wrong_type"]
+
+
 BEST_OF_FOUR: Row = {"prompt": "Tea?", "good": ["1", "2"], "bad": ["3", "4", "5"]}
 
 
