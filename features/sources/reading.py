@@ -41,9 +41,9 @@ def read_conversation(answer: Any, prompt: Any = None, system: Any = None) -> Co
     Raises:
         MalformedConversation: with reason `not_messages` or `no_prompt`.
     """
-    answer, prompt = _from_json(answer), _from_json(prompt)
-    if type(answer) is str and type(prompt) is str and system is None:
+    if type(answer) is str and type(prompt) is str and system is None and "[" not in (answer[:1], prompt[:1]):
         return (("user", prompt), ("assistant", answer))
+    answer, prompt = _from_json(answer), _from_json(prompt)
     rules, question = _system(system), _prompt(prompt)
     before = _joined(rules, question)
     if isinstance(answer, str):
@@ -60,7 +60,8 @@ def read_turns(value: Any) -> Conversation:
     Raises:
         MalformedConversation: with reason `not_messages`, and which turn it is.
     """
-    value = _from_columns(_from_json(value))
+    if type(value) is not list:
+        value = _from_columns(_from_json(value))
     if isinstance(value, str | bytes | Mapping) or not isinstance(value, Iterable):
         raise MalformedConversation("not_messages", f"got {_shown(value)}; expected a list of {{role, content}}")
     if (plain := _plain(value)) is not None:
