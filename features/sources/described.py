@@ -1,6 +1,10 @@
 """Forms of one's own datasets as a configuration describes them."""
 
+import tomllib
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Final
 
 from armorm.features.objectives import Scale
@@ -18,20 +22,36 @@ from armorm.features.sources.own import (
 )
 
 
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """A published dataset, or a format of several, that a form says all about."""
+
+    form: Form
+    upstream: str = "own"
+    licence: str = "not stated"
+    evaluation: bool = False
+    files: tuple[str, ...] = ()
+    """As in `Source`."""
+
+
 def form_of(kind: str, given: Mapping[str, Any]) -> Form:
     """Return the form that a configuration describes: a ready-made one, or one with names of columns.
 
     Args:
-        kind: `ratings`, `pairs`, `verdict`, `lists`, or a name in `FORMS`.
+        kind: `ratings`, `pairs`, `verdict`, `lists`, or a name in `RECIPES`.
         given: fields of the form; for ratings those of `ConversationColumns` and `RatingsForm` together, where an
             objective is `{column, lo, hi, rule}`, its column having its name by default.
 
     Raises:
         ValueError: a name or a value is not allowed, or one is missing.
     """
-    if kind in FORMS:
+    if kind in RECIPES:
         _check_fields(kind, given, {})
-        return FORMS[kind]
+        return RECIPES[kind].form
+    return _described(kind, given)
+
+
+def _described(kind: str, given: Mapping[str, Any]) -> Form:
     if kind in _DESCRIBED:
         form, types, required = _DESCRIBED[kind]
         _check_fields(kind, given, types, required=required)
@@ -41,7 +61,7 @@ def form_of(kind: str, given: Mapping[str, Any]) -> Form:
         return described
     if kind != "ratings":
         raise ValueError(
-            f"got form {kind!r}; expected ratings, {', '.join(_DESCRIBED)}, {', '.join(FORMS)}; choose one"
+            f"got form {kind!r}; expected ratings, {', '.join(_DESCRIBED)}, {', '.join(RECIPES)}; choose one"
         )
     _check_fields(kind, given, _RATINGS, required=("response", "objectives"))
     _check_fields("objectives", given["objectives"], dict.fromkeys(given["objectives"], dict))
@@ -100,3 +120,17 @@ def _check_fields(
     for name in required:
         if name not in given:
             raise ValueError(f"got no {name} for {of}; expected {', '.join(required)}; add it")
+
+
+def _recipe(given: Mapping[str, Any]) -> Recipe:
+    about = {name: given[name] for name in ("upstream", "licence", "evaluation") if name in given}
+    described = {name: value for name, value in given.items() if name not in (*about, "files", "form")}
+    return Recipe(_described(given["form"], described), files=tuple(given.get("files", ())), **about)
+
+
+_PUBLISHED: Final = tomllib.loads((Path(__file__).parent / "recipes.toml").read_text(encoding="utf-8"))
+
+RECIPES: Final[Mapping[str, Recipe]] = MappingProxyType(
+    {name: Recipe(form) for name, form in FORMS.items()} | {name: _recipe(of) for name, of in _PUBLISHED.items()}
+)
+"""Ready-made forms, by the name that `form` takes."""

@@ -48,7 +48,7 @@ from armorm.features.objectives import in_order
 from armorm.features.secrets import redact_logs
 from armorm.features.sources import SOURCES, complete_options, find_source
 from armorm.features.sources.base import Options, Source
-from armorm.features.sources.described import form_of
+from armorm.features.sources.described import RECIPES, Recipe, form_of
 from armorm.features.sources.own import FORMS, Form, source_of
 from armorm.features.store import Store
 from armorm.features.store.summaries import Origin
@@ -124,9 +124,15 @@ class DatasetSection(BaseModel):
         form = self.own_form()
         if form is None:
             return find_source(name)
-        return source_of(
-            name, form, licence=self.licence or "not stated", evaluation=self.split == "evaluation", upstream="own"
+        recipe = RECIPES.get(str(self.form), Recipe(form))
+        own = source_of(
+            name,
+            form,
+            licence=self.licence or recipe.licence,
+            evaluation=recipe.evaluation or self.split == "evaluation",
+            upstream=recipe.upstream,
         )
+        return replace(own, files=recipe.files)
 
     def options(self, name: str) -> Options:
         """Return a known dataset's own settings, complete."""

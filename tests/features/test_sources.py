@@ -654,7 +654,7 @@ def test_a_form_is_described_by_the_names_of_its_fields() -> None:
         (
             "triples",
             {},
-            "got form 'triples'; expected ratings, pairs, verdict, lists, multi-objective, plain-pairs, standard-",
+            "got form 'triples'; expected ratings, pairs, verdict, lists, multi-objective, plain-pairs, standard-pairs",
         ),
         ("plain-pairs", {"prompt": "q"}, "got prompt for plain-pairs; expected none; correct its name or remove it"),
         ("pairs", {"chosen": "a"}, "got no rejected for pairs; expected chosen, rejected; add it"),
