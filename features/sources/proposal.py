@@ -14,7 +14,7 @@ from armorm.features.conversation import MalformedConversation
 from armorm.features.sources.base import as_number
 from armorm.features.sources.forms import HUMAN
 from armorm.features.sources.own import FIRST, SECOND, TIE, cells_of, verdict_word
-from armorm.features.sources.reading import is_absent, read_turns
+from armorm.features.sources.reading import is_absent, is_printed, read_turns
 
 Kind = Literal["messages", "transcript", "text", "boolean", "number", "lists", "numbers", "none", "other"]
 
@@ -106,6 +106,11 @@ def propose(rows: Sequence[Mapping[str, Any]]) -> Proposal:
         ValueError: none can be told.
     """
     columns = columns_of(rows)
+    if printed := [name for name in _of(columns, "text") if is_printed(columns[name].values[0])]:
+        raise ValueError(
+            f"got column {printed[0]} with messages as Python prints them; expected JSON; use json.dumps, or save the "
+            "rows as JSON Lines or Parquet"
+        )
     proposal = _lists(columns) or _pair(columns) or _verdict(columns) or _ratings(columns, rows)
     if proposal:
         return proposal

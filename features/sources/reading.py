@@ -70,6 +70,11 @@ def read_turns(value: Any) -> Conversation:
     return tuple([turn for turn in turns if turn[0] not in SYSTEM_ROLES or has_text(turn[1])])
 
 
+def is_printed(text: str) -> bool:
+    """Return whether a text is messages as Python prints them."""
+    return _PRINTED.match(text) is not None
+
+
 def is_turn(value: Any) -> bool:
     """Return whether a value is one turn: an object whose role is a text."""
     return any(_is_turn(value, *keys) for keys in _KEYS)
@@ -79,7 +84,7 @@ def _from_json(value: Any) -> Any:
     """Return the messages that a text is the JSON of; any other value as it is."""
     if type(value) is not str or not value.startswith("["):
         return value
-    if _PRINTED.match(value):
+    if is_printed(value):
         raise MalformedConversation(
             "not_messages",
             f"got {_shown(value)}, messages as Python prints them; expected JSON; write it by json.dumps",

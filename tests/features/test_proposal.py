@@ -169,6 +169,11 @@ def test_what_says_nothing_of_better_and_worse_is_refused_with_its_columns(rows:
     assert all(name in str(caught.value) for name in rows[0])
 
 
+def test_messages_as_python_prints_them_are_named() -> None:
+    with pytest.raises(ValueError, match=r"column messages .*JSON"):
+        propose([{"messages": str(turns(answer)), "stars": stars} for answer, stars in ((GOOD, 5), (BAD, 1))])
+
+
 @pytest.mark.parametrize(
     ("values", "scale"),
     [
