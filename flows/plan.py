@@ -18,7 +18,7 @@ from armorm.features.embedding.forecast import (
     plan_embedding_at_most,
 )
 from armorm.features.errors import InputError, OverLimit, PlanOutdated
-from armorm.features.ingest.dataset import INGEST, data_files, ingest_recipe
+from armorm.features.ingest.dataset import INGEST, dataset_files, ingest_recipe
 from armorm.features.ingest.hub import download_dataset, parse_uri
 from armorm.features.store import Store, content_id
 from armorm.features.store.artifacts import why_stale
@@ -203,7 +203,7 @@ def _files(settings: Settings, name: str) -> Files:
     if section.uri:
         return hub_files(name, parse_uri(section.uri), settings.hub_patterns(name))
     dataset = settings.dataset(name)
-    return local_files(name, dataset.path, lambda: data_files(dataset))
+    return local_files(name, dataset.path, lambda: list(dataset_files(dataset).read))
 
 
 def _ingest(store: Store, settings: Settings, files: Files) -> tuple[Planned, str]:

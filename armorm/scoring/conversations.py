@@ -4,12 +4,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from armorm.features.conversation import Conversation, MalformedConversation, check_conversation, single_turn
+from armorm.features.sources.own import SIDES, Form, answers_of, columns_of
 from armorm.features.sources.reading import is_absent, read_conversation, read_turns
 
 Given = Mapping[str, Any] | Sequence[Any]
 """Messages (`{role, content}` or `(role, content)`), `(prompt, response)`, or a mapping as in a line of a file."""
 
-SIDES: Final = ("chosen", "rejected")
 WHOLE: Final = ("messages", "conversations")
 ANSWERS: Final = ("response", "completion")
 """Columns that hold a pair, a whole conversation, or an answer; the first ones win over those after them."""
@@ -23,7 +23,7 @@ class RowRead(NamedTuple):
     """What a line of a file says."""
 
     sides: list[tuple[str, Conversation]]
-    """One or two conversations, each with its side: `conversation`, or `chosen` and `rejected`."""
+    """Its conversations, each with its side: `conversation`, `chosen` and `rejected`, or what one's own form says."""
     used: tuple[str, ...]
     """The columns that they are made of."""
     unused: tuple[str, ...]
@@ -46,15 +46,20 @@ def one_conversation(given: Given) -> Conversation:
     return _checked(read_turns(given))
 
 
-def read_row(data: Mapping[str, Any]) -> RowRead:
-    """Return the one or two conversations of a line: of the first form that it has; null is absent.
+def read_row(data: Mapping[str, Any], forms: Sequence[Form] = ()) -> RowRead:
+    """Return the conversations of a line: of the first form that it has; null is absent.
 
-    A system text is put before any form, a prompt before answers. Beside messages, which are whole, a prompt that is a
-    text is a copy of what they ask, and left alone; so it is where a pair's row has messages that ask the same.
+    A line that has all columns of one of the given forms is read as an ingest of that dataset reads it. Else a system
+    text is put before any form, a prompt before answers. Beside messages, which are whole, a prompt that is a text is a
+    copy of what they ask, and left alone; so it is where a pair's row has messages that ask the same.
 
     Raises:
         MalformedConversation: the line has another form, or cannot be read.
     """
+    for form in forms:
+        columns = columns_of(form)
+        if not any(is_absent(data.get(name)) for name in columns):
+            return RowRead(answers_of(form, data), columns, ())
     here = {
         name: data[name]
         for name in ("system", "prompt", *SIDES, *WHOLE, *ANSWERS)

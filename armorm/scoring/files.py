@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Any, Final
 
 from armorm.features.conversation import Conversation, MalformedConversation
 from armorm.features.errors import MalformedRows, NativeFileError
-from armorm.features.ingest.native import NativeRow, find_files, read_rows, table_columns
+from armorm.features.ingest.files import survey
+from armorm.features.ingest.native import NativeRow, read_rows, table_columns
 from armorm.features.objectives import in_order
+from armorm.features.sources.own import SIDES, Form
 from armorm.maths.steering import Steering
 from armorm.model.head import RewardHead
-from armorm.scoring.conversations import SIDES, RowRead, read_row
+from armorm.scoring.conversations import RowRead, read_row
 from armorm.scoring.reward_model import ConversationScores, Unscored, native_scale, score_conversations
 
 if TYPE_CHECKING:
@@ -76,22 +78,26 @@ class Scored:
         return {name: value for name, value in asdict(self).items() if name not in left_out and value is not None}
 
 
-def count_requests(file: Path, *, on_note: Callable[[str], None] = lambda note: None) -> int:
+def count_requests(
+    file: Path, forms: Sequence[Form] = (), *, on_note: Callable[[str], None] = lambda note: None
+) -> int:
     """Return the conversations of a file, or of all files of a folder, both sides of a pair; all of them can be read.
 
     Args:
         file: or folder.
+        forms: of one's own datasets, as whose rows lines with their columns are read.
         on_note: told what of the rows is not scored, and which columns were given types, each once.
 
     Raises:
         MalformedRows: some lines cannot be used; the first ten are listed.
         NativeFileError: there are none, or a file cannot be read.
     """
-    n_requests, notes, bad = 0, dict[str, None](), list[str]()
-    for path in find_files(file):
+    found = survey(file)
+    n_requests, notes, bad = 0, dict.fromkeys(found.notes), list[str]()
+    for path in found.read:
         if columns := table_columns(path):
             notes[f"{path.name}: all columns are text: {', '.join(columns)}"] = None
-        for read in _read_or_listed(path, bad):
+        for read in _read_or_listed(path, forms, bad):
             n_requests += len(read.sides)
             if read.unused:
                 notes[f"scored: {' and '.join(read.used)}; not read beside them: {', '.join(read.unused)}"] = None
@@ -106,15 +112,15 @@ def count_requests(file: Path, *, on_note: Callable[[str], None] = lambda note: 
     return n_requests
 
 
-def read_requests(file: Path) -> Iterator[Request]:
+def read_requests(file: Path, forms: Sequence[Form] = ()) -> Iterator[Request]:
     """Read every conversation of a file, or of all files of a folder, both sides of a pair.
 
     Raises:
         NativeFileError: a line cannot be used, or a file cannot be read.
     """
-    for path in find_files(file):
+    for path in survey(file).read:
         for row in read_rows(path):
-            for side, messages in _read(path, row).sides:
+            for side, messages in _read(path, row, forms).sides:
                 yield Request(path, row.line, side, messages)
 
 
@@ -124,6 +130,7 @@ def score_file(
     backbone: "Backbone",
     *,
     token_budget: int,
+    forms: Sequence[Form] = (),
     steering: Steering | None = None,
     lower: float | None = None,
     on_progress: Callable[[int], None] = lambda done: None,
@@ -134,7 +141,7 @@ def score_file(
         NativeFileError: a line cannot be used, or gets no vector; the chunks before it have been given out.
     """
     n_done = 0
-    for chunk in _chunks(read_requests(file)):
+    for chunk in _chunks(read_requests(file, forms)):
         messages = [request.messages for request in chunk]
         try:
             scores = score_conversations(
@@ -164,12 +171,12 @@ def _chunks(requests: Iterator[Request]) -> Iterator[list[Request]]:
         yield chunk
 
 
-def _read_or_listed(path: Path, bad: list[str]) -> Iterator[RowRead]:
+def _read_or_listed(path: Path, forms: Sequence[Form], bad: list[str]) -> Iterator[RowRead]:
     """Yield the lines that can be used; what is wrong with the others is listed, until that is enough."""
     try:
         for row in read_rows(path):
             try:
-                yield _read(path, row)
+                yield _read(path, row, forms)
             except NativeFileError as error:
                 bad.append(str(error))
                 if len(bad) == LISTED:
@@ -178,11 +185,11 @@ def _read_or_listed(path: Path, bad: list[str]) -> Iterator[RowRead]:
         bad.append(str(error))
 
 
-def _read(path: Path, row: NativeRow) -> RowRead:
+def _read(path: Path, row: NativeRow, forms: Sequence[Form]) -> RowRead:
     try:
         if row.data is None:
             raise MalformedConversation("malformed_row", row.problem or "not a JSON object")
-        return read_row(row.data)
+        return read_row(row.data, forms)
     except MalformedConversation as malformed:
         raise NativeFileError(path, f"line {row.line}: {malformed}; mend the line") from malformed
 

@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Final
 
+from armorm.features.sources.own import SIDES
 from armorm.maths.diagnostics import explain_pair
 from armorm.report.sections import Cell, Section, shown, why_section
-from armorm.scoring.conversations import SIDES
 from armorm.scoring.files import Scored
 
 SHOWN_OBJECTIVES: Final = 3

@@ -4,10 +4,9 @@ import json
 import os
 import shutil
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
-from fnmatch import fnmatchcase
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -19,9 +18,10 @@ import pyarrow.compute as pc
 
 from armorm.features.conversation import SplitFractions
 from armorm.features.errors import DatasetError, NativeFileError
+from armorm.features.ingest.files import Found, relative_name, survey
 from armorm.features.ingest.forgotten import Forgotten, read_forgotten
 from armorm.features.ingest.merge import merge, merge_rejects, native_rows
-from armorm.features.ingest.native import RowChunk, decode, file_sha256, find_files, read_chunks, relative_name
+from armorm.features.ingest.native import RowChunk, decode, file_sha256, read_chunks
 from armorm.features.ingest.normalise import CANDIDATES, OUTCOMES, Rules, normalise, rated_schema
 from armorm.features.ingest.parallel import MapInOrder, processes
 from armorm.features.ingest.spill import Range, ranges, read_range, read_spill, write_spill
@@ -34,13 +34,14 @@ from armorm.features.tables import SCHEMAS, write_parquet
 
 STAGE = "ingest"
 STAGE_VERSION = 2
-OWN_VERSION = 3
+OWN_VERSION = 4
 """The version for own data, whose reader accepts forms that it rejected before (docs/adr/0030)."""
 
 
 def _line(of: IngestSummary) -> str:
     counted = [f"{sum(reasons.values())} rows {outcome}" for outcome, reasons in of.outcomes.items()]
     counted += [f"{of.parts_refused} parts of rows refused"] if of.parts_refused else []
+    counted += [f"{len(of.files_left)} files not read"] if of.files_left else []
     tables = f"{of.ratings} ratings, {of.preferences} pairs, {of.conversations} conversations"
     return f"{', '.join(counted)}; {tables}"
 
@@ -95,7 +96,8 @@ def ingest_dataset(
         DatasetError: none of its rows can be used.
         NativeFileError: a file is missing or broken beyond one row.
     """
-    files = data_files(dataset)
+    found = dataset_files(dataset)
+    files = found.read
     rules = rules_of(dataset, splits, read_forgotten(writer.store))
     recipe = _recipe(dataset, files, rules)
     stamps = [_stamp(file) for file in files]
@@ -109,7 +111,7 @@ def ingest_dataset(
             for file, stamp in zip(files, stamps, strict=True):
                 if _stamp(file) != stamp:
                     raise NativeFileError(file, "got a file that changed while it was read; expected none; run again")
-            return _merge(writer.store, rules, dataset, outcomes, folder, in_order)
+            return _merge(writer.store, rules, dataset, found.left, outcomes, folder, in_order)
 
     n_bytes = sum(size for size, _ in stamps)
     return writer.ensure(recipe, make, work={"bytes": n_bytes})
@@ -121,7 +123,7 @@ def ingest_recipe(store: Store, dataset: DatasetFiles, splits: SplitFractions) -
     Raises:
         NativeFileError: a file is missing.
     """
-    return _recipe(dataset, data_files(dataset), rules_of(dataset, splits, read_forgotten(store)))
+    return _recipe(dataset, dataset_files(dataset).read, rules_of(dataset, splits, read_forgotten(store)))
 
 
 def rules_of(dataset: DatasetFiles, splits: SplitFractions, forgotten: Forgotten) -> Rules:
@@ -137,7 +139,7 @@ def forget_unconfigured(writer: Writer, configured: Collection[str]) -> list[str
     return gone
 
 
-def _recipe(dataset: DatasetFiles, files: list[Path], rules: Rules) -> Recipe:
+def _recipe(dataset: DatasetFiles, files: Sequence[Path], rules: Rules) -> Recipe:
     hashes = sorted((file.name if dataset.source.named_files else "", file_sha256(file)) for file in files)
     given = {"share": dataset.share if dataset.share < 1 else None, "split of all": dataset.split}
     return Recipe(
@@ -152,21 +154,18 @@ def _recipe(dataset: DatasetFiles, files: list[Path], rules: Rules) -> Recipe:
     )
 
 
-def data_files(dataset: DatasetFiles) -> list[Path]:
-    """Return the data files that are to be read: those asked for, else those with the paper's data, else all."""
-    files = find_files(dataset.path)
+def dataset_files(dataset: DatasetFiles) -> Found:
+    """Return the data files that are to be read: those asked for, else those with the paper's data, else all.
 
-    def matching(patterns: Iterable[str]) -> list[Path]:
-        names = {file: relative_name(file, dataset.path) for file in files if file != dataset.path}
-        return [file for file, name in names.items() if any(fnmatchcase(name, pattern) for pattern in patterns)]
-
-    if not dataset.patterns:
-        return matching(dataset.source.files) or files
-    if found := matching(dataset.patterns):
-        return found
-    raise NativeFileError(
-        dataset.path, f"got no file like {' or '.join(dataset.patterns)}; expected one; correct `files` or the path"
-    )
+    Raises:
+        NativeFileError: there is none.
+    """
+    if dataset.patterns:
+        return survey(dataset.path, dataset.patterns)
+    try:
+        return survey(dataset.path, dataset.source.files)
+    except NativeFileError:
+        return survey(dataset.path)
 
 
 def _read(
@@ -199,7 +198,13 @@ def _spill(rules: Rules, folder: Path, numbered: tuple[int, RowChunk]) -> tuple[
 
 
 def _merge(
-    store: Store, rules: Rules, dataset: DatasetFiles, outcomes: pa.Table, folder: Path, in_order: MapInOrder
+    store: Store,
+    rules: Rules,
+    dataset: DatasetFiles,
+    files_left: Mapping[str, str],
+    outcomes: pa.Table,
+    folder: Path,
+    in_order: MapInOrder,
 ) -> Made:
     """Merge what was spilled, part by part, into objects of the store."""
     files: dict[str, Path] = {}
@@ -215,7 +220,7 @@ def _merge(
         counts["parts_refused"] += parts_refused
         files[f"rejects/{number:03d}"] = file
     rows = native_rows(rules.source.name, outcomes, lost_rows)
-    summary = _summary(rules, dataset.origin, rows, counts, pairs_dropped)
+    summary = _summary(rules, dataset.origin, files_left, rows, counts, pairs_dropped)
     if not summary.outcomes.get("kept"):
         raise DatasetError(rules.source.name, _nothing_usable(summary, dataset.path, folder))
     provenance = {"native_rows": store.objects.put("parquet", partial(write_parquet, table=rows))}
@@ -302,7 +307,12 @@ def _nothing_usable(summary: IngestSummary, path: Path, folder: Path) -> str:
 
 
 def _summary(
-    rules: Rules, origin: Origin, rows: pa.Table, counts: Mapping[str, int], pairs_dropped: Mapping[str, int]
+    rules: Rules,
+    origin: Origin,
+    files_left: Mapping[str, str],
+    rows: pa.Table,
+    counts: Mapping[str, int],
+    pairs_dropped: Mapping[str, int],
 ) -> IngestSummary:
     source = rules.source
     outcomes: dict[str, dict[str, int]] = {}
@@ -317,6 +327,7 @@ def _summary(
         licence=source.licence,
         evaluation=rules.evaluation,
         origin=origin,
+        files_left=files_left,
         outcomes=outcomes,
         pairs_dropped=dict(sorted(pairs_dropped.items())),
         **counts,

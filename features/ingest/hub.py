@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from armorm.features import hub
 from armorm.features.errors import HubError
 from armorm.features.hub import HubFiles, HubPlan, HubRepo
-from armorm.features.ingest.native import ROW_SUFFIXES
+from armorm.features.ingest.files import ROW_SUFFIXES
 
 DATA_FILES = tuple(f"*{suffix}" for suffix in ROW_SUFFIXES)
 """Every file that can be read."""

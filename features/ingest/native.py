@@ -1,9 +1,9 @@
-"""Native files: which there are, their checksums, and their rows, in chunks of bounded size.
+"""Native files: their checksums, and their rows, in chunks of bounded size.
 
-JSON Lines, JSON arrays and one JSON object, each also as .gz, .xz or .zst, Parquet, and CSV or TSV, whose columns are
-text. Reading a file only cuts it into chunks; `decode` makes rows of one, in whatever process they are wanted. A row
-that is no JSON object is still a row, with the `problem` that it has; only a file that cannot be read any further is an
-error.
+JSON Lines, JSON arrays and one JSON object, each also as .gz, .xz or .zst, Parquet, Arrow, and CSV or TSV, whose
+columns are text. Reading a file only cuts it into chunks; `decode` makes rows of one, in whatever process they are
+wanted. A row that is no JSON object is still a row, with the `problem` that it has; only a file that cannot be read any
+further is an error.
 """
 
 import codecs
@@ -30,17 +30,11 @@ import pyarrow.csv as csv
 import pyarrow.parquet as pq
 
 from armorm.features.errors import NativeFileError
+from armorm.features.ingest.files import COLUMNAR, SEPARATORS, relative_name
 from armorm.features.store import hashes
 
-SEPARATORS: Final = {".csv": ",", ".tsv": "\t"}
-ROW_SUFFIXES: Final = (
-    *(f"{text}{packed}" for packed in ("", ".gz", ".xz", ".zst") for text in (".json", ".jsonl")),
-    ".parquet",
-)
-SUFFIXES: Final = (*ROW_SUFFIXES, *SEPARATORS)
-
-_EXPECTED: Final = f"expected {', '.join(SUFFIXES)}"
 _CHUNK = 1 << 22  # bytes of text that are decoded at once
+_ARROW_FILE: Final = b"ARROW1"  # what Arrow's file format begins with, and a stream does not
 _BATCH_ROWS: Final = 128
 _BUFFER: Final = 1 << 18  # bytes of a Parquet column that are read at once
 _MAX_ROW = 1 << 26  # bytes; what has no end by then is broken, and so is so much white space between rows
@@ -49,20 +43,6 @@ _MAX_VALUES: Final = 1 << 22  # commas and brackets of a row, each of which may 
 _MAX_LINES: Final = 1 << 16  # rows of a chunk
 _NO_NUMBERS: Final = {"NaN": None, "Infinity": "inf", "-Infinity": "-inf"}
 _NOT_JSON: Final = (b"NaN", b"Infinity")
-_OTHER_ENCODINGS: Final = (
-    (codecs.BOM_UTF32_LE, "UTF-32"),
-    (codecs.BOM_UTF32_BE, "UTF-32"),
-    (codecs.BOM_UTF16_LE, "UTF-16"),
-    (codecs.BOM_UTF16_BE, "UTF-16"),
-    (b"{\0\0\0", "UTF-32"),
-    (b"[\0\0\0", "UTF-32"),
-    (b"{\0", "UTF-16"),
-    (b"[\0", "UTF-16"),
-    (b"\0\0\0", "UTF-32"),
-    (b"\0{", "UTF-16"),
-    (b"\0[", "UTF-16"),
-)
-"""How files in another encoding than UTF-8 begin, with a byte order mark or without."""
 _BLANK: Final = b" \t\r\n"
 _SPACE: Final = re.compile(rb"[ \t\r\n]*")
 _SEPARATOR: Final = re.compile(rb"[ \t\r\n]*,[ \t\r\n]*")
@@ -110,34 +90,6 @@ class NativeRow(NamedTuple):
     """Why there is no data."""
 
 
-def find_files(path: Path) -> list[Path]:
-    """Return the file itself, or every data file in the folder and below it, sorted; hidden ones are left out.
-
-    Of a folder, CSV and TSV files are read where there are no others: beside others they tell something of these.
-
-    Raises:
-        NativeFileError: there is none.
-    """
-    if path.is_dir():
-        found = [file for file in _below(path, set()) if _is_data(file.relative_to(path))]
-        # A link to nowhere stays, to be an error when it is read.
-        files = sorted(file for file in found if file.is_file() or not file.exists())
-        if not files:
-            raise NativeFileError(path, f"got a folder without data files; {_EXPECTED}; put the dataset's files there")
-        return [file for file in files if file.suffix.lower() not in SEPARATORS] or files
-    if not path.is_file():
-        raise NativeFileError(path, "got no such file or folder; expected the dataset's files; correct the path")
-    if not _is_data(Path(path.name)):
-        raise NativeFileError(path, f"got a file of another format; {_EXPECTED}; convert or rename it")
-    return [path]
-
-
-def relative_name(path: Path, root: Path) -> str:
-    """Return what a file is called in tables: its path below the configured one, bytes that are no UTF-8 as escapes."""
-    name = path.name if path == root else path.relative_to(root).as_posix()
-    return name.encode(errors="surrogateescape").decode(errors="backslashreplace")
-
-
 def file_sha256(path: Path) -> str:
     """Return the SHA-256 of the file's bytes, in hex.
 
@@ -177,7 +129,7 @@ def read_chunks(path: Path, *, root: Path | None = None) -> Iterator[RowChunk]:
     """
     name = relative_name(path, root or path)
     suffix = path.suffix.lower()
-    cut = _cut_parquet if suffix == ".parquet" else _cut_table if suffix in SEPARATORS else _cut_text
+    cut = _cut_columnar if suffix in COLUMNAR else _cut_table if suffix in SEPARATORS else _cut_text
     done = 0
     try:
         for chunk in cut(path, name):
@@ -228,22 +180,6 @@ def source_row_id(raw: bytes) -> str:
     part of the row, though: 3 is not 3.0, and a null (Parquet fills absent fields with it) is not an absent key.
     """
     return hashlib.sha256(raw).hexdigest()[:32]
-
-
-def _below(folder: Path, seen: set[Path]) -> Iterator[Path]:
-    """Yield all files below a folder, those below linked folders too, each folder once."""
-    real = folder.resolve()
-    if real not in seen:
-        seen.add(real)
-        for entry in folder.iterdir():
-            if entry.is_dir():
-                yield from _below(entry, seen)
-            else:
-                yield entry
-
-
-def _is_data(name: Path) -> bool:
-    return name.name.lower().endswith(SUFFIXES) and not any(part.startswith(".") for part in name.parts)
 
 
 @contextmanager
@@ -313,9 +249,15 @@ def _cut_text(path: Path, name: str) -> Iterator[RowChunk]:
 
 
 def _refuse_other_encodings(path: Path, start: bytes) -> None:
-    encoding = next((name for beginning, name in _OTHER_ENCODINGS if start.startswith(beginning)), None)
-    if encoding:
-        raise NativeFileError(path, f"got {encoding} at line 1, byte 1; expected UTF-8; save the file as UTF-8")
+    """Refuse a file that begins as UTF-16 or UTF-32 does, with a byte order mark or with zeros beside a letter."""
+    n_zeros = start[:4].count(0)
+    if start.startswith((codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)) or n_zeros == 3:
+        encoding = "UTF-32"
+    elif start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) or 0 in start[:2]:
+        encoding = "UTF-16"
+    else:
+        return
+    raise NativeFileError(path, f"got {encoding} at line 1, byte 1; expected UTF-8; save the file as UTF-8")
 
 
 def _refuse_other_bytes(path: Path) -> None:
@@ -463,8 +405,7 @@ def _value_end(text: str, start: int) -> int:
 def _cut_table(path: Path, name: str) -> Iterator[RowChunk]:
     """Cut CSV or TSV: every column is text as it stands, so that nothing is guessed; an empty cell is null."""
     names = table_columns(path)
-    if twice := sorted({column for column in names if names.count(column) > 1}):
-        raise ValueError(f"column {twice[0]} twice in the header")
+    _refuse_repeated(names)
     text = csv.ConvertOptions(
         column_types=dict.fromkeys(names, pa.string()),
         null_values=[""],
@@ -493,23 +434,48 @@ def _open_table(path: Path, convert: csv.ConvertOptions) -> csv.CSVStreamingRead
     )
 
 
-def _cut_parquet(path: Path, name: str) -> Iterator[RowChunk]:
-    size = path.stat().st_size
+def _cut_columnar(path: Path, name: str) -> Iterator[RowChunk]:
+    """Cut Parquet and Arrow."""
+    batches = _parquet_batches if path.suffix.lower() == ".parquet" else _arrow_batches
+    done, n_bytes = 0, 0
+    texts: list[bytes] = []
+    for batch, n_bytes in batches(path):
+        texts += [orjson.dumps(row, default=_as_json) for row in _rows(batch)]
+        if sum(map(len, texts)) >= _CHUNK:
+            done += len(texts)
+            yield RowChunk(name, done - len(texts) + 1, len(texts), texts, n_bytes)
+            texts = []
+    if texts:
+        yield RowChunk(name, done + 1, len(texts), texts, n_bytes)
+
+
+Batch = tuple[pa.RecordBatch, int]
+"""Rows, and how much of the file has been read with them."""
+
+
+def _parquet_batches(path: Path) -> Iterator[Batch]:
+    size, done = path.stat().st_size, 0
     with pq.ParquetFile(path, buffer_size=_BUFFER, page_checksum_verification=True) as table:
-        n_rows, done = table.metadata.num_rows, 0
-        texts: list[bytes] = []
         for batch in table.iter_batches(_BATCH_ROWS):
-            texts += [orjson.dumps(row, default=_as_json) for row in _rows(batch)]
-            if sum(map(len, texts)) >= _CHUNK:
-                done += len(texts)
-                yield RowChunk(name, done - len(texts) + 1, len(texts), texts, size * done // n_rows)
-                texts = []
-        if texts:
-            yield RowChunk(name, done + 1, len(texts), texts, size)
+            done += batch.num_rows
+            yield batch, size * done // table.metadata.num_rows
+
+
+def _arrow_batches(path: Path) -> Iterator[Batch]:
+    """Yield the rows of an Arrow file in either format: `datasets` saves streams."""
+    with path.open("rb") as file:
+        is_stream = file.read(len(_ARROW_FILE)) != _ARROW_FILE
+        file.seek(0)
+        with pa.ipc.open_stream(file) if is_stream else pa.ipc.open_file(file) as table:
+            whole = table if is_stream else map(table.get_batch, range(table.num_record_batches))
+            for batch in whole:
+                for start in range(0, batch.num_rows, _BATCH_ROWS):
+                    yield batch.slice(start, _BATCH_ROWS), file.tell()
 
 
 def _rows(batch: pa.RecordBatch) -> list[dict[str, Any]]:
     """Return rows in which infinite numbers are text, which no column takes for a rating: JSON would make them null."""
+    _refuse_repeated(batch.schema.names)
     rows: list[dict[str, Any]] = batch.to_pylist()
     for name, column in zip(batch.schema.names, batch.columns, strict=True):
         if pa.types.is_floating(column.type) and pc.any(pc.is_inf(column)).as_py():
@@ -517,6 +483,11 @@ def _rows(batch: pa.RecordBatch) -> list[dict[str, Any]]:
                 if row[name] is not None and math.isinf(row[name]):
                     row[name] = str(row[name])
     return rows
+
+
+def _refuse_repeated(columns: Sequence[str]) -> None:
+    if twice := sorted({column for column in columns if columns.count(column) > 1}):
+        raise ValueError(f"column {twice[0]} twice")
 
 
 def _as_json(value: Any) -> Any:

@@ -1,16 +1,18 @@
 """What would be made of a dataset, row by row, before anything is committed."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Final
 
 from armorm.features.conversation import SplitFractions
-from armorm.features.ingest.dataset import DatasetFiles, data_files
+from armorm.features.ingest.dataset import DatasetFiles, dataset_files
+from armorm.features.ingest.files import relative_name
 from armorm.features.ingest.merge import DUPLICATE_ROW, merge, native_rows
-from armorm.features.ingest.native import read_rows, relative_name
+from armorm.features.ingest.native import NativeRow, read_rows
 from armorm.features.ingest.normalise import Rules, normalise
+from armorm.features.sources.proposal import columns_of
 
 Row = Mapping[str, Any]
 
@@ -40,6 +42,10 @@ class Preview:
     rows: tuple[PreviewedRow, ...]
     conversations: Mapping[str, Row]
     """Rows of `conversations` by id."""
+    columns: Mapping[str, str]
+    """What each column of the native rows holds, as far as it was read."""
+    notes: tuple[str, ...]
+    """Which files below the path are not read, and why."""
 
     @property
     def line(self) -> str:
@@ -80,13 +86,17 @@ def preview(dataset: DatasetFiles, splits: SplitFractions, *, n_rows: int) -> Pr
     rules = Rules(dataset.source, dataset.options, splits, dataset.share, dataset.split)
     rows: list[PreviewedRow] = []
     conversations: dict[str, Row] = {}
-    for file in data_files(dataset):
+    data: list[Row] = []
+    found = dataset_files(dataset)
+    for file in found.read:
         name = relative_name(file, dataset.path)
-        tables = normalise(rules, list(islice(read_rows(file), n_rows)), file=name)
+        native = list(islice(read_rows(file), n_rows))
+        data += [row.data for row in native if row.data is not None]
+        tables = normalise(rules, native, file=name)
         merged = merge(rules, tables)
         outcomes = tables["native_rows"].append_column("file", [[name] * len(tables["native_rows"])])
         rejects = tables["rejects"].to_pylist()
-        found = {table: merged.tables[table].to_pylist() for table in ("ratings", "preferences")}
+        made = {table: merged.tables[table].to_pylist() for table in ("ratings", "preferences")}
         conversations |= {of["conversation_id"]: of for of in merged.tables["conversations"].to_pylist()}
         for row in native_rows(rules.source.name, outcomes, merged.lost_rows).to_pylist():
             id = row["source_row"]
@@ -98,11 +108,20 @@ def preview(dataset: DatasetFiles, splits: SplitFractions, *, n_rows: int) -> Pr
                     row["outcome"],
                     row["reason"] or "",
                     tuple(dict.fromkeys(of["detail"] for of in rejects if of["source_row"] == id)),
-                    tuple(of for of in found["ratings"] if is_first and of["source_row"] == id),
-                    tuple(of for of in found["preferences"] if is_first and id in of["source_row"].split("+")),
+                    tuple(of for of in made["ratings"] if is_first and of["source_row"] == id),
+                    tuple(of for of in made["preferences"] if is_first and id in of["source_row"].split("+")),
                 )
             )
-    return Preview(tuple(rows), conversations)
+    columns = {name: column.told for name, column in columns_of(data).items()}
+    return Preview(tuple(rows), conversations, columns, tuple(found.notes))
+
+
+def count(dataset: DatasetFiles, splits: SplitFractions, rows: Sequence[NativeRow]) -> Counter[str]:
+    """Return how many ratings, pairs and prompts some rows of a dataset give, as an ingest of them would."""
+    rules = Rules(dataset.source, dataset.options, splits, dataset.share, dataset.split)
+    merged = merge(rules, normalise(rules, rows, file="")).tables
+    prompts = {*merged["conversations"]["prompt_id"].to_pylist()}
+    return Counter(ratings=len(merged["ratings"]), pairs=len(merged["preferences"]), prompts=len(prompts))
 
 
 def _short(text: str) -> str:

@@ -164,7 +164,7 @@ class Rows:
             return [*map(float, values)]
         ratings = []
         for row, value in enumerate(values):
-            number = float(value) if booleans and type(value) is bool else as_number(value)
+            number = _as_boolean(value) if booleans else as_number(value)
             if number is None and value not in absent and row not in self.faults:
                 reason = "missing_column" if value is MISSING else "rating_not_a_number"
                 got = "nothing" if value is MISSING else shown(value)
@@ -328,6 +328,12 @@ def as_number(value: Any) -> float | None:
             return None
         return number if math.isfinite(number) else None
     return None
+
+
+def _as_boolean(value: Any) -> float | None:
+    """Return 1 and 0 for true and false, also where a table has them as text; else a number."""
+    word = value.lower() if type(value) is str else value
+    return float(word in (True, "true")) if type(word) is bool or word in ("true", "false") else as_number(value)
 
 
 def _prompt(value: Any) -> Conversation:

@@ -2,9 +2,12 @@
 
 An answer is a text or messages, what comes before it a prompt (a text or messages) and a system text. All that a row
 says is read: a prompt and a system text are put before the answer, once where its turns begin with them already.
+Messages may be an object of lists, as `datasets` stores them, or written as JSON, as a cell of CSV holds them.
 Null, NaN, and an object of nulls alone are absent, as Parquet and pandas fill absent fields with them.
 """
 
+import json
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
@@ -13,6 +16,9 @@ from armorm.features.conversation import SYSTEM_ROLES, Conversation, MalformedCo
 ALIASES: Final[Mapping[str, str]] = {"human": "user", "gpt": "assistant"}
 """Roles under other names, as ShareGPT has them."""
 
+_KEYS: Final = (("role", "content"), ("from", "value"))
+_PRINTED: Final = re.compile(r"\[\s*\{'(role|content|from|value)':")
+"""How messages begin as Python prints them, and pandas writes them into CSV."""
 _SPEAKERS: Final = {"user", "assistant"}
 _SHOWN_CHARS: Final = 40
 
@@ -35,8 +41,9 @@ def read_conversation(answer: Any, prompt: Any = None, system: Any = None) -> Co
     Raises:
         MalformedConversation: with reason `not_messages` or `no_prompt`.
     """
-    if type(answer) is str and type(prompt) is str and system is None:
+    if type(answer) is str and type(prompt) is str and system is None and "[" not in (answer[:1], prompt[:1]):
         return (("user", prompt), ("assistant", answer))
+    answer, prompt = _from_json(answer), _from_json(prompt)
     rules, question = _system(system), _prompt(prompt)
     before = _joined(rules, question)
     if isinstance(answer, str):
@@ -53,12 +60,55 @@ def read_turns(value: Any) -> Conversation:
     Raises:
         MalformedConversation: with reason `not_messages`, and which turn it is.
     """
+    if type(value) is not list:
+        value = _from_columns(_from_json(value))
     if isinstance(value, str | bytes | Mapping) or not isinstance(value, Iterable):
         raise MalformedConversation("not_messages", f"got {_shown(value)}; expected a list of {{role, content}}")
     if (plain := _plain(value)) is not None:
         return plain
     turns = [_turn(number, turn) for number, turn in enumerate(value, start=1)]
     return tuple([turn for turn in turns if turn[0] not in SYSTEM_ROLES or has_text(turn[1])])
+
+
+def is_printed(text: str) -> bool:
+    """Return whether a text is messages as Python prints them."""
+    return _PRINTED.match(text) is not None
+
+
+def is_turn(value: Any) -> bool:
+    """Return whether a value is one turn: an object whose role is a text."""
+    return any(_is_turn(value, *keys) for keys in _KEYS)
+
+
+def _from_json(value: Any) -> Any:
+    """Return the messages that a text is the JSON of; any other value as it is."""
+    if type(value) is not str or not value.startswith("["):
+        return value
+    if is_printed(value):
+        raise MalformedConversation(
+            "not_messages",
+            f"got {_shown(value)}, messages as Python prints them; expected JSON; write it by json.dumps",
+        )
+    try:
+        turns = json.loads(value)
+    except (ValueError, RecursionError):
+        return value
+    return turns if turns and all(map(is_turn, turns)) else value
+
+
+def _is_turn(turn: Any, role: str, content: str) -> bool:
+    return isinstance(turn, Mapping) and isinstance(turn.get(role), str) and content in turn
+
+
+def _from_columns(value: Any) -> Any:
+    """Return the messages of an object of two lists, the roles and the contents, or of one turn; others as they are."""
+    for keys in _KEYS if isinstance(value, Mapping) else ():
+        if _is_turn(value, *keys):
+            return [value]
+        columns = [value.get(key) for key in keys]
+        if all(isinstance(column, list) for column in columns) and len({*map(len, columns)}) == 1:
+            return [dict(zip(keys, turn, strict=True)) for turn in zip(*columns, strict=True)]
+    return value
 
 
 def _plain(value: Iterable[Any]) -> Conversation | None:

@@ -25,6 +25,8 @@ class IngestSummary(Summary):
     licence: str | None = None
     evaluation: bool = False
     origin: Origin = field(default_factory=Origin)
+    files_left: Mapping[str, str] = field(default_factory=dict)
+    """Files below the path that were not read, and why."""
     outcomes: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     """Native rows by `kept`, `rejected` and `dropped`, then by reason."""
     pairs_dropped: Mapping[str, int] = field(default_factory=dict)

@@ -119,21 +119,28 @@ def init(
     ] = None,
     data: Annotated[
         Path | None,
-        typer.Option("--data", help="A folder with a folder of native files for each dataset; with --backbone."),
+        typer.Option(
+            "--data", help="Your own file or folder; or a folder with native files in a folder for each dataset."
+        ),
     ] = None,
+    more: Annotated[list[Path] | None, typer.Argument(help="More files or folders of your own, after --data.")] = None,
     backbone: Annotated[
         Path | None, typer.Option("--backbone", help="A Hugging Face folder or a GGUF file, for --data.")
     ] = None,
-    share: Annotated[float, typer.Option("--share", min=0.0001, max=1, help="Of the prompts, for --data.")] = 1.0,
+    first: Annotated[
+        str,
+        typer.Option("--first", help="The verdict that prefers the first answer, if --data does not say: 1, negative."),
+    ] = "",
+    share: Annotated[float, typer.Option("--share", min=0.0001, max=1, help="Of the prompts of native files.")] = 1.0,
     config: Config = DEFAULT_CONFIG,
 ) -> None:
-    """Write a commented configuration file: every setting and its default, or for a profile, or for data in a folder.
+    """Write a configuration file: every setting and its default, or for a profile, or for data that are there.
 
-    Example: `armorm init --profile laptop`, `armorm init --data DATA --backbone model.gguf`
+    Example: `armorm init --profile laptop`, `armorm init --data ratings.csv pairs.jsonl`
     """
-    if (data is None) != (backbone is None) or (data and profile):
+    if (backbone and data is None) or (data and profile) or (more and data is None):
         raise ConfigError(
-            "got some of --profile, --data and --backbone; expected --profile, or --data and --backbone; add one"
+            "got some of --profile, --data, --backbone and files; expected --profile, or --data; add or remove one"
         )
     if backbone and not backbone.exists():
         raise ConfigError(f"{backbone}: got no such file or folder; expected a backbone; correct the path")
@@ -141,15 +148,22 @@ def init(
         raise ConfigError(f"{config}: got a file that exists; expected a new name; edit it, or use --config FILE")
     if not config.parent.is_dir():
         raise ConfigError(f"{config}: got a folder that does not exist; expected an existing one; make it first")
-    if data and backbone:
-        from armorm.flows.configuration.found import configuration_for
+    next_step = "see with `armorm plan` what it fetches" if profile else "set the backbone and the datasets' paths"
+    text = configuration(profile)
+    if data:
+        from armorm.flows.configuration.found import configuration_for, holds_datasets
 
-        config.write_text(configuration_for(data, backbone, share=share), encoding="utf-8")
-        first = "see with `armorm plan` what it does"
-    else:
-        config.write_text(configuration(profile))
-        first = "see with `armorm plan` what it fetches" if profile else "set the backbone and the datasets' paths"
-    print(f"wrote {config}: {first}, then `armorm run`")
+        next_step = "see with `armorm plan` what it does"
+        if holds_datasets(data):
+            if not backbone:
+                raise ConfigError("got native files without --backbone; expected a backbone; add one")
+            text = configuration_for(data, backbone, share=share)
+        else:
+            from armorm.flows.cli.own_data import configured
+
+            text = configured([data, *(more or ())], backbone, first, config.parent)
+    config.write_text(text, encoding="utf-8")
+    print(f"wrote {config}: {next_step}, then `armorm run`")
 
 
 def of_a_demo(path: Path) -> bool:
@@ -434,11 +448,12 @@ def check(
     fetched = download_dataset(uri, settings.hub_patterns(dataset)) if uri else None
     seen = preview(settings.dataset(dataset, fetched), settings.split, n_rows=rows)
     if format is Format.json:
-        console.print_json({"rows": [asdict(row) for row in seen.rows], "conversations": seen.conversations})
+        console.print_json(asdict(seen))
         return
+    console.print_table(["column", "holds"], list(seen.columns.items()))
     columns = ["file", "line", "outcome", "reason", "what comes of it"]
     console.print_table(columns, [(r.file, r.line, r.outcome, r.reason, seen.told(r)) for r in seen.rows])
-    print(seen.line)
+    print("\n".join([*seen.notes, seen.line]))
 
 
 @app.command()

@@ -24,7 +24,7 @@ app = typer.Typer()
 def score(
     file: Annotated[
         Path,
-        typer.Argument(help="JSONL, Parquet or CSV of conversations (`messages`) or pairs (`chosen`, `rejected`)"),
+        typer.Argument(help="JSONL, Parquet, Arrow or CSV of conversations (`messages`), pairs, or rows of own data"),
     ],
     model: Annotated[
         str,
@@ -59,7 +59,8 @@ def score(
 
     steering = _steering(only, weights, mixture)
     settings = _settings(model, config)
-    n_requests = count_requests(file, on_note=console.print_note)
+    forms = settings.own_forms() if settings else ()
+    n_requests = count_requests(file, forms, on_note=console.print_note)
     reward_model, load_backbone = _model_and_backbone(model, settings)
     if steering:
         steering.require_known(reward_model.objectives)
@@ -69,6 +70,7 @@ def score(
             reward_model,
             load_backbone(),
             token_budget=settings.embed.token_budget if settings else TOKEN_BUDGET,
+            forms=forms,
             steering=steering,
             lower=lower,
             on_progress=lambda done: on_progress(done, n_requests),

@@ -17,6 +17,11 @@ NAMES: Final = {
 """What a dataset's folder is called, here or upstream, in lower case, to its name."""
 
 
+def holds_datasets(folder: Path) -> bool:
+    """Return whether a folder has folders of known datasets."""
+    return folder.is_dir() and any(path.is_dir() and path.name.lower() in NAMES for path in folder.iterdir())
+
+
 def find_datasets(folder: Path) -> dict[str, Path]:
     """Return the datasets that a folder holds, each in a folder of its name.
 

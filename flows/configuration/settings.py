@@ -40,7 +40,7 @@ from armorm.features.embedding.embed import EmbedSettings
 from armorm.features.embedding.fingerprint import BackboneSettings
 from armorm.features.errors import HubError, InputError, NativeFileError
 from armorm.features.hub import HubFiles
-from armorm.features.ingest.dataset import DatasetFiles, data_files
+from armorm.features.ingest.dataset import DatasetFiles, dataset_files
 from armorm.features.ingest.hub import DATA_FILES, parse_uri
 from armorm.features.ingest.normalise import Rules
 from armorm.features.lineage.openlineage import OpenLineageSettings
@@ -48,7 +48,8 @@ from armorm.features.objectives import in_order
 from armorm.features.secrets import redact_logs
 from armorm.features.sources import SOURCES, complete_options, find_source
 from armorm.features.sources.base import Options, Source
-from armorm.features.sources.own import Form, form_of, source_of
+from armorm.features.sources.described import RECIPES, Recipe, form_of
+from armorm.features.sources.own import FORMS, Form, source_of
 from armorm.features.store import Store
 from armorm.features.store.summaries import Origin
 from armorm.features.upkeep.gc import RetentionSettings
@@ -123,9 +124,15 @@ class DatasetSection(BaseModel):
         form = self.own_form()
         if form is None:
             return find_source(name)
-        return source_of(
-            name, form, licence=self.licence or "not stated", evaluation=self.split == "evaluation", upstream="own"
+        recipe = RECIPES.get(str(self.form), Recipe(form))
+        own = source_of(
+            name,
+            form,
+            licence=self.licence or recipe.licence,
+            evaluation=recipe.evaluation or self.split == "evaluation",
+            upstream=recipe.upstream,
         )
+        return replace(own, files=recipe.files)
 
     def options(self, name: str) -> Options:
         """Return a known dataset's own settings, complete."""
@@ -202,6 +209,11 @@ class Settings(BaseSettings):
     def sources(self) -> dict[str, Source]:
         """Return the configured datasets by name."""
         return {name: section.source(name) for name, section in self.datasets.items()}
+
+    def own_forms(self) -> list[Form]:
+        """Return how the rows of one's own datasets are read, as far as their columns are described."""
+        forms = [section.own_form() for section in self.datasets.values() if section.form not in FORMS]
+        return [form for form in forms if form]
 
     def dataset(self, name: str, fetched: HubFiles | None = None) -> DatasetFiles:
         """Return a configured dataset; one of the Hub lies where it was fetched to."""
@@ -408,7 +420,7 @@ def require_files(settings: Settings) -> None:
     problems = []
     for name in (name for name, section in settings.datasets.items() if section.path is not None):
         try:
-            data_files(settings.dataset(name))
+            dataset_files(settings.dataset(name))
         except NativeFileError as error:
             problems.append(f"datasets.{name}: {error}")
     if problems:

@@ -23,8 +23,10 @@ from armorm.features.embedding.fingerprint import BackboneSettings
 from armorm.features.errors import MalformedRows, NativeFileError
 from armorm.features.ingest import native
 from armorm.features.ingest.dataset import DatasetFiles
+from armorm.features.ingest.files import SUFFIXES
 from armorm.features.ingest.preview import Preview, preview
-from armorm.features.sources.own import form_of, source_of
+from armorm.features.sources.described import form_of
+from armorm.features.sources.own import source_of
 from armorm.scoring.files import LISTED, count_requests, read_requests, score_file
 from tests.armorm.exported import Exported, export
 
@@ -110,6 +112,8 @@ FILES: dict[str, Callable[[list[Row]], bytes]] = {
     "packed.jsonl.gz": lambda rows: gzip.compress(lines(*rows)),
     "packed.jsonl.xz": lambda rows: lzma.compress(lines(*rows)),
     "packed.jsonl.zst": lambda rows: zstd(lines(*rows)),
+    "lines.ndjson": lambda rows: lines(*rows),
+    "packed.ndjson.zst": lambda rows: zstd(lines(*rows)),
     "packed.json.zst": lambda rows: zstd(json.dumps(rows).encode()),
     "LOUD.JSONL": lambda rows: lines(*rows),
 }
@@ -212,6 +216,24 @@ ROWS: dict[str, tuple[Row, Read]] = {
         },
         ONE,
     ),
+    "JSON": ({"messages": json.dumps(MESSAGES)}, ONE),
+    "JSON of a pair": (
+        {"prompt": QUESTION, "chosen": json.dumps(MESSAGES), "rejected": json.dumps(OTHER, indent=1)},
+        BOTH,
+    ),
+    "JSON of a prompt": ({"prompt": json.dumps(ASKED), "response": GOOD}, ONE),
+    "JSON that is no messages": (
+        {"prompt": "[1, 2]", "response": '[{"role": 3}]'},
+        [(1, "conversation", (("user", "[1, 2]"), ("assistant", '[{"role": 3}]')))],
+    ),
+    "an object of lists": (
+        {"messages": {"role": ["user", "assistant"], "content": [QUESTION, GOOD]}},
+        ONE,
+    ),
+    "an object of ShareGPT's lists": (
+        {"conversations": {"from": ["human", "gpt"], "value": [QUESTION, GOOD]}},
+        ONE,
+    ),
     "names and calls of null": (
         {"messages": [ASKED[0] | {"name": None}, turns(A)[0] | {"tool_calls": None, "function_call": None}]},
         ONE,
@@ -222,6 +244,21 @@ ROWS: dict[str, tuple[Row, Read]] = {
 @pytest.mark.parametrize(("row", "expected"), ROWS.values(), ids=ROWS)
 def test_a_row_is_read_by_what_it_has(tmp_path: Path, row: Row, expected: Read) -> None:
     assert requests(file_of(tmp_path, row)) == expected
+
+
+def test_rows_of_own_data_are_read_as_the_configuration_describes_them(tmp_path: Path) -> None:
+    judged = form_of("verdict", {"prompt": "q", "answers": ["m1", "m2"], "verdict": "best", "system": "rules"})
+    rated = form_of("ratings", {"prompt": "q", "response": "a", "objectives": {"stars": {"lo": 1, "hi": 5}}})
+    file = file_of(tmp_path, {"q": QUESTION, "m1": BAD, "m2": GOOD, "rules": RULE}, {"q": QUESTION, "a": GOOD}, TEXTS)
+    assert [(of.line, of.side, of.messages) for of in read_requests(file, (judged, rated))] == [
+        (1, "m1", (S, U, B)),
+        (1, "m2", (S, U, A)),
+        (2, "conversation", (U, A)),
+        (3, "conversation", (U, A)),
+    ]
+    assert count_requests(file, (judged, rated)) == 4
+    with pytest.raises(MalformedRows):
+        count_requests(file)
 
 
 @pytest.mark.parametrize("name", ["in.jsonl", "in.parquet"])
@@ -331,7 +368,8 @@ REFUSED: dict[str, tuple[Any, Sequence[str]]] = {
         {"messages": [{"role": "user", "content": [IMAGE, {"type": "text", "text": QUESTION}]}, *turns(A)]},
         ("not_messages", "turn 1", "user", "image_url"),
     ),
-    "messages as a text": ({"messages": json.dumps(MESSAGES)}, ("no_prompt", "messages")),
+    "messages as a text": ({"messages": GOOD}, ("no_prompt", "messages")),
+    "messages as Python prints them": ({"messages": str(MESSAGES)}, ("not_messages", "messages", "JSON")),
     "no object": ([TEXTS], ("malformed_row",)),
     "half a surrogate": (
         b'{"prompt": "M\xc3\xb8l \\ud83e", "response": "Yes."}',
@@ -374,7 +412,7 @@ def test_bad_lines_are_listed_up_to_ten(tmp_path: Path) -> None:
         has(said, f"line {number}")
 
 
-@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-32"])
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-32-le", "utf-32-be"])
 def test_another_encoding_is_called_by_its_name(tmp_path: Path, encoding: str) -> None:
     file = tmp_path / "in.jsonl"
     file.write_bytes(lines(TEXTS).decode().encode(encoding))
@@ -386,13 +424,15 @@ def test_another_encoding_is_called_by_its_name(tmp_path: Path, encoding: str) -
     ("content", "facts"),
     [
         ("prompt,response\nWhy?,So.\n".encode("utf-16"), ("UTF-16", "line 1", "byte 1", "UTF-8")),
+        ("prompt,response\nWhy?,So.\n".encode("utf-16-le"), ("UTF-16", "line 1", "byte 1", "UTF-8")),
+        ("prompt,response\nWhy?,So.\n".encode("utf-32-be"), ("UTF-32", "line 1", "byte 1", "UTF-8")),
         ("prompt,response\nWhy?,So.\nWhy?,Là.\n".encode("latin-1"), ("0xe0", "line 3", "byte 7", "UTF-8")),
         ("prompt,réponse\nWhy?,So.\n".encode("latin-1"), ("0xe9", "line 1", "byte 9", "UTF-8")),
         (b"prompt,response\nWhy?,So.\nWhy?,So.,No.\n", ("Row #3", "2 columns", "got 3")),
         (b"prompt,prompt\nWhy?,So.\n", ("prompt", "twice")),
         (b"", ("header",)),
     ],
-    ids=["UTF-16", "Latin-1", "Latin-1 header", "ragged", "twice", "empty"],
+    ids=["UTF-16", "UTF-16 unmarked", "UTF-32 unmarked", "Latin-1", "Latin-1 header", "ragged", "twice", "empty"],
 )
 def test_a_broken_table_is_named_by_its_place(tmp_path: Path, content: bytes, facts: Sequence[str]) -> None:
     file = tmp_path / "in.csv"
@@ -415,7 +455,7 @@ def test_other_files_are_refused_with_the_allowed_names(tmp_path: Path, name: st
     (tmp_path / name).write_bytes(lines(TEXTS))
     with pytest.raises(NativeFileError) as caught:
         count_requests(tmp_path / name)
-    has(str(caught.value), *native.SUFFIXES)
+    has(str(caught.value), *SUFFIXES)
 
 
 # The same ids when own data are ingested

@@ -14,7 +14,8 @@ from armorm.features.catalog.views import connect
 from armorm.features.conversation import SplitFractions
 from armorm.features.errors import FeatureStoreError
 from armorm.features.ingest.dataset import DatasetFiles, ingest_dataset
-from armorm.features.ingest.native import find_files, read_rows
+from armorm.features.ingest.files import survey
+from armorm.features.ingest.native import read_rows
 from armorm.features.sample import write_sample
 from armorm.features.sources import SOURCES, complete_options, find_source
 from armorm.features.sources.base import as_number
@@ -39,7 +40,7 @@ def sample(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def rows_of(folder: Path) -> list[dict[str, Any]]:
-    return [row.data for file in find_files(folder) for row in read_rows(file) if row.data]
+    return [row.data for file in survey(folder).read for row in read_rows(file) if row.data]
 
 
 def corrupted(rng: random.Random, row: dict[str, Any]) -> bytes:
@@ -134,7 +135,7 @@ def test_a_truncated_or_damaged_file_is_read_or_a_named_error(
     writer: Writer, sample: Path, name: str, tmp_path: Path
 ) -> None:
     rng = random.Random(name)
-    file = find_files(sample / name)[0]
+    file = survey(sample / name).read[0]
     content = file.read_bytes()
     for number in range(20):
         at = rng.randrange(len(content))
@@ -150,7 +151,7 @@ def test_a_truncated_or_damaged_file_is_read_or_a_named_error(
 def test_parquet_with_other_types_is_read_or_a_named_error(writer: Writer, sample: Path, tmp_path: Path) -> None:
     """Every column of every Parquet dataset once as a number."""
     for name in sorted(SOURCES):
-        for file in [file for file in find_files(sample / name) if file.suffix == ".parquet"][:1]:
+        for file in [file for file in survey(sample / name).read if file.suffix == ".parquet"][:1]:
             table = pq.read_table(file)
             for column in table.column_names:
                 path = tmp_path / name / column / file.name

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from armorm.features.errors import HubError
+from armorm.features.ingest.files import survey
 from armorm.features.ingest.hub import parse_uri
-from armorm.features.ingest.native import find_files
 from tests.features import tiny
 from tests.features.hub_server import TOKEN, Hub, Published, serving
 
@@ -111,7 +111,7 @@ def test_all_data_files_come_by_default_and_the_cache_is_read_as_a_folder_is(cal
     got = call("download", f"{DATASET}@{COMMIT}")
     assert got["files"] == ["30k/test.jsonl", "30k/train.jsonl", "raw/other.jsonl"]
     folder = Path(got["folder"])
-    files = find_files(folder)
+    files = survey(folder).read
     assert all(file.is_symlink() for file in files)
     assert [file.relative_to(folder).as_posix() for file in files] == got["files"]
     assert [json.loads(file.read_text()) for file in files] == [{"prompt": name} for name in got["files"]]

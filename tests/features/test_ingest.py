@@ -16,10 +16,12 @@ from armorm.features.catalog.views import connect
 from armorm.features.conversation import SplitFractions
 from armorm.features.errors import DatasetError, NativeFileError, NotInStore
 from armorm.features.ingest import dataset, native, parallel, spill
-from armorm.features.ingest.dataset import DatasetFiles, data_files, forget_unconfigured, ingest_dataset
+from armorm.features.ingest.dataset import INGEST, DatasetFiles, dataset_files, forget_unconfigured, ingest_dataset
 from armorm.features.ingest.preview import preview
 from armorm.features.sources import SOURCES, find_source
 from armorm.features.store import Done, Store, Writer
+from armorm.features.store.json_records import read_summary
+from armorm.features.store.summaries import IngestSummary
 
 ROWS = [{"prompt": f"p{n}", "response": "an answer", "is_safe": n % 2 == 0} for n in range(20)]
 
@@ -89,13 +91,13 @@ def test_only_the_files_that_the_data_is_in_are_read(tmp_path: Path) -> None:
         (tmp_path / name).touch()
 
     def names(**how: Any) -> list[str]:
-        return [file.relative_to(tmp_path).as_posix() for file in data_files(files(tmp_path, **how))]
+        return [file.relative_to(tmp_path).as_posix() for file in dataset_files(files(tmp_path, **how)).read]
 
     assert names() == ["round0/30k/train.jsonl.gz"]
     assert names(patterns=("notes/*", "*330k*")) == ["notes/other.jsonl", "round0/330k/train.jsonl.gz"]
     with pytest.raises(NativeFileError, match=r" \*\.csv;.*`files`"):
         names(patterns=("*.csv",))
-    assert [file.name for file in data_files(files(tmp_path / "notes"))] == ["other.jsonl"]
+    assert [file.name for file in dataset_files(files(tmp_path / "notes")).read] == ["other.jsonl"]
 
 
 # Parts and processes
@@ -190,6 +192,23 @@ def test_a_preview_says_of_every_row_what_comes_of_it(tmp_path: Path) -> None:
     assert seen.told(seen.rows[0]) == "[user] p0 [assistant] an answer: beavertails-is_safe 1"
     assert re.search(r"\bresponse\b", seen.told(seen.rows[2]))
     assert seen.line == "2 kept, 1 dropped duplicate_row, 1 rejected missing_column, 1 rejected malformed_row"
+    assert seen.columns["prompt"].startswith("text")
+    assert seen.columns["is_safe"].startswith("boolean")
+
+
+def test_files_that_are_not_read_are_named_in_the_record_and_in_the_preview(writer: Writer, tmp_path: Path) -> None:
+    folder = tmp_path / "data"
+    folder.mkdir()
+    write(folder / "rows.jsonl", *ROWS)
+    (folder / "NOTES.txt").touch()
+    (folder / "about.csv").touch()
+    done = ingest_dataset(writer, files(folder), splits=SplitFractions())
+    summary = read_summary(done.artifact, IngestSummary)
+    assert {*summary.files_left} == {"NOTES.txt", "about.csv"}
+    assert "2 files not read" in INGEST.line(writer.store, done.artifact)
+    assert all(
+        name in " ".join(preview(files(folder), SplitFractions(), n_rows=1).notes) for name in summary.files_left
+    )
 
 
 def test_the_list_of_datasets(writer: Writer, tmp_path: Path) -> None:

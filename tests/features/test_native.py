@@ -23,7 +23,8 @@ from hypothesis import strategies as st
 
 from armorm.features.errors import NativeFileError
 from armorm.features.ingest import native
-from armorm.features.ingest.native import NativeRow, file_sha256, find_files, read_chunks, read_rows, source_row_id
+from armorm.features.ingest.files import SUFFIXES, survey
+from armorm.features.ingest.native import NativeRow, file_sha256, read_chunks, read_rows, source_row_id
 
 ROWS: list[dict[str, Any]] = [
     {"prompt": "Why?", "rating": 3, "score": 8.5, "safe": True, "tags": ["a", "b"], "nested": {"x": None, "y": "é😀"}},
@@ -360,12 +361,85 @@ def test_a_folder_gives_its_data_files_sorted(tmp_path: Path) -> None:
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
     (tmp_path / "folder.json").mkdir()
-    assert [str(file.relative_to(tmp_path)) for file in find_files(tmp_path)] == [
+    assert [str(file.relative_to(tmp_path)) for file in survey(tmp_path).read] == [
         "a/TEST.JSON",
         "b/train.jsonl.gz",
         "c.parquet",
     ]
-    assert find_files(tmp_path / "c.parquet") == [tmp_path / "c.parquet"]
+    assert survey(tmp_path / "c.parquet").read == (tmp_path / "c.parquet",)
+    assert survey(tmp_path).left == {
+        ".cache/x.json": "hidden",
+        "README.md": "of another format",
+        "a/.hidden.jsonl": "hidden",
+        "x.jsonl.zip": "of another format",
+    }
+
+
+def test_a_table_beside_other_files_is_named_and_read_when_it_is_asked_for(tmp_path: Path) -> None:
+    for name in ("rows.jsonl", "about.csv"):
+        (tmp_path / name).touch()
+    found = survey(tmp_path)
+    assert ([file.name for file in found.read], [*found.left]) == (["rows.jsonl"], ["about.csv"])
+    found = survey(tmp_path, ["*.csv"])
+    assert ([file.name for file in found.read], [*found.left]) == (["about.csv"], ["rows.jsonl"])
+
+
+def write_arrow(path: Path, rows: list[dict[str, Any]], *, stream: bool = True) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    table = pa.Table.from_pylist(rows)
+    with (pa.ipc.new_stream if stream else pa.ipc.new_file)(path, table.schema) as writer:
+        writer.write_table(table, max_chunksize=200)
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_arrow_gives_rows_as_parquet_does(tmp_path: Path, stream: bool) -> None:
+    rows = [{"n": n, "turns": [{"role": "user", "content": f"{n}?"}], "score": n / 3} for n in range(500)]
+    rows[7]["score"], rows[8]["score"] = float("inf"), float("nan")
+    write_arrow(tmp_path / "a.arrow", rows, stream=stream)
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "a.parquet")
+    assert read(tmp_path / "a.arrow") == read(tmp_path / "a.parquet")
+    assert len(read(tmp_path / "a.arrow")) == 500
+
+
+def test_a_damaged_arrow_file_is_a_named_error(tmp_path: Path) -> None:
+    write_arrow(tmp_path / "a.arrow", [{"n": n} for n in range(500)])
+    content = (tmp_path / "a.arrow").read_bytes()
+    write(tmp_path / "a.arrow", content[: len(content) // 2])
+    with pytest.raises(NativeFileError):
+        read(tmp_path / "a.arrow")
+
+
+def test_a_folder_that_datasets_saved_is_its_rows_alone(tmp_path: Path) -> None:
+    for split in ("train", "test"):
+        write_arrow(tmp_path / split / "data-00000-of-00001.arrow", [{"split": split}])
+        write(tmp_path / split / "dataset_info.json", b'{"features": {}}')
+        write(tmp_path / split / "state.json", b'{"_data_files": [{"filename": "data-00000-of-00001.arrow"}]}')
+    write(tmp_path / "dataset_dict.json", b'{"splits": ["train", "test"]}')
+    write_arrow(tmp_path / "train" / "data-00001-of-00002.arrow", [{"split": "left over"}])
+    found = survey(tmp_path)
+    assert [row.data for file in found.read for row in read(file)] == [{"split": "test"}, {"split": "train"}]
+    assert {*found.left} == {
+        "dataset_dict.json",
+        "train/data-00001-of-00002.arrow",
+        *(f"{split}/{name}" for split in ("train", "test") for name in ("dataset_info.json", "state.json")),
+    }
+
+
+def test_a_state_that_is_no_note_of_datasets_is_data(tmp_path: Path) -> None:
+    write(tmp_path / "state.json", b'{"capital": "Quito"}')
+    assert [file.name for file in survey(tmp_path).read] == ["state.json"]
+
+
+@pytest.mark.parametrize("name", ["twice.parquet", "twice.arrow"])
+def test_two_columns_of_one_name_are_refused(tmp_path: Path, name: str) -> None:
+    table = pa.table([pa.array(["a"]), pa.array(["b"])], names=["n", "n"])
+    if name == "twice.parquet":
+        pq.write_table(table, tmp_path / name)
+    else:
+        with pa.ipc.new_stream(tmp_path / name, table.schema) as writer:
+            writer.write_table(table)
+    with pytest.raises(NativeFileError, match="column n twice"):
+        read(tmp_path / name)
 
 
 def test_linked_folders_are_read_once(tmp_path: Path) -> None:
@@ -374,7 +448,7 @@ def test_linked_folders_are_read_once(tmp_path: Path) -> None:
         (tmp_path / name).touch()
     (tmp_path / "data/link").symlink_to(tmp_path / "other")
     (tmp_path / "other/back").symlink_to(tmp_path / "data")
-    assert [file.name for file in find_files(tmp_path / "data")] == ["a.jsonl", "b.jsonl"]
+    assert [file.name for file in survey(tmp_path / "data").read] == ["a.jsonl", "b.jsonl"]
 
 
 def test_a_name_that_is_no_text_is_shown_with_escapes(tmp_path: Path) -> None:
@@ -388,7 +462,7 @@ def test_a_name_that_is_no_text_is_shown_with_escapes(tmp_path: Path) -> None:
 
 def test_a_link_to_nowhere_is_an_error_and_not_left_out(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").symlink_to(tmp_path / "gone")
-    (path,) = find_files(tmp_path)
+    (path,) = survey(tmp_path).read
     for of in (file_sha256, read):
         with pytest.raises(NativeFileError) as caught:
             of(path)
@@ -398,10 +472,10 @@ def test_a_link_to_nowhere_is_an_error_and_not_left_out(tmp_path: Path) -> None:
 
 def test_paths_without_data_are_refused(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").touch()
-    allowed = re.escape(", ".join(native.SUFFIXES))
+    allowed = re.escape(", ".join(SUFFIXES))
     for name, facts in (("", allowed), ("notes.txt", allowed), ("gone", rf"^(?!.*{allowed})")):
         with pytest.raises(NativeFileError, match=facts) as caught:
-            find_files(tmp_path / name)
+            survey(tmp_path / name)
         assert caught.value.path == tmp_path / name
 
 

@@ -94,6 +94,11 @@ def test_messages_are_the_same_turns_in_every_form(turns: Any) -> None:
     assert read_turns(turns) == (U, A)
 
 
+def test_one_turn_may_stand_alone() -> None:
+    assert read_conversation(SAID[0], ASKED[0]) == (U, A)
+    assert read_conversation({"from": "gpt", "value": ANSWER}, [{"from": "human", "value": QUESTION}]) == (U, A)
+
+
 def test_instructions_of_a_developer_are_kept_under_that_role() -> None:
     turns = read_turns([{"role": "developer", "content": RULE}, *ASKED, *SAID])
     assert turns == (("developer", RULE), U, A)
@@ -104,7 +109,8 @@ def test_instructions_of_a_developer_are_kept_under_that_role() -> None:
     ("turns", "said"),
     [
         ("text", "got 'text'"),
-        ({"role": "user", "content": "x"}, "expected a list"),
+        ({"user": "x"}, "expected a list"),
+        ({"role": ["user", "assistant"], "content": ["x"]}, "expected a list"),
         (7, "got 7"),
         (["text"], "turn 1: got 'text'"),
         ([*ASKED, None], "turn 2: got None"),

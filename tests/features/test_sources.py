@@ -21,7 +21,8 @@ from armorm.features.ingest.normalise import RAW, Rules, normalise
 from armorm.features.objectives import OBJECTIVES, Scale
 from armorm.features.sources import SOURCES, complete_options, find_source
 from armorm.features.sources.base import Pairs, Rows, Source, as_number
-from armorm.features.sources.own import FORMS, ConversationColumns, PairsForm, Rating, RatingsForm, form_of, source_of
+from armorm.features.sources.described import form_of
+from armorm.features.sources.own import FORMS, ConversationColumns, PairsForm, Rating, RatingsForm, source_of
 from armorm.features.sources.rewardbench import PRIOR_SETS, SECTION_WEIGHTS, SUBSETS
 
 CASES = Path(__file__).parents[1] / "cases" / "sources"
@@ -653,7 +654,7 @@ def test_a_form_is_described_by_the_names_of_its_fields() -> None:
         (
             "triples",
             {},
-            "got form 'triples'; expected ratings, pairs, multi-objective, plain-pairs, standard-pairs; choose",
+            "got form 'triples'; expected ratings, pairs, verdict, lists, multi-objective, plain-pairs, standard-pairs",
         ),
         ("plain-pairs", {"prompt": "q"}, "got prompt for plain-pairs; expected none; correct its name or remove it"),
         ("pairs", {"chosen": "a"}, "got no rejected for pairs; expected chosen, rejected; add it"),

@@ -58,9 +58,14 @@ def test_what_cannot_be_told_is_refused(names: tuple[str, ...], message: str, tm
 @pytest.mark.parametrize(
     "given", [{"data": True}, {"backbone": True}, {"data": True, "backbone": True, "profile": True}]
 )
-def test_init_takes_data_and_backbone_together(given: dict[str, bool], tmp_path: Path) -> None:
-    values = {"data": tmp_path, "backbone": tmp_path / "model.gguf", "profile": Profile.laptop}
-    with pytest.raises(ConfigError, match="expected --profile, or --data and --backbone"):
+def test_init_takes_native_data_and_a_backbone_together(given: dict[str, bool], tmp_path: Path) -> None:
+    (tmp_path / "model.gguf").touch()
+    values = {
+        "data": folders(tmp_path / "data", "HelpSteer"),
+        "backbone": tmp_path / "model.gguf",
+        "profile": Profile.laptop,
+    }
+    with pytest.raises(ConfigError, match="backbone"):
         init(**{name: values[name] for name in given}, config=tmp_path / "armorm.toml")  # type: ignore[arg-type]
 
 
