@@ -184,8 +184,8 @@ class GateConfig:
     mixing: Mixing = "size"
     """How often pairs of a dataset are drawn: in proportion to their number, to its square root, or alike for all."""
     early_stopping: int = 5
-    """Points of the curve without a smaller loss on validation pairs after which training ends; the gate is then the
-    one of the smallest, the start included. 0: all steps, and the last one, as in the paper."""
+    """Twentieths of the steps without a smaller loss on validation pairs after which training ends; the gate is then
+    the one of the smallest, the start included. 0: all steps, and the last one, as in the paper."""
     calibrate: bool = True
     """Whether beta, once the gate is trained, is fitted to validation pairs; the paper keeps the trained one."""
     out_of_fold: bool = True

@@ -28,7 +28,6 @@ State = Mapping[str, Floats]
 """Parameter name -> array, by the published model's names (`layers.0.weight`, .., `logit_scale`)."""
 
 _BATCH_ROWS: Final = 4096
-_CURVE_POINTS: Final = 20
 _GROWTH: Final = 1.5
 """Factor between the steps of the first points of the curve, until they are a twentieth of the whole apart."""
 
@@ -300,10 +299,10 @@ class _Run:
     @property
     def has_ended(self) -> bool:
         """Whether validation asks to stop early."""
-        patience = self._config.early_stopping
+        patience = self._config.early_stopping * _twentieth(self.n_steps)
         if patience and self._validation is None:
             return True  # nothing says that a step is better than the start
-        return bool(patience and self._curve) and len(self._curve) - 1 - self._best_point() >= patience
+        return bool(patience) and self._curve[-1].step - self._curve[self._best_point()].step >= patience
 
     def _best_point(self) -> int:
         """Return the point of the curve whose parameters are the result: the last one, or that of the smallest loss."""
@@ -495,12 +494,16 @@ def curve_steps(n_steps: int) -> list[int]:
 
     Where data are few the best gate comes within the first steps.
     """
-    every = math.ceil(n_steps / _CURVE_POINTS)
+    every = _twentieth(n_steps)
     points, step = set(range(every, n_steps, every)) | {n_steps}, 1
     while step < every:
         points.add(step)
         step = max(step + 1, math.floor(step * _GROWTH))
     return sorted(points)
+
+
+def _twentieth(n_steps: int) -> int:
+    return math.ceil(n_steps / 20)
 
 
 def _batches(pairs: Pairs, config: GateConfig, n_steps: int) -> Iterator[Rows]:

@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from armorm.maths.gate import Checkpoint, Pairs
 
 STAGE = "gate"
-STAGE_VERSION = 6
+STAGE_VERSION = 7
 
 MANY_EPOCHS: Final = 50
 """A training that goes through the pairs more often is warned of."""

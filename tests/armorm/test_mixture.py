@@ -134,6 +134,14 @@ def test_where_prompts_decide_the_gate_finds_it(rng: np.random.Generator) -> Non
     assert right > fixed + 0.05
 
 
+def test_early_stopping_waits_for_a_share_of_the_steps(rng: np.random.Generator) -> None:
+    """Pairs of validation that speak against those of training get worse from the first step on."""
+    training = pairs_of(rng, 2000, gated=True)
+    against = replace(training, differences_PK=training.differences_PK * [-1, 1, 1])
+    fit = train_gate(training, np.eye(K), config=replace(CONFIG, steps=100, early_stopping=3), validation=against)
+    assert (fit.step, fit.curve[-1].step) == (0, 15)
+
+
 def test_an_objective_that_was_left_out_stays_out(rng: np.random.Generator) -> None:
     training, validation = pairs_of(rng, 800, gated=True), pairs_of(rng, 300, gated=True)
     for start in ("mixture", "random"):
