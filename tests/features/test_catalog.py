@@ -1,6 +1,7 @@
 """The views: each has the grain and key that its file states; queries are read-only and stay inside the store."""
 
 import re
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
@@ -410,7 +411,8 @@ def test_a_place_that_no_vector_has_is_refused(full: Store, shard: str, row: int
         query(full, f"SELECT vectors_main_0({named}, {row}) FROM features LIMIT 1")
 
 
-def test_a_text_that_two_machines_have_embedded_counts_once(full: Store) -> None:
+def test_a_text_that_two_machines_have_embedded_counts_once(full: Store, tmp_path: Path) -> None:
+    full = Store(shutil.copytree(full.place, tmp_path / "store"))  # others read the one that it is copied from
     counted = query(full, "SELECT count(*), count(DISTINCT (kind, id)), sum(vector[1]) FROM features").rows
     shards = shards_of(full.head())[0]
     reader = FeatureReader(full, shards.backbone_id)
