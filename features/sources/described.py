@@ -31,7 +31,7 @@ class Recipe:
     licence: str = "not stated"
     evaluation: bool = False
     files: tuple[str, ...] = ()
-    """As in `Source`."""
+    """The files that are read; see `Source`."""
 
 
 def form_of(kind: str, given: Mapping[str, Any]) -> Form:

@@ -161,9 +161,9 @@ class VerdictForm:
     second: tuple[str, ...] = ()
     tie: tuple[str, ...] = ()
     first_is: str | None = None
-    """Of a signed number, whose size is the margin and whose 0 is a tie: the sign that prefers the first answer."""
+    """The sign that prefers the first answer, where the verdict is a number: its size is the margin, and 0 is a tie."""
     objective: str | None = None
-    """As in `PairsForm`, as the next one."""
+    """The objective that the verdict is a rating of; see `PairsForm`."""
     subset: str | None = None
 
     def __post_init__(self) -> None:
@@ -216,7 +216,7 @@ class ListsForm:
     objective: str | None = None
     """The objective that the order is a rating of: 1 of a row's best answers, 0 of its worst, others between."""
     subset: str | None = None
-    """As in `PairsForm`."""
+    """The column of the part of a benchmark; see `PairsForm`."""
 
     def __post_init__(self) -> None:
         _check_objective(self.objective)

@@ -36,7 +36,7 @@ class Look:
     """What one file or folder seems to hold."""
 
     name: str
-    """Of the dataset."""
+    """The name of the dataset."""
     path: Path
     rows: Sequence[NativeRow]
     columns: Mapping[str, Column]
