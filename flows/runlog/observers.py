@@ -2,13 +2,15 @@
 
 import os
 import random
+import signal
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from typing import Literal
+from types import FrameType
+from typing import Final, Literal
 
 from prefect import get_run_logger
-from prefect.utilities.timeout import timeout
 
 from armorm.features.errors import StoreBusy
 from armorm.features.lineage.openlineage import LineageObserver, observe
@@ -26,6 +28,9 @@ API_KEY = "OPENLINEAGE_API_KEY"
 TRIED_EVERY_S = (1, 3)
 """A busy store; at times that differ, so that waiting writers do not livelock."""
 
+AGAIN_S: Final = 0.01
+"""From an end that Python ignored to the next try."""
+
 
 @contextmanager
 def writing(
@@ -38,14 +43,13 @@ def writing(
         TimeoutError: the block took longer than it may. What it has committed is kept.
     """
     store, observing = settings.open_store(), observers(settings)
-    work_s = parse_duration(limits.work) if limits.work else None
     try:
         with ExitStack() as stack:
             writer = _wait_for(
                 lambda alone: stack.enter_context(store.writing(command, alone=alone, observers=observing, kind=kind)),
                 limits,
             )
-            with timeout(work_s), _timed_out(limits), hashed_once():
+            with time_limit(limits.work), hashed_once():
                 yield writer
     except Exception as error:
         redact_error(error)  # Prefect keeps its text with the run
@@ -55,16 +59,51 @@ def writing(
             observer.close()
 
 
+class _OutOfTime(BaseException):
+    """Not an `Exception`, so that nothing on the way takes it for a failure that can be tried again."""
+
+
 @contextmanager
-def _timed_out(limits: RunLimits) -> Iterator[None]:
-    """Give its name to an error that the time limit caused within Prefect, which misses its task run then."""
-    began, work_s = time.monotonic(), parse_duration(limits.work) if limits.work else None
+def time_limit(limit: str) -> Iterator[None]:
+    """End the block when its time is over, whatever it does.
+
+    An alarm raises an exception in the main thread. Python ignores an exception that is raised within a destructor or
+    the callback of a weak reference, and says so to `sys.unraisablehook`: the alarm is then set again.
+
+    Raises:
+        TimeoutError: the block took longer, also where another error came of that, as Prefect missing a task run.
+    """
+    if not limit:
+        yield
+        return
+    over = done = False
+
+    def raise_it(number: int, frame: FrameType | None) -> None:
+        nonlocal over
+        if not done:
+            over = True
+            raise _OutOfTime
+
+    def set_again(ignored: "sys.UnraisableHookArgs") -> None:
+        if ignored.exc_type is _OutOfTime:
+            signal.setitimer(signal.ITIMER_REAL, AGAIN_S)
+        else:
+            hook(ignored)
+
+    hook, sys.unraisablehook = sys.unraisablehook, set_again
+    handler = signal.signal(signal.SIGALRM, raise_it)
+    signal.setitimer(signal.ITIMER_REAL, parse_duration(limit))
     try:
         yield
-    except ValueError as error:
-        if work_s and time.monotonic() - began >= work_s:
-            raise TimeoutError(f"the run took longer than its time limit, {limits.work}") from error
+        done = True
+    except BaseException as error:
+        if over and isinstance(error, (Exception, _OutOfTime)):
+            raise TimeoutError(f"the run took longer than its time limit, {limit}") from error
         raise
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, handler)
+        sys.unraisablehook = hook
 
 
 def _wait_for(begin: Callable[[bool], Writer], limits: RunLimits) -> Writer:

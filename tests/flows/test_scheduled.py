@@ -4,6 +4,7 @@ import logging
 import os
 import re
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from armorm.flows.configuration.scheduled import RunLimits
 from armorm.flows.embed import embed
 from armorm.flows.ingest import ingest
 from armorm.flows.runlog import events
+from armorm.flows.runlog.observers import time_limit
 from armorm.flows.upkeep import freshness, gc
 from armorm.flows.upkeep import verify as verify_flow
 from tests.damage import overwrite
@@ -98,6 +100,22 @@ def test_a_run_that_takes_too_long_ends_and_leaves_a_valid_store(config: Path, t
     assert list((config.parent / "store" / "leases").iterdir()) == []
     assert "ingest" not in last_runs(store)
     assert told == []
+
+
+def test_a_time_limit_holds_where_python_ignores_the_exception_that_it_raises() -> None:
+    class Slow:
+        def __del__(self) -> None:
+            time.sleep(0.3)  # the limit falls in here, where an exception is ignored
+
+    def work() -> None:
+        Slow()
+        time.sleep(60)
+
+    with pytest.raises(TimeoutError), time_limit("0.1s"):
+        work()
+    with time_limit("0.1s"):
+        pass
+    time.sleep(0.2)  # it is over with its block
 
 
 def test_upkeep_says_what_it_finds_and_fails_where_the_command_does(small: Path, told: Told) -> None:
