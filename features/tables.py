@@ -110,6 +110,19 @@ SCHEMAS: Final[Mapping[str, pa.Schema]] = {
             ("correct", pa.bool_()),
         ]
     ),
+    "verdicts": pa.schema(
+        [
+            ("judge", pa.string()),
+            ("first_id", pa.string()),
+            ("second_id", pa.string()),
+            ("score_first", pa.float64()),
+            ("score_second", pa.float64()),
+            ("shown_first", pa.float64()),
+            ("shown_second", pa.float64()),
+            ("preference", pa.float64()),
+            ("why_not", pa.string()),
+        ]
+    ),
     "gate_coefficients": pa.schema(
         [
             ("model", pa.string()),

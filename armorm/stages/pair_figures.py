@@ -147,7 +147,7 @@ def held_out_record(
         best_objective=baselines.best_objective,
         mixture=trained.mixture if trained else {},
     )
-    test_P, benchmark_P = stored.split_P == "test", _benchmark_pairs(stored)
+    test_P, benchmark_P = stored.split_P == "test", benchmark_pairs(stored)
     here, of_benchmark = ({n: by_P[rows_P] for n, by_P in ranked.items()} for rows_P in (test_P, benchmark_P))
     of_test = stored.select(test_P)
     rows = evaluation.held_out_accuracy(here, datasets_P=of_test.datasets, prompts_P=of_test.prompt_ids, config=config)
@@ -162,7 +162,7 @@ def held_out_record(
         length=evaluation.length_accuracy(
             here, of_test.n_chars_difference_P, prompts_P=of_test.prompt_ids, config=config
         ),
-        rewardbench=_rewardbench(stored.select(benchmark_P), of_benchmark, config),
+        rewardbench=rewardbench_scores(stored.select(benchmark_P), of_benchmark, config),
         calibration=evaluation.calibration(
             here["gate"],
             beta=model.beta,
@@ -178,7 +178,10 @@ def held_out_record(
     )
 
 
-def _rewardbench(stored: StoredPairs, ranked: evaluation.Ranked, config: EvaluationConfig) -> evaluation.Benchmark:
+def rewardbench_scores(
+    stored: StoredPairs, ranked: evaluation.Ranked, config: EvaluationConfig
+) -> evaluation.Benchmark:
+    """Return RewardBench's own scores of the gate, and of baselines, on its pairs."""
     published = {name: (of.section, of.n_rows, float(of.weight)) for name, of in _subsets().items()}
     return evaluation.benchmark_scores(
         ranked,
@@ -195,7 +198,8 @@ def _subsets() -> Mapping[str, rewardbench.Subset]:
     return {**rewardbench.SUBSETS, **rewardbench.PRIOR_SETS}
 
 
-def _benchmark_pairs(stored: StoredPairs) -> npt.NDArray[np.bool_]:
+def benchmark_pairs(stored: StoredPairs) -> npt.NDArray[np.bool_]:
+    """Return `[P]` which pairs are RewardBench's, its prior sets among them."""
     return np.isin(stored.datasets, [rewardbench.SOURCE.name, preference_test_sets.SOURCE.name])
 
 
@@ -221,7 +225,7 @@ def correlation_of(model: RewardHead) -> Correlation:
 def _gate_by_kind(model: RewardHead, counted: PredictedPairs) -> GateByKind:
     """Mean coefficients of the raw rewards: held-out prompts by dataset, the benchmark's by section and subset."""
     stored, coefficients_UK = counted.stored, coefficients(model.transform_KK, counted.gating_UK)
-    benchmark_P, test_P = _benchmark_pairs(stored), stored.split_P == "test"
+    benchmark_P, test_P = benchmark_pairs(stored), stored.split_P == "test"
     section_of = {name: subset.section for name, subset in _subsets().items()}
     sections_P = np.array([section_of.get(name) for name in stored.subsets], dtype=object)
     rows = [

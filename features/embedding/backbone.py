@@ -156,12 +156,27 @@ def read_architecture(settings: BackboneSettings, fingerprint: Fingerprint) -> P
     return config
 
 
-def _loaded(settings: BackboneSettings, fingerprint: Fingerprint) -> Backbone:
-    """Load a backbone that runs in padded batches, which every decoder takes."""
+def load_with(kind: Any, settings: BackboneSettings, fingerprint: Fingerprint) -> tuple[Any, PreTrainedTokenizerBase]:
+    """Load a model with its head, and its tokenizer with the chat template, without remote code and without pickle.
+
+    Args:
+        kind: a class of transformers that chooses by the configuration, such as `AutoModelForCausalLM`.
+        settings: where it is, and how it is run.
+        fingerprint: of these settings.
+
+    Raises:
+        BackboneError: transformers cannot load it, or weights are missing.
+    """
+    with quiet():
+        model, tokenizer = _read(kind, settings, fingerprint)
+    return model.to(require_device(settings)).eval(), tokenizer
+
+
+def _read(kind: Any, settings: BackboneSettings, fingerprint: Fingerprint) -> tuple[Any, PreTrainedTokenizerBase]:
     folder = fingerprint.folder
     try_tokenizer(settings.path, folder)
     try:
-        model = _read_weights(folder, getattr(torch, settings.dtype))
+        model = _read_weights(kind, folder, getattr(torch, settings.dtype))
         # mistral-common, where it is installed, would read another file
         tokenizer = AutoTokenizer.from_pretrained(
             folder, mistral_format=False, trust_remote_code=False, local_files_only=True
@@ -172,6 +187,12 @@ def _loaded(settings: BackboneSettings, fingerprint: Fingerprint) -> Backbone:
     tokenizer.chat_template = (
         template if isinstance(template, str) else {one["name"]: one["template"] for one in template}
     )
+    return model, tokenizer
+
+
+def _loaded(settings: BackboneSettings, fingerprint: Fingerprint) -> Backbone:
+    """Load a backbone that runs in padded batches, which every decoder takes."""
+    model, tokenizer = _read(AutoModel, settings, fingerprint)
     if not isinstance(model.config.get_text_config(), PreTrainedConfig):
         raise BackboneError(
             settings.path,
@@ -192,20 +213,20 @@ def _loaded(settings: BackboneSettings, fingerprint: Fingerprint) -> Backbone:
     return padded
 
 
-def _read_weights(folder: Path, dtype: torch.dtype) -> Any:
-    """Return the backbone alone: what else is in the files, such as a head, is left out without a word."""
+def _read_weights(kind: Any, folder: Path, dtype: torch.dtype) -> Any:
+    """Return the model of a kind: what else is in the files, such as a head, is left out without a word."""
     config = AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
     # A folder may ask for kernels, from the Hub or of another package, and for tuples in place of named outputs.
     config._attn_implementation = config._experts_implementation = None
     config.return_dict = True
     refuse_larger(config, _n_held(folder))
-    model, found = AutoModel.from_pretrained(
+    model, found = kind.from_pretrained(
         folder,
         config=config,
         dtype=dtype,
         use_safetensors=True,
         weights_only=True,
-        key_mapping=_renamed(folder, config),
+        key_mapping=_renamed(folder, config) if kind is AutoModel else None,
         output_loading_info=True,
         trust_remote_code=False,
         local_files_only=True,

@@ -135,6 +135,55 @@ def evaluate_given(model: str, against: str, config: Path, format: Format) -> No
 
 
 @app.command()
+def compare(
+    judges: Annotated[
+        list[str] | None,
+        typer.Argument(
+            help="Names of [judges], ids or folders of models, reward classifiers, or files of verdicts; the others "
+            "are tested against the first. By default the promoted or newest model, and all of [judges]."
+        ),
+    ] = None,
+    on: Annotated[
+        list[str] | None, typer.Option("--on", help="A dataset with held-out pairs, or a benchmark; may be repeated.")
+    ] = None,
+    pairs: Annotated[int | None, typer.Option("--pairs", min=1, help="At most so many pairs of each dataset.")] = None,
+    published: Annotated[
+        bool, typer.Option("--published", help="Show what others have published for the benchmarks beside.")
+    ] = False,
+    config: Config = DEFAULT_CONFIG,
+    format: As = Format.table,
+) -> None:
+    """Put reward models and other judges on the same held-out pairs and benchmarks; no judge is asked twice.
+
+    Example: `armorm compare promoted gpt-4o --on rewardbench --published`
+    """
+    from armorm.judges.comparison import compare_judges
+    from armorm.judges.open import Judges
+
+    settings, store = load_settings(config), existing_store(config)
+    opened = Judges(
+        store, settings.local_judges(), settings.local_backbone(), token_budget=settings.embed.token_budget
+    ).open(judges or [])
+    with console.progress("comparing") as on_progress:
+        found = compare_judges(
+            store,
+            opened,
+            settings.evaluation,
+            datasets=on or [],
+            n_pairs=pairs,
+            published=published,
+            on_progress=lambda judge, done, total: on_progress(done, total, judge),
+        )
+    if format is Format.json:
+        console.print_json(found.as_json())
+        return
+    for section in found.sections:
+        console.print_table(section.columns, section.rows, title=section.title)
+        if section.note:
+            print(section.note)
+
+
+@app.command()
 def export(
     folder: Annotated[Path, typer.Argument(help="A new folder.")],
     model: Annotated[str, typer.Option("--model", "-m", help="A model's id; the promoted or newest by default.")] = "",

@@ -11,9 +11,18 @@ from collections.abc import Sequence
 from dataclasses import asdict, fields, replace
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    TypeAdapter,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
 
 from armorm.config import (
@@ -54,6 +63,9 @@ from armorm.features.store import Store
 from armorm.features.store.summaries import Origin
 from armorm.features.upkeep.gc import RetentionSettings
 from armorm.flows.configuration.schedule import ScheduleSettings
+from armorm.judges.settings import KINDS, EndpointSettings, JudgeSettings
+
+S = TypeVar("S", bound=BackboneSettings | JudgeSettings)
 
 CONFIG_NAME = "armorm.toml"
 PREFIX = "ARMORM_"
@@ -81,6 +93,15 @@ def strict(section: type) -> BeforeValidator:
 def _list_of_the_environment(item: Any) -> Any:
     """Return the decoded value of an environment variable, where lists are written as in the file: `[0.1, 1.0]`."""
     return tomllib.loads(f"item = {item}")["item"] if isinstance(item, str) and item.startswith("[") else item
+
+
+def _judge(value: Any) -> Any:
+    """Return the settings of a judge, of the type that its `kind` says."""
+    kind = value.get("kind") if isinstance(value, dict) else None
+    if not isinstance(kind, str) or kind not in KINDS:
+        raise ValueError(f"got kind {kind!r}; expected {', '.join(KINDS)}; set kind")
+    of_kind: Any = Annotated[KINDS[kind], strict(KINDS[kind])]
+    return TypeAdapter(of_kind).validate_python(value)
 
 
 class DatasetSection(BaseModel):
@@ -182,6 +203,8 @@ class Settings(BaseSettings):
     retrain: Annotated[RetrainSettings, strict(RetrainSettings)] = RetrainSettings()
     schedule: Annotated[ScheduleSettings, strict(ScheduleSettings)] = ScheduleSettings()
     openlineage: Annotated[OpenLineageSettings, strict(OpenLineageSettings)] = OpenLineageSettings()
+    judges: dict[str, Annotated[JudgeSettings, BeforeValidator(_judge)]] = Field(default_factory=dict)
+    """What `armorm compare` puts beside the models of the store."""
 
     @classmethod
     def settings_customise_sources(
@@ -249,12 +272,20 @@ class Settings(BaseSettings):
 
     def local_backbone(self) -> BackboneSettings:
         """Return the backbone; a folder or file that exists below the file's own is taken before a Hub id."""
-        local, template = self.root / self.backbone.path, self.backbone.chat_template
-        return replace(
-            self.backbone,
-            path=str(local) if local.exists() else self.backbone.path,
-            chat_template=template and str(self.root / template),
-        )
+        return self._local(self.backbone)
+
+    def local_judges(self) -> dict[str, JudgeSettings]:
+        """Return the judges, their files found likewise."""
+        return {name: self._local(judge) for name, judge in self.judges.items()}
+
+    def _local(self, of: S) -> S:
+        """Return settings with the paths that exist below the file's own folder."""
+        names = ("prompt",) if isinstance(of, EndpointSettings) else ("path", "reference", "chat_template")
+        paths = {name: getattr(of, name, None) for name in names}
+        local: Any = {
+            name: str(self.root / path) for name, path in paths.items() if path and (self.root / path).exists()
+        }
+        return replace(of, **local)
 
 
 def load_settings(path: Path) -> Settings:

@@ -16,7 +16,7 @@ from armorm.features.catalog.notebook import Connection
 from armorm.features.catalog.query import query
 from armorm.features.catalog.questions import ask
 from armorm.features.catalog.select_only import require_query
-from armorm.features.catalog.views import VIEWS, empty_connection
+from armorm.features.catalog.views import VIEWS, connect, empty_connection
 from armorm.features.conversation import SplitFractions, prompt_id, single_turn
 from armorm.features.embedding.embed import EmbedSettings, embed_missing
 from armorm.features.embedding.fingerprint import BackboneSettings
@@ -75,6 +75,11 @@ def full(tmp_path_factory: pytest.TempPathFactory) -> Store:
         weighed = {"model": "m", "prompt_id": asked, "objective": "o", "weight": 1.0, "coefficient": 1.0}
         rows = {"pair_scores": scores, "predictions": predicted, "contamination": similar | {"prompt_id": asked}}
         rows["gate_coefficients"] = weighed
+        with connect(store) as catalog:
+            (first, second), *_ = catalog.sql(
+                "SELECT least(chosen_id, rejected_id), greatest(chosen_id, rejected_id) FROM preferences"
+            ).fetchall()
+        rows["verdicts"] = {"judge": "j", "first_id": first, "second_id": second, "preference": 1.0}
         rows["correlations"] = {"part": "reference", "dataset": "d", "objective": "o", "nuisance": "n_tokens"}
         objects = {
             name: store.objects.put("parquet", lambda path, n=name, row=row: write_parquet(path, make_table(n, [row])))
