@@ -55,6 +55,7 @@ def _described(kind: str, given: Mapping[str, Any]) -> Form:
     if kind in _DESCRIBED:
         form, types, required = _DESCRIBED[kind]
         _check_fields(kind, given, types, required=required)
+        _check_fields("items", given.get("items", {}), dict.fromkeys(given.get("items", {}), str))
         described: Form = form(
             **{name: _words(name, value) if type(value) is list else value for name, value in given.items()}
         )
@@ -72,7 +73,7 @@ def _described(kind: str, given: Mapping[str, Any]) -> Form:
 
 def _words(name: str, values: list[Any]) -> tuple[str, ...]:
     """Return columns by name, or verdicts as they are compared."""
-    return tuple(map(str if name == "answers" else verdict_word, values))
+    return tuple(map(str if name in ("answers", "variants") else verdict_word, values))
 
 
 def _rating(objective: str, given: Mapping[str, Any]) -> Rating:
@@ -97,6 +98,8 @@ _VERDICTS: Final = {
 }
 _LISTS: Final = {
     **dict.fromkeys(("chosen", "rejected", "answers", "scores", "ranks", "objective", "subset"), str),
+    "items": dict,
+    "variants": list,
     **_CONVERSATION,
 }
 _DESCRIBED: Final[Mapping[str, tuple[Any, Mapping[str, type], Sequence[str]]]] = {

@@ -7,7 +7,7 @@ formats that RLHFlow published merged data in, and the plainest one.
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from itertools import accumulate, chain, permutations
 from types import MappingProxyType
@@ -217,9 +217,21 @@ class ListsForm:
     """The objective that the order is a rating of: 1 of a row's best answers, 0 of its worst, others between."""
     subset: str | None = None
     """The column of the part of a benchmark; see `PairsForm`."""
+    items: Mapping[str, str] = field(default_factory=dict)
+    """Subset to the column that names a row within it, where that is needed: `Ties/ref:3` is then the subset of row
+    `ref:3` of `Ties`."""
+    variants: tuple[str, ...] = ()
+    """What both lists hold at each place, from plain to elaborate: `chat/hard` is then the subset of a pair whose
+    chosen answer is the plainer one. See `_difficulties`."""
 
     def __post_init__(self) -> None:
         _check_objective(self.objective)
+        if (self.items or self.variants) and not self.subset:
+            raise ValueError("got items or variants without subset; expected its column; add it or remove them")
+        if self.variants and (self.answers or len({*self.variants}) < max(2, len(self.variants))):
+            raise ValueError(
+                f"got variants {', '.join(self.variants)}; expected two or more, each once, beside chosen and rejected"
+            )
         if self.style == "transcript":
             raise ValueError("got style 'transcript'; expected text or messages for lists; choose one")
         _conversations_of(self, _ANSWER)
@@ -231,7 +243,7 @@ class ListsForm:
     def standings(self, rows: Rows) -> list[list[tuple[Any, float]]]:
         """Return the answers of each row, each with a number that is the higher the better it is."""
         if self.chosen and self.rejected:
-            sides = [_lists(rows, self.chosen), _lists(rows, self.rejected)]
+            sides = [_lists(rows, column, self.variants) for column in (self.chosen, self.rejected)]
             return [[(a, 1.0) for a in good] + [(a, 0.0) for a in bad] for good, bad in zip(*sides, strict=True)]
         answers, column = _lists(rows, str(self.answers)), self.scores or self.ranks
         if not column:
@@ -296,6 +308,11 @@ def columns_of(form: Form) -> tuple[str, ...]:
     else:
         names = (form.prompt, *form.answers)
     return tuple([name for name in names if name])
+
+
+def definition_of(form: Form) -> dict[str, Any]:
+    """Return what an ingest in the form depends on; what is not used and older versions did not have is left out."""
+    return {name: value for name, value in asdict(form).items() if value or name not in ("items", "variants")}
 
 
 def answers_of(form: Form, data: Mapping[str, Any]) -> list[tuple[str, Conversation]]:
@@ -419,13 +436,48 @@ def _parse_lists(form: ListsForm, rows: Rows, options: Options) -> Iterator[Reco
         values = [value for of_row in numbers for value in _between(of_row)]
         sound = [None if answer in answers.faults else value for answer, value in enumerate(values)]
         yield Rated(answers, conversations, {form.objective: sound})
+    subsets = pairs.of_whole(_row_subsets(form, rows)) if form.subset else None
+    if subsets and form.variants:
+        levels = [_difficulties(of, start, form, conversations) for start, of in zip(ends, decided, strict=False)]
+        subsets = [f"{name}/{level}" for name, level in zip(subsets, chain.from_iterable(levels), strict=True)]
     yield Pairs(
         pairs,
         [conversations[answer] for answer in chosen],
         [conversations[answer] for answer in rejected],
         differences if form.scores else None,
-        pairs.of_whole(subsets) if (subsets := _subsets(form, rows)) else None,
+        subsets,
     )
+
+
+def _row_subsets(form: ListsForm, rows: Rows) -> list[str]:
+    """Return each row's subset, with the row's name where the form asks for it."""
+    subsets = _subsets(form, rows) or []
+    for subset, column in form.items.items():
+        names = rows.values(column)
+        rows.reject_where(
+            (of == subset and type(name) is not str for of, name in zip(subsets, names, strict=True)),
+            "wrong_type",
+            lambda row, column=column, names=names: (  # type: ignore[misc]
+                f"column {column}: got {shown(names[row])}; expected text"
+            ),
+        )
+        subsets = [f"{of}/{name}" if of == subset else of for of, name in zip(subsets, names, strict=True)]
+    return subsets
+
+
+def _difficulties(
+    pairs: Sequence[tuple[int, int, float]], start: int, form: ListsForm, conversations: Sequence[Conversation]
+) -> list[str]:
+    """Return how hard the pairs of a row are: `easy` where the chosen answer is the more elaborate variant.
+
+    Where answers are the same in several variants, a pair of them stands for several and has the names of all.
+    """
+    levels: dict[tuple[Conversation, Conversation], list[str]] = {}
+    for chosen, rejected, _ in pairs:
+        further = chosen - start - (rejected - start - len(form.variants))
+        level = "easy" if further > 0 else "hard" if further < 0 else "normal"
+        levels.setdefault((conversations[chosen], conversations[rejected]), []).append(level)
+    return ["+".join(sorted(levels[conversations[chosen], conversations[rejected]])) for chosen, rejected, _ in pairs]
 
 
 def _between(numbers: Sequence[float]) -> list[float | None]:
@@ -447,13 +499,18 @@ def _answers(
     return parts, parts.conversations([parts.values(_ANSWER), *before], [_ANSWER, *names], read_conversation)
 
 
-def _lists(rows: Rows, column: str) -> list[list[Any]]:
-    """Return the answers in a column, of which one may stand for a list of it alone."""
+def _lists(rows: Rows, column: str, variants: Sequence[str] = ()) -> list[list[Any]]:
+    """Return the answers in a column, of which one may stand for a list of it alone; one for each variant, if any."""
     lists = []
     for row, value in enumerate(rows.required(column)):
         answers = cells_of(value)
         if answers is None:
             rows.reject(row, "wrong_type", f"column {column}: got {shown(value)}; expected a list of answers")
+        elif variants and len(answers) != len(variants):
+            expected = f"{len(variants)}: {', '.join(variants)}"
+            rows.reject(
+                row, "variants_do_not_match", f"column {column}: got {len(answers)} answers; expected {expected}"
+            )
         lists.append(answers or [])
     return lists
 

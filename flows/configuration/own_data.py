@@ -4,7 +4,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any, Final
@@ -17,7 +17,7 @@ from armorm.features.ingest.native import NativeRow, read_rows
 from armorm.features.ingest.preview import Preview, count, preview
 from armorm.features.sources import SOURCES
 from armorm.features.sources.described import form_of
-from armorm.features.sources.own import source_of
+from armorm.features.sources.own import definition_of, source_of
 from armorm.features.sources.proposal import PREFERRED, Column, Proposal, columns_of, propose
 from armorm.flows.configuration.profiles import CHANGES, Profile
 from armorm.flows.configuration.settings import ConfigError
@@ -48,7 +48,7 @@ class Look:
         """The dataset as it would be configured."""
         form = form_of(self.proposal.form, self.proposal.settings)
         source = source_of(self.name, form, licence="", evaluation=False)
-        return DatasetFiles(source, self.path, {}, definition=asdict(form))
+        return DatasetFiles(source, self.path, {}, definition=definition_of(form))
 
     def preview(self) -> Preview:
         """Return what becomes of its first rows."""

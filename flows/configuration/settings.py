@@ -8,7 +8,7 @@ import os
 import re
 import tomllib
 from collections.abc import Sequence
-from dataclasses import asdict, fields, replace
+from dataclasses import fields, replace
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
@@ -58,7 +58,7 @@ from armorm.features.secrets import redact_logs
 from armorm.features.sources import SOURCES, complete_options, find_source
 from armorm.features.sources.base import Options, Source
 from armorm.features.sources.described import RECIPES, Recipe, form_of
-from armorm.features.sources.own import FORMS, Form, source_of
+from armorm.features.sources.own import FORMS, Form, definition_of, source_of
 from armorm.features.store import Store
 from armorm.features.store.summaries import Origin
 from armorm.features.upkeep.gc import RetentionSettings
@@ -255,7 +255,7 @@ class Settings(BaseSettings):
             share=section.share,
             split=section.split,
             origin=origin,
-            definition=asdict(form) if form else {},
+            definition=definition_of(form) if form else {},
         )
 
     def rules(self) -> dict[str, Rules]:

@@ -9,8 +9,8 @@ from armorm.features.conversation import MalformedConversation, SplitFractions
 from armorm.features.ingest.merge import merge
 from armorm.features.ingest.native import NativeRow
 from armorm.features.ingest.normalise import Rules, normalise
-from armorm.features.sources.described import form_of
-from armorm.features.sources.own import answers_of, source_of
+from armorm.features.sources.described import RECIPES, form_of
+from armorm.features.sources.own import answers_of, definition_of, source_of
 
 Row = dict[str, Any]
 
@@ -130,6 +130,68 @@ def test_pairs_of_a_benchmark_have_subsets(kind: str, described: Row, row: Row) 
     assert tables["native_rows"]["reason"].to_pylist() == [None, "wrong_type"]
 
 
+def subsets(described: Row, *rows: Row) -> tuple[list[tuple[str, str, str]], list[tuple[str | None, str | None]]]:
+    """The pairs of lists with their subsets, and of each row why nothing is made of it."""
+    columns = {"prompt": "prompt", "chosen": "good", "rejected": "bad", "subset": "part"}
+    source = source_of("mine", form_of("lists", columns | described), licence="", evaluation=True)
+    native = [NativeRow(line, of, json.dumps(of).encode(), None) for line, of in enumerate(rows, start=1)]
+    tables = normalise(Rules(source, {}, SplitFractions()), native, file="rows.jsonl")
+    merged = merge(Rules(source, {}, SplitFractions()), tables).tables
+    answers = {of["conversation_id"]: of["messages"][-1]["content"] for of in merged["conversations"].to_pylist()}
+    pairs = [
+        (answers[of["chosen_id"]], answers[of["rejected_id"]], of["subset"]) for of in merged["preferences"].to_pylist()
+    ]
+    return sorted(pairs), [(of["reason"], of["detail"]) for of in tables["rejects"].to_pylist()]
+
+
+def test_a_subset_may_name_its_rows() -> None:
+    rows: list[Row] = [
+        {"prompt": "Tea?", "good": ["1"], "bad": ["2"], "part": "Ties", "id": "ref:7"},
+        {"prompt": "Tea!", "good": ["3"], "bad": ["4"], "part": "Math", "id": None},
+        {"prompt": "Tea.", "good": ["5"], "bad": ["6"], "part": "Ties", "id": 8},
+    ]
+    assert subsets({"items": {"Ties": "id"}}, *rows) == (
+        [("1", "2", "Ties/ref:7"), ("3", "4", "Math")],
+        [("wrong_type", "column id: got 8; expected text")],
+    )
+
+
+VARIANTS: Row = {"variants": ["plain", "long"]}
+
+
+def test_pairs_of_variants_are_hard_normal_or_easy() -> None:
+    row: Row = {"prompt": "Tea?", "good": ["1", "2"], "bad": ["3", "4"], "part": "chat"}
+    pairs = [("1", "3", "normal"), ("1", "4", "hard"), ("2", "3", "easy"), ("2", "4", "normal")]
+    assert subsets(VARIANTS, row) == ([(good, bad, f"chat/{level}") for good, bad, level in pairs], [])
+
+
+def test_an_answer_that_is_the_same_in_two_variants_stands_for_both() -> None:
+    row: Row = {"prompt": "Tea?", "good": ["1", "1"], "bad": ["3", "4"], "part": "chat"}
+    assert subsets(VARIANTS, row)[0] == [("1", "3", "chat/easy+normal"), ("1", "4", "chat/hard+normal")]
+    row |= {"bad": ["3", "3"]}
+    assert subsets(VARIANTS, row)[0] == [("1", "3", "chat/easy+hard+normal+normal")]
+
+
+def test_a_row_without_all_variants_is_refused_and_an_empty_answer_alone() -> None:
+    row: Row = {"prompt": "Tea?", "good": ["1", ""], "bad": ["3", "4"], "part": "chat"}
+    pairs, rejects = subsets(VARIANTS, row, row | {"good": ["1"]}, row | {"bad": ["3", "4", "5"]})
+    assert pairs == [("1", "3", "chat/normal"), ("1", "4", "chat/hard")]
+    assert rejects == [
+        ("empty_turn", "pair 2: chosen: turn 2 (assistant) has no text"),
+        ("empty_turn", "pair 3: chosen: turn 2 (assistant) has no text"),
+        ("variants_do_not_match", "column good: got 1 answers; expected 2: plain, long"),
+        ("variants_do_not_match", "column bad: got 3 answers; expected 2: plain, long"),
+    ]
+
+
+def test_what_an_ingest_depends_on_has_only_what_is_used() -> None:
+    plain = definition_of(form_of("lists", {"prompt": "prompt", "chosen": "good", "rejected": "bad"}))
+    assert not {"items", "variants"} & plain.keys()
+    assert plain["subset"] is None
+    named = definition_of(RECIPES["rewardbench-2"].form)
+    assert named["items"] == {"Ties": "id"}
+
+
 BEST_OF_FOUR: Row = {"prompt": "Tea?", "good": ["1", "2"], "bad": ["3", "4", "5"]}
 
 
@@ -204,6 +266,11 @@ def test_lists_without_an_order_are_no_pairs(row: Row, reason: str) -> None:
         ("lists", {"prompt": "prompt", "chosen": "a", "rejected": "b", "scores": "s"}),
         ("lists", {"prompt": "prompt", "answers": "a", "scores": "s", "ranks": "r"}),
         ("lists", {"answers": "a", "style": "transcript"}),
+        ("lists", {"prompt": "prompt", "chosen": "a", "rejected": "b", "items": {"Ties": "id"}}),
+        ("lists", {"prompt": "prompt", "chosen": "a", "rejected": "b", "subset": "c", "items": {"Ties": 1}}),
+        ("lists", {"prompt": "prompt", "chosen": "a", "rejected": "b", "variants": ["plain", "long"]}),
+        ("lists", {"prompt": "prompt", "chosen": "a", "rejected": "b", "subset": "c", "variants": ["plain"]}),
+        ("lists", {"prompt": "prompt", "answers": "a", "subset": "c", "variants": ["plain", "long"]}),
     ],
     ids=str,
 )
