@@ -345,10 +345,17 @@ def _make_read_only(file: Path) -> None:
     file.chmod(file.stat().st_mode & 0o444)
 
 
+CONTAINER_BEFORE_HOST: Final = ("abfs", "abfss", "wasb", "wasbs")
+"""Schemes of addresses where `name@host` is a container and no user."""
+
+
 def without_credentials(url: str) -> str:
-    """Return an address that may stand in logs and messages: no user, no password, no query."""
+    """Return an address without user, password, query and fragment: each of them may hold a secret."""
     parts = urlsplit(url)
-    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path.rstrip("/"), "", ""))
+    user, at, host = parts.netloc.rpartition("@")
+    if at and parts.scheme in CONTAINER_BEFORE_HOST and ":" not in user:
+        host = parts.netloc
+    return urlunsplit((parts.scheme, host, parts.path.rstrip("/"), "", ""))
 
 
 def scratch_path(storage: Storage) -> Path:
