@@ -322,7 +322,6 @@ def open_storage(place: Path | str, cache: Path | None = None) -> Storage:
     """Return a folder, or what an address such as `s3://bucket/folder` names.
 
     Args:
-        place: a path, or an address.
         cache: of an address: where fetched files are kept; by default below the user's own cache folder.
 
     Raises:
@@ -447,6 +446,19 @@ def replace_file(path: Path, content: bytes) -> None:
     temporary = path.with_name(f".{path.name}.{uuid4().hex}")
     temporary.write_bytes(content)
     os.replace(temporary, path)
+
+
+@contextmanager
+def whole_folder(folder: Path) -> Iterator[Path]:
+    """Give a folder to write to, which has the name once the block is over, and is gone if that raises."""
+    unfinished = folder.with_name(f".{folder.name}.{uuid4().hex}")
+    unfinished.mkdir(parents=True)
+    try:
+        yield unfinished
+        unfinished.rename(folder)
+    except BaseException:
+        shutil.rmtree(unfinished)
+        raise
 
 
 def sync(path: Path) -> None:
