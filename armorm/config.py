@@ -107,10 +107,6 @@ def check_nuisance(nuisances: Sequence[str], objectives: Sequence[str]) -> None:
     off as its best linear prediction from the rewards, which is one direction out of them all: of one objective nothing
     is left, and of two the one is the other with its sign turned.
 
-    Args:
-        nuisances: by name; none of them is always possible.
-        objectives: that have ratings.
-
     Raises:
         DecorrelationError: one is not rated, or too few objectives are left, or none.
     """

@@ -10,19 +10,21 @@ turns; a ratio is the median of those of each turn.
   with an objective and the answers' length
 """
 
-import argparse
 import platform
 import statistics
 import time
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 from scipy.stats import spearmanr
 
 from armorm.maths.decorrelate import Decorrelation, decorrelate
-from benchmarks.measure import packages
+from benchmarks.measure import options, packages, print_row, print_table
 
 GRID = np.linspace(0, 0.95, 24)
+
+BASE = "grid of 24 with spearmanr"
 
 
 def rewards(n_rows: int, n_objectives: int) -> tuple[np.ndarray, np.ndarray]:  # type: ignore[type-arg]
@@ -50,39 +52,31 @@ def seconds(way: Callable[[], object]) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rows", type=int, default=128_000)
-    parser.add_argument("--objectives", type=int, default=19)
-    parser.add_argument("--rounds", type=int, default=5)
-    asked = parser.parse_args()
+    asked = options(__doc__, rows=128_000, objectives=19, rounds=5).parse_args()
     rewards_NK, lengths = rewards(asked.rows, asked.objectives)
     names = [f"o{k}" for k in range(asked.objectives)]
 
     def ours(*nuisances: str) -> Decorrelation:
         return decorrelate(rewards_NK, names, nuisances=nuisances, n_tokens_N=lengths)
 
-    one, two, length = (names[-1],), tuple(names[-2:]), (names[-1], "n_tokens")
-    ways: dict[str, Callable[[], object]] = {"grid of 24 with spearmanr": lambda: grid(rewards_NK)}
-    for nuisances, label in ((one, "one nuisance"), (two, "two nuisances"), (length, "nuisance and length")):
-        ways[f"armorm, {label}"] = lambda nuisances=nuisances: ours(*nuisances)
-    taken = [{name: seconds(way) for name, way in ways.items()} for _ in range(asked.rounds)]
-    left = {
-        f"armorm, {label}": float(np.nanmax(np.abs(ours(*nuisances).after_MK)))
-        for nuisances, label in ((one, "one nuisance"), (two, "two nuisances"), (length, "nuisance and length"))
+    nuisances_of = {
+        "armorm, one nuisance": (names[-1],),
+        "armorm, two nuisances": tuple(names[-2:]),
+        "armorm, nuisance and length": (names[-1], "n_tokens"),
     }
-    found = grid(rewards_NK)
-    cleaned = rewards_NK[:, :-1] - np.array(found) * rewards_NK[:, -1:]
-    left["grid of 24 with spearmanr"] = max(
-        abs(float(spearmanr(r_N, rewards_NK[:, -1]).statistic)) for r_N in cleaned.T
-    )
+    ways: dict[str, Callable[[], object]] = {BASE: lambda: grid(rewards_NK)}
+    ways |= {name: partial(ours, *nuisances) for name, nuisances in nuisances_of.items()}
+    taken = [{name: seconds(way) for name, way in ways.items()} for _ in range(asked.rounds)]
+    left = {name: float(np.nanmax(np.abs(ours(*of).after_MK))) for name, of in nuisances_of.items()}
+    cleaned = rewards_NK[:, :-1] - np.array(grid(rewards_NK)) * rewards_NK[:, -1:]
+    left[BASE] = max(abs(float(spearmanr(r_N, rewards_NK[:, -1]).statistic)) for r_N in cleaned.T)
     print(f"{platform.processor() or platform.machine()}, {packages('numpy', 'scipy')}")
     print(f"\n{asked.rows:,} rows, {asked.objectives} objectives, medians of {asked.rounds} rounds\n")
-    print("| way | s | times as fast | largest correlation left |\n| --- | --- | --- | --- |")
-    base = "grid of 24 with spearmanr"
+    print_table(["way", "s", "times as fast", "largest correlation left"])
     for name in ways:
         median = statistics.median(turn[name] for turn in taken)
-        ratio = statistics.median(turn[base] / turn[name] for turn in taken)
-        print(f"| {name} | {median:.2f} | {ratio:.1f} | {left[name]:.1e} |")
+        ratio = statistics.median(turn[BASE] / turn[name] for turn in taken)
+        print_row(name, f"{median:.2f}", f"{ratio:.1f}", f"{left[name]:.1e}")
 
 
 if __name__ == "__main__":

@@ -22,9 +22,7 @@ take at that rate, as a share of the time taken: every token once, in the last l
 `benchmarks/flops.py`).
 """
 
-import argparse
 import math
-import platform
 import random
 import statistics
 import tempfile
@@ -32,8 +30,8 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
+from itertools import product
 from multiprocessing import Pipe, get_context
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -48,6 +46,7 @@ from armorm.features.embedding.fingerprint import BackboneSettings, read_fingerp
 from armorm.features.embedding.memory import keep_freed_memory
 from armorm.features.embedding.packs import TokenSequence, Wanted, plan_packs
 from benchmarks.flops import cost_of, least_flops, product_flops
+from benchmarks.measure import options, packages, print_row, print_table
 
 VOCABULARY = 4096
 
@@ -267,8 +266,7 @@ def measure(shape: str, dtype: str, answers: int, rounds: int, n_prompts: int, d
         named = kind if len(sizes(device)[kind]) == 1 else f"{kind} {best[1]}"
         cells = [shape, dtype, answers, named, f"{seconds / rounds:.2f}", f"{statistics.median(ratios):.2f}"]
         cells += [f"{min(ratios):.2f} to {max(ratios):.2f}", f"{n_tokens / seconds:,.0f}", f"{floor / seconds:.0%}"]
-        cells.append(f"{apart(vectors[expected], vectors[best]):.1e}")
-        print(f"| {' | '.join(map(str, cells))} |", flush=True)
+        print_row(*cells, f"{apart(vectors[expected], vectors[best]):.1e}")
 
 
 def apart(expected: Mapping[Any, Floats], got: Mapping[Any, Floats]) -> float:
@@ -283,29 +281,21 @@ def _synchronise(device: str) -> None:
 
 def main() -> None:
     """Print a table as markdown."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--shapes", default="256x4,512x8")
-    parser.add_argument("--dtypes", default="float32,bfloat16")
-    parser.add_argument("--answers", default="2,4")
-    parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--prompts", type=int, default=24)
-    parser.add_argument("--device", default="cpu")
-    given = parser.parse_args()
-    versions = []
-    for name in ("torch", "transformers", "sentence-transformers"):
-        try:
-            versions.append(f"{name} {version(name)}")
-        except PackageNotFoundError:
-            versions.append(f"{name} not installed")
-    print(
-        f"Python {platform.python_version()}, {', '.join(versions)}; {torch.get_num_threads()} threads, {given.device}"
-    )
-    print("| shape | type | answers | way | s | ratio | of all turns | tokens/s of all texts | floor | apart |")
-    print("| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |")
-    for shape in given.shapes.split(","):
-        for dtype in given.dtypes.split(","):
-            for answers in map(int, given.answers.split(",")):
-                measure(shape, dtype, answers, given.rounds, given.prompts, given.device)
+    given = options(
+        __doc__,
+        shapes=["256x4", "512x8"],
+        dtypes=["float32", "bfloat16"],
+        answers=[2, 4],
+        rounds=7,
+        prompts=24,
+        device="cpu",
+    ).parse_args()
+    versions = packages("torch", "transformers", "sentence-transformers")
+    print(f"{versions}; {torch.get_num_threads()} threads, {given.device}")
+    columns = ["shape", "type", "answers", "way", "s", "ratio", "of all turns", "tokens/s of all texts"]
+    print_table([*columns, "floor", "apart"])
+    for shape, dtype, answers in product(given.shapes, given.dtypes, given.answers):
+        measure(shape, dtype, answers, given.rounds, given.prompts, given.device)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,6 @@ model but all around it: tables, chunks, manifests, parts. Told is the resident 
 tenth of the texts, and the peak of all over that of the first tenth. Another process has ingested.
 """
 
-import argparse
 import tempfile
 import time
 from functools import partial
@@ -22,7 +21,7 @@ from armorm.features.embedding.fingerprint import BackboneSettings
 from armorm.features.ingest.dataset import DatasetFiles, ingest_dataset
 from armorm.features.sources import find_source
 from armorm.features.store import Store
-from benchmarks.measure import Peaks, in_process, memory_mb, packages
+from benchmarks.measure import Peaks, in_process, memory_mb, options, packages
 from tests.features import tiny
 
 
@@ -51,10 +50,7 @@ def prepare(folder: Path, n: int) -> None:
 
 def main() -> None:
     """Print a table as markdown."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--conversations", type=int, default=200_000)
-    parser.add_argument("--shard", type=int, default=EmbedSettings().shard_conversations)
-    given = parser.parse_args()
+    given = options(__doc__, conversations=200_000, shard=EmbedSettings().shard_conversations).parse_args()
     with tempfile.TemporaryDirectory() as made:
         folder = Path(made)
         in_process(prepare, folder, given.conversations)

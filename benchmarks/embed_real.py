@@ -18,12 +18,9 @@ work on the machine; with several threads wait loops count too, and wall seconds
 tokens a second. `apart` is the largest distance of two vectors as a share of the length of ours.
 """
 
-import argparse
-import platform
 import statistics
 from collections.abc import Sequence
 from functools import partial
-from importlib.metadata import version
 from pathlib import Path
 from typing import Final
 
@@ -43,6 +40,7 @@ from armorm.features.store import Store
 from armorm.features.vectors.shards import Name, Vector
 from armorm.flows.configuration.settings import load_settings
 from benchmarks.embed import Prepare, Turn, Way, apart
+from benchmarks.measure import options, packages, print_row, print_table
 
 TEXTS: Final = f"""
 WITH wanted AS (
@@ -104,20 +102,16 @@ def open_ours(settings: BackboneSettings, threads: int) -> Prepare:
 
 def main() -> None:
     """Print a row as markdown."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    datasets = ["hh-rlhf", "pku-saferlhf-30k", "beavertails-30k"]
+    parser = options(__doc__, datasets=datasets, every_row=False, threads=1, rounds=5, texts=64)
     parser.add_argument("config", type=Path)
-    parser.add_argument("--datasets", default="hh-rlhf,pku-saferlhf-30k,beavertails-30k")
-    parser.add_argument("--every-row", action="store_true")
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--texts", type=int, default=64)
     given = parser.parse_args()
     settings = load_settings(given.config)
     backbone = settings.local_backbone()
     loop = Way(partial(open_loop, backbone, given.threads))
     ours = Way(partial(open_ours, backbone, given.threads))
     with connect(Store(settings.root / settings.store)) as catalog:
-        rows = catalog.execute(TEXTS, [given.datasets.split(",")]).fetchall()
+        rows = catalog.execute(TEXTS, [given.datasets]).fetchall()
     rounds = []
     for start in range(0, len(rows) - given.texts, len(rows) // (given.rounds + 1)):
         texts = [
@@ -127,10 +121,10 @@ def main() -> None:
         rounds.append((loop(texts), ours(texts)))
     loop.close()
     ours.close()
-    print(f"Python {platform.python_version()}, torch {version('torch')}, transformers {version('transformers')}")
-    print("| datasets | threads | ratio, processor | wall | computed | loop, tokens/s | armorm, tokens/s | apart |")
-    print("| --- | --- | --- | --- | --- | --- | --- | --- |")
-    print(f"| {given.datasets} | {given.threads} | {' | '.join(_cells(rounds[1:]))} |")
+    print(packages("torch", "transformers"))
+    columns = ["ratio, processor", "wall", "computed", "loop, tokens/s", "armorm, tokens/s", "apart"]
+    print_table(["datasets", "threads", *columns])
+    print_row(",".join(given.datasets), given.threads, *_cells(rounds[1:]))
 
 
 def _cells(rounds: list[tuple[Turn, Turn]]) -> list[str]:

@@ -1,13 +1,12 @@
 """Memory of an export: does it grow with the backbone?
 
-    python benchmarks/export_memory.py [--layers 16 48 96]
+    python benchmarks/export_memory.py [--layers 16,48,96]
 
 Each backbone, of random bfloat16 weights in shards of about 200 MB, is loaded and written in the published layout by a
 process of its own. Told are the bytes of the export, the largest memory of that process which is its own (RssAnon), and
 the largest of all, with the pages of the files that it maps (VmHWM), which the system takes back when it needs them.
 """
 
-import argparse
 import json
 import tempfile
 from functools import partial
@@ -22,7 +21,7 @@ from armorm.export.pattern import find_pattern
 from armorm.features.embedding.backbone import load
 from armorm.features.embedding.fingerprint import BackboneSettings, read_fingerprint
 from armorm.release.export import probe_conversations, rendered
-from benchmarks.measure import Peaks, in_process, memory_mb, packages
+from benchmarks.measure import Peaks, in_process, memory_mb, options, packages, print_row, print_table
 from tests.armorm.exported import fixed_mixture, random_heads
 from tests.features import tiny
 
@@ -75,21 +74,17 @@ def export(folder: Path, max_shard_size: str) -> tuple[float, float]:
 
 def main() -> None:
     """Print a table as markdown."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--layers", type=int, nargs="+", default=[16, 48, 96])
-    parser.add_argument("--max-shard-size", default="5GB")
-    given = parser.parse_args()
+    given = options(__doc__, layers=[16, 48, 96], max_shard_size="5GB").parse_args()
     used = packages("torch", "transformers", "safetensors")
     print(f"{used}; files of weights of at most {given.max_shard_size}")
-    print("| layers | bytes of the export | largest RssAnon | largest resident memory (VmHWM) |")
-    print("| --- | --- | --- | --- |")
+    print_table(["layers", "bytes of the export", "largest RssAnon", "largest resident memory (VmHWM)"])
     for n_layers in given.layers:
         with tempfile.TemporaryDirectory() as made:
             folder = Path(made)
             write_backbone(folder / "backbone", n_layers)
             own_mb, all_mb = in_process(export, folder, given.max_shard_size)
             size = sum(path.stat().st_size for path in (folder / "export").glob("*.safetensors"))
-        print(f"| {n_layers} | {size / 1e9:.2f} GB | {own_mb:.0f} MB | {all_mb:.0f} MB |", flush=True)
+        print_row(n_layers, f"{size / 1e9:.2f} GB", f"{own_mb:.0f} MB", f"{all_mb:.0f} MB")
 
 
 if __name__ == "__main__":

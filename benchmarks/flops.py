@@ -77,10 +77,6 @@ def product_flops(dtype: str, device: str) -> float:
     """Return operations a second of a product of square matrices, the best of those that fit into `WITHIN_S`.
 
     They grow while a product takes next to no time.
-
-    Args:
-        dtype: the name of torch's type.
-        device: as torch names it: `cpu`, `cuda:1`.
     """
     product = multiply if (dtype, device) == ("float32", "cpu") else torch.matmul
     size, per_s, begun = 512, 0.0, time.perf_counter()

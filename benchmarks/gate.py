@@ -35,7 +35,7 @@ from armorm.features.vectors.shards import FeatureReader
 from armorm.maths.gate import Gate, Pairs, bradley_terry, gate_weights, train_gate
 from armorm.maths.metrics import pair_accuracy
 from armorm.maths.score import score
-from benchmarks.measure import Peaks, memory_mb, packages, write_vectors
+from benchmarks.measure import Peaks, memory_mb, options, packages, print_row, print_table, write_vectors
 
 K = 19
 
@@ -122,7 +122,7 @@ def ours(pairs: Pairs, config: GateConfig) -> list[float]:
 
 
 def speed(asked: argparse.Namespace) -> None:
-    print("| size | way | steps/s | times as fast |\n| --- | --- | --- | --- |")
+    print_table(["size", "way", "steps/s", "times as fast"])
     rng = np.random.default_rng(0)
     for size in asked.sizes:
         with tempfile.TemporaryDirectory(dir=asked.folder) as folder:
@@ -142,7 +142,7 @@ def speed(asked: argparse.Namespace) -> None:
         for name in turns[0]:
             per_second = 1 / statistics.median(turn[name] for turn in turns)
             ratio = statistics.median(turn[BOTH] / turn[name] for turn in turns)
-            print(f"| {size} | {name} | {per_second:.2f} | {ratio:.2f} |", flush=True)
+            print_row(size, name, f"{per_second:.2f}", f"{ratio:.2f}")
 
 
 def planted(rng: np.random.Generator, directions_KD: np.ndarray, n_prompts: int) -> Pairs:  # type: ignore[type-arg]
@@ -165,10 +165,9 @@ def precision(asked: argparse.Namespace) -> None:
             fit = train_gate(training, np.eye(K), config=config)
             gating = gate_weights(fit.gate(), held_out.prompts_UD)
             accuracies.append(pair_accuracy(score(held_out.differences_PK, np.eye(K), gating)))
-    print("| precision | held-out accuracy | standard deviation over seeds | lowest | highest |\n" + "| --- " * 5 + "|")
+    print_table(["precision", "held-out accuracy", "standard deviation over seeds", "lowest", "highest"])
     for name, accuracies in found.items():
-        mean, deviation = statistics.mean(accuracies), statistics.stdev(accuracies)
-        print(f"| {name} | {mean:.4f} | {deviation:.4f} | {min(accuracies):.4f} | {max(accuracies):.4f} |")
+        print_row(name, *(f"{of(accuracies):.4f}" for of in (statistics.mean, statistics.stdev, min, max)))
     apart = [b - a for a, b in zip(*found.values(), strict=True)]
     error = statistics.stdev(apart) / len(apart) ** 0.5
     print(f"\nbfloat16 less float32, seed by seed: {statistics.mean(apart):+.4f}, standard error {error:.4f}")
@@ -195,20 +194,17 @@ def memory(asked: argparse.Namespace) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["speed", "precision", "memory"])
-    parser.add_argument("--sizes", type=lambda text: [int(size) for size in text.split(",")], default=[1024, 4096])
-    parser.add_argument("--size", type=int, default=4096)
-    parser.add_argument("--pairs", type=int, default=200_000)
-    parser.add_argument("--steps", type=int)
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--seeds", type=int, default=8)
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--folder", type=Path)
+    measures = {"speed": (speed, 12), "precision": (precision, 400), "memory": (memory, 30)}
+    folder = Path(tempfile.gettempdir())
+    parser = options(
+        __doc__, sizes=[1024, 4096], size=4096, pairs=200_000, steps=0, rounds=3, seeds=8, device="cpu", folder=folder
+    )
+    parser.add_argument("what", choices=measures)
     asked = parser.parse_args()
-    asked.steps = asked.steps or {"speed": 12, "precision": 400, "memory": 30}[asked.what]
+    measure, steps = measures[asked.what]
+    asked.steps = asked.steps or steps
     header()
-    {"speed": speed, "precision": precision, "memory": memory}[asked.what](asked)
+    measure(asked)
 
 
 if __name__ == "__main__":

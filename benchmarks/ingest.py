@@ -9,7 +9,6 @@ seconds, which a shared machine disturbs less. Memory is the largest sum of resi
 children. Files are made once, below the folder of `--folder`.
 """
 
-import argparse
 import hashlib
 import json
 import os
@@ -24,7 +23,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from benchmarks.measure import Peaks, packages
+from benchmarks.measure import Peaks, options, packages, print_row, print_table
 
 Row = dict[str, Any]
 
@@ -262,27 +261,22 @@ def resident(pid: int) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rows-scale", type=float, default=1.0)
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--only", default=",".join(CASES))
-    parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()) / "armorm-benchmark")
+    folder = Path(tempfile.gettempdir()) / "armorm-benchmark"
+    parser = options(__doc__, rows_scale=1.0, rounds=3, only=list(CASES), folder=folder)
     parser.add_argument("--way", choices=WAYS)
     given = parser.parse_args()
     given.folder.mkdir(parents=True, exist_ok=True)
-    names = given.only.split(",")
     if given.way:
-        (name,) = names
+        (name,) = given.only
         path = next(given.folder.glob(f"{name}.json*"))
         start, cpu_start = time.perf_counter(), cpu_seconds()
         WAYS[given.way](name, path)
         print(time.perf_counter() - start, cpu_seconds() - cpu_start)
         return
     print(f"{platform.machine()}, {os.cpu_count()} cores, {packages('polars', 'pyarrow', 'orjson')}\n")
-    shown = " | ".join(f"{way} s" for way in WAYS)
-    print(f"| dataset | kind | rows | MB | {shown} | ratio | floor's ratio | CPU ratio | floor's CPU ratio | peak MB |")
-    print("| --- " * (9 + len(WAYS)) + "|")
-    for name in names:
+    ratios_of = ["ratio", "floor's ratio", "CPU ratio", "floor's CPU ratio"]
+    print_table(["dataset", "kind", "rows", "MB", *(f"{way} s" for way in WAYS), *ratios_of, "peak MB"])
+    for name in given.only:
         kind, row, n_rows, suffix = CASES[name]
         n_rows = int(n_rows * given.rows_scale)
         path = given.folder / f"{name}.{suffix}"
@@ -297,7 +291,7 @@ def main() -> None:
         ratios = [of[way] / of["polars"] for of in (seconds, cpu) for way in ("armorm", "floor")]
         peak = max(of.peak_mb for of in taken["armorm"])
         cells = [f"{seconds[way]:.1f}" for way in WAYS] + [f"{ratio:.1f}" for ratio in ratios] + [f"{peak:.0f}"]
-        print(f"| {name} | {kind} | {n_rows:,} | {path.stat().st_size / 1e6:.0f} | {' | '.join(cells)} |", flush=True)
+        print_row(name, kind, f"{n_rows:,}", f"{path.stat().st_size / 1e6:.0f}", *cells)
 
 
 if __name__ == "__main__":

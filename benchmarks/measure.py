@@ -1,13 +1,14 @@
-"""What benchmarks share: versions of packages, work in a new process, the memory of one, random vectors of a store."""
+"""What benchmarks share: options, tables, versions, work in a new process, the memory of one, vectors of a store."""
 
+import argparse
 import platform
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from multiprocessing import get_context
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -19,9 +20,43 @@ Result = TypeVar("Result")
 SHARD_ROWS = 4096
 
 
+def options(description: str | None, **defaults: Any) -> argparse.ArgumentParser:
+    """Return a parser of options of these names, with their defaults' types: a flag for False, `1,2` for a list."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    for name, default in defaults.items():
+        flag = f"--{name.replace('_', '-')}"
+        if isinstance(default, bool):
+            parser.add_argument(flag, action="store_true")
+        elif isinstance(default, list):
+            of = type(default[0])
+            parser.add_argument(flag, type=lambda text, of=of: [of(one) for one in text.split(",")], default=default)
+        else:
+            parser.add_argument(flag, type=type(default), default=default)
+    return parser
+
+
+def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]] = ()) -> None:
+    """Print a table as Markdown, each row as soon as it is there."""
+    print(f"| {' | '.join(columns)} |\n{'| --- ' * len(columns)}|")
+    for row in rows:
+        print_row(*row)
+
+
+def print_row(*cells: object) -> None:
+    """Print one more row of a table."""
+    print(f"| {' | '.join(map(str, cells))} |", flush=True)
+
+
 def packages(*names: str) -> str:
     """Return the versions of Python and of packages."""
-    return ", ".join([f"Python {platform.python_version()}", *(f"{name} {version(name)}" for name in names)])
+    return ", ".join([f"Python {platform.python_version()}", *map(_package, names)])
+
+
+def _package(name: str) -> str:
+    try:
+        return f"{name} {version(name)}"
+    except PackageNotFoundError:
+        return f"{name} not installed"
 
 
 def in_process(work: Callable[..., Result], *given: object) -> Result:
@@ -59,10 +94,8 @@ class Peaks:
 
     def print_tenths(self) -> None:
         """Print a table of one row as Markdown."""
-        print("| " + " | ".join(f"{10 * n} %" for n in range(1, 11)) + " | all over the first tenth |")
-        print("| --- " * 11 + "|")
-        cells = [f"{peak:.0f} MB" for peak in self.tenths_mb]
-        print(f"| {' | '.join(cells)} | {self.most_mb / self.tenths_mb[0]:.3f} |")
+        print_table([*(f"{10 * n} %" for n in range(1, 11)), "all over the first tenth"])
+        print_row(*(f"{peak:.0f} MB" for peak in self.tenths_mb), f"{self.most_mb / self.tenths_mb[0]:.3f}")
 
     def __enter__(self) -> "Peaks":
         self._thread.start()
@@ -83,15 +116,7 @@ class Peaks:
 def write_vectors(
     writer: Writer, backbone: str, kind: str, ids: Sequence[str], draw: Callable[[tuple[int, int]], np.ndarray]
 ) -> None:
-    """Commit float16 shards of drawn vectors, whose width is that of the backbone.
-
-    Args:
-        writer: of a store that has the backbone.
-        backbone: its id.
-        kind: `conversation` or `prompt`.
-        ids: of the texts.
-        draw: gives an array of a shape.
-    """
+    """Commit float16 shards of drawn vectors, whose width is that of the backbone."""
     width = writer.store.head().within("backbone")[backbone].summary["hidden_size"]
     for start in range(0, len(ids), SHARD_ROWS):
         block = ids[start : start + SHARD_ROWS]

@@ -8,7 +8,6 @@ alphas on validation rows and fit again on both, in turn within one process; tim
 Run it with as many threads as there are free cores (OMP_NUM_THREADS): BLAS waits badly for a thread that has none.
 """
 
-import argparse
 import os
 import platform
 import statistics as median_of
@@ -27,7 +26,7 @@ from sklearn.linear_model import Ridge
 from armorm.features.objectives import OBJECTIVES
 from armorm.maths.ridge import ALPHAS, Part, fit_parts, label_masks, parts_of
 from armorm.maths.statistics import RidgeStatistics
-from benchmarks.measure import SHARD_ROWS, packages
+from benchmarks.measure import SHARD_ROWS, options, packages, print_table
 from benchmarks.ridge_store import DATASETS
 
 Array = np.ndarray[Any, Any]
@@ -132,7 +131,7 @@ class Edited:
         return fit_parts([part_of(*item) for item in enumerate(self.parts)], names).W_KD
 
 
-def compare(n: int, d: int, rounds: int) -> Iterator[str]:
+def compare(n: int, d: int, rounds: int) -> Iterator[tuple[str, ...]]:
     """Yield all ways in turn."""
     given = problem(n, d)
     exact = (given[0].astype(np.float64), *given[1:])
@@ -157,31 +156,24 @@ def compare(n: int, d: int, rounds: int) -> Iterator[str]:
                 cpu[name].append(time.process_time() - began[1])
         scratch = from_statistics(given[0], edited.after_NK, *given[2:])
     truth = found["scikit-learn, each alone, float64"]
-    yield "| way | CPU, s | wall, s | CPU, times `from statistics` | CPU, times the edited | furthest weights |"
-    yield "| --- | --- | --- | --- | --- | --- |"
     names = list(ways)
     for name in names:
         against = scratch if name == names[1] else truth
         off = np.linalg.norm(found[name] - against, axis=1) / np.linalg.norm(against, axis=1)
         times = [median_of.median([o / m for o, m in zip(cpu[name], cpu[one], strict=True)]) for one in names[:2]]
-        yield (
-            f"| {name} | {median_of.median(cpu[name]):.2f} | {median_of.median(wall[name]):.2f} | {times[0]:.1f} | "
-            f"{times[1]:.1f} | {off.max():.1e} |"
-        )
+        medians = (f"{median_of.median(of[name]):.2f}" for of in (cpu, wall))
+        yield name, *medians, *(f"{ratio:.1f}" for ratio in times), f"{off.max():.1e}"
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rows", type=int, default=60_000)
-    parser.add_argument("--features", type=int, default=1024)
-    parser.add_argument("--rounds", type=int, default=3)
-    given = parser.parse_args()
+    given = options(__doc__, rows=60_000, features=1024, rounds=3).parse_args()
     warnings.simplefilter("ignore", LinAlgWarning)  # scikit-learn's, of normal equations in float32
     threads = os.environ.get("OMP_NUM_THREADS", "all")
     print(f"{platform.machine()}, {os.cpu_count()} CPUs, {threads} threads")
     print(f"{packages('numpy', 'scipy', 'scikit-learn')}\n")
     print(f"n = {given.rows:,}, d = {given.features:,}, {given.rounds} rounds\n")
-    print(*compare(given.rows, given.features, given.rounds), sep="\n")
+    columns = ["way", "CPU, s", "wall, s", "CPU, times `from statistics`", "CPU, times the edited", "furthest weights"]
+    print_table(columns, compare(given.rows, given.features, given.rounds))
 
 
 if __name__ == "__main__":

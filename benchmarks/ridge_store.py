@@ -8,7 +8,6 @@ stages run in a process of its own. Told are its CPU seconds, the largest memory
 largest of all (VmHWM), with the pages of shards that it maps, which the system takes back when it needs them.
 """
 
-import argparse
 import hashlib
 import tempfile
 import time
@@ -27,7 +26,7 @@ from armorm.features.store import Made, Recipe, Store, Writer
 from armorm.features.tables import SCHEMAS, make_table, write_parquet
 from armorm.stages.regress import REGRESS
 from armorm.stages.statistics import STATISTICS
-from benchmarks.measure import Peaks, in_process, memory_mb, packages, write_vectors
+from benchmarks.measure import Peaks, in_process, memory_mb, options, packages, print_row, print_table, write_vectors
 
 BACKBONE = "b" * 32
 SCALE = Scale(0, 4)
@@ -109,23 +108,15 @@ def fit(folder: Path) -> tuple[float, ...]:
 
 def main() -> None:
     """Print a row of a table as markdown."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rows", type=int, default=30_000)
-    parser.add_argument("--features", type=int, default=4096)
-    parser.add_argument("--even", action="store_true")
-    given = parser.parse_args()
+    given = options(__doc__, rows=30_000, features=4096, even=False).parse_args()
     with tempfile.TemporaryDirectory() as made:
         folder = Path(made) / "store"
         in_process(prepare, folder, given.rows, given.features, given.even)
         counted_s, fitted_s, *memory = in_process(fit, folder)
-    before_gb, own_gb, all_gb = (mb / 1024 for mb in memory)
     print(packages("numpy", "scipy"))
-    print("| rows | features | statistics, CPU s | regress, CPU s | RssAnon before | at most | VmHWM |")
-    print("| --- | --- | --- | --- | --- | --- | --- |")
-    print(
-        f"| {given.rows:,} | {given.features:,} | {counted_s:.0f} | {fitted_s:.0f} | {before_gb:.2f} GB "
-        f"| {own_gb:.2f} GB | {all_gb:.2f} GB |"
-    )
+    print_table(["rows", "features", "statistics, CPU s", "regress, CPU s", "RssAnon before", "at most", "VmHWM"])
+    cells = [f"{given.rows:,}", f"{given.features:,}", f"{counted_s:.0f}", f"{fitted_s:.0f}"]
+    print_row(*cells, *(f"{mb / 1024:.2f} GB" for mb in memory))
 
 
 if __name__ == "__main__":

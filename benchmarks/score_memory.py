@@ -7,7 +7,6 @@ JSON. Told is its resident memory, the peak in every tenth of the scores that it
 that of the first tenth.
 """
 
-import argparse
 import json
 import subprocess
 import sys
@@ -16,7 +15,7 @@ import time
 from functools import partial
 from pathlib import Path
 
-from benchmarks.measure import Peaks, memory_mb, packages
+from benchmarks.measure import Peaks, memory_mb, options, packages
 from tests.armorm.published import write_published
 
 COMMAND = "import sys; sys.argv[0] = 'armorm'; from armorm.flows.cli.program import main; main()"
@@ -32,9 +31,7 @@ def write_rows(path: Path, n: int) -> None:
 
 def main() -> None:
     """Print a table as markdown."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--conversations", type=int, default=200_000)
-    n = parser.parse_args().conversations
+    n = options(__doc__, conversations=200_000).parse_args().conversations
     with tempfile.TemporaryDirectory() as made:
         folder = Path(made)
         write_published(folder / "model")

@@ -7,7 +7,6 @@ stage's artifact under the recipe that the stage itself states, so that `armorm 
 nothing to run. Each time is of a process of its own, imports included, and without them.
 """
 
-import argparse
 import platform
 import statistics
 import subprocess
@@ -25,7 +24,7 @@ import pyarrow as pa
 from armorm.features.store import Done, Made, Pointer, Recipe, Store, Writer
 from armorm.features.tables import SCHEMAS, write_parquet
 from armorm.features.vectors.shards import index_of
-from benchmarks.measure import packages
+from benchmarks.measure import options, packages, print_row, print_table
 
 DATASETS = 13
 """Datasets that give rows, of those that the demo's configuration names."""
@@ -308,12 +307,8 @@ def questions() -> dict[str, tuple[str, str]]:
 
 def main() -> None:
     """Make the store where there is none, and time."""
-    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    arguments.add_argument("--conversations", type=int, default=2_600_000)
-    arguments.add_argument("--shards", type=int, default=160)
-    arguments.add_argument("--rounds", type=int, default=3)
-    arguments.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()) / "armorm-benchmark-store")
-    given = arguments.parse_args()
+    made = Path(tempfile.gettempdir()) / "armorm-benchmark-store"
+    given = options(__doc__, conversations=2_600_000, shards=160, rounds=3, folder=made).parse_args()
     folder: Path = given.folder / f"{given.conversations}-{given.shards}"
     config = folder / "armorm.toml"
     if not config.exists():
@@ -321,11 +316,11 @@ def main() -> None:
     size = sum(path.stat().st_size for path in (folder / "store").rglob("*") if path.is_file())
     print(f"{given.conversations:,} conversations, {given.shards} shards, {size / 1e9:.2f} GB; {platform.machine()}")
     print(packages("duckdb", "pyarrow"))
-    print("| what | s | with imports, s |\n| --- | --- | --- |")
+    print_table(["what", "s", "with imports, s"])
     for name, (prepare, call) in (TIMED | questions()).items():
         rounds = [timed(config, prepare, call) for _ in range(given.rounds)]
         inner, whole = (statistics.median(times) for times in zip(*rounds, strict=True))
-        print(f"| {name} | {inner:.2f} | {whole:.2f} |", flush=True)
+        print_row(name, f"{inner:.2f}", f"{whole:.2f}")
 
 
 if __name__ == "__main__":

@@ -77,10 +77,6 @@ def encode(record: Any) -> Any:
 def decode(of: type[T], value: Any) -> T:
     """Return the record that a JSON value is.
 
-    Args:
-        of: its type.
-        value: as it was read.
-
     Raises:
         ValueError: it is of another form; the message is one line.
     """

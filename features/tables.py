@@ -19,119 +19,41 @@ FORMAT_KEY: Final = b"armorm.format"
 
 MESSAGES: Final = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
 
+_TYPES: Final = {
+    "": pa.string(),
+    "bool": pa.bool_(),
+    "int": pa.int64(),
+    "int32": pa.int32(),
+    "float": pa.float64(),
+    "float32": pa.float32(),
+    "messages": MESSAGES,
+}
+
+
+def schema_of(columns: str) -> pa.Schema:
+    """Return a schema of columns such as `name n_rows:int`, which are text where no type is said."""
+    parts = (column.partition(":") for column in columns.split())
+    return pa.schema([(name, _TYPES[kind]) for name, _, kind in parts])
+
+
 SCHEMAS: Final[Mapping[str, pa.Schema]] = {
-    "conversations": pa.schema(
-        [
-            ("conversation_id", pa.string()),
-            ("prompt_id", pa.string()),
-            ("messages", MESSAGES),
-            ("n_turns", pa.int32()),
-            ("n_chars", pa.int64()),
-        ]
+    "conversations": schema_of("conversation_id prompt_id messages:messages n_turns:int32 n_chars:int"),
+    "ratings": schema_of("dataset source_row conversation_id prompt_id objective raw:float value:float split"),
+    "preferences": schema_of("dataset source_row pair_id prompt_id chosen_id rejected_id margin:float subset split"),
+    "rejects": schema_of("dataset source_row scope reason detail raw"),
+    "native_rows": schema_of("dataset source_row file line:int outcome reason"),
+    "contamination": schema_of("prompt_id evaluation_prompt_id evaluation_dataset similarity:float"),
+    "correlations": schema_of(
+        "part dataset objective nuisance n_responses:int n_prompts:int "
+        "before:float before_low:float before_high:float after:float after_low:float after_high:float"
     ),
-    "ratings": pa.schema(
-        [
-            ("dataset", pa.string()),
-            ("source_row", pa.string()),
-            ("conversation_id", pa.string()),
-            ("prompt_id", pa.string()),
-            ("objective", pa.string()),
-            ("raw", pa.float64()),
-            ("value", pa.float64()),
-            ("split", pa.string()),
-        ]
+    "predictions": schema_of("model conversation_id objective predicted:float"),
+    "pair_scores": schema_of("model pair_id score_chosen:float score_rejected:float correct:bool"),
+    "verdicts": schema_of(
+        "judge first_id second_id score_first:float score_second:float "
+        "shown_first:float shown_second:float preference:float why_not"
     ),
-    "preferences": pa.schema(
-        [
-            ("dataset", pa.string()),
-            ("source_row", pa.string()),
-            ("pair_id", pa.string()),
-            ("prompt_id", pa.string()),
-            ("chosen_id", pa.string()),
-            ("rejected_id", pa.string()),
-            ("margin", pa.float64()),
-            ("subset", pa.string()),
-            ("split", pa.string()),
-        ]
-    ),
-    "rejects": pa.schema(
-        [
-            ("dataset", pa.string()),
-            ("source_row", pa.string()),
-            ("scope", pa.string()),
-            ("reason", pa.string()),
-            ("detail", pa.string()),
-            ("raw", pa.string()),
-        ]
-    ),
-    "native_rows": pa.schema(
-        [
-            ("dataset", pa.string()),
-            ("source_row", pa.string()),
-            ("file", pa.string()),
-            ("line", pa.int64()),
-            ("outcome", pa.string()),
-            ("reason", pa.string()),
-        ]
-    ),
-    "contamination": pa.schema(
-        [
-            ("prompt_id", pa.string()),
-            ("evaluation_prompt_id", pa.string()),
-            ("evaluation_dataset", pa.string()),
-            ("similarity", pa.float64()),
-        ]
-    ),
-    "correlations": pa.schema(
-        [
-            ("part", pa.string()),
-            ("dataset", pa.string()),
-            ("objective", pa.string()),
-            ("nuisance", pa.string()),
-            ("n_responses", pa.int64()),
-            ("n_prompts", pa.int64()),
-            *((f"{when}{of}", pa.float64()) for when in ("before", "after") for of in ("", "_low", "_high")),
-        ]
-    ),
-    "predictions": pa.schema(
-        [
-            ("model", pa.string()),
-            ("conversation_id", pa.string()),
-            ("objective", pa.string()),
-            ("predicted", pa.float64()),
-        ]
-    ),
-    "pair_scores": pa.schema(
-        [
-            ("model", pa.string()),
-            ("pair_id", pa.string()),
-            ("score_chosen", pa.float64()),
-            ("score_rejected", pa.float64()),
-            ("correct", pa.bool_()),
-        ]
-    ),
-    "verdicts": pa.schema(
-        [
-            ("judge", pa.string()),
-            ("first_id", pa.string()),
-            ("second_id", pa.string()),
-            ("score_first", pa.float64()),
-            ("score_second", pa.float64()),
-            ("shown_first", pa.float64()),
-            ("shown_second", pa.float64()),
-            ("preference", pa.float64()),
-            ("why_not", pa.string()),
-        ]
-    ),
-    "gate_coefficients": pa.schema(
-        [
-            ("model", pa.string()),
-            ("prompt_id", pa.string()),
-            ("objective", pa.string()),
-            ("weight", pa.float32()),
-            ("coefficient", pa.float32()),
-        ]
-    ),
+    "gate_coefficients": schema_of("model prompt_id objective weight:float32 coefficient:float32"),
 }
 """Table name to schema; grain and key of each stand at the head of its view in `sql/views/`."""
 

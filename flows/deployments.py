@@ -76,7 +76,6 @@ def scheduled(settings: Settings, *, any_store: bool = False) -> list[Scheduled]
     """Return all deployments of a configuration.
 
     Args:
-        settings: `[schedule]` says when.
         any_store: whether events of every store count, since the address of this one is not the same for workers.
     """
     of = settings.schedule

@@ -27,10 +27,8 @@ def pipeline(
     """Run the pipeline: from native files to an evaluated model.
 
     Args:
-        config: the configuration file.
         planned_on: the id of the snapshot that this run was planned on; nothing is done on another one.
         promote: whether a model that beats the promoted one takes its place.
-        limits: of a run on a schedule.
     """
     settings = load_settings(config)
     require_runnable(settings)

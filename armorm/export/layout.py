@@ -4,12 +4,9 @@ Suffixes: D hidden size, K objectives. The heads are `regression_layer.weight` [
 `gating.layers.{0..n}.{weight,bias}` and `gating.logit_scale` [1]; all other tensors are the backbone's, `model.*`.
 """
 
-import hashlib
 import json
 import math
 import re
-import shutil
-import uuid
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
@@ -27,6 +24,7 @@ from armorm.errors import ExportError, ModelError, ModelFolderError
 from armorm.export.modeling_armorm import RewardModelWithGating
 from armorm.export.pattern import PromptEnd
 from armorm.features.documents import parse_object, require_regular
+from armorm.features.store.storage import file_sha256, whole_folder
 from armorm.model.head import DESCRIPTION_FILE, RewardHead, check_description
 
 Json = dict[str, Any]
@@ -95,8 +93,6 @@ def require_unchanged(folder: Path, found: Layout, hashed: Mapping[str, str]) ->
     """Compare a folder's files with their checksums, which an export has; one of an earlier version has none.
 
     Args:
-        folder: in the layout.
-        found: what was read of it.
         hashed: file to SHA-256, of the files that were hashed already, weights among them.
 
     Raises:
@@ -109,7 +105,7 @@ def require_unchanged(folder: Path, found: Layout, hashed: Mapping[str, str]) ->
         if outside := [name for name in exported if Path(name).name != name]:
             raise ValueError(f"{CHECKSUMS_FILE} names {outside[0]!r}")
         more = {path.name for path in folder.iterdir() if not _is_beside(path)} - exported.keys()
-        actual = {name: hashed.get(name) or _sha256(folder / name) for name in [*exported, *more]}
+        actual = {name: hashed.get(name) or file_sha256(folder / name) for name in [*exported, *more]}
     except (OSError, ValueError) as error:
         raise ModelFolderError(
             folder,
@@ -151,7 +147,6 @@ def write_layout(
 
     Args:
         folder: a new or empty one.
-        model: the heads.
         backbone: as it was loaded for the features that the heads were trained on.
         tokenizer: with the chat template that rendered the texts.
         prompt_end: how the prompt's end is found in token ids.
@@ -171,19 +166,13 @@ def write_layout(
     require_stock_head(backbone.config, model.W_KD.shape[1])
     tokenizer = _with_padding(tokenizer, backbone)
     module = _module(model, backbone, prompt_end, _padding(tokenizer, texts), mixture_K)
-    unfinished = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}")
-    unfinished.mkdir(parents=True)
-    try:
+    with whole_folder(folder) as unfinished:
         module.save_pretrained(unfinished, max_shard_size=max_shard_size)
         tokenizer.save_pretrained(unfinished)
         (unfinished / DESCRIPTION_FILE).write_bytes(model.to_bytes()[1])
         (unfinished / CARD_FILE).write_text(card, encoding="utf-8")
-        checksums = {path.name: _sha256(path) for path in unfinished.iterdir() if path.name != CARD_FILE}
+        checksums = {path.name: file_sha256(path) for path in unfinished.iterdir() if path.name != CARD_FILE}
         (unfinished / CHECKSUMS_FILE).write_text(json.dumps(checksums, indent=2, sort_keys=True) + "\n")
-        unfinished.rename(folder)
-    except BaseException:
-        shutil.rmtree(unfinished)
-        raise
 
 
 def check_target(folder: Path, max_shard_size: str) -> None:
@@ -204,10 +193,6 @@ def require_stock_head(config: PreTrainedConfig, n_features: int) -> None:
 
     Whatever else it has, an export would not hold, and who loads it without its code would score by random numbers.
     Nothing is loaded: the classifier is made without memory for its weights.
-
-    Args:
-        config: of the backbone.
-        n_features: D, the size of its hidden states.
 
     Raises:
         ExportError: transformers has no sequence classifier on such a backbone, or its head is not `score.weight`
@@ -323,11 +308,6 @@ def _check_config(config: Json) -> None:
 def _is_beside(path: Path) -> bool:
     """Return whether a file of an export may change, as no loader reads it: its card, a licence, what is hidden."""
     return path.suffix == ".md" or path.name.startswith((".", "LICENSE")) or path.name == CHECKSUMS_FILE
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _weight_files(folder: Path) -> list[str]:

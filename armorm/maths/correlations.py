@@ -69,13 +69,9 @@ def correlation_rows(
     An objective's correlation with itself is left out. Intervals are bootstraps over prompts.
 
     Args:
-        rewards_NK: `[N, K]` raw rewards.
-        transform_KK: `[K, K]` the decorrelation's T.
         n_tokens_N: `[N]` tokens of each answer; answers where it is NaN do not count.
         prompts_N: `[N]` what the bootstrap draws.
-        objectives: Names of the columns.
         nuisances: Some of them, or `n_tokens`.
-        correlation: By ranks or by values.
     """
     counted_N = np.isfinite(n_tokens_N)
     rewards_NK, n_tokens_N, prompts_N = rewards_NK[counted_N], n_tokens_N[counted_N], prompts_N[counted_N]

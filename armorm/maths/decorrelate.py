@@ -111,9 +111,7 @@ def decorrelate(
 
     Args:
         rewards_NK: `[N, K]` predicted rewards over the reference distribution's responses.
-        objectives: Names of the columns.
         nuisances: What is to be uncorrelated: objectives, or `n_tokens`. Without any, the objectives stay as they are.
-        n_tokens_N: `[N]` tokens of each response, for `n_tokens`.
         correlation: Rank correlation, or the linear one (closed form).
         tolerance: Largest absolute correlation that may be left; few or heavily tied rows make steps above it.
 

@@ -66,10 +66,7 @@ def correlation_matrices(
 
     Args:
         rewards_NK: `[N, K]` raw rewards of distinct answers.
-        transform_KK: `[K, K]` the decorrelation's T.
         n_tokens_N: `[N]` tokens of each answer; answers where it is NaN do not count.
-        objectives: Names of the columns.
-        correlation: By ranks or by values.
     """
     counted_N = np.isfinite(n_tokens_N)
     rewards_NK, n_tokens_N = rewards_NK[counted_N], n_tokens_N[counted_N]

@@ -173,10 +173,7 @@ def rank(
     Args:
         differences_PK: `[P, K]` decorrelated rewards r' of chosen minus rejected: what the gate mixes, so that
             mean and single objective differ from it by the mixing alone.
-        score_differences_P: `[P]` the gate's.
-        length_differences_P: `[P]` of the answers.
         probe_differences_P: `[P]` the probe's; None without one.
-        objectives: names of the columns.
         best_objective: the single objective, chosen on training pairs; None without one.
         mixture: the fixed mixture's weights; empty without one.
     """
@@ -195,14 +192,7 @@ def rank(
 def held_out_accuracy(
     ranked: Ranked, *, datasets_P: Names, prompts_P: Names, config: EvaluationConfig
 ) -> tuple[AccuracyRow, ...]:
-    """Accuracy with 95 % intervals of the gate and its baselines, over all pairs and per dataset.
-
-    Args:
-        ranked: of each scorer, on held-out pairs.
-        datasets_P: `[P]` what to group by.
-        prompts_P: `[P]` what the bootstrap resamples.
-        config: number of resamples, seed.
-    """
+    """Accuracy with 95 % intervals of the gate and its baselines, over all pairs and per dataset."""
     won_PS = _won(ranked)
 
     def row(name: str, here_P: Bools) -> AccuracyRow:
@@ -215,13 +205,7 @@ def held_out_accuracy(
 
 
 def against(ranked: Ranked, *, prompts_P: Names, config: EvaluationConfig) -> dict[str, PairedTest]:
-    """Return every other scorer, then the gate, on the same held-out pairs; nothing without pairs.
-
-    Args:
-        ranked: of each scorer, on held-out pairs.
-        prompts_P: `[P]` what is not independent.
-        config: number of resamples, seed.
-    """
+    """Return every other scorer, then the gate, on the same held-out pairs; nothing without pairs."""
     if not len(prompts_P):
         return {}
     options = {"n_resamples": config.n_resamples, "seed": config.seed}
@@ -241,8 +225,6 @@ def length_accuracy(
     Args:
         ranked: of each scorer, on held-out pairs; `longer` is left out, which is right or wrong by definition.
         length_differences_P: `[P]` characters of chosen minus rejected.
-        prompts_P: `[P]` what the bootstrap resamples.
-        config: number of resamples, seed.
     """
     measured = {name: by_P for name, by_P in ranked.items() if name != "longer"}
     won_PS = _won(measured)
@@ -284,8 +266,6 @@ def calibration(
 
     Args:
         score_differences_P: `[P]` the gate's, chosen minus rejected, of held-out pairs.
-        beta: the model's.
-        datasets_P: `[P]` what to group by.
         beta_by_dataset: that of datasets which have one of their own.
     """
     of_datasets = beta_by_dataset or {}
@@ -319,13 +299,8 @@ def benchmark_scores(
     A resample draws prompts of the whole benchmark, since subsets share some, and goes through the same means.
 
     Args:
-        ranked: of each scorer, on the benchmark's pairs.
-        subsets_P: `[P]` the subset of each pair.
-        prompts_P: `[P]` what the bootstrap resamples.
         published: subset to its section, published number of rows, and weight in the section.
-        section_weights: weight of each section in the overall score.
         prior_section: the section without which the overall score is given too.
-        config: number of resamples, seed.
     """
     counts = {name: int((subsets_P == name).sum()) for name in published}
     measured = [name for name, count in counts.items() if count]

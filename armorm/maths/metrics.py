@@ -2,7 +2,7 @@
 
 Suffixes: N rows, P pairs, C clusters (prompts), S scorers, R resamples, T kinds, F columns. A figure that is not
 defined for its input is NaN where the caller may well meet that (constant ratings), and an error where it would hide a
-fault.
+fault. A bootstrap draws whole groups (prompts: their rows are not independent) with replacement, `n_resamples` times.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -142,8 +142,6 @@ def bootstrap_sums(
     Args:
         values_NF: `[N, F]`; a column of ones counts the rows.
         groups_N: `[N]` the prompt of each row: rows of one prompt are not independent.
-        n_resamples: Number of bootstrap samples R.
-        seed: Seed of the draws.
     """
     if len(values_NF) == 0 or len(values_NF) != len(groups_N):
         raise MetricError(
@@ -173,14 +171,7 @@ def interval(estimate: float, resampled_R: Floats) -> Interval:
 def bootstrap_accuracies(
     wins_PS: NDArray[np.bool_], groups_P: NDArray[np.generic], *, n_resamples: int = 1000, seed: int = 0
 ) -> list[Interval]:
-    """Return the accuracy of each scorer on the same pairs with a percentile bootstrap over prompts, of the same draws.
-
-    Args:
-        wins_PS: `[P, S]` whether each pair was won by each scorer.
-        groups_P: `[P]` the prompt of each pair.
-        n_resamples: Number of bootstrap samples.
-        seed: Seed of the draws.
-    """
+    """Return each scorer's accuracy on the same pairs, with a percentile bootstrap over prompts, of the same draws."""
     counted_PF = np.concatenate([wins_PS, np.ones((len(wins_PS), 1))], axis=1)
     sums_RF = bootstrap_sums(counted_PF, groups_P, n_resamples=n_resamples, seed=seed)
     resampled_RS = sums_RF[:, :-1] / sums_RF[:, -1:]
@@ -209,9 +200,6 @@ def bootstrap_gaps(
         wins_PS: `[P, S]` whether each pair was won by each scorer.
         first_P: `[P]` the pairs of the one accuracy.
         second_P: `[P]` the pairs of the other.
-        groups_P: `[P]` the prompt of each pair.
-        n_resamples: Number of bootstrap samples.
-        seed: Seed of the draws.
     """
     parts = [np.concatenate([wins_PS & of_P[:, None], of_P[:, None]], axis=1) for of_P in (first_P, second_P)]
     values_PF = np.concatenate(parts, axis=1).astype(np.float64)
@@ -239,14 +227,6 @@ def bootstrap_correlation(
 
     Ranks are those of the whole sample: a resample weighs them by how often their prompt was drawn, so that it costs
     one pass over the prompts' sums. Constant columns have NaN.
-
-    Args:
-        columns_NK: `[N, K]`.
-        with_N: `[N]`.
-        groups_N: `[N]` the prompt of each row; whole prompts are drawn, with all their rows.
-        correlation: By ranks or by values.
-        n_resamples: Number of bootstrap samples.
-        seed: Seed of the draws.
     """
     if not len(with_N) == len(columns_NK) == len(groups_N) or len(with_N) == 0:
         raise MetricError(
@@ -298,8 +278,6 @@ def reliability(differences_P: Floats, beta: float, n_bins: int = 10) -> list[Bi
     `wins` says so of the scores, as everywhere: p itself is rounded to 1/2 where the difference is not yet 0.
 
     Args:
-        differences_P: `[P]` scores, chosen minus rejected.
-        beta: above 0.
         n_bins: As many, or as many as there are pairs.
 
     Raises:

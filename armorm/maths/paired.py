@@ -38,13 +38,6 @@ def paired_test(
 
     If they do not, then on each prompt the two might as well be swapped, so the sum of wins more is as likely with each
     sign of each prompt's part: a sign-flip test, exact, and with one pair a prompt McNemar's exact test.
-
-    Args:
-        first_P: `[P]` whether the first model won.
-        second_P: `[P]` whether the second did.
-        groups_P: `[P]` the prompt of each pair.
-        n_resamples: Number of bootstrap samples for the interval of the difference.
-        seed: Seed of the draws.
     """
     more_P = second_P.astype(np.int64) - first_P
     counted_PF = np.stack([more_P, np.ones(len(more_P))], axis=1)

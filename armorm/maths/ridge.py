@@ -203,7 +203,6 @@ def fit_parts(
     Args:
         parts: all rows; statistics of no more than two of them are in memory at once.
         objectives: those to fit; each is labelled in both splits of some part.
-        alphas: penalties to choose from.
         refit: whether the final weights come from `train` and `validation` together, or from `train` alone.
     """
     fitted: dict[str, tuple[NDArray[np.float64], NDArray[np.float64], float, float, float]] = {}
@@ -234,9 +233,6 @@ def fit_folds(
 
     Args:
         parts: all rows, with a split for each fold, named by `fold_split`.
-        objectives: those to fit.
-        alphas: the penalty of each.
-        n_folds: F.
     """
     fitted: dict[str, list[NDArray[np.float64]]] = {name: [] for name in objectives}
     for members, names in sets_of(parts, objectives):
@@ -345,11 +341,9 @@ def fit_ridge(
     Args:
         X_ND: `[N, D]` features f(x+y), of any float type.
         Y_NK: `[N, K]` ratings in 0..1, NaN where there is none.
-        objectives: Names of the columns of `Y_NK`.
         train_N: `[N]` rows that weights come from.
         validation_N: `[N]` rows that alphas are chosen on.
         test_N: `[N]` rows that the reported figures come from; there may be none. Each counts as a prompt of its own.
-        alphas: Penalties to choose from.
         refit: Whether the final weights, alphas once chosen, come from the validation rows too.
 
     Raises:
@@ -419,9 +413,6 @@ def report_fits(
     """Return counts, errors and held-out figures of every objective.
 
     Args:
-        objectives: trained.
-        weights: fitted.
-        n_train_K: `[K]` training ratings.
         validation: validation rows, as the weights of the training rows alone predict them.
         test: test rows, as the final weights predict them.
     """
@@ -457,7 +448,6 @@ def screen(
     """Return the objectives that are not to enter the gate, and why.
 
     Args:
-        reports: of the regression.
         least_ratings: training ratings that an objective needs.
         by_r2: whether its held-out R2 has to be above 0 by its 95 % interval.
         always: objectives that enter in any case.

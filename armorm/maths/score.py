@@ -35,9 +35,6 @@ def contributions(
     An objective that is taken out of the others adds nothing of its own: its share is in the last term.
 
     Args:
-        rewards_NK: `[N, K]` raw rewards.
-        transform_KK: `[K, K]` the decorrelation's T.
-        gating_NK: `[N, K]` the gate's weights.
         decorrelated_K: `[K]` the objectives that are taken out of none.
     """
     own_NK = gating_NK * rewards_NK * decorrelated_K

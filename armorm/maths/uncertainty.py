@@ -146,8 +146,6 @@ def fit_errors(
 
     Args:
         parts: all rows, as the weights were fitted to.
-        objectives: those that were fitted.
-        alpha_K: `[K]` the penalty of each.
         X_ND: `[N, D]` features of held-out rows.
         errors_NK: `[N, K]` their ratings less the predictions of the weights of `train` alone; NaN without a rating.
         refit: whether the final weights come from `train` and `validation` together.
@@ -226,8 +224,6 @@ def with_coverage(
     """Return the fits with their noise, and with the share of test ratings that lie in their interval.
 
     Args:
-        fits: of all objectives.
-        errors: of their rewards.
         X_ND: `[N, D]` features of the test rows.
         test: these rows, as the final weights predict them.
     """

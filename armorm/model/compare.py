@@ -65,8 +65,6 @@ def compare_objectives(
     """Return every objective of either model, in the order of the second.
 
     Args:
-        before: the first model.
-        after: the second model.
         gates: `[K]` mean gate weights of each, over the same prompts, where they are known.
     """
     models = (before, after)
@@ -119,10 +117,6 @@ def compare_pairs(
     """Paired tests of two models, on the held-out pairs of all datasets together, and on those of each dataset.
 
     Args:
-        first_P: `[P]` whether the first model ranks each pair correctly.
-        second_P: `[P]` whether the second does.
-        datasets_P: `[P]` what to group by.
-        prompts_P: `[P]` of which pairs are not independent.
         benchmark_P: `[P]` pairs of benchmarks, which are reported by themselves.
     """
     groups = {"all held-out": ~benchmark_P} | {name: datasets_P == name for name in sorted(set(datasets_P))}

@@ -7,8 +7,6 @@ gives the same bytes. `uncertainty.safetensors` beside them, with the errors of 
 
 import hashlib
 import json
-import shutil
-import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -27,6 +25,7 @@ from armorm.config import TOKEN_LENGTH, GateConfig, nuisances_of
 from armorm.errors import ModelError, ModelFolderError
 from armorm.features.documents import decode, encode, jsonable, parse_object, require_regular
 from armorm.features.lineage.training_rows import RowSet
+from armorm.features.store.storage import whole_folder
 from armorm.maths.ridge import Untrained, predict
 from armorm.maths.score import coefficients, contributions, score
 from armorm.maths.steering import Steering
@@ -214,7 +213,6 @@ class RewardHead:
         Args:
             X_ND: `[N, D]` features of conversations.
             H_ND: `[N, D]` of their prompts.
-            steering: overrides the gate's weights.
             lower: the probability with which a score may be below its bound; None for no bound.
 
         Raises:
@@ -325,15 +323,9 @@ class RewardHead:
                     folder, "got a folder with something else; expected a new one; choose another name"
                 )
             return
-        unfinished = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}")
-        unfinished.mkdir(parents=True)
-        try:
+        with whole_folder(folder) as unfinished:
             for name, data in files.items():
                 (unfinished / name).write_bytes(data)
-            unfinished.rename(folder)
-        except BaseException:
-            shutil.rmtree(unfinished)
-            raise
 
     @classmethod
     def load(cls, folder: Path) -> Self:

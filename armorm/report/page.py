@@ -121,8 +121,6 @@ def build_chapters(
 
     Args:
         report: its sections, and others (`Data used`, `Lineage`).
-        model: what it says of its training.
-        evaluation: its figures.
         texts: of the worst mistakes, by pair id.
     """
     figures = {

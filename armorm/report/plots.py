@@ -65,10 +65,7 @@ def heatmap(
     Args:
         title: The alternative text.
         values: A list for each row; None is left blank.
-        rows: Their names.
-        columns: Their names.
         limit: Where colours end; by default the largest value.
-        digits: After the point.
     """
     cells = np.array([[np.nan if v is None else v for v in row] for row in values], dtype=np.float64)
     limit = limit or float(np.nanmax(np.abs(cells), initial=1e-9))

@@ -57,15 +57,7 @@ class Report:
 def build_report(
     *, title: str, facts: list[str], datasets: Sequence[IngestSummary], model: Training, evaluation: Evaluation
 ) -> Report:
-    """Return the result tables of a run.
-
-    Args:
-        title: names the model.
-        facts: lines above the tables.
-        datasets: the ingest's summary of each dataset.
-        model: what it says of its training.
-        evaluation: its figures.
-    """
+    """Return the result tables of a run."""
     sections = [
         dataset_section(datasets),
         left_out_section(datasets),

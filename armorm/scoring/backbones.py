@@ -42,10 +42,7 @@ def own_backbone(
     """Return how the backbone in a model's folder is run: as it was for the model's features, as far as that is known.
 
     Args:
-        folder: in the published layout.
-        config: its config.json.
         record: of the backbone that the model was trained on; empty for a model that was not exported from here.
-        device: to run it on.
         system: where system turns go, if not the model's features say so.
     """
     stated = str(config.get("dtype") or config.get("torch_dtype"))

@@ -84,7 +84,6 @@ class RewardModel(RewardHead):
             folder: of `armorm run`, of `armorm export`, or downloaded.
             backbone: for a folder without one: a folder or Hub id, or all settings; it has to be the one that the model
                 was trained on. In the layout, the folder's own is taken, and of settings where system turns go.
-            device: to run it on.
 
         Raises:
             ModelFolderError: a file is missing, damaged, or of another format version.

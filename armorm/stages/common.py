@@ -34,9 +34,6 @@ def stage_recipe(
 
     Args:
         stage: whose `after` says which results.
-        snapshot: where these are.
-        backbone_id: whose vectors.
-        settings: of the stage; None for one without.
         record: what of the settings decides the result.
 
     Raises:

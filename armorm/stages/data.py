@@ -212,9 +212,7 @@ def load_responses(store: Store, reference: str, *, backbone_id: str) -> Respons
     """The reference responses of the decorrelation that have a vector.
 
     Args:
-        store: holds them.
         reference: a dataset, for its rated responses; or `all`, for the answers to all training prompts.
-        backbone_id: whose vectors.
     """
     chosen, of = "ratings WHERE dataset = ?", reference
     if reference == ALL_ANSWERS:

@@ -57,8 +57,6 @@ class PredictedPairs:
         """Put pairs and predictions together.
 
         Args:
-            stored: the pairs.
-            model: whose predictions they are.
             answers: `[A]` ids, sorted and distinct, with their rewards; there may be more than the pairs have.
             prompts: `[U]` ids, sorted and distinct, with the gate's weights.
         """
@@ -93,9 +91,6 @@ def predict_pairs(
     """Predictions from the store's vectors.
 
     Args:
-        model: whose they are.
-        reader: of its backbone.
-        stored: the pairs.
         also: `[N]` more answers to predict.
     """
     answers = np.unique(np.concatenate([stored.chosen_ids, stored.rejected_ids, *([] if also is None else [also])]))
@@ -129,10 +124,7 @@ def held_out_record(
     """Return all figures on the held-out pairs and the benchmark, without the contaminated ones.
 
     Args:
-        model: the model.
         predicted: what it makes of pairs, others than held-out ones among them or not.
-        baselines: what it is compared with.
-        config: bootstrap.
         lengths_of: `[N]` tokens of answers by their ids; NaN where they are not known.
     """
     counted = predicted.select(predicted.stored.usable(*HELD_OUT))

@@ -23,7 +23,6 @@ def require_data(store: Store, snapshot: Snapshot, decorrelation: DecorrelationC
     """Check that each stage of training finds the rows that it needs.
 
     Args:
-        store: holds the snapshot.
         snapshot: after ingest.
         decorrelation: whose reference has to have ratings, where there is a nuisance, which has to be a trained
             objective beside others.

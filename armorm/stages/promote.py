@@ -94,7 +94,6 @@ def decide(found: PairedTest | NoTest, config: PromotionConfig, *, stopping: Map
 
     Args:
         found: the promoted model, then the new one, on pairs that neither was trained on.
-        config: what counts as more than chance.
         stopping: rows that checks which stop a run have found, by the check's name.
     """
     if isinstance(found, PairedTest):

@@ -35,9 +35,7 @@ def list_datasets(
     """Return every source, those configured first.
 
     Args:
-        sources: the known datasets and the users' own.
         configured: by name, path or address, and complete settings.
-        snapshot: whatever was ingested so far.
     """
     ingested = snapshot.within("ingest") if snapshot else {}
     return [

@@ -92,9 +92,6 @@ def diff(store: Store, before: Snapshot, after: Snapshot, *, n_rows: int | None 
     A row that only moved is no difference; neither is a repeated row.
 
     Args:
-        store: holds both snapshots.
-        before: the earlier one.
-        after: the later one.
         n_rows: how many rows to list, the first ones by dataset, file and line; all by default. All are counted.
     """
     with empty_connection() as connection:

@@ -10,31 +10,25 @@ from armorm.features.objectives import Scale, in_order
 from armorm.features.store import Snapshot, Store
 from armorm.features.store.json_records import read_summary
 from armorm.features.store.summaries import BackboneSummary, ingests
+from armorm.features.tables import schema_of
 
 Table = Literal["conversations", "ratings", "preferences"]
 
 
-def _schema(columns: str) -> pa.Schema:
-    """Return the columns by name, of text where no type is said."""
-    types = {"": pa.string(), "int": pa.int64(), "float": pa.float64(), "bool": pa.bool_()}
-    parts = (column.partition(":") for column in columns.split())
-    return pa.schema([(name, types[kind]) for name, _, kind in parts])
-
-
 INVENTORY: Final[Mapping[str, pa.Schema]] = {
-    "datasets": _schema(
+    "datasets": schema_of(
         "dataset upstream licence evaluation:bool rows:int kept:int rejected:int dropped:int parts_refused:int "
         "conversations:int ratings:int preferences:int"
     ),
-    "objectives": _schema("position:int objective dataset lo:float hi:float rule"),
-    "backbones": _schema("backbone name architecture hidden_size:int dtype max_tokens:int record"),
-    "runs": _schema("run_id command started_at last_commit_at code_version"),
-    "snapshots": _schema("number:int snapshot_id created_at run_id expired:bool"),
-    "tags": _schema("name kind id number:int set_at"),
-    "artifacts": _schema(
+    "objectives": schema_of("position:int objective dataset lo:float hi:float rule"),
+    "backbones": schema_of("backbone name architecture hidden_size:int dtype max_tokens:int record"),
+    "runs": schema_of("run_id command started_at last_commit_at code_version"),
+    "snapshots": schema_of("number:int snapshot_id created_at run_id expired:bool"),
+    "tags": schema_of("name kind id number:int set_at"),
+    "artifacts": schema_of(
         "artifact_id slot stage key run_id created_at n_objects:int size_bytes:int parameters summary"
     ),
-    "lineage": _schema("artifact_id input input_id"),
+    "lineage": schema_of("artifact_id input input_id"),
 }
 """Name to schema; grain and key of each stand at the head of its view in `sql/views/`."""
 

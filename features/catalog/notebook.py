@@ -107,8 +107,6 @@ class Connection:
         """Return `[N, D]` vectors of conversations or prompts in the order of `ids`.
 
         Args:
-            ids: of conversations, or of prompts.
-            kind: which of the two.
             backbone: its id; by default the promoted one, else the one embedded with last.
 
         Raises:

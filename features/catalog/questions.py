@@ -103,12 +103,7 @@ def ask(
     """Return the answer to a question; parameters that are not given have their defaults.
 
     Args:
-        store: whose snapshots are asked.
-        name: of the question.
-        at: the snapshot that is asked.
         before: the earlier one, for a question that compares the two.
-        limits: of time, memory, temporary space and rows.
-        parameters: the question's own.
 
     Raises:
         InputError: there is no such question, or its parameters are not these.

@@ -75,9 +75,7 @@ class Catalog:
         """Open a connection of its own.
 
         Args:
-            store: whose snapshot it is.
             snapshot: the newest one by default.
-            before: an earlier one, whose views are `before.ratings` and so on.
             temporary: a folder for what does not fit into memory; by default one below the store.
             spills: whether there is such a folder. Whoever has the connection itself may write into it.
         """

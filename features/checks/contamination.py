@@ -20,7 +20,7 @@ from armorm.features.catalog.views import Catalog, connect
 from armorm.features.errors import InputError
 from armorm.features.store import Made, Recipe, Snapshot, Store
 from armorm.features.store.json_records import Summary
-from armorm.features.store.stage import Computed, OnProgress, Stage
+from armorm.features.store.stage import Computed, OnProgress, Stage, recipe_on_data
 from armorm.features.tables import make_table, write_parquet
 
 STAGE: Final = "contamination"
@@ -130,13 +130,7 @@ class PromptIndex:
 
 
 def _recipe(stage: Stage, snapshot: Snapshot, backbone_id: str, settings: ContaminationSettings) -> Recipe:
-    return Recipe(
-        slot=stage.name,
-        stage=stage.name,
-        version=stage.version,
-        parameters=asdict(settings) | {"against": list(settings.against)},
-        inputs=snapshot.ids_within("ingest"),
-    )
+    return recipe_on_data(stage, snapshot, asdict(settings) | {"against": list(settings.against)})
 
 
 def _make(store: Store, backbone_id: str, settings: ContaminationSettings, on_progress: OnProgress) -> Made:

@@ -20,7 +20,7 @@ from armorm.features.catalog.views import Catalog, connect, mount, parquet_paths
 from armorm.features.errors import InputError, QualityError
 from armorm.features.store import Artifact, Made, Recipe, Snapshot, Store
 from armorm.features.store.json_records import put_record
-from armorm.features.store.stage import Computed, OnProgress, Stage
+from armorm.features.store.stage import Computed, OnProgress, Stage, recipe_on_data
 from armorm.features.tables import SQL
 
 STAGE: Final = "quality"
@@ -125,7 +125,6 @@ def moved_ratings(connection: Catalog, *, by_more_than: float) -> list[tuple[str
     """Return how far each dataset's objectives have moved from `earlier_ratings` to `ratings`, as the check does.
 
     Args:
-        connection: has both relations.
         by_more_than: distances up to it are left out.
 
     Returns:
@@ -137,16 +136,11 @@ def moved_ratings(connection: Catalog, *, by_more_than: float) -> list[tuple[str
 
 def _recipe(stage: Stage, snapshot: Snapshot, backbone_id: str, severities: Mapping[str, Severity]) -> Recipe:
     """Return the inputs of the checks. The earlier snapshot is none: as long as the data stand, it stays the same."""
-    return Recipe(
-        slot=stage.name,
-        stage=stage.name,
-        version=stage.version,
-        parameters={
-            check.name: f"{check.severity} {hashlib.sha256(check.sql.encode()).hexdigest()[:16]}"
-            for check in read_checks(severities)
-        },
-        inputs=snapshot.ids_within("ingest"),
-    )
+    stated = {
+        check.name: f"{check.severity} {hashlib.sha256(check.sql.encode()).hexdigest()[:16]}"
+        for check in read_checks(severities)
+    }
+    return recipe_on_data(stage, snapshot, stated)
 
 
 def _make(store: Store, backbone_id: str, severities: Mapping[str, Severity], on_progress: OnProgress) -> Made:

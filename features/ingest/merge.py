@@ -79,7 +79,6 @@ def native_rows(dataset: str, outcomes: pa.Table, lost_rows: Mapping[str, str]) 
     """Return the table `native_rows`: of rows that repeat each other the first one counts, and lost rows are dropped.
 
     Args:
-        dataset: its name.
         outcomes: of all rows of all files, with the column `file`.
         lost_rows: source row to why nothing of it is left.
     """

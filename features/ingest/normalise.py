@@ -28,7 +28,7 @@ from armorm.features.ingest.forgotten import REASON, Forgotten
 from armorm.features.ingest.native import NativeRow, source_row_id
 from armorm.features.objectives import Scale
 from armorm.features.sources.base import Fault, Numbers, Options, Pairs, Rated, Record, Refused, Rows, Source
-from armorm.features.tables import MESSAGES, SCHEMAS
+from armorm.features.tables import MESSAGES, SCHEMAS, schema_of
 
 Tables = Mapping[str, pa.Table]
 
@@ -37,9 +37,7 @@ CANDIDATES: Final = pa.schema(
 )
 """`preferences` before duplicates and limits, with what decides which pairs of a prompt stay."""
 
-OUTCOMES: Final = pa.schema(
-    [("source_row", pa.string()), ("line", pa.int64()), ("outcome", pa.string()), ("reason", pa.string())]
-)
+OUTCOMES: Final = schema_of("source_row line:int outcome reason")
 """What became of each native row, before duplicates."""
 
 

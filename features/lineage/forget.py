@@ -43,11 +43,8 @@ def forget(writer: Writer, key: str, reason: str, rules: Mapping[str, Rules], *,
     from then on, and the next ingest of their files leaves it out.
 
     Args:
-        writer: the store's writer.
         key: the beginning of its id, 8 hex digits or more.
-        reason: why, for the record.
         rules: how the rows of each configured dataset are read.
-        stages: the pipeline, which says which rows are read.
 
     Raises:
         InputError: the key is of something else, or no key.

@@ -81,7 +81,6 @@ def impact(store: Store, key: str, *, stages: Sequence[Stage]) -> Impact:
     Args:
         store: whose snapshots are searched, all of them.
         key: the beginning of its id, 8 hex digits or more.
-        stages: the pipeline, which says which rows are read.
 
     Raises:
         InputError: the key is not such a beginning.

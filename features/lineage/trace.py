@@ -129,7 +129,6 @@ def trace(
     Args:
         store: whose snapshots are searched, all of them.
         id_prefix: the beginning of the artifact's id.
-        stages: the pipeline, which says which rows are read.
         objective: list only the ratings that the weights of this objective were fitted to and chosen by.
         n_rows: how many rows to list; all by default.
         texts: list the messages of each row with it.

@@ -97,8 +97,6 @@ def write_sample(folder: Path, *, seed: int = 0, scale: float = 1.0) -> SampleMa
     """Write every dataset below `folder`, each in a folder of its name; the same arguments give the same bytes.
 
     Args:
-        folder: made if it does not exist.
-        seed: of all that is left to chance.
         scale: 1 gives about 22,000 distinct conversations; numbers of prompts follow it.
     """
     world = World(seed, scale)

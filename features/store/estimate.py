@@ -94,8 +94,6 @@ def estimate(
 
     Args:
         snapshot: whose artifacts tell the speeds: the one in the stage's slot, else others of the stage.
-        name: of the stage, in the plan.
-        reason: why it would run.
         work: what it would work through, as far as manifests and files tell.
         slot: where its artifact stands; its name by default.
         what: more about it.

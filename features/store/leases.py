@@ -126,11 +126,6 @@ def holding(
     """Hold a lease while the block runs, renewed in the background.
 
     Args:
-        storage: where the store lies.
-        run_id: whose lease it is.
-        kind: what for.
-        command: for those who have to wait.
-        snapshot: the newest one.
         lock: that the caller holds; `NO_LOCK` for a reader.
         alone: whether writers of other machines are to be waited for as well. Of two that begin at once both may
             withdraw; each tries again after a random time, so that they do not livelock.

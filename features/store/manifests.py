@@ -153,7 +153,6 @@ class Manifests:
         """Read the file itself, whatever was remembered.
 
         Args:
-            number: of the snapshot.
             parent_sha256: what that gave for the snapshot before; None where that one is damaged, or there is none.
 
         Returns:

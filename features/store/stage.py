@@ -64,6 +64,11 @@ class Stage:
         return str(artifact.summary.get("line") or self.line_of(self.told(store, artifact)))
 
 
+def recipe_on_data(stage: Stage, snapshot: Snapshot, parameters: Mapping[str, Any]) -> Recipe:
+    """Return the recipe of a stage that reads what was ingested, and no vector."""
+    return Recipe(stage.name, stage.name, stage.version, parameters, snapshot.ids_within("ingest"))
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Computed(Stage, Generic[S]):
     """A stage that makes one artifact, from a recipe that is known before anything is made."""
@@ -91,8 +96,6 @@ class Computed(Stage, Generic[S]):
         """Make what the newest snapshot lacks of it, and commit it.
 
         Args:
-            writer: the store's writer.
-            settings: of the stage; None for one without.
             backbone_id: whose vectors it reads; empty for a stage before the embedding.
             on_progress: called with how much is done, and of how much.
         """

@@ -322,7 +322,6 @@ def open_storage(place: Path | str, cache: Path | None = None) -> Storage:
     """Return a folder, or what an address such as `s3://bucket/folder` names.
 
     Args:
-        place: a path, or an address.
         cache: of an address: where fetched files are kept; by default below the user's own cache folder.
 
     Raises:
@@ -345,10 +344,17 @@ def _make_read_only(file: Path) -> None:
     file.chmod(file.stat().st_mode & 0o444)
 
 
+CONTAINER_BEFORE_HOST: Final = ("abfs", "abfss", "wasb", "wasbs")
+"""Schemes of addresses where `name@host` is a container and no user."""
+
+
 def without_credentials(url: str) -> str:
-    """Return an address that may stand in logs and messages: no user, no password, no query."""
+    """Return an address without user, password, query and fragment: each of them may hold a secret."""
     parts = urlsplit(url)
-    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path.rstrip("/"), "", ""))
+    user, at, host = parts.netloc.rpartition("@")
+    if at and parts.scheme in CONTAINER_BEFORE_HOST and ":" not in user:
+        host = parts.netloc
+    return urlunsplit((parts.scheme, host, parts.path.rstrip("/"), "", ""))
 
 
 def scratch_path(storage: Storage) -> Path:
@@ -440,6 +446,19 @@ def replace_file(path: Path, content: bytes) -> None:
     temporary = path.with_name(f".{path.name}.{uuid4().hex}")
     temporary.write_bytes(content)
     os.replace(temporary, path)
+
+
+@contextmanager
+def whole_folder(folder: Path) -> Iterator[Path]:
+    """Give a folder to write to, which has the name once the block is over, and is gone if that raises."""
+    unfinished = folder.with_name(f".{folder.name}.{uuid4().hex}")
+    unfinished.mkdir(parents=True)
+    try:
+        yield unfinished
+        unfinished.rename(folder)
+    except BaseException:
+        shutil.rmtree(unfinished)
+        raise
 
 
 def sync(path: Path) -> None:

@@ -204,8 +204,6 @@ class Writer:
         """Make and commit what the recipe says, unless the newest snapshot holds it.
 
         Args:
-            recipe: what is wanted.
-            make: makes it.
             work: what there is to work through, as far as it is known before: `rows`, `bytes`, `steps`. It is kept
                 beside the time that it took, as `measured` in the summary, so that `plan` knows this store's speeds.
         """

@@ -94,9 +94,6 @@ def collect(
 
     Args:
         writer: from `store.writing(.., kind="gc")`.
-        settings: what is kept.
-        now: the time that ages are counted from.
-        on_progress: called with steps done and steps in all.
     """
     now = now or datetime.now(UTC)
     storage = writer.store.storage

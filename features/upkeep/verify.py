@@ -72,8 +72,6 @@ def verify(
     Args:
         store: whatever its state.
         share: of the objects, drawn at random; 1 for all.
-        seed: of the draw.
-        on_progress: called with bytes compared so far, and bytes in all.
     """
     damages, uses = _manifests(store)
     drawn = {name: use for name, use in uses.items() if share >= 1 or random.Random(f"{seed} {name}").random() < share}

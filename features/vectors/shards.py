@@ -24,7 +24,7 @@ from armorm.features.errors import NotInStore, QueryError, StoreError
 from armorm.features.store import Artifact, Made, ObjectRef, Snapshot, Store, canonical_json
 from armorm.features.store.json_records import read_summary
 from armorm.features.store.summaries import BackboneSummary, VectorSummary
-from armorm.features.tables import check_format, check_parquet, write_parquet
+from armorm.features.tables import check_format, check_parquet, schema_of, write_parquet
 
 FORMAT: Final = 2
 """The format of a file of vectors; later ones are refused. A shard of format 1 has no index beside it."""
@@ -40,17 +40,8 @@ MAPPED_BYTES: Final = 1 << 28
 PAGE_BYTES: Final = 1 << 21
 """The most that reading one row maps: Linux caches a file in pages of up to this size, and maps whole pages."""
 
-INDEX: Final = pa.schema(
-    [
-        ("kind", pa.string()),
-        ("id", pa.string()),
-        ("n_tokens", pa.int32()),
-        ("truncated", pa.bool_()),
-        ("norm", pa.float32()),
-        ("shard", pa.string()),  # the SHA-256 of the file of vectors
-        ("row", pa.int32()),
-    ]
-)
+INDEX: Final = schema_of("kind id n_tokens:int32 truncated:bool norm:float32 shard row:int32")
+"""The columns of an index; `shard` is the SHA-256 of the file of vectors."""
 
 Kind = Literal["conversation", "prompt"]
 VectorType = Literal["float32", "float16"]

@@ -81,10 +81,7 @@ def score(
                     console.print_json(one.as_json(explain=explain))
                 sys.stdout.flush()
                 continue
-            for section in [summary_table(scored), *(explain_tables(scored) if explain else [])]:
-                console.print_table(section.columns, section.rows, title=section.title)
-                if section.note:
-                    print(section.note)
+            console.print_sections([summary_table(scored), *(explain_tables(scored) if explain else [])])
 
 
 @app.command()
@@ -128,10 +125,7 @@ def evaluate_given(model: str, against: str, config: Path, format: Format) -> No
         console.print_json(found.as_json())
         return
     print(found.line)
-    for section in found.sections:
-        console.print_table(section.columns, section.rows, title=section.title)
-        if section.note:
-            print(section.note)
+    console.print_sections(found.sections)
 
 
 @app.command()

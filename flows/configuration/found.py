@@ -49,7 +49,6 @@ def configuration_for(data: Path, backbone: Path, *, share: float = 1.0) -> str:
     """Return an `armorm.toml` for the datasets in a folder: the profile `laptop`, with another backbone.
 
     Args:
-        data: holds the datasets.
         backbone: a Hugging Face folder or a GGUF file.
         share: of the prompts of each dataset that is not read whole.
 

@@ -111,9 +111,7 @@ def configuration_of(looks: Sequence[Look], backbone: str | None, folder: Path) 
     """Return the `armorm.toml`, with a gate for as many pairs as there are.
 
     Args:
-        looks: the datasets.
         backbone: a Hugging Face folder, a GGUF file or a Hub id; the one of the profile `laptop` by default.
-        folder: of the file.
     """
     counts = sum((one.counts() for one in looks), Counter[str]())
     laptop = CHANGES[Profile.laptop]

@@ -20,13 +20,7 @@ def resource_id(store: Store) -> str:
 
 
 def emit(event: str, store: Store, payload: dict[str, Any]) -> None:
-    """Tell Prefect's server, if there is one; a run does not wait for it, nor fail with it.
-
-    Args:
-        event: one of the names above.
-        store: where it happened.
-        payload: counts and ids.
-    """
+    """Tell Prefect's server, if there is one; a run does not wait for it, nor fail with it."""
     emit_event(
         event,
         resource={"prefect.resource.id": resource_id(store), "prefect.resource.name": redacted(store.place)},

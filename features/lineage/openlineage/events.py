@@ -18,10 +18,10 @@ from openlineage.client import facet_v2 as facets
 from openlineage.client.facet_v2 import base_subset_dataset as subset
 from openlineage.client.uuid import generate_static_uuid
 
-from armorm.features.lineage.openlineage.places import without_credentials
 from armorm.features.store import Artifact, ObjectRef, Recipe, Run, content_id
 from armorm.features.store.json_records import read_summary
 from armorm.features.store.stage import Stage
+from armorm.features.store.storage import without_credentials
 from armorm.features.store.summaries import IngestSummary
 from armorm.features.tables import SCHEMAS
 from armorm.features.vectors.shards import SLOT as SHARDS

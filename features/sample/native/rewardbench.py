@@ -64,7 +64,6 @@ def leaks(world: World, kind_of: Callable[[Row], Kind], asking: Callable[[Row, s
     Ingest keeps such rows; later stages do not.
 
     Args:
-        world: the one that the benchmark is made of.
         kind_of: what a row is about; the prompt is of that kind too, so that its preference still holds.
         asking: what changes in a row that has another prompt.
     """

@@ -56,10 +56,7 @@ def write_prompt(rng: Generator, kind: Kind, *, detail: float, n_turns: int) -> 
     """Return the turns before an answer: a question, then `n_turns - 1` times a short reply and a follow-up.
 
     Args:
-        rng: the source of all choices.
-        kind: what the prompt is about.
         detail: how much the asker wants to read; far above or below 0 the prompt says so.
-        n_turns: turns of the user.
     """
     matter: dict[str, str] = {}
     question = _fill(rng, f"{pick(rng, words.PROMPTS[kind])} {pick(rng, words.SETTINGS[kind])}", matter)

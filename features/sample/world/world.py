@@ -120,8 +120,6 @@ class World:
         Args:
             name: the stream of chance.
             n_prompts: how many at scale 1.
-            n_answers: answers a prompt.
-            mix: share of each kind of prompt.
             turns: share of prompts with one, two, .. turns of the user.
             fewest: how many at any scale.
         """
