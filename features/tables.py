@@ -49,6 +49,7 @@ SCHEMAS: Final[Mapping[str, pa.Schema]] = {
     ),
     "predictions": schema_of("model conversation_id objective predicted:float"),
     "pair_scores": schema_of("model pair_id score_chosen:float score_rejected:float correct:bool"),
+    "near_prompts": schema_of("prompt_id evaluation_prompt_id evaluation_dataset cosine:float"),
     "verdicts": schema_of(
         "judge first_id second_id score_first:float score_second:float "
         "shown_first:float shown_second:float preference:float why_not"

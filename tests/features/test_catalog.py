@@ -75,6 +75,8 @@ def full(tmp_path_factory: pytest.TempPathFactory) -> Store:
         weighed = {"model": "m", "prompt_id": asked, "objective": "o", "weight": 1.0, "coefficient": 1.0}
         rows = {"pair_scores": scores, "predictions": predicted, "contamination": similar | {"prompt_id": asked}}
         rows["gate_coefficients"] = weighed
+        near = {"evaluation_prompt_id": "e", "evaluation_dataset": "benchmark", "cosine": 0.95}
+        rows["near_prompts"] = near | {"prompt_id": asked}
         with connect(store) as catalog:
             (first, second), *_ = catalog.sql(
                 "SELECT least(chosen_id, rejected_id), greatest(chosen_id, rejected_id) FROM preferences"

@@ -48,6 +48,7 @@ class World:
     scores: list[Row] = field(default_factory=list)
     coefficients: list[Row] = field(default_factory=list)
     contamination: list[Row] = field(default_factory=list)
+    near_prompts: list[Row] = field(default_factory=list)
 
     @property
     def ratings(self) -> list[Row]:
@@ -168,6 +169,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
             "predictions": world.predictions,
             "pair_scores": world.scores,
             "gate_coefficients": world.coefficients,
+            "near_prompts": world.near_prompts,
         }
         commit(writer, "evaluate", tables, inputs=writer.store.head().ids_within("ingest"))
     return world
@@ -196,6 +198,10 @@ def make_model(world: World, rng: np.random.Generator) -> None:
         world.contamination.append(
             {"prompt_id": id, "evaluation_prompt_id": bench, "evaluation_dataset": "bench", "similarity": similarity}
         )
+    trained = sorted({pair["prompt_id"] for pair in world.pairs if pair["split"] == "train"})
+    for number, prompt in enumerate(sorted({pair["prompt_id"] for pair in world.datasets[-1].preferences})):
+        cells = {"evaluation_prompt_id": prompt, "evaluation_dataset": "bench", "cosine": float(rng.random())}
+        world.near_prompts.append({"prompt_id": trained[number]} | cells)
 
 
 def commit(writer: Writer, stage: str, tables: dict[str, list[Row]], inputs: dict[str, str] | None = None) -> None:
@@ -630,6 +636,18 @@ def neighbours(world: World) -> None:
         question, answer = world.conversations[row["conversation_id"]]["messages"]
         assert (row["question"], row["answer"]) == (question["content"], answer["content"])
     assert world.ask("neighbours", conversation_id="none such") == []
+
+
+@answers("near_benchmark")
+def near_benchmark(world: World) -> None:
+    asked = {of["prompt_id"]: of["messages"][-2]["content"] for of in world.conversations.values()}
+    closest = sorted(world.near_prompts, key=lambda row: -row["cosine"])[:5]
+    rows = world.ask("near_benchmark", n=5)
+    assert column(rows, "cosine") == column(closest, "cosine")
+    for row, near in zip(rows, closest, strict=True):
+        texts = asked[near["evaluation_prompt_id"]], asked[near["prompt_id"]]
+        assert (row["benchmark"], row["training"]) == texts
+    assert world.ask("near_benchmark", dataset="none such") == []
 
 
 @pytest.mark.parametrize("name", ANSWERS)
