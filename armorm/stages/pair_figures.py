@@ -15,6 +15,7 @@ from armorm.features.conversation import HELD_OUT
 from armorm.features.sources import preference_test_sets, rewardbench
 from armorm.features.vectors.shards import FeatureReader
 from armorm.maths import evaluation
+from armorm.maths.benchmarks import JudgedPairs, OwnScores, own_scores
 from armorm.maths.diagnostics import CorrelationMatrices, correlation_matrices, explain_pair, mean_by_kind, worst_pairs
 from armorm.maths.probe import ProbeReport
 from armorm.maths.score import coefficients, contributions, score
@@ -163,6 +164,7 @@ def held_out_record(
             here, of_test.n_chars_difference_P, prompts_P=of_test.prompt_ids, config=config
         ),
         rewardbench=_rewardbench(stored.select(benchmark_P), of_benchmark, config),
+        benchmarks=_own_scores(counted, config),
         calibration=evaluation.calibration(
             here["gate"],
             beta=model.beta,
@@ -189,6 +191,25 @@ def _rewardbench(stored: StoredPairs, ranked: evaluation.Ranked, config: Evaluat
         prior_section=rewardbench.PRIOR_SECTION,
         config=config,
     )
+
+
+def _own_scores(counted: PredictedPairs, config: EvaluationConfig) -> dict[str, OwnScores]:
+    """Return the scores of each benchmark that has a rule of its own."""
+    of_datasets = {}
+    for dataset, kind in counted.stored.benchmarks.items():
+        here = counted.select(counted.stored.datasets == dataset)
+        stored, scores_2P = here.stored, here.scores_2P.astype(np.float64)
+        judged = JudgedPairs(
+            rows=stored.source_rows,
+            prompts=stored.prompt_ids,
+            subsets=stored.subsets,
+            chosen=stored.chosen_ids,
+            rejected=stored.rejected_ids,
+            margins=scores_2P[0] - scores_2P[1],
+            scores=scores_2P,
+        )
+        of_datasets[dataset] = own_scores(kind, judged, config)
+    return {dataset: scores for dataset, scores in of_datasets.items() if scores}
 
 
 def _subsets() -> Mapping[str, rewardbench.Subset]:
