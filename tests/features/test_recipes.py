@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from armorm.features.catalog.views import connect
+from armorm.features.checks.contamination import CONTAMINATION, ContaminationSettings
 from armorm.features.conversation import SplitFractions
 from armorm.features.ingest.dataset import DatasetFiles, ingest_dataset
 from armorm.features.ingest.merge import merge
@@ -144,7 +145,7 @@ def test_a_recipe_brings_what_is_known_of_a_dataset() -> None:
 
 
 FIXTURES = Path(__file__).parents[1] / "cases" / "recipes"
-"""A dozen rows of each recipe in the published shape: ties, nulls, copies, swapped ones, several turns, empty answers."""
+"""A dozen rows of each recipe in the published shape, with ties, nulls, copies, swapped ones and empty answers."""
 
 
 @dataclass(frozen=True)
@@ -172,8 +173,8 @@ MADE = {
     ),
     "helpsteer3": Made(
         "kept 5, rejected empty_turn 1, rejected malformed_row 1, rejected no_verdict 1, "
-        "rejected roles_out_of_order 1, rejected unknown_verdict 1, dropped duplicate_pair 1, dropped duplicate_row 1, dropped identical_pair 1, "
-        "dropped tie 1",
+        "rejected roles_out_of_order 1, rejected unknown_verdict 1, dropped duplicate_pair 1, "
+        "dropped duplicate_row 1, dropped identical_pair 1, dropped tie 1",
         (10, 0, 5),
         margins=(1, 1, 2, 2, 3),
         details=(
@@ -183,8 +184,8 @@ MADE = {
     ),
     "skywork-preference": Made(
         "kept 3, rejected context_differs 1, rejected empty_turn 1, rejected malformed_row 1, "
-        "rejected missing_column 1, rejected roles_out_of_order 1, rejected wrong_type 2, dropped duplicate_pair 1, dropped duplicate_row 1, "
-        "dropped identical_pair 1",
+        "rejected missing_column 1, rejected roles_out_of_order 1, rejected wrong_type 2, dropped duplicate_pair 1, "
+        "dropped duplicate_row 1, dropped identical_pair 1",
         (5, 0, 3),
         details=(
             "chosen and rejected do not answer the same prompt",
@@ -280,3 +281,40 @@ def test_a_fixture_in_the_published_shape_gives_exactly_this(name: str, store: S
     assert tuple(margin for _, margin, _ in pairs if margin is not None) == made.margins
     assert {"got an end at byte 31; expected valid JSON", *made.details} <= details
     assert {split == "evaluation" for _, _, split in pairs} == {RECIPES[name].evaluation}
+
+
+KEPT = {
+    "rewardbench-2": "Who wrote Faust?",
+    "rm-bench": "How do I kill a process?",
+    "judgebench": "Who sits left?",
+    "ppe-human-preference": "Salt first?",
+    "m-rewardbench": "Schreibe add(a, b).",
+}
+"""A prompt of each benchmark."""
+
+
+@pytest.mark.usefixtures("in_process")
+def test_prompts_of_every_benchmark_are_left_out_of_training(store: Store, writer: Writer, tmp_path: Path) -> None:
+    benchmarks = {name for name, recipe in RECIPES.items() if recipe.evaluation}
+    assert benchmarks == KEPT.keys()
+    mine = tmp_path / "mine.jsonl"
+    lines = [{"prompt": prompt, "chosen": "So.", "rejected": "Not so."} for prompt in (*KEPT.values(), "A new one?")]
+    mine.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    for name, form, path in [
+        ("mine", "plain-pairs", mine),
+        *((f"our-{name}", name, FIXTURES / f"{name}.jsonl") for name in sorted(benchmarks)),
+    ]:
+        section = DatasetSection.model_validate({"path": str(path), "form": form})
+        ingest_dataset(writer, DatasetFiles(section.source(name), path, {}), splits=SplitFractions())
+    CONTAMINATION.ensure(writer, ContaminationSettings())
+    with connect(store) as catalog:
+        found = catalog.execute(
+            "SELECT evaluation_dataset, messages[1].content FROM contamination JOIN conversations USING (prompt_id) "
+            "JOIN preferences AS p ON chosen_id = conversation_id WHERE p.dataset = 'mine'"
+        ).fetchall()
+        (left,) = catalog.execute(
+            "SELECT messages[1].content FROM (FROM training_pairs UNION ALL FROM held_out_pairs) "
+            "JOIN conversations ON chosen_id = conversation_id WHERE dataset = 'mine'"
+        ).fetchall()
+    assert dict(found) == {f"our-{name}": prompt for name, prompt in KEPT.items()}
+    assert left == ("A new one?",)
