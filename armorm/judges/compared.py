@@ -5,10 +5,11 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from armorm.features.documents import encode
+from armorm.maths.benchmarks import OwnScores
 from armorm.maths.evaluation import Benchmark
 from armorm.maths.metrics import Interval
 from armorm.maths.paired import PairedTest
-from armorm.report.published import REWARDBENCH
+from armorm.report.published import PUBLISHED, REWARDBENCH
 from armorm.report.sections import Cell, Section, benchmark_note
 
 COLUMNS: Final = [
@@ -69,6 +70,8 @@ class Compared:
     orders: tuple[Order, ...]
     rewardbench: Mapping[str, Benchmark]
     """RewardBench's own scores by judge; empty where the pairs have none of it."""
+    own: Mapping[str, Mapping[str, OwnScores]]
+    """The own scores of other benchmarks, by judge and dataset."""
     why_not: Mapping[str, Mapping[str, int]]
     """Judge to the reasons why pairs have no verdict, with their numbers."""
     published: bool
@@ -90,6 +93,7 @@ class Compared:
             Section("order", "Order of the answers", ORDER_COLUMNS, orders, "0.5 without a bias; ties are left out"),
             Section("no-verdict", "Pairs without a verdict", ["judge", "reason", "pairs"], reasons),
             rewardbench_section(self.rewardbench, published=self.published),
+            *own_sections(self.own, published=self.published),
         ]
         return [section for section in sections if section.rows]
 
@@ -112,6 +116,27 @@ def rewardbench_section(measured: Mapping[str, Benchmark], *, published: bool) -
         rows += [(name, "published", *(of.get(column) for column in columns)) for name, of in REWARDBENCH.items()]
     note = next((benchmark_note(of) for of in measured.values()), "nothing was measured: the pairs have none of it")
     return Section("rewardbench", "RewardBench", ["judge", "", *columns], rows, note)
+
+
+def own_sections(measured: Mapping[str, Mapping[str, OwnScores]], *, published: bool) -> list[Section]:
+    """Return a table for each other benchmark with a rule of its own; what was not measured stays empty, by name."""
+    sections = []
+    for kind, table in PUBLISHED.items():
+        found = [
+            (judge, *of) for judge, by_dataset in measured.items() for of in by_dataset.items() if of[1].kind == kind
+        ]
+        rows: list[tuple[Cell, ...]] = [
+            (judge, dataset, *(of.scores[part].estimate if part in of.scores else None for part in table.columns))
+            for judge, dataset, of in found
+        ]
+        if published:
+            rows += [
+                (name, "published", *(of.get(part) for part in table.columns)) for name, of in table.scores.items()
+            ]
+        missing = dict.fromkeys(f"{name}: {why}" for *_, of in found for name, why in of.missing.items())
+        note = "; ".join(["the benchmark's own rule", *missing, *([f"published: {table.source}"] if published else [])])
+        sections.append(Section(kind, table.title, ["judge", "dataset", *table.columns], rows, note))
+    return sections
 
 
 def _bounds(of: Interval) -> tuple[Cell, ...]:

@@ -25,7 +25,7 @@ from armorm.maths.paired import paired_test
 from armorm.stages import preference
 from armorm.stages.data import Names, StoredPairs, load_pairs, reward_differences
 from armorm.stages.judge import KEY, Verdict, judge_id, keep_verdicts, read_verdicts
-from armorm.stages.pair_figures import benchmark_pairs, rewardbench_scores
+from armorm.stages.pair_figures import benchmark_pairs, benchmark_scores, rewardbench_scores
 
 Floats = npt.NDArray[np.floating]
 
@@ -44,6 +44,10 @@ class _Answers:
 
     preference_P: Floats
     """`[P]` above 0 for the chosen answer; NaN without a verdict."""
+    scores_2P: Floats | None
+    """`[2, P]` of the chosen and the rejected answer; None of a judge that scores none."""
+    orders_2P: Floats | None
+    """`[2, P]` preferences with the chosen answer shown first, and second; None of a judge that was not asked twice."""
     verdicts: pl.DataFrame
     """Of the distinct pairs of answers."""
 
@@ -95,6 +99,10 @@ def compare_judges(
         rows=tuple(_rows(pairs, preferences, config)),
         orders=tuple(_orders(answers)),
         rewardbench=scores,
+        own={
+            name: benchmark_scores(pairs, of.preference_P, config, scores_2P=of.scores_2P, orders_2P=of.orders_2P)
+            for name, of in answers.items()
+        },
         why_not={name: reasons for name, of in answers.items() if (reasons := _reasons(of.verdicts))},
         published=published,
     )
@@ -147,10 +155,22 @@ def _ask(store: Store, judge: Judge, pairs: StoredPairs, on_progress: Callable[[
     if unheard:
         reasons = pl.DataFrame([(of.first_id, of.second_id, of.why_not) for of in unheard], [*KEY, "why"], orient="row")
         verdicts = verdicts.join(reasons, on=KEY, how="left").with_columns(why_not=pl.coalesce("why_not", "why"))
-    of_pairs = ids.join(verdicts, on=KEY, how="left", maintain_order="left").select(
-        pl.when(pl.col("first_id") == pl.col("chosen")).then(pl.col("preference")).otherwise(-pl.col("preference"))
+    of_pairs = ids.join(verdicts, on=KEY, how="left", maintain_order="left")
+    first_P = (of_pairs["first_id"] == of_pairs["chosen"]).to_numpy()
+
+    def chosen_first(sign: int, *columns: str) -> Floats:
+        """Return two columns, exchanged where the chosen answer is the second one; its sign changes there, too."""
+        one_P, other_P = (of_pairs[name].cast(pl.Float64).fill_null(np.nan).to_numpy() for name in columns)
+        return np.stack([np.where(first_P, one_P, sign * other_P), np.where(first_P, other_P, sign * one_P)])
+
+    scores_2P = chosen_first(1, "score_first", "score_second")
+    orders_2P = chosen_first(-1, "shown_first", "shown_second")
+    return _Answers(
+        chosen_first(-1, "preference", "preference")[0],
+        None if np.isnan(scores_2P).all() else scores_2P,
+        None if np.isnan(orders_2P).all() else orders_2P,
+        verdicts,
     )
-    return _Answers(of_pairs.to_series().cast(pl.Float64).fill_null(np.nan).to_numpy(), verdicts)
 
 
 def _questions(catalog: Catalog, keys: Sequence[tuple[str, str]]) -> Iterator[Question]:

@@ -81,6 +81,8 @@ class JudgedPairs:
 class OwnScores:
     """A benchmark's own scores, in 0..1; a mean without some of its parts says so in its name."""
 
+    kind: str
+    """The recipe that the benchmark was read by."""
     scores: Mapping[str, Interval]
     """By what they are of; the overall score is the last."""
     missing: Mapping[str, str]
@@ -95,8 +97,10 @@ def own_scores(kind: str, judged: JudgedPairs, config: EvaluationConfig) -> OwnS
         judged: its pairs.
         config: number of resamples, seed.
     """
-    rule = _RULES.get(kind)
-    return rule(judged, config) if rule else None
+    if kind not in _RULES:
+        return None
+    blocks, figures, missing = _RULES[kind](judged)
+    return OwnScores(kind, _scored(blocks, figures, config), missing)
 
 
 def best_of_credit(margins_P: Floats, item_P: npt.NDArray[np.intp]) -> npt.NDArray[np.float64]:
@@ -193,6 +197,10 @@ Block = tuple[Names, Mapping[str, Floats]]
 """`[I]` prompts of some items, and by the name of each mean that they are part of `[I, 2]` their values and weights."""
 
 
+Rule = tuple[Sequence[Block], Callable[[Means], dict[str, Any]], Mapping[str, str]]
+"""Items of a benchmark, the formula of its figures over their means, and what is missing, with the reason."""
+
+
 def _block(prompts_I: Names, values: Mapping[str, Floats], weights: Mapping[str, Floats] | None = None) -> Block:
     """Return items with their values in some means; without weights each counts once where its value is a number."""
     weighed = weights or {name: np.isfinite(of_I).astype(np.float64) for name, of_I in values.items()}
@@ -245,7 +253,7 @@ def _without(name: str, missing: Mapping[str, str]) -> str:
     return f"{name} without {', '.join(missing)}" if missing else name
 
 
-def _reward_bench_2(judged: JudgedPairs, config: EvaluationConfig) -> OwnScores:
+def _reward_bench_2(judged: JudgedPairs) -> Rule:
     """Return the accuracy of best of four in each subset, the score of Ties, and the mean of all six.
 
     Sources: scripts/run_v2.py of allenai/reward-bench for the subsets; arXiv 2506.01937 for their plain mean.
@@ -265,7 +273,7 @@ def _reward_bench_2(judged: JudgedPairs, config: EvaluationConfig) -> OwnScores:
         return of | {_without(OVERALL, missing): _mean(of)}
 
     blocks = [_block(best.prompts[first_I], of_subsets), *([ties] if ties else [])]
-    return OwnScores(_scored(blocks, figures, config), missing)
+    return blocks, figures, missing
 
 
 def _ties(judged: JudgedPairs) -> tuple[Block | None, str]:
@@ -295,7 +303,7 @@ def _ties(judged: JudgedPairs) -> tuple[Block | None, str]:
     return _block(np.array([f"{TIES}/{number}" for number in numbers_C], dtype=object), values), ""
 
 
-def _rm_bench(judged: JudgedPairs, config: EvaluationConfig) -> OwnScores:
+def _rm_bench(judged: JudgedPairs) -> Rule:
     """Return the accuracy of each domain and difficulty, and the mean over domains.
 
     The nine pairs of a prompt are hard where the chosen answer has the plainer style, easy where it has the more
@@ -325,7 +333,7 @@ def _rm_bench(judged: JudgedPairs, config: EvaluationConfig) -> OwnScores:
         }
         return of | difficult | {_without(OVERALL, missing): _mean(of)} if of else {}
 
-    return OwnScores(_scored([_block(judged.prompts, dict.fromkeys(cells, won_P), weights)], figures, config), missing)
+    return [_block(judged.prompts, dict.fromkeys(cells, won_P), weights)], figures, missing
 
 
 def _cells_of(subset: str, cells: Sequence[str]) -> list[float]:
@@ -335,7 +343,7 @@ def _cells_of(subset: str, cells: Sequence[str]) -> list[float]:
     return [float(own.count(cell)) for cell in cells]
 
 
-def _judge_bench(judged: JudgedPairs, config: EvaluationConfig) -> OwnScores:
+def _judge_bench(judged: JudgedPairs) -> Rule:
     """Return the accuracy on each group of sources, and on all pairs.
 
     Source: run_judge.py and `compute_final_metrics` in utils/metrics.py of ScalerLab/JudgeBench.
@@ -345,10 +353,10 @@ def _judge_bench(judged: JudgedPairs, config: EvaluationConfig) -> OwnScores:
     missing = {name: _NO_PAIR for name, here_P in within.items() if not here_P.any()}
     values = {name: np.where(here_P, right_P, np.nan) for name, here_P in within.items()}
     values[_without(OVERALL, missing)] = right_P
-    return OwnScores(_scored([_block(judged.prompts, values)], dict, config), missing)
+    return [_block(judged.prompts, values)], dict, missing
 
 
-_RULES: Final[Mapping[str, Callable[[JudgedPairs, EvaluationConfig], OwnScores]]] = {
+_RULES: Final[Mapping[str, Callable[[JudgedPairs], Rule]]] = {
     "rewardbench-2": _reward_bench_2,
     "rm-bench": _rm_bench,
     "judgebench": _judge_bench,

@@ -14,7 +14,7 @@ from armorm.maths.paired import PairedTest, paired_test
 from armorm.model.head import RewardHead
 from armorm.records.decorrelation import Penalty
 from armorm.records.evaluation import Evaluation
-from armorm.report.sections import Section, benchmark_name, scorer_titles, shown, taken_out
+from armorm.report.sections import Section, benchmark_name, own_title, scorer_titles, shown, taken_out
 
 Floats = NDArray[np.floating]
 Bools = NDArray[np.bool_]
@@ -103,6 +103,8 @@ def figures_of(model: RewardHead, evaluation: Evaluation | None) -> dict[str, fl
             figures |= {f"held-out pairs: {title}": row.accuracy[name].estimate for name, title in titles.items()}
         benchmark = benchmark_name(evaluation.rewardbench)  # means over other sections do not stand side by side
         figures |= {f"{benchmark} {name}": score for name, score in evaluation.rewardbench.figures.items()}
+        for dataset, own in evaluation.benchmarks.items():
+            figures |= {f"{own_title(own)} ({dataset}) {name}": of.estimate for name, of in own.scores.items()}
     return figures
 
 

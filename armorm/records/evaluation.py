@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from armorm.maths.benchmarks import OwnScores
 from armorm.maths.diagnostics import CorrelationMatrices, KindRow, Part
 from armorm.maths.evaluation import BASELINES, AccuracyRow, Benchmark, Calibration, LengthAccuracy
 from armorm.maths.paired import PairedTest
@@ -57,6 +58,8 @@ class Evaluation:
     pairs: PairAccuracy
     length: LengthAccuracy = field(default_factory=LengthAccuracy)
     rewardbench: Benchmark
+    benchmarks: Mapping[str, OwnScores] = field(default_factory=dict)
+    """Of each dataset that is a benchmark with a rule of its own, the gate's scores by that rule."""
     calibration: Calibration | None = None
     """None where the model has no beta."""
     rejected_pairs: int | None = None

@@ -30,6 +30,7 @@ from armorm.report.sections import (
     decorrelation_section,
     missing_section,
     objective_section,
+    own_scores_section,
     pair_section,
     rewardbench_sections,
     taken_out,
@@ -194,7 +195,7 @@ def _results(store: Store, graph: Graph, node: Node, model: RewardHead) -> list[
     if evaluated:
         record = read_record(store, max(evaluated, key=lambda of: of.last).artifact, Evaluation)
         sections += [pair_section(record.pairs), *rewardbench_sections(record.rewardbench, record.pairs)]
-        sections.append(missing_section(record))
+        sections += [own_scores_section(record.benchmarks), missing_section(record)]
     return sections
 
 

@@ -20,6 +20,7 @@ from armorm.report.sections import (
     Section,
     build_report,
     coverage_section,
+    own_published_sections,
     published_section,
     sources_section,
     to_markdown,
@@ -62,6 +63,7 @@ def load_page(store: Store) -> str:
         *report.sections,
         coverage_section(model.training, evaluation),
         published_section(evaluation.rewardbench),
+        *own_published_sections(evaluation.benchmarks),
         _lineage_section(store, evaluated.artifact_id),
         _rows_section(model),
     ]

@@ -21,6 +21,7 @@ from armorm.maths.ridge import ObjectiveFit
 from armorm.records.evaluation import Evaluation, GateByKind, Mistake, PairAccuracy
 from armorm.records.training import Training
 from armorm.report.plots import Numbers, curves, diagonal, dots, heatmap
+from armorm.report.published import PUBLISHED
 from armorm.report.sections import (
     Cell,
     Report,
@@ -104,7 +105,15 @@ CHAPTERS: Final[Mapping[str, tuple[str, tuple[str, ...]]]] = {
     "gate": ("Gate", ("gate-training",)),
     "accuracy": (
         "Accuracy",
-        ("held-out-pairs", "rewardbench-subsets", "rewardbench", "rewardbench-published", "not-measured"),
+        (
+            "held-out-pairs",
+            "rewardbench-subsets",
+            "rewardbench",
+            "rewardbench-published",
+            "own-scores",
+            *(f"{kind}-published" for kind in PUBLISHED),
+            "not-measured",
+        ),
     ),
     "calibration": ("Calibration", ("calibration", "reliability")),
     "more-figures": ("More figures", ()),

@@ -11,6 +11,7 @@ from operator import attrgetter
 from typing import Final
 
 from armorm.features.store.summaries import IngestSummary
+from armorm.maths.benchmarks import OwnScores
 from armorm.maths.correlations import CorrelationSummary
 from armorm.maths.diagnostics import Part
 from armorm.maths.evaluation import SCORERS, Benchmark, Calibration, LengthAccuracy
@@ -21,7 +22,7 @@ from armorm.records.decorrelation import Penalties
 from armorm.records.evaluation import Evaluation, GateByKind, PairAccuracy
 from armorm.records.gate import GateTraining
 from armorm.records.training import Training
-from armorm.report.published import REWARDBENCH
+from armorm.report.published import PUBLISHED, REWARDBENCH
 
 ALPHA_ENDS = ("smallest", "largest")
 
@@ -79,6 +80,7 @@ def evaluation_sections(evaluation: Evaluation) -> list[Section]:
         length_section(evaluation.length, evaluation.pairs),
         *(calibration_sections(evaluation.calibration) if evaluation.calibration else []),
         *rewardbench_sections(evaluation.rewardbench, evaluation.pairs),
+        own_scores_section(evaluation.benchmarks),
         missing_section(evaluation),
     ]
 
@@ -100,6 +102,8 @@ def missing_section(evaluation: Evaluation) -> Section:
     else:
         for kind, names in (("section", benchmark.missing.sections), ("subset", benchmark.missing.subsets)):
             rows += [(f"RewardBench, {kind} {name}", "the ingested datasets have no pair of it") for name in names]
+    for dataset, own in evaluation.benchmarks.items():
+        rows += [(f"{own_title(own)} ({dataset}), {name}", why) for name, why in own.missing.items()]
     return Section("not-measured", "Not measured", ["what", "why"], rows)
 
 
@@ -446,6 +450,38 @@ def rewardbench_sections(benchmark: Benchmark, pairs: PairAccuracy) -> list[Sect
         Section("rewardbench-subsets", "RewardBench subsets", ["section", "subset", "n", "accuracy"], subsets),
         Section("rewardbench", benchmark_name(benchmark), columns, scores, benchmark_note(benchmark)),
     ]
+
+
+def own_title(own: OwnScores) -> str:
+    """Return the name of a benchmark that has a rule of its own."""
+    return PUBLISHED[own.kind].title
+
+
+def own_scores_section(benchmarks: Mapping[str, OwnScores]) -> Section:
+    """Return the scores of benchmarks by their own rules; without rows where no such benchmark was run."""
+    rows: list[tuple[Cell, ...]] = [
+        (dataset, own_title(own), name, interval(score))
+        for dataset, own in benchmarks.items()
+        for name, score in own.scores.items()
+    ]
+    note = "each benchmark's own rules, not the accuracy of its pairs; 95 % bootstrap intervals over prompts"
+    return Section("own-scores", "Benchmarks by their own rules", ["dataset", "benchmark", "of", "score"], rows, note)
+
+
+def own_published_sections(benchmarks: Mapping[str, OwnScores]) -> list[Section]:
+    """Return the overall and part scores of each such benchmark beside those that others have published."""
+    sections = []
+    for kind in sorted({own.kind for own in benchmarks.values()}):
+        table = PUBLISHED[kind]
+        own = {f"this model on {dataset}": of for dataset, of in benchmarks.items() if of.kind == kind}
+        scores = {name: {part: score.estimate for part, score in of.scores.items()} for name, of in own.items()}
+        rows: list[tuple[Cell, ...]] = [
+            (name, *(of.get(column) for column in table.columns)) for name, of in {**scores, **table.scores}.items()
+        ]
+        note = f"others: as {table.source} reports them; figures of sample data do not compare with them"
+        columns = ["model", *table.columns]
+        sections.append(Section(f"{kind}-published", f"{table.title} beside published models", columns, rows, note))
+    return sections
 
 
 def to_markdown(report: Report) -> str:

@@ -3,8 +3,8 @@
 Shapes: N rated rows, P pairs, D feature size, K objectives.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, fields, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
 from typing import Self
 
 import numpy as np
@@ -13,8 +13,9 @@ import polars as pl
 import pyarrow as pa
 
 from armorm.config import ALL_ANSWERS
-from armorm.features.catalog.views import connect
+from armorm.features.catalog.views import Catalog, connect
 from armorm.features.embedding.rejected import OF_BACKBONE
+from armorm.features.sources.described import RECIPES
 from armorm.features.store import Snapshot, Store
 from armorm.features.vectors.shards import FeatureReader
 from armorm.maths.ridge import predict
@@ -70,6 +71,8 @@ class StoredPairs:
     """`[P]` training or held-out pairs whose prompt stands in an evaluation dataset, exactly or nearly."""
     n_rejected: int
     """Pairs left out because the backbone gives their prompt or one of their answers no usable vector."""
+    benchmarks: Mapping[str, str] = field(default_factory=dict)
+    """Dataset to the recipe of the benchmark that it is."""
 
     def usable(self, *splits: str) -> npt.NDArray[np.bool_]:
         """`[P]` the pairs of some splits, without the contaminated ones."""
@@ -77,7 +80,7 @@ class StoredPairs:
 
     def select(self, chosen_P: npt.NDArray[np.bool_]) -> Self:
         """Some of the pairs."""
-        columns = [of.name for of in fields(self) if of.name != "n_rejected"]
+        columns = [of.name for of in fields(self) if of.name not in ("n_rejected", "benchmarks")]
         return replace(self, **{name: getattr(self, name)[chosen_P] for name in columns})
 
     def keys(self, chosen_P: npt.NDArray[np.bool_]) -> pl.DataFrame:
@@ -181,6 +184,7 @@ def load_pairs(store: Store, *, backbone_id: str) -> StoredPairs:
             ORDER BY dataset, pair_id
             """
         ).fetchnumpy()
+        benchmarks = benchmark_recipes(connection)
     without_P = cells["without_vector"].astype(bool)
     rows = {name: column[~without_P] for name, column in cells.items()}
     return StoredPairs(
@@ -195,7 +199,15 @@ def load_pairs(store: Store, *, backbone_id: str) -> StoredPairs:
         n_chars_difference_P=rows["n_chars_difference"].astype(np.float64),
         contaminated_P=rows["contaminated"].astype(bool),
         n_rejected=int(without_P.sum()),
+        benchmarks=benchmarks,
     )
+
+
+def benchmark_recipes(connection: Catalog) -> dict[str, str]:
+    """Return of each dataset that is a published benchmark which recipe it was read by."""
+    recipes = {recipe.upstream: name for name, recipe in RECIPES.items() if recipe.evaluation}
+    datasets = connection.execute("SELECT dataset, upstream FROM datasets ORDER BY dataset").fetchall()
+    return {dataset: recipes[upstream] for dataset, upstream in datasets if upstream in recipes}
 
 
 _TRAINING, _HELD_OUT = (

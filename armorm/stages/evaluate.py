@@ -39,7 +39,7 @@ from armorm.stages.data import (
 from armorm.stages.pair_figures import Baselines, PredictedPairs, held_out_record, predict_pairs
 
 STAGE = "evaluate"
-STAGE_VERSION = 10
+STAGE_VERSION = 11
 
 
 @in_blas_threads

@@ -15,6 +15,7 @@ from armorm.features.conversation import HELD_OUT
 from armorm.features.sources import preference_test_sets, rewardbench
 from armorm.features.vectors.shards import FeatureReader
 from armorm.maths import evaluation
+from armorm.maths.benchmarks import JudgedPairs, OwnScores, own_scores
 from armorm.maths.diagnostics import CorrelationMatrices, correlation_matrices, explain_pair, mean_by_kind, worst_pairs
 from armorm.maths.probe import ProbeReport
 from armorm.maths.score import coefficients, contributions, score
@@ -155,6 +156,7 @@ def held_out_record(
             here, of_test.n_chars_difference_P, prompts_P=of_test.prompt_ids, config=config
         ),
         rewardbench=rewardbench_scores(stored.select(benchmark_P), of_benchmark, config),
+        benchmarks=benchmark_scores(stored, scores_2P[0] - scores_2P[1], config, scores_2P=scores_2P),
         calibration=evaluation.calibration(
             here["gate"],
             beta=model.beta,
@@ -184,6 +186,33 @@ def rewardbench_scores(
         prior_section=rewardbench.PRIOR_SECTION,
         config=config,
     )
+
+
+def benchmark_scores(
+    stored: StoredPairs,
+    margins_P: Floats,
+    config: EvaluationConfig,
+    *,
+    scores_2P: Floats | None = None,
+    orders_2P: Floats | None = None,
+) -> dict[str, OwnScores]:
+    """Return the scores of each benchmark that has a rule of its own, by the dataset; see `JudgedPairs`."""
+    both = {"scores": scores_2P, "orders": orders_2P}
+    judged = JudgedPairs(
+        rows=stored.source_rows,
+        prompts=stored.prompt_ids,
+        subsets=stored.subsets,
+        chosen=stored.chosen_ids,
+        rejected=stored.rejected_ids,
+        margins=margins_P.astype(np.float64),
+        **{name: None if of is None else of.astype(np.float64) for name, of in both.items()},
+    )
+    found = {
+        dataset: own_scores(kind, judged.select(stored.datasets == dataset), config)
+        for dataset, kind in stored.benchmarks.items()
+        if dataset in stored.datasets
+    }
+    return {dataset: scores for dataset, scores in found.items() if scores}
 
 
 def _subsets() -> Mapping[str, rewardbench.Subset]:

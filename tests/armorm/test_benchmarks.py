@@ -9,6 +9,7 @@ import pytest
 
 from armorm.config import EvaluationConfig
 from armorm.errors import MetricError
+from armorm.features.sources.rewardbench import SECTION_WEIGHTS
 from armorm.maths.benchmarks import (
     BEST_OF_FOUR,
     DIFFICULTIES,
@@ -21,7 +22,8 @@ from armorm.maths.benchmarks import (
     ties_margin_terms,
     ties_score,
 )
-from armorm.maths.metrics import Interval
+from armorm.maths.metrics import Interval, overall_score
+from armorm.report.published import PUBLISHED, REWARDBENCH
 
 CONFIG = EvaluationConfig(n_resamples=200)
 
@@ -259,3 +261,24 @@ def test_a_dataset_without_pairs_has_no_scores() -> None:
         found = scored(kind, judged())
         assert not found.scores
         assert set(found.missing.values()) == {"the dataset has no pair of it"}
+
+
+@pytest.mark.parametrize("model", REWARDBENCH)
+def test_published_rows_of_rewardbench_follow_its_formula(model: str) -> None:
+    sections = dict(REWARDBENCH[model])
+    assert sections.pop("overall") == pytest.approx(overall_score(sections, SECTION_WEIGHTS), abs=0.0011)
+
+
+@pytest.mark.parametrize(("kind", "model"), [(kind, model) for kind, of in PUBLISHED.items() for model in of.scores])
+def test_published_rows_follow_the_rule_of_their_benchmark(kind: str, model: str) -> None:
+    """As far as their digits tell: a typing error of more than a rounding would show."""
+    scores = PUBLISHED[kind].scores[model]
+    means = {
+        "rewardbench-2": [dict.fromkeys((*BEST_OF_FOUR, "Ties"), 1)],
+        "rm-bench": [dict.fromkeys(DOMAINS, 1), dict.fromkeys(DIFFICULTIES, 1)],
+        "judgebench": [dict(zip(GROUPS, (154, 98, 56, 42), strict=True))],
+    }
+    for weights in means[kind]:
+        mean = sum(scores[name] * weight for name, weight in weights.items()) / sum(weights.values())
+        assert scores["overall"] == pytest.approx(mean, abs=0.0011 if kind != "judgebench" else 0.0001)
+    assert list(scores) == list(PUBLISHED[kind].columns)

@@ -1,5 +1,6 @@
 """A folder in the published layout on a store's held-out pairs: the figures are those of scoring each text by hand."""
 
+import json
 import re
 from collections.abc import Callable
 from dataclasses import replace
@@ -12,17 +13,22 @@ import pytest
 from armorm import RewardModel
 from armorm.config import EvaluationConfig
 from armorm.features.checks.contamination import CONTAMINATION, ContaminationSettings
-from armorm.features.conversation import Conversation, single_turn
+from armorm.features.conversation import Conversation, SplitFractions, single_turn
+from armorm.features.documents import decode, encode
 from armorm.features.embedding.backbone import Backbone
 from armorm.features.embedding.embed import EmbedSettings, embed_missing
 from armorm.features.errors import NotInStore
+from armorm.features.ingest.dataset import DatasetFiles, ingest_dataset
 from armorm.features.objectives import OBJECTIVES
 from armorm.features.store import Artifact, Made, Recipe, Store, Writer
 from armorm.features.tables import make_table, write_parquet
+from armorm.flows.configuration.settings import DatasetSection
 from armorm.judges import held_out as scoring
 from armorm.judges.held_out import Evaluated, evaluate_model
+from armorm.maths.benchmarks import BEST_OF_FOUR
 from armorm.model.inspection import describe, inspect, taken_off
-from armorm.report.sections import benchmark_name
+from armorm.records.evaluation import Evaluation
+from armorm.report.sections import benchmark_name, own_published_sections
 from tests.armorm.published import write_published
 from tests.features.canonical import Dataset
 
@@ -188,3 +194,48 @@ def test_a_downloaded_model_can_be_inspected(folder: Path) -> None:
     assert described["reward_transform_matrix"] == model.transform_KK.tolist()
     assert described["gate"]["temperature"] == 2
     assert described["logit_scale"] == 1
+
+
+def test_a_benchmark_that_a_recipe_read_is_scored_by_its_own_rule(
+    folder: Path, store: Store, writer: Writer, tmp_path: Path
+) -> None:
+    def row(number: int, subset: str, chosen: list[str], rejected: list[str], id: str = "") -> dict[str, object]:
+        prompt = f"Question {number} about {subset}?"
+        return {"id": id or str(number), "prompt": prompt, "subset": subset, "chosen": chosen, "rejected": rejected}
+
+    answers = ["Yes.", "No, never.", "It is blue.", "Ask me again!"]  # each is the right one once
+    rows = [
+        row(number, subset, answers[number : number + 1], answers[:number] + answers[number + 1 :])
+        for subset in BEST_OF_FOUR
+        for number in range(4)
+    ]
+    rows += [row(n, "Ties", [f"red {n}"], ["dog", "cat"], f"ref:{n}") for n in range(3)]
+    rows += [row(n + 9, "Ties", [f"red {n}", "blue", "green"], ["dog", f"cat {n}"], f"tied:{n}") for n in range(3)]
+    file = tmp_path / "rows.jsonl"
+    file.write_text("".join(json.dumps(of) + "\n" for of in rows))
+    section = DatasetSection.model_validate({"path": str(file), "form": "rewardbench-2"})
+    ingest_dataset(writer, DatasetFiles(section.source("rb2"), file, {}), splits=SplitFractions())
+    CONTAMINATION.ensure(writer, ContaminationSettings())
+    model = RewardModel.load(folder)
+
+    def score(of: dict[str, object], answer: str) -> float:
+        return float(model.score([single_turn(str(of["prompt"]), answer)]).score[0])
+
+    credits: dict[str, list[float]] = {}
+    for of in rows[:20]:
+        best, *others = [score(of, answer) for answer in [*of["chosen"], *of["rejected"]]]  # type: ignore[misc]
+        credits.setdefault(str(of["subset"]), []).append(float(best > max(others)))
+    found = run(store, model)
+    own = found.record.benchmarks["rb2"]
+    assert (own.kind, own.missing) == ("rewardbench-2", {})
+    assert list(own.scores) == [*BEST_OF_FOUR, "Ties", "overall"]
+    by_hand = {subset: float(np.mean(of)) for subset, of in credits.items()}
+    assert {subset: own.scores[subset].estimate for subset in BEST_OF_FOUR} == pytest.approx(by_hand)
+    assert 0 < sum(by_hand.values()) < 5, "the scores tell something"
+    (shown,) = [of for of in found.sections if of.id == "own-scores"]
+    assert [of[:3] for of in shown.rows] == [("rb2", "RewardBench 2", name) for name in own.scores]
+    assert decode(Evaluation, encode(found.record)).benchmarks == found.record.benchmarks
+    (published,) = own_published_sections(found.record.benchmarks)
+    assert published.columns == ["model", "overall", *BEST_OF_FOUR, "Ties"]
+    assert published.rows[0][:2] == ("this model on rb2", own.scores["overall"].estimate)
+    assert len(published.rows) == 11

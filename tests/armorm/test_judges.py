@@ -15,10 +15,12 @@ from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM, LlamaForS
 from armorm import RewardModel
 from armorm.config import EvaluationConfig
 from armorm.features.catalog.views import connect
-from armorm.features.conversation import Conversation, conversation_id, single_turn
+from armorm.features.conversation import Conversation, SplitFractions, conversation_id, single_turn
 from armorm.features.embedding.fingerprint import BackboneSettings
 from armorm.features.errors import BackboneError, FeatureStoreError, InputError, MalformedRows, NotInStore
+from armorm.features.ingest.dataset import DatasetFiles, ingest_dataset
 from armorm.features.store import Store
+from armorm.flows.configuration.settings import DatasetSection
 from armorm.judges.compared import Compared, Judged
 from armorm.judges.comparison import ALL, LONGER, compare_judges
 from armorm.judges.endpoint import Endpoint, EndpointError
@@ -34,6 +36,9 @@ from armorm.judges.settings import (
     fill_prompt,
 )
 from armorm.judges.verdict_file import VerdictFile
+from armorm.maths.benchmarks import JudgedPairs, own_scores
+from armorm.report.published import PUBLISHED, REWARDBENCH
+from armorm.stages.data import load_pairs
 from armorm.stages.judge import Verdict, judge_id, read_verdicts
 from tests.armorm.endpoint_server import serving
 from tests.armorm.published import write_published
@@ -451,3 +456,21 @@ def test_a_judge_that_nobody_knows_is_refused(store: Store, pairs: dict[str, Pai
     with pytest.raises(FeatureStoreError):
         compared(store, judge)
     assert np.isfinite([row(compared(store, Stub()), LONGER).accuracy.estimate]).all()
+
+
+def test_a_benchmark_with_a_rule_of_its_own_is_scored_by_it(store: Store) -> None:
+    file = Path(__file__).parent.parent / "cases" / "recipes" / "rewardbench-2.jsonl"
+    section = DatasetSection.model_validate({"path": str(file), "form": "rewardbench-2"})
+    with store.writing("test") as writer:
+        ingest_dataset(writer, DatasetFiles(section.source("rb2"), file, {}), splits=SplitFractions())
+    found = compared(store, Stub(), published=True)
+    pairs = load_pairs(store, backbone_id="")
+    margins_P = np.where(pairs.chosen_ids < pairs.rejected_ids, 1.0, -1.0)
+    columns = (pairs.source_rows, pairs.prompt_ids, pairs.subsets, pairs.chosen_ids, pairs.rejected_ids)
+    judged = JudgedPairs(*columns, margins_P, np.stack([margins_P > 0, margins_P < 0]).astype(float))
+    assert found.own["stub"]["rb2"] == own_scores("rewardbench-2", judged, CONFIG)
+    (table,) = [of for of in found.sections if of.id == "rewardbench-2"]
+    assert table.rows[0][:2] == ("stub", "rb2")
+    assert len(table.rows) == 1 + len(PUBLISHED["rewardbench-2"].scores)
+    (first_version,) = [of for of in found.sections if of.id == "rewardbench"]
+    assert len(first_version.rows) == len(REWARDBENCH) == 7
