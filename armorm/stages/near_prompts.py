@@ -14,6 +14,7 @@ import pyarrow as pa
 from armorm.features.catalog.inventory import rows_of
 from armorm.features.catalog.views import connect
 from armorm.features.checks import contamination
+from armorm.features.embedding import embed
 from armorm.features.store import Made, Store
 from armorm.features.store.json_records import Summary
 from armorm.features.store.stage import Computed, OnProgress
@@ -70,7 +71,7 @@ NEAR_PROMPTS: Final[Computed[None]] = Computed(
     name=STAGE,
     version=STAGE_VERSION,
     part="evaluate",
-    after=(contamination.STAGE,),
+    after=(embed.STAGE, contamination.STAGE),
     record=NearPrompts,
     line_of=lambda of: (
         f"{of.n_close:,} of {of.n_prompts:,} benchmark prompts have a training prompt of a cosine of {CLOSE} or more: "

@@ -67,7 +67,7 @@ def test_a_whole_run_is_valid_by_the_official_schemas(told: list[Json]) -> None:
 
 
 def test_every_stage_is_told_with_its_code(told: list[Json]) -> None:
-    seldom = {"rejected", "unfinished", "forgotten"}  # texts without a usable vector, a shard of more than seconds
+    seldom = {"rejected", "unfinished", "forgotten", "judge"}  # a text without a usable vector, a comparison
     assert {event["job"]["name"].partition("/")[0] for event in told} - seldom == STAGES.keys() - seldom
     root = Path(__file__).parent.parent.parent
     for event in told:

@@ -55,10 +55,11 @@ def test_it_goes_from_native_files_to_a_model_folder(whole_run: WholeRun) -> Non
         "decorrelate",
         "gate",
         "model",
+        "near_prompts",
         "evaluate",
         "promote",
     ]
-    assert [step.name for step in steps][-9:] == after
+    assert [step.name for step in steps][-len(after) :] == after
     assert all(step.reason for step in steps)
     (folder,) = (config.parent / "models").iterdir()
     assert {path.name for path in folder.iterdir()} == {
