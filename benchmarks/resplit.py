@@ -8,6 +8,7 @@ call. The test pairs of all seeds are pooled for the paired differences, whose b
 import hashlib
 import sys
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +25,7 @@ from armorm.maths.folds import FOLDS, fold_of
 from armorm.maths.gate import Pairs, gate_weights, train_gate
 from armorm.maths.metrics import spearman
 from armorm.maths.paired import paired_test
-from armorm.maths.preference import covariances, fit_preference
+from armorm.maths.preference import PreferenceFit, covariances, fit_preference
 from armorm.maths.ridge import (
     HeldOut,
     Screening,
@@ -41,6 +42,8 @@ from armorm.maths.uncertainty import fit_errors, with_coverage
 from armorm.stages.data import load_lengths, load_pairs, load_ratings
 
 Floats = npt.NDArray[np.floating]
+Splits = dict[str, npt.NDArray[np.bool_]]
+"""Mask of the rows of each split."""
 
 
 @dataclass
@@ -60,6 +63,16 @@ class Store:
     Y_NK: Floats
     row_N: npt.NDArray[np.intp]
     rated_prompts: npt.NDArray[np.object_]
+
+    @cached_property
+    def differences_PD(self) -> Floats:
+        """Features of the chosen answers less those of the rejected ones."""
+        return self.X_AD[self.chosen_P] - self.X_AD[self.rejected_P]
+
+    @cached_property
+    def log_A(self) -> Floats:
+        """What the length head predicts."""
+        return np.log(np.maximum(self.n_tokens_A, 1))
 
 
 def read(config: Path) -> Store:
@@ -90,7 +103,7 @@ def read(config: Path) -> Store:
     )
 
 
-def splits(prompts: npt.NDArray[np.object_], seed: int, test: float) -> dict[str, npt.NDArray[np.bool_]]:
+def splits(prompts: npt.NDArray[np.object_], seed: int, test: float) -> Splits:
     """Return `[N]` masks of the three splits."""
     u_N = np.array([int(hashlib.sha256(f"{seed}:{p}".encode()).hexdigest()[:8], 16) / 2**32 for p in prompts])
     return {"test": u_N < test, "validation": (u_N >= test) & (u_N < test + 0.1), "train": u_N >= test + 0.1}
@@ -99,77 +112,38 @@ def splits(prompts: npt.NDArray[np.object_], seed: int, test: float) -> dict[str
 def run(of: Store, seed: int, test: float, nuisance: str) -> dict[str, npt.NDArray[np.bool_]]:
     """Return `[T]` whether each test pair is won, by scorer; prints one line."""
     rated, pairs = splits(of.rated_prompts, seed, test), splits(of.pair_prompts, seed, test)
-    names, _ = trainable(of.Y_NK, of.objectives, rated["train"], rated["validation"])
-    Y_NK, X_ND = of.Y_NK[:, [of.objectives.index(name) for name in names]], of.X_AD[of.row_N]
-    parts = parts_of(X_ND, Y_NK, names, rated)
-    weights = fit_parts(parts, names)
-    fold_N = fold_of(of.rated_prompts)
-    by_fold = {fold_split(fold): rated["train"] & (fold_N == fold) for fold in range(FOLDS)}
-    fold_FKD = fit_folds(parts_of(X_ND, Y_NK, names, by_fold), names, weights.alpha_K.tolist(), n_folds=FOLDS)
-    left_out, covered = _screened(of, rated, names, Y_NK, X_ND, weights)
-
-    differences_PD = of.X_AD[of.chosen_P] - of.X_AD[of.rejected_P]
-    fold_P = fold_of(of.pair_prompts)
-    training, validation = np.flatnonzero(pairs["train"]), np.flatnonzero(pairs["validation"])
     answers = splits(of.answer_prompts, seed, test)
-    log_A = np.log(np.maximum(of.n_tokens_A, 1))
-    with_length_1D = covariances(of.X_AD[answers["train"]], log_A[None, answers["train"]])
-    found = fit_preference(
-        lambda rows: lambda: iter([differences_PD[rows]]),
-        training,
-        validation,
-        fold_P,
-        with_length_1D if nuisance == LENGTH else None,
-    )
-    answers_ND = of.X_AD[np.unique(np.concatenate([of.chosen_P[training], of.rejected_P[training]]))]
-    spread = (answers_ND @ weights.W_KD.T).std(axis=0).mean()
-    unit = [spread / (answers_ND @ w_D).std() for w_D in (found.w_D, *found.fold_FD)]
-    W_KD = np.concatenate([weights.W_KD, unit[0] * found.w_D[None]])
-    heads = [*names, PREFERENCE]
+    own = _fit_objectives(of, rated)
+    direction, unit = _fit_direction(of, own, pairs, answers, nuisance)
+    W_KD = np.concatenate([own.weights.W_KD, unit[0] * direction.w_D[None]])
+    heads, transform_KK, rho = [*own.names, PREFERENCE], np.eye(len(own.names) + 1), []
     if nuisance == LENGTH:
-        known = ~np.isnan(of.n_tokens_A)
-        length = fit_parts(
-            parts_of(of.X_AD, log_A[:, None], [LENGTH], {n: m & known for n, m in answers.items()}), [LENGTH]
-        )
-        W_KD, heads = np.concatenate([W_KD, length.W_KD]), [*heads, LENGTH]
-        reference = of.X_AD[answers["train"]] @ W_KD.T
-        transform_KK = decorrelate(reference, heads, nuisances=(LENGTH,)).transform_KK
-        held_out = answers["test"] & known
-        left_AK = (of.X_AD[held_out] @ W_KD.T) @ transform_KK
-        rho = [spearman(left_AK[:, k], of.n_tokens_A[held_out]) for k in range(len(heads) - 1)]
-    else:
-        transform_KK, rho = np.eye(len(heads)), []
+        W_KD, transform_KK, rho = _without_length(of, W_KD, heads, answers)
+        heads.append(LENGTH)
 
-    rewards_PK = differences_PD @ W_KD.T
-    unseen_PK = rewards_PK.copy()
-    unseen_PK[validation, : len(names)] = differences_PD[validation] @ weights.train_W_KD.T
-    for fold in range(FOLDS):
-        rows = training[fold_P[training] == fold]
-        unseen_PK[rows, : len(names)] = differences_PD[rows] @ fold_FKD[fold].T
-        unseen_PK[rows, len(names)] = differences_PD[rows] @ found.fold_FD[fold] * unit[fold + 1]
+    rewards_PK = of.differences_PD @ W_KD.T
+    unseen_PK = _unseen(of, own, direction, unit, rewards_PK, pairs)
 
-    def pairs_of(rows: npt.NDArray[np.intp]) -> Pairs:
+    def pairs_of(split: str) -> Pairs:
+        rows = np.flatnonzero(pairs[split])
         used, index_P = np.unique(of.prompt_P[rows], return_inverse=True)
         return Pairs(of.H_UD[used], unseen_PK[rows], index_P, of.datasets_P[rows])
 
-    entering_K = np.array([name not in (*left_out, LENGTH) for name in heads])
     fit = train_gate(
-        pairs_of(training),
+        pairs_of("train"),
         transform_KK,
         config=GateConfig(),
-        validation=pairs_of(validation),
-        entering_K=entering_K,
+        validation=pairs_of("validation"),
+        entering_K=np.array([name not in (*own.left_out, LENGTH) for name in heads]),
     )
     decorrelated_PK = rewards_PK @ transform_KK
     scores_P = (decorrelated_PK * gate_weights(fit.gate(), of.H_UD)[of.prompt_P]).sum(axis=1)
-    here = pairs["test"]
-    own_KP = range(len(names))
-    single = max(own_KP, key=lambda k: float((decorrelated_PK[training, k] > 0).mean()))
+    here, own_PK = pairs["test"], decorrelated_PK[:, : len(own.names)]
     margins = {
         "gate": scores_P,
-        "probe": differences_PD @ found.probe.w_D,
-        "mean": baselines.mean_objective(decorrelated_PK[:, : len(names)]),
-        "single": decorrelated_PK[:, single],
+        "probe": of.differences_PD @ direction.probe.w_D,
+        "mean": baselines.mean_objective(own_PK),
+        "single": own_PK[:, (own_PK[pairs["train"]] > 0).mean(axis=0).argmax()],
     }
     sure = calibration(
         scores_P[here], beta=fit.beta, datasets_P=of.datasets_P[here], beta_by_dataset=fit.beta_by_dataset
@@ -179,20 +153,83 @@ def run(of: Store, seed: int, test: float, nuisance: str) -> dict[str, npt.NDArr
         ", ".join(f"{name} {(m_P[here] > 0).mean():.4f}" for name, m_P in margins.items()),
         f"; ECE {sure.rows[0].error:.3f}, of datasets",
         ", ".join(f"{row.dataset} ({row.n}) {row.error:.3f}" for row in sure.rows[1:] if row.n >= 200),
-        "; rho",
-        [round(float(r), 3) for r in rho],
-        "; left out",
-        left_out,
-        "; coverage of 90 %",
-        covered,
+        f"; rho {rho}; left out {own.left_out}; coverage of 90 % {own.covered}",
         flush=True,
     )
     return {name: m_P[here] > 0 for name, m_P in margins.items()} | {"prompts": of.pair_prompts[here]}
 
 
+@dataclass(frozen=True)
+class Objectives:
+    """The rated objectives of a split, as `regress` fits them."""
+
+    names: tuple[str, ...]
+    weights: Weights
+    fold_FKD: Floats
+    left_out: dict[str, Screening]
+    """What does not enter the gate."""
+    covered: dict[str, float]
+    """The share of test ratings in their interval of 90 %."""
+
+
+def _fit_objectives(of: Store, rated: Splits) -> Objectives:
+    names, _ = trainable(of.Y_NK, of.objectives, rated["train"], rated["validation"])
+    Y_NK, X_ND = of.Y_NK[:, [of.objectives.index(name) for name in names]], of.X_AD[of.row_N]
+    weights = fit_parts(parts_of(X_ND, Y_NK, names, rated), names)
+    fold_N = fold_of(of.rated_prompts)
+    by_fold = {fold_split(fold): rated["train"] & (fold_N == fold) for fold in range(FOLDS)}
+    fold_FKD = fit_folds(parts_of(X_ND, Y_NK, names, by_fold), names, weights.alpha_K.tolist(), n_folds=FOLDS)
+    return Objectives(names, weights, fold_FKD, *_screened(of, rated, names, Y_NK, X_ND, weights))
+
+
+def _fit_direction(
+    of: Store, own: Objectives, pairs: Splits, answers: Splits, nuisance: str
+) -> tuple[PreferenceFit, list[float]]:
+    """Return the direction of preference, and what brings it, and that of each fold, to the objectives' spread."""
+    training, validation = np.flatnonzero(pairs["train"]), np.flatnonzero(pairs["validation"])
+    with_length_1D = covariances(of.X_AD[answers["train"]], of.log_A[None, answers["train"]])
+    found = fit_preference(
+        lambda rows: lambda: iter([of.differences_PD[rows]]),
+        training,
+        validation,
+        fold_of(of.pair_prompts),
+        with_length_1D if nuisance == LENGTH else None,
+    )
+    answers_ND = of.X_AD[np.unique(np.concatenate([of.chosen_P[training], of.rejected_P[training]]))]
+    spread = (answers_ND @ own.weights.W_KD.T).std(axis=0).mean()
+    return found, [spread / (answers_ND @ w_D).std() for w_D in (found.w_D, *found.fold_FD)]
+
+
+def _without_length(of: Store, W_KD: Floats, heads: list[str], answers: Splits) -> tuple[Floats, Floats, list[float]]:
+    """Return the weights with those of the length head, the transform, and the correlations that are left."""
+    known = ~np.isnan(of.n_tokens_A)
+    with_length = {name: rows & known for name, rows in answers.items()}
+    length = fit_parts(parts_of(of.X_AD, of.log_A[:, None], [LENGTH], with_length), [LENGTH])
+    W_KD = np.concatenate([W_KD, length.W_KD])
+    reference = of.X_AD[answers["train"]] @ W_KD.T
+    transform_KK = decorrelate(reference, [*heads, LENGTH], nuisances=(LENGTH,)).transform_KK
+    held_out = with_length["test"]
+    left_AK = (of.X_AD[held_out] @ W_KD.T) @ transform_KK
+    rho = [round(float(spearman(left_AK[:, k], of.n_tokens_A[held_out])), 3) for k in range(len(heads))]
+    return W_KD, transform_KK, rho
+
+
+def _unseen(
+    of: Store, own: Objectives, direction: PreferenceFit, unit: list[float], rewards_PK: Floats, pairs: Splits
+) -> Floats:
+    """Return `[P, K]` rewards of pairs by weights that have not seen their prompts."""
+    unseen_PK, n_own, fold_P = rewards_PK.copy(), len(own.names), fold_of(of.pair_prompts)
+    unseen_PK[pairs["validation"], :n_own] = of.differences_PD[pairs["validation"]] @ own.weights.train_W_KD.T
+    for fold in range(FOLDS):
+        rows = np.flatnonzero(pairs["train"] & (fold_P == fold))
+        unseen_PK[rows, :n_own] = of.differences_PD[rows] @ own.fold_FKD[fold].T
+        unseen_PK[rows, n_own] = of.differences_PD[rows] @ direction.fold_FD[fold] * unit[fold + 1]
+    return unseen_PK
+
+
 def _screened(
     of: Store,
-    rated: dict[str, npt.NDArray[np.bool_]],
+    rated: Splits,
     names: tuple[str, ...],
     Y_NK: Floats,
     X_ND: Floats,

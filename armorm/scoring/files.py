@@ -8,15 +8,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from armorm.features.conversation import Conversation, MalformedConversation
-from armorm.features.errors import MalformedRows, NativeFileError
-from armorm.features.ingest.files import survey
-from armorm.features.ingest.native import NativeRow, read_rows, table_columns
+from armorm.features.errors import NativeFileError
+from armorm.features.ingest.requests import Request, read_requests
 from armorm.features.objectives import in_order
 from armorm.features.sources.own import SIDES, Form
 from armorm.maths.steering import Steering
 from armorm.model.head import RewardHead
-from armorm.scoring.conversations import RowRead, read_row
 from armorm.scoring.reward_model import ConversationScores, Unscored, native_scale, score_conversations
 
 if TYPE_CHECKING:
@@ -28,21 +25,7 @@ CHUNK: Final = 1024
 CHUNK_CHARS: Final = 4_000_000
 """Characters of a chunk, from which on it is full."""
 
-LISTED: Final = 10
-"""Lines that cannot be used, from which on no more are looked for."""
-
 Json = dict[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    """One conversation to score."""
-
-    file: Path
-    line: int
-    side: str
-    """`conversation`, or `chosen` or `rejected` of a pair."""
-    messages: Conversation
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,52 +59,6 @@ class Scored:
         """Return it as JSON can hold it; what explains a score only on request."""
         left_out = () if explain else ("contributions", "off_scale")
         return {name: value for name, value in asdict(self).items() if name not in left_out and value is not None}
-
-
-def count_requests(
-    file: Path, forms: Sequence[Form] = (), *, on_note: Callable[[str], None] = lambda note: None
-) -> int:
-    """Return the conversations of a file, or of all files of a folder, both sides of a pair; all of them can be read.
-
-    Args:
-        file: or folder.
-        forms: of one's own datasets, as whose rows lines with their columns are read.
-        on_note: told what of the rows is not scored, and which columns were given types, each once.
-
-    Raises:
-        MalformedRows: some lines cannot be used; the first ten are listed.
-        NativeFileError: there are none, or a file cannot be read.
-    """
-    found = survey(file)
-    n_requests, notes, bad = 0, dict.fromkeys(found.notes), list[str]()
-    for path in found.read:
-        if columns := table_columns(path):
-            notes[f"{path.name}: all columns are text: {', '.join(columns)}"] = None
-        for read in _read_or_listed(path, forms, bad):
-            n_requests += len(read.sides)
-            if read.unused:
-                notes[f"scored: {' and '.join(read.used)}; not read beside them: {', '.join(read.unused)}"] = None
-        if len(bad) == LISTED:
-            break
-    if bad:
-        raise MalformedRows(file, [*bad[:-1], f"{bad[-1]}; nothing was scored"])
-    if not n_requests:
-        raise NativeFileError(file, "got no conversations; expected one JSON object a line; see `armorm score --help`")
-    for note in notes:
-        on_note(note)
-    return n_requests
-
-
-def read_requests(file: Path, forms: Sequence[Form] = ()) -> Iterator[Request]:
-    """Read every conversation of a file, or of all files of a folder, both sides of a pair.
-
-    Raises:
-        NativeFileError: a line cannot be used, or a file cannot be read.
-    """
-    for path in survey(file).read:
-        for row in read_rows(path):
-            for side, messages in _read(path, row, forms).sides:
-                yield Request(path, row.line, side, messages)
 
 
 def score_file(
@@ -169,29 +106,6 @@ def _chunks(requests: Iterator[Request]) -> Iterator[list[Request]]:
             chunk, n_chars = [], 0
     if chunk:
         yield chunk
-
-
-def _read_or_listed(path: Path, forms: Sequence[Form], bad: list[str]) -> Iterator[RowRead]:
-    """Yield the lines that can be used; what is wrong with the others is listed, until that is enough."""
-    try:
-        for row in read_rows(path):
-            try:
-                yield _read(path, row, forms)
-            except NativeFileError as error:
-                bad.append(str(error))
-                if len(bad) == LISTED:
-                    return
-    except NativeFileError as error:
-        bad.append(str(error))
-
-
-def _read(path: Path, row: NativeRow, forms: Sequence[Form]) -> RowRead:
-    try:
-        if row.data is None:
-            raise MalformedConversation("malformed_row", row.problem or "not a JSON object")
-        return read_row(row.data, forms)
-    except MalformedConversation as malformed:
-        raise NativeFileError(path, f"line {row.line}: {malformed}; mend the line") from malformed
 
 
 def _by_name(model: RewardHead, requests: Sequence[Request], scores: ConversationScores) -> list[Scored]:

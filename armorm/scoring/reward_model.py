@@ -21,10 +21,10 @@ from armorm.features.embedding.vectors import Reject, embed_conversations
 from armorm.features.errors import InputError
 from armorm.features.objectives import OBJECTIVES, Scale
 from armorm.features.sources import SOURCES
+from armorm.features.sources.given import Given, one_conversation
 from armorm.maths.steering import Steering
 from armorm.model.head import DESCRIPTION_FILE, TENSORS_FILE, RewardHead, Scores
 from armorm.scoring.backbones import own_backbone, require_backbone
-from armorm.scoring.conversations import Given, one_conversation
 
 if TYPE_CHECKING:
     from armorm.features.embedding.backbone import Backbone

@@ -53,7 +53,8 @@ def score(
 
     Example: `armorm score conversations.jsonl --explain`
     """
-    from armorm.scoring.files import count_requests, score_file
+    from armorm.features.ingest.requests import count_requests
+    from armorm.scoring.files import score_file
     from armorm.scoring.reward_model import TOKEN_BUDGET
     from armorm.scoring.tables import explain_tables, summary_table
 

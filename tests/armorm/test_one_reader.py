@@ -13,9 +13,9 @@ from armorm.features.ingest.dataset import DatasetFiles
 from armorm.features.ingest.native import read_rows
 from armorm.features.ingest.normalise import Rules, normalise
 from armorm.features.ingest.preview import preview
+from armorm.features.ingest.requests import read_requests
 from armorm.features.sources.described import form_of
 from armorm.features.sources.own import Form, source_of
-from armorm.scoring.files import read_requests
 from tests.strategies import conversations, texts
 
 Row = dict[str, Any]

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from armorm.features.errors import NativeFileError
-from armorm.scoring.files import count_requests, read_requests
+from armorm.features.ingest.requests import count_requests, read_requests
 
 Case = dict[str, Any]
 

@@ -25,9 +25,10 @@ from armorm.features.ingest import native
 from armorm.features.ingest.dataset import DatasetFiles
 from armorm.features.ingest.files import SUFFIXES
 from armorm.features.ingest.preview import Preview, preview
+from armorm.features.ingest.requests import LISTED, count_requests, read_requests
 from armorm.features.sources.described import form_of
 from armorm.features.sources.own import source_of
-from armorm.scoring.files import LISTED, count_requests, read_requests, score_file
+from armorm.scoring.files import score_file
 from tests.armorm.exported import Exported, export
 
 Row = dict[str, Any]

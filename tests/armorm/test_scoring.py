@@ -10,9 +10,10 @@ import pytest
 from armorm import RewardModel
 from armorm.errors import ModelError
 from armorm.features.errors import BackboneError, InputError, MalformedRows, NativeFileError
+from armorm.features.ingest.requests import count_requests
 from armorm.model.head import UNCERTAINTY_FILE
 from armorm.scoring import files
-from armorm.scoring.files import Scored, count_requests, score_file
+from armorm.scoring.files import Scored, score_file
 from armorm.scoring.reward_model import native_units
 from armorm.scoring.tables import explain_tables, summary_table
 from tests.armorm.exported import Exported, export
