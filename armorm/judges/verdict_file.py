@@ -11,10 +11,10 @@ from armorm.features.conversation import MalformedConversation, conversation_id
 from armorm.features.errors import MalformedRows, NativeFileError
 from armorm.features.ingest.files import survey
 from armorm.features.ingest.native import read_rows
+from armorm.features.sources.given import read_row
 from armorm.features.sources.own import SIDES
 from armorm.features.store.hashes import file_sha256
 from armorm.judges.judge import Question
-from armorm.scoring.conversations import read_row
 from armorm.stages.judge import Verdict
 
 SCORES: Final = (("score_chosen", "score_rejected"), ("scores_chosen", "scores_rejected"))
