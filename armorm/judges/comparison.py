@@ -60,6 +60,7 @@ def compare_judges(
     datasets: Sequence[str] = (),
     n_pairs: int | None = None,
     published: bool = False,
+    with_probe: bool = True,
     on_progress: Callable[[str, int, int], None] = lambda judge, done, total: None,
 ) -> Compared:
     """Ask judges about the newest snapshot's held-out pairs and benchmarks, and compare them.
@@ -73,6 +74,7 @@ def compare_judges(
         datasets: of which pairs; all by default.
         n_pairs: of each dataset, at most: those with the smallest ids, so that more include fewer.
         published: whether to show what others have published beside.
+        with_probe: whether the store's newest probe is a baseline.
         on_progress: called with a judge's name, questions that are done and questions in all.
 
     Raises:
@@ -86,7 +88,8 @@ def compare_judges(
         )
     pairs = _chosen_pairs(store, datasets, n_pairs)
     answers = {judge.name: _ask(store, judge, pairs, on_progress) for judge in judges}
-    preferences = {name: of.preference_P for name, of in answers.items()} | _baselines(store, pairs)
+    said = {name: of.preference_P for name, of in answers.items()}
+    preferences = said | _baselines(store, pairs, with_probe=with_probe)
     ranked = {name: np.nan_to_num(of_P) for name, of_P in preferences.items()}
     benchmark_P = benchmark_pairs(pairs)
     of_benchmark = pairs.select(benchmark_P)
@@ -185,10 +188,10 @@ def _questions(catalog: Catalog, keys: Sequence[tuple[str, str]]) -> Iterator[Qu
         yield Question(first, second, texts[first], texts[second])
 
 
-def _baselines(store: Store, pairs: StoredPairs) -> dict[str, Floats]:
+def _baselines(store: Store, pairs: StoredPairs, *, with_probe: bool) -> dict[str, Floats]:
     """Return `[P]` what no judge says: the longer answer, and the probe where the store has one with all vectors."""
     found: dict[str, Floats] = {}
-    artifact = store.head().artifacts.get(preference.STAGE)
+    artifact = store.head().artifacts.get(preference.STAGE) if with_probe else None
     fitted = preference.read_preference(store) if artifact else None
     if artifact and fitted:
         reader = FeatureReader(store, str(artifact.recipe.parameters["backbone"]))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from armorm.features.embedding.fingerprint import BackboneSettings
 from armorm.features.embedding.folder import CONFIG, read_json
 from armorm.features.errors import InputError, NotInStore
-from armorm.features.store import Store
+from armorm.features.store import Artifact, Store
 from armorm.judges.judge import Judge
 from armorm.judges.models import find_model
 from armorm.judges.settings import (
@@ -62,6 +62,10 @@ class Judges:
             own = [self._of_store("")]
         return [*own, *(self._named(name) for name in self._configured)]
 
+    def of_model(self, artifact: Artifact, name: str) -> Judge:
+        """Return a model of the store, by a name of one's own."""
+        return self._reward_model(name, load_model(self._store, artifact), None)
+
     def _named(self, name: str) -> Judge:
         if name in self._configured:
             return self._of_settings(name, self._configured[name])
@@ -81,7 +85,7 @@ class Judges:
 
     def _of_store(self, name: str) -> Judge:
         artifact = find_model(name, self._store)
-        return self._reward_model(f"model {artifact.artifact_id[:8]}", load_model(self._store, artifact), None)
+        return self.of_model(artifact, f"model {artifact.artifact_id[:8]}")
 
     def _of_folder(self, folder: Path) -> Judge:
         """Return a reward classifier, or a model of armorm or in the published layout."""

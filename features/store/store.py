@@ -244,6 +244,11 @@ class Writer:
         artifacts = {slot: artifact for slot, artifact in snapshot.artifacts.items() if slot not in without}
         self._change(artifacts, without, {**dict.fromkeys(self.store.head().pointers), **snapshot.pointers})
 
+    def put_back(self, snapshot: Snapshot, slots: Collection[str]) -> None:
+        """Let some slots hold again what they hold in a snapshot; those that it lacks are taken out."""
+        held = {slot: snapshot.artifacts[slot] for slot in slots if slot in snapshot.artifacts}
+        self._change(held, set(slots) - held.keys())
+
     def point(self, name: str, target: Pointer | None) -> None:
         """Give a name to something, or take it away.
 

@@ -9,6 +9,7 @@ import typer
 
 from armorm.features.documents import parse_object
 from armorm.flows.cli.options import DEFAULT_CONFIG, As, Config, Format, existing_store
+from armorm.flows.cli.tethered import tether
 from armorm.flows.configuration.settings import ConfigError, Settings, load_settings
 from armorm.flows.runlog import console
 
@@ -172,10 +173,32 @@ def compare(
     if format is Format.json:
         console.print_json(found.as_json())
         return
-    for section in found.sections:
-        console.print_table(section.columns, section.rows, title=section.title)
-        if section.note:
-            print(section.note)
+    console.print_sections(found.sections)
+
+
+@app.command("bake-off")
+def bake_off(
+    backbones: Annotated[
+        list[str], typer.Argument(help="Folders, GGUF files or Hub ids; the others are tested against the first.")
+    ],
+    config: Config = DEFAULT_CONFIG,
+    format: As = Format.table,
+) -> None:
+    """Embed the same data with several backbones, train on each, and compare; the configured model stays in place.
+
+    Example: `armorm bake-off HuggingFaceTB/SmolLM2-135M-Instruct Qwen/Qwen3-0.6B`
+    """
+    from armorm.flows.pipeline import bake_off as flow
+    from armorm.flows.pipeline import with_backbones
+
+    with_backbones(load_settings(config), backbones)  # what is wrong is said before a server is started
+    console.quieten_prefect()
+    tether()
+    found = flow(config, backbones)
+    if format is Format.json:
+        console.print_json(found.as_json())
+        return
+    console.print_sections(found.sections)
 
 
 @app.command()

@@ -207,7 +207,7 @@ def test_the_temporary_server_ends_with_the_run(
     )
     store = Store(config.parent / "store")
     while "decorrelate" not in store.head().artifacts:
-        assert run.poll() is None
+        assert run.poll() is None, run.communicate()
         time.sleep(0.1)
     assert servers(home)
     run.send_signal(number)
