@@ -17,6 +17,9 @@ RUN_TEXT: Final = re.compile("query|json_execute_serialized_sql|.*_external_reso
 NESTED: Final = 500
 """How deep a user's statement may nest brackets: DuckDB's parser takes minutes for some ten thousand open ones."""
 
+MESSAGE: Final = 10_000
+"""The most characters of a message of DuckDB's: it may quote a value, of whatever size."""
+
 
 def require_query(connection: "DuckDBPyConnection", sql: str) -> None:
     """Let nothing through but a single SELECT, which holds nothing but queries.
@@ -26,9 +29,9 @@ def require_query(connection: "DuckDBPyConnection", sql: str) -> None:
     """
     import duckdb
 
-    if _nesting(sql) > NESTED:
-        raise QueryError(f"got brackets that nest more than {NESTED} deep; expected fewer; simplify the query")
     try:
+        if _nesting(sql) > NESTED:
+            raise QueryError(f"got brackets that nest more than {NESTED} deep; expected fewer; simplify the query")
         kinds = [statement.type.name for statement in connection.extract_statements(sql)]
     except (duckdb.Error, TypeError, ValueError) as error:  # the latter of a type that Python has no name for
         raise QueryError(one_line(error)) from error
@@ -54,13 +57,21 @@ def one_line(error: Exception) -> str:
     text = str(error)
     if "Traceback (most recent call last)" in text:
         text = text.strip().splitlines()[-1]
-    return " ".join(text.split())
+    line = " ".join(text.split())
+    return line if len(line) <= MESSAGE else f"{line[:MESSAGE]} .. ({len(line):,} characters)"
 
 
 def _nesting(sql: str) -> int:
-    """Return how deep brackets are open at most, those within texts and comments counted as well."""
+    """Return how deep brackets are open at most; DuckDB's own tokens tell them from those in texts and comments."""
+    import duckdb
+
     depth = deepest = 0
-    for bracket in re.findall(r"[(\[{)\]}]", sql):
-        depth = depth + 1 if bracket in "([{" else max(0, depth - 1)
+    content = sql.encode()
+    for start, _ in duckdb.tokenize(sql):
+        character = content[start : start + 1]
+        if character in {b"(", b"[", b"{"}:
+            depth += 1
+        elif character in {b")", b"]", b"}"}:
+            depth -= 1
         deepest = max(deepest, depth)
     return deepest

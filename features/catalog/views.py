@@ -49,6 +49,7 @@ def empty_connection() -> "DuckDBPyConnection":
     import duckdb
 
     connection = duckdb.connect(config={"autoinstall_known_extensions": "false", "autoload_known_extensions": "false"})
+    connection.execute("SET http_proxy = ''")  # it would be HTTP_PROXY of the environment, which may hold a password
     connection.execute("SET enable_progress_bar = false")  # it would go to standard output, among the results
     return connection
 

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from datetime import UTC, date, datetime, timedelta
 from datetime import time as clock
 from decimal import Decimal
@@ -78,6 +79,18 @@ def test_an_answer_has_so_many_rows_and_no_more(store: Store) -> None:
 def test_an_answer_of_many_small_values_counts_what_they_take(store: Store, sql: str) -> None:
     with pytest.raises(QueryError):
         query(store, sql, limits=Limits(answer_bytes=20_000))
+
+
+def test_a_text_that_is_taken_apart_is_bounded_as_well(store: Store) -> None:
+    began = time.monotonic()
+    with suppress(QueryError):
+        ((said,),) = query(
+            store,
+            "SELECT json_serialize_sql('SELECT ' || repeat('(', 100000))",
+            limits=Limits(time_s=2, memory_bytes=SMALL),
+        ).rows
+        assert said.startswith('{"error":true')
+    assert time.monotonic() - began < 30
 
 
 def test_the_time_to_read_an_answer_counts(store: Store) -> None:

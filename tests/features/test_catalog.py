@@ -278,9 +278,27 @@ HOSTILE = [
     "FROM duckdb_external_resources()",
     "PIVOT ratings ON dataset USING count(*)",
     "SELECT count(*) FROM empty_main_ratings",
+    "FROM enable_logging(storage = 'file', storage_path = '{outside}')",
+    "FROM disable_logging()",
+    "FROM enable_profiling(save_location = '{outside}')",
+    "FROM read_duckdb('{outside}', table_name = 'x')",
+    "FROM read_single_csv_file('/etc/passwd')",
+    "FROM parquet_bloom_probe('{outside}', 'x', 1)",
+    "FROM parquet_full_metadata('{object}')",
+    "FROM duckdb_secrets()",
+    "FROM duckdb_extensions()",
+    "SELECT json_deserialize_sql('x')",
     "{brackets}",
+    "{commented}",
 ]
 assert len(HOSTILE) >= 100
+
+SAID = (
+    "SELECT json_serialize_plan('FROM create_external_resource(1)')",
+    "SELECT json_serialize_plan('FROM read_text(\"/etc/passwd\")')",
+    "SELECT json_serialize_plan($$COPY (SELECT 1) TO '{outside}'$$)",
+)
+"""What is answered with an error as its value."""
 
 NOTHING = (
     "SELECT * FROM glob('{objects}/**')",
@@ -318,8 +336,10 @@ def hostile(statement: str, store: Store, outside: Path) -> str:
     """A statement with the paths of one store in place."""
     objects = Path(store.place) / "objects"
     known = min(objects.rglob("*.parquet"))
-    brackets = "(" * 100_000
-    return statement.format(outside=outside, objects=objects, object=known, name=known.name, brackets=brackets)
+    brackets, commented = "(" * 100_000, "SELECT " + "(/*)*/" * 100_000  # the latter closed in comments alone
+    return statement.format(
+        outside=outside, objects=objects, object=known, name=known.name, brackets=brackets, commented=commented
+    )
 
 
 def contents(store: Store) -> dict[Path, bytes]:
@@ -351,6 +371,43 @@ def test_a_query_reads_the_store_and_nothing_else(full: Store, opened: Connectio
     assert full.head().snapshot_id == head
 
 
+@pytest.mark.parametrize("statement", SAID)
+def test_what_takes_statements_apart_reads_and_writes_nothing(full: Store, tmp_path: Path, statement: str) -> None:
+    outside = tmp_path / "outside"
+    ((said,),) = query(full, hostile(statement, full, outside)).rows
+    assert said.startswith('{"error":true')
+    assert not outside.exists()
+
+
+def test_brackets_within_texts_and_names_do_not_nest(full: Store) -> None:
+    brackets = "(" * 1000
+    sql = f"SELECT '{brackets}', $${brackets}$$ AS \"[{brackets}\" /* {brackets} */"
+    assert query(full, sql).rows == [(brackets, brackets)]
+
+
+def test_the_text_of_an_error_is_bounded(full: Store) -> None:
+    with pytest.raises(QueryError, match="characters") as error:
+        query(full, "SELECT error(repeat('x', 1000000))")
+    assert len(str(error.value)) < 20_000
+
+
+@pytest.mark.parametrize("way", ["query", "sql", "polars"])
+def test_the_environment_cannot_be_read(full: Store, monkeypatch: pytest.MonkeyPatch, way: str) -> None:
+    monkeypatch.setenv("HTTP_PROXY", "http://user:confidential@localhost:9")
+    monkeypatch.setenv("HF_TOKEN", "confidential")
+    with armorm.connect(full.place) as connection:
+        ways: dict[str, Callable[[str], object]] = {
+            "query": lambda sql: query(full, sql).rows,
+            "sql": lambda sql: connection.sql(sql).fetchall(),
+            "polars": lambda sql: connection.polars(sql).rows(),
+        }
+        assert ways[way]("SELECT current_setting('http_proxy')") == [("",)]
+        assert ways[way]("SELECT count(*) FROM duckdb_settings() AS s WHERE s::VARCHAR LIKE '%confidential%'") == [(0,)]
+        with pytest.raises((QueryError, duckdb.Error)) as error:
+            ways[way]("FROM duckdb_secrets()")
+        assert "confidential" not in str(error.value)
+
+
 @pytest.mark.parametrize("statement", NOTHING)
 def test_the_file_system_cannot_be_seen(full: Store, tmp_path: Path, statement: str) -> None:
     sql = hostile(statement, full, tmp_path)
@@ -378,7 +435,7 @@ def test_what_a_relation_or_the_connection_is_told_reaches_no_file_and_no_other_
     for statement in HOSTILE:
         for told in (partial(relation.query, "r"), opened.duckdb.execute):
             with suppress(Exception):
-                told(hostile(statement, full, outside) if statement != "{brackets}" else "(")
+                told(hostile(statement, full, outside) if statement not in {"{brackets}", "{commented}"} else "(")
     assert not outside.exists()
     assert {path for path in set(Path(full.place).rglob("*")) - names if "leases" not in path.parts} == set()
     assert contents(full) == before
