@@ -135,7 +135,7 @@ def by_armorm_on_one_core(name: str, path: Path, to: Path) -> None:
 
 
 def by_map(name: str, path: Path, to: Path, *, n_processes: int | None = None) -> None:
-    from datasets import load_dataset
+    from datasets import load_dataset  # type: ignore[import-untyped]
 
     rows = load_dataset("json", data_files=str(path), split="train")
     mapped = rows.map(CASES[name].map_row, remove_columns=rows.column_names, num_proc=n_processes)
