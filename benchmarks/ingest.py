@@ -170,13 +170,19 @@ def write(path: Path, row: Callable[[Words, int], Row], n_rows: int) -> None:
 
 
 def ours(name: str, path: Path) -> int:
+    with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+        return ingest(name, path, Path(folder))
+
+
+def ingest(name: str, path: Path, store: Path) -> int:
+    """Ingest one file into a store; return how many rows were kept."""
     from armorm.features.conversation import SplitFractions
     from armorm.features.ingest.dataset import DatasetFiles, ingest_dataset
     from armorm.features.sources import complete_options, find_source
     from armorm.features.store import Store
 
     source = find_source(name)
-    with tempfile.TemporaryDirectory(dir=path.parent) as folder, Store(Path(folder)).writing("benchmark") as writer:
+    with Store(store).writing("benchmark") as writer:
         files = DatasetFiles(source, path, complete_options(source, {}))
         done = ingest_dataset(writer, files, splits=SplitFractions())
     return sum(done.artifact.summary["outcomes"]["kept"].values())
@@ -250,14 +256,15 @@ def cpu_seconds() -> float:
     return sum(os.times()[:4])
 
 
-def resident(pid: int) -> float:
-    """MB of a process and all below it."""
+def resident(pid: int, *, files: bool = True) -> float:
+    """MB of a process and all below it, with or without the pages of mapped files and shared memory."""
     try:
         children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-        own = int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
-    except (OSError, IndexError):
+        _, pages, shared, *_ = map(int, Path(f"/proc/{pid}/statm").read_text().split())
+    except (OSError, ValueError):
         return 0.0
-    return own + sum(resident(int(child)) for child in children)
+    own = (pages if files else pages - shared) * os.sysconf("SC_PAGE_SIZE") / 1e6
+    return own + sum(resident(int(child), files=files) for child in children)
 
 
 def main() -> None:
