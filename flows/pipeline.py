@@ -96,8 +96,6 @@ def bake_off(config: Path, backbones: Sequence[str], limits: RunLimits = BY_HAND
     """
     settings = load_settings(config)
     tried = with_backbones(settings, backbones)
-    for candidate in tried.values():
-        require_runnable(candidate)
     require_files(settings)
     found: list[Candidate] = []
     with writing(settings, "armorm bake-off", limits) as writer:
@@ -121,6 +119,7 @@ def with_backbones(settings: Settings, backbones: Sequence[str]) -> dict[str, Se
 
     Raises:
         InputError: there are fewer than two, or one is named twice.
+        BackboneError: there is none of a name; see `require_runnable`.
     """
     if len(set(backbones)) < max(2, len(backbones)):
         raise InputError(
@@ -134,7 +133,10 @@ def with_backbones(settings: Settings, backbones: Sequence[str]) -> dict[str, Se
         name: own if path == own.path else replace(other, path=path)
         for name, path in zip(names, backbones, strict=True)
     }
-    return {name: settings.model_copy(update={"backbone": backbone}) for name, backbone in found.items()}
+    tried = {name: settings.model_copy(update={"backbone": backbone}) for name, backbone in found.items()}
+    for candidate in tried.values():
+        require_runnable(candidate)
+    return tried
 
 
 def _compared(settings: Settings, tried: Mapping[str, Settings], found: Sequence[Candidate]) -> Compared | None:

@@ -216,6 +216,11 @@ def call(function: Callable[..., Iterable[Any]], arguments: Mapping[str, Any], l
     except TimeoutError as error:
         raise too_long(limits.time_s) from error
     except Ended as ended:
+        if ended.by_signal == signal.SIGSEGV:  # of a value or statement that is nested deeper than DuckDB's stack
+            raise QueryError(
+                f"got a query that DuckDB breaks down on ({ended}); expected one that it can run; nest texts, types "
+                "and brackets less deep"
+            ) from ended
         if ended.by_signal or ended.out_of_memory:
             raise too_much(limits, str(ended)) from ended
         raise QueryError(

@@ -72,6 +72,6 @@ def _nesting(sql: str) -> int:
         if character in {b"(", b"[", b"{"}:
             depth += 1
         elif character in {b")", b"]", b"}"}:
-            depth -= 1
+            depth = max(0, depth - 1)
         deepest = max(deepest, depth)
     return deepest

@@ -93,6 +93,13 @@ def test_a_text_that_is_taken_apart_is_bounded_as_well(store: Store) -> None:
     assert time.monotonic() - began < 30
 
 
+def test_a_value_that_duckdb_breaks_down_on_costs_the_query_alone(store: Store) -> None:
+    deep = "(repeat('[', 100000) || repeat(']', 100000))::JSON::VARIANT"
+    with pytest.raises(QueryError):
+        query(store, f"SELECT variant_typeof({deep})")
+    assert query(store, "SELECT 1").rows == [(1,)]
+
+
 def test_the_time_to_read_an_answer_counts(store: Store) -> None:
     pieces = call(counting, {"n": 100_000}, Limits(time_s=1))
     next(pieces)

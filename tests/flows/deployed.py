@@ -122,7 +122,8 @@ def call(server: Server, path: str, body: Any) -> Any:
             with urllib.request.urlopen(request) as answer:
                 return json.loads(answer.read() or b"null")
         except urllib.error.HTTPError as error:
-            if error.code != 503:  # SQLite was busy: Prefect's own client tries again, too
+            # SQLite was busy: Prefect's own client tries again, too; a question that took it too long changes nothing.
+            if error.code != 503 and not (error.code == 500 and path.endswith("/filter")):
                 raise
             time.sleep(1)
 

@@ -87,6 +87,8 @@ def test_every_command_has_help_with_an_example(armorm: Run) -> None:
         "ask",
         "sql",
         "score",
+        "compare",
+        "bake-off",
         "export",
         "status",
         "trace",
@@ -220,6 +222,24 @@ def test_plan_says_what_a_run_would_do(armorm: Run) -> None:
     assert "nowhere" in refused(gone)
     said = armorm("plan").stdout
     assert all(name in said for name in smaller)
+
+
+def test_judges_are_compared_by_name_id_and_file(armorm: Run, home: Path) -> None:
+    rows = json.loads(armorm("sql", "SELECT pair_id FROM held_out_pairs ORDER BY 1", "--format", "json").stdout)
+    theirs = home / "theirs.jsonl"
+    theirs.write_text("".join(json.dumps({**row, "winner": "chosen"}) + "\n" for row in rows))
+    (model,) = (a for a in json.loads(armorm("status", "--format", "json").stdout)["artifacts"] if a["slot"] == "model")
+    found = json.loads(armorm("compare", model["artifact"][:10], theirs, "--format", "json").stdout)
+    of_all = {of["judge"]: of for of in found["rows"] if of["pairs"] == "held-out"}
+    assert of_all["theirs"]["accuracy"]["estimate"] == 1
+    assert of_all["longer answer"]["n"] == of_all[f"model {model['artifact'][:8]}"]["n"] == of_all["theirs"]["n"]
+    said = armorm("compare", theirs, "--on", "helpsteer", "--pairs", "2").stdout
+    assert "helpsteer" in said
+    assert "rewardbench" not in said
+    assert "helpsteer" in refused(armorm("compare", "--on", "nowhere"))
+    assert "none-such" in refused(armorm("compare", "none-such"))
+    assert "at least two" in refused(armorm("bake-off", "backbone"))
+    assert "nowhere" in refused(armorm("bake-off", "nowhere/at/all", "backbone"))
 
 
 def test_trace_and_impact_lead_to_each_other(armorm: Run) -> None:

@@ -53,7 +53,7 @@ def test_the_readme_names_every_view_dataset_and_only_real_commands() -> None:
         assert re.search(rf"`{name}` .*{source.upstream}.*{re.escape(source.licence)}", README), name
     group = typer.main.get_command(app)
     assert isinstance(group, typer.core.TyperGroup)
-    assert set(re.findall(r"^\$ armorm (\w+)", README + DATASETS + PAGE, re.MULTILINE)) <= group.commands.keys()
+    assert set(re.findall(r"^\$ armorm ([\w-]+)", README + DATASETS + PAGE, re.MULTILINE)) <= group.commands.keys()
 
 
 @pytest.mark.parametrize("example", EXAMPLES)
