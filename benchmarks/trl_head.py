@@ -74,7 +74,9 @@ def main(config: Path, verdicts: Path) -> None:
                 **options,
             ),
             train_dataset=Dataset.from_list([{"chosen_ids": [int(c)], "rejected_ids": [int(r)]} for c, r in rows]),
-            processing_class=AutoTokenizer.from_pretrained(Path(folder) / "tokenizer", trust_remote_code=False),
+            processing_class=AutoTokenizer.from_pretrained(
+                Path(folder) / "tokenizer", trust_remote_code=False, local_files_only=True
+            ),
         )
         began = time.perf_counter()
         trainer.train()
