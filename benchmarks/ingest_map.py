@@ -151,7 +151,7 @@ WAYS: Final[dict[str, Callable[[str, Path, Path], None]]] = {
 
 
 class Taken(NamedTuple):
-    """By one run of one way, without the interpreter's start."""
+    """Time and memory of one run of one way, without the interpreter's start."""
 
     seconds: float
     cpu_seconds: float

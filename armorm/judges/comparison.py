@@ -49,7 +49,7 @@ class _Answers:
     orders_2P: Floats | None
     """`[2, P]` preferences with the chosen answer shown first, and second; None of a judge that was not asked twice."""
     verdicts: pl.DataFrame
-    """Of the distinct pairs of answers."""
+    """Verdicts on the distinct pairs of answers."""
 
 
 def compare_judges(

@@ -56,7 +56,7 @@ LONGEST_WAIT_S: Final = 60.0
 """Between two tries, whatever the server asks for."""
 
 MOST_BYTES: Final = 4 * 1024**2
-"""Of a reply, with all that is around it."""
+"""Largest body of an answer, with all that stands around the reply."""
 
 N_AT_ONCE: Final = 64
 

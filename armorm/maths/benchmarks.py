@@ -84,7 +84,7 @@ class OwnScores:
     kind: str
     """The recipe that the benchmark was read by."""
     scores: Mapping[str, Interval]
-    """By what they are of; the overall score is the last."""
+    """Scores by the name of what they measure; the overall score is the last."""
     missing: Mapping[str, str]
     """What could not be scored, and why."""
 

@@ -59,7 +59,7 @@ class Evaluation:
     length: LengthAccuracy = field(default_factory=LengthAccuracy)
     rewardbench: Benchmark
     benchmarks: Mapping[str, OwnScores] = field(default_factory=dict)
-    """Of each dataset that is a benchmark with a rule of its own, the gate's scores by that rule."""
+    """The gate's scores of each dataset that is a benchmark with a rule of its own, by that rule."""
     calibration: Calibration | None = None
     """None where the model has no beta."""
     rejected_pairs: int | None = None

@@ -25,9 +25,9 @@ class Published:
 
     title: str
     source: str
-    """Where the figures stand, and what they are of."""
+    """The place of the figures, and what they measure."""
     columns: tuple[str, ...]
-    """As `armorm.maths.benchmarks.own_scores` names them."""
+    """Names of scores, those of `armorm.maths.benchmarks.own_scores`."""
     scores: Mapping[str, Mapping[str, float]]
     """Model to its scores, in 0..1."""
 

@@ -29,7 +29,7 @@ TRIED_EVERY_S = (1, 3)
 """A busy store; at times that differ, so that waiting writers do not livelock."""
 
 AGAIN_S: Final = 0.01
-"""From an end that Python ignored to the next try."""
+"""Seconds from an end that Python ignored to the next try."""
 
 
 @contextmanager

@@ -271,7 +271,7 @@ def test_published_rows_of_rewardbench_follow_its_formula(model: str) -> None:
 
 @pytest.mark.parametrize(("kind", "model"), [(kind, model) for kind, of in PUBLISHED.items() for model in of.scores])
 def test_published_rows_follow_the_rule_of_their_benchmark(kind: str, model: str) -> None:
-    """As far as their digits tell: a typing error of more than a rounding would show."""
+    """Their digits agree with the rule: a typing error of more than a rounding would show."""
     scores = PUBLISHED[kind].scores[model]
     means = {
         "rewardbench-2": [dict.fromkeys((*BEST_OF_FOUR, "Ties"), 1)],

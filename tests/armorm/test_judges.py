@@ -91,7 +91,7 @@ def row(found: Compared, judge: str, pairs: str = ALL) -> Judged:
 
 
 def questions(pairs: Mapping[str, Pair]) -> list[Question]:
-    """As they are asked: the answer with the smaller id first."""
+    """Questions with the answer of the smaller id first, as judges get them."""
     found = []
     for both in pairs.values():
         first, second = sorted(both, key=conversation_id)
